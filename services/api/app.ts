@@ -1,0 +1,25 @@
+import express, { type Express } from 'express';
+import type { ApiDeps } from './deps.ts';
+import { answerErrors, sendProblem } from './problem.ts';
+import { artifactRoutes } from './routes/artifacts.ts';
+import { blobRoutes } from './routes/blobs.ts';
+import { buildRoutes } from './routes/builds.ts';
+import { healthRoutes } from './routes/health.ts';
+import { tokenRoutes } from './routes/tokens.ts';
+import { treeRoutes } from './routes/trees.ts';
+
+/** The HTTP service: `/healthz`, `/readyz` and `/v1`. */
+export const createApp = (deps: ApiDeps): Express => {
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  app.use(express.json({ limit: '256kb' }));
+  for (const routes of [healthRoutes, blobRoutes, treeRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
+    app.use(routes(deps));
+  }
+  app.use((request, response) => {
+    sendProblem(response, 'not-found', `there is no ${request.method} ${request.path}; the README lists what there is`);
+  });
+  app.use(answerErrors(deps.log));
+  return app;
+};

@@ -1,0 +1,34 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { digestOf } from '../core/digest.ts';
+import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
+import type { ApiConfig } from './start-api.ts';
+
+const GiB = 1024 ** 3;
+
+/** The API's settings from its environment. */
+export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
+  const settings = readSettings(
+    {
+      ...COMMON_SETTINGS,
+      KILN_DATABASE: z.string().min(1),
+      KILN_HOST: z.string().min(1).default('127.0.0.1'),
+      KILN_PORT: whole(8070, 0),
+      KILN_ADMIN_TOKEN_FILE: z.string().min(1).optional(),
+      KILN_BLOB_LIMIT: whole(2 * GiB),
+    },
+    environment,
+  );
+  return {
+    redis: settings.KILN_REDIS,
+    prefix: settings.KILN_PREFIX,
+    blobs: settings.KILN_BLOBS,
+    database: settings.KILN_DATABASE,
+    host: settings.KILN_HOST,
+    port: settings.KILN_PORT,
+    adminTokenFile: settings.KILN_ADMIN_TOKEN_FILE ?? null,
+    blobLimit: settings.KILN_BLOB_LIMIT,
+    script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
+    logLevel: settings.KILN_LOG_LEVEL,
+  };
+};

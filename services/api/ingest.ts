@@ -1,0 +1,102 @@
+import { KilnError } from '../core/errors.ts';
+import type { Digest } from '../core/digest.ts';
+import { inspectKernel, isKernelEvidence, type Kernel } from '../core/kernel.ts';
+import { higherRole, roleReaches, type Role } from '../core/policy.ts';
+import { inspectSource, isSourceEvidence, type Source, type SourceName } from '../core/source.ts';
+import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
+import type { Blobs } from '../storage/blobs.ts';
+import type { Database } from '../storage/database.ts';
+import { scanArchive } from '../storage/read-archive.ts';
+import { kernelOf, sourceOf, type Stored } from './records.ts';
+
+/** What taking in a tree needs. */
+export interface IngestDeps {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  readonly now: () => number;
+}
+
+/** A kernel's headers have 16,000 files, a module's source at most some thousands. */
+const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
+
+/**
+ * Records the source in a blob. What ci and admins push is published under its name, which then means those bytes for good
+ * (`conflict` otherwise); what a client pushes is reached by digest alone. A refused blob is not kept.
+ */
+export const ingestSource = async (deps: IngestDeps, blob: Digest, role: Role, given: SourceName): Promise<Stored<Source>> =>
+  keptOnlyIfGood(deps, blob, async () => {
+    const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
+    const { source, layout } = inspectSource(archive, given);
+    const row = {
+      ...source,
+      blob,
+      layout: JSON.stringify(layout),
+      trust: role,
+      created_at: deps.now(),
+    };
+    return deps.db.transaction().execute(async (db) => {
+      const known = await db.selectFrom('sources').selectAll().where('digest', '=', source.digest).executeTakeFirst();
+      const trust = known === undefined ? role : higherRole(known.trust as Role, role);
+      if (known === undefined) await db.insertInto('sources').values(row).execute();
+      else await db.updateTable('sources').set({ trust }).where('digest', '=', source.digest).execute();
+      if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
+      return sourceOf({ ...(known ?? row), trust });
+    });
+  });
+
+const publishName = async (db: Database, source: Source, now: number): Promise<void> => {
+  const { name, version } = source;
+  const taken = await db
+    .selectFrom('source_names')
+    .select('source')
+    .where('name', '=', name)
+    .where('version', '=', version)
+    .executeTakeFirst();
+  if (taken?.source === source.digest) return;
+  if (taken !== undefined) {
+    throw new KilnError('conflict', `${name}/${version} was pushed before with other content; give what changed a new version`);
+  }
+  await db.insertInto('source_names').values({ name, version, source: source.digest, created_at: now }).execute();
+};
+
+/** Records the kernel in a blob of headers. An admin's push approves it. A refused blob is not kept. */
+export const ingestKernel = async (deps: IngestDeps, blob: Digest, role: Role): Promise<Stored<Kernel>> =>
+  keptOnlyIfGood(deps, blob, async () => {
+    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
+    const { kernel, layout } = inspectKernel(archive);
+    const row = {
+      digest: kernel.digest,
+      release: kernel.release,
+      arch: kernel.arch,
+      record: JSON.stringify(kernel),
+      blob,
+      layout: JSON.stringify(layout),
+      trust: role,
+      created_at: deps.now(),
+    };
+    return deps.db.transaction().execute(async (db) => {
+      const known = await db.selectFrom('kernels').selectAll().where('digest', '=', kernel.digest).executeTakeFirst();
+      const trust = known === undefined ? role : higherRole(known.trust as Role, role);
+      if (known === undefined) await db.insertInto('kernels').values(row).execute();
+      else await db.updateTable('kernels').set({ trust }).where('digest', '=', kernel.digest).execute();
+      return kernelOf({ ...(known ?? row), trust });
+    });
+  });
+
+const keptOnlyIfGood = async <T>(deps: IngestDeps, blob: Digest, ingest: () => Promise<T>): Promise<T> => {
+  try {
+    return await ingest();
+  } catch (error) {
+    if (!(await isReferenced(deps.db, blob))) await deps.blobs.remove(blob);
+    throw error;
+  }
+};
+
+const isReferenced = async (db: Database, blob: Digest): Promise<boolean> => {
+  const found = await Promise.all([
+    db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst(),
+    db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst(),
+    db.selectFrom('toolchains').select('digest').where('digest', '=', blob).executeTakeFirst(),
+  ]);
+  return found.some((row) => row !== undefined);
+};

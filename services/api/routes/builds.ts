@@ -1,0 +1,93 @@
+import { pipeline } from 'node:stream/promises';
+import { Router } from 'express';
+import { BUILD_STATES } from '../../core/build-state.ts';
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import { CancelBuild, CreateBuild } from '../../core/protocol.ts';
+import type { ApiDeps } from '../deps.ts';
+import { followBuild } from '../follow-build.ts';
+import { readUploadedBuild } from '../multipart.ts';
+import { buildView } from '../records.ts';
+import { NO_BODY, ok, route } from '../route.ts';
+
+const LIST_LIMIT = 200;
+
+/** `/v1/builds`: ask, show, list, follow, read the log, cancel. */
+export const buildRoutes = (deps: ApiDeps): Router => {
+  const { db, coordinator } = deps;
+  const router = Router();
+
+  router.post(
+    '/v1/builds',
+    route(deps, 'client', NO_BODY, async ({ body, caller, request }) => {
+      const wanted = request.is('multipart/form-data') === false
+        ? CreateBuild.parse(body)
+        : await readUploadedBuild(request, deps, caller.role);
+      const ticket = await coordinator.request(wanted, caller.token);
+      return { status: ticket.cached ? 200 : 202, json: ticket };
+    }),
+  );
+
+  router.get(
+    '/v1/builds',
+    route(deps, 'client', NO_BODY, async ({ request }) => {
+      const state = String(request.query['state'] ?? '');
+      if (state !== '' && !BUILD_STATES.some((known) => known === state)) {
+        throw new KilnError('bad-request', `${JSON.stringify(state)} is no state; there are ${BUILD_STATES.join(', ')}`);
+      }
+      let query = db.selectFrom('builds').select('id').orderBy('created_at', 'desc').limit(LIST_LIMIT);
+      if (state !== '') query = query.where('state', '=', state);
+      const rows = await query.execute();
+      return ok({ items: await Promise.all(rows.map(({ id }) => buildView(db, id))) });
+    }),
+  );
+
+  router.get(
+    '/v1/builds/:id',
+    route(deps, 'client', NO_BODY, async ({ param }) => ok(await buildView(db, param('id')))),
+  );
+
+  router.get(
+    '/v1/builds/:id/events',
+    route(deps, 'client', NO_BODY, async ({ param, request, response }) => {
+      await followBuild(deps, param('id'), request, response);
+      return null;
+    }),
+  );
+
+  router.get(
+    '/v1/builds/:id/log',
+    route(deps, 'client', NO_BODY, async ({ param, response }) => {
+      const { id, attempt, log } = await buildView(db, param('id'));
+      response.type('text/plain; charset=utf-8');
+      if (log === null) {
+        const pieces = await deps.signals.readLog(`${id}-${attempt}`, '0-0', 20_000);
+        response.send(pieces.map(({ text }) => text).join(''));
+      } else {
+        await sendBlob(deps, log, response);
+      }
+      return null;
+    }),
+  );
+
+  router.post(
+    '/v1/builds/:id/cancel',
+    route(deps, 'client', CancelBuild, async ({ param, body, caller }) => {
+      const id = param('id');
+      if (body.request === undefined && caller.role !== 'admin') {
+        throw new KilnError('forbidden', 'only an admin may cancel for everyone who waits; name your own request');
+      }
+      if (body.request !== undefined) {
+        const own = await db.selectFrom('requests').select('token').where('id', '=', body.request).where('build', '=', id).executeTakeFirst();
+        if (own?.token !== caller.token) throw new KilnError('not-found', 'you have no such request for this build');
+      }
+      await coordinator.withdraw(id, body.request ?? null);
+      return ok(await buildView(db, id));
+    }),
+  );
+  return router;
+};
+
+const sendBlob = async (deps: ApiDeps, digest: Digest, response: NodeJS.WritableStream): Promise<void> => {
+  await pipeline(await deps.blobs.open(digest), response);
+};

@@ -1,0 +1,80 @@
+import { Router } from 'express';
+import { CreateKernel, CreateSource, CreateToolchain } from '../../core/protocol.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { ApiDeps } from '../deps.ts';
+import { ingestKernel, ingestSource } from '../ingest.ts';
+import { kernelOf, kernelView, sourceOf, sourceView, toolchainView } from '../records.ts';
+import { NO_BODY, ok, route } from '../route.ts';
+
+/** `/v1/sources`, `/v1/kernels`, `/v1/toolchains`: what builds are made of. Each is made from a blob that was PUT before. */
+export const treeRoutes = (deps: ApiDeps): Router => {
+  const { db } = deps;
+  const router = Router();
+
+  router.post(
+    '/v1/sources',
+    route(deps, 'client', CreateSource, async ({ body, caller }) => ({
+      status: 201,
+      json: sourceView(await ingestSource(deps, body.blob, caller.role, body)),
+    })),
+  );
+  router.get(
+    '/v1/sources',
+    route(deps, 'client', NO_BODY, async () => {
+      const rows = await db.selectFrom('source_names').innerJoin('sources', 'sources.digest', 'source_names.source').selectAll('sources').orderBy('sources.name').execute();
+      return ok({ items: rows.map((row) => sourceView(sourceOf(row))) });
+    }),
+  );
+
+  router.post(
+    '/v1/kernels',
+    route(deps, 'client', CreateKernel, async ({ body, caller }) => ({
+      status: 201,
+      json: kernelView(await ingestKernel(deps, body.blob, caller.role)),
+    })),
+  );
+  router.get(
+    '/v1/kernels',
+    route(deps, 'client', NO_BODY, async () => {
+      const rows = await db.selectFrom('kernels').selectAll().orderBy('created_at', 'desc').execute();
+      return ok({ items: rows.map((row) => kernelView(kernelOf(row))) });
+    }),
+  );
+
+  router.post(
+    '/v1/toolchains',
+    route(deps, 'admin', CreateToolchain, async ({ body }) => {
+      if ((await deps.blobs.find(body.blob)) === null) {
+        throw new KilnError('not-found', `there is no blob ${body.blob}; PUT the root file system first`);
+      }
+      const row = { digest: body.blob, name: body.name, state: 'measuring', contents: null, problem: null, created_at: deps.now() };
+      await db
+        .insertInto('toolchains')
+        .values(row)
+        .onConflict((conflict) => conflict.column('digest').doUpdateSet({ name: body.name }))
+        .execute();
+      const stored = await db.selectFrom('toolchains').selectAll().where('digest', '=', body.blob).executeTakeFirstOrThrow();
+      if (stored.state === 'refused') {
+        await db.updateTable('toolchains').set({ state: 'measuring', problem: null }).where('digest', '=', body.blob).execute();
+      }
+      if (stored.state !== 'ready') await deps.coordinator.measure(body.blob);
+      return { status: 201, json: toolchainView(stored) };
+    }),
+  );
+  router.get(
+    '/v1/toolchains',
+    route(deps, 'client', NO_BODY, async () => {
+      const rows = await db.selectFrom('toolchains').selectAll().orderBy('created_at', 'desc').execute();
+      return ok({ items: rows.map(toolchainView) });
+    }),
+  );
+  router.get(
+    '/v1/toolchains/:digest',
+    route(deps, 'client', NO_BODY, async ({ digest }) => {
+      const row = await db.selectFrom('toolchains').selectAll().where('digest', '=', digest('digest')).executeTakeFirst();
+      if (row === undefined) throw new KilnError('not-found', 'there is no such toolchain');
+      return ok(toolchainView(row));
+    }),
+  );
+  return router;
+};

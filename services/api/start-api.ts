@@ -1,0 +1,88 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Digest } from '../core/digest.ts';
+import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
+import { openDatabase } from '../storage/database.ts';
+import type { Log } from '../storage/log.ts';
+import { openQueue } from '../storage/queues.ts';
+import type { RedisAddress } from '../storage/redis.ts';
+import { openSignals } from '../storage/signals.ts';
+import { createApp } from './app.ts';
+import { createCoordinator } from './coordinator.ts';
+import { provideAdminToken } from './tokens.ts';
+
+/** The API's settings (see `config.ts`). */
+export interface ApiConfig {
+  readonly redis: RedisAddress;
+  readonly prefix: string;
+  readonly blobs: string;
+  readonly database: string;
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly adminTokenFile: string | null;
+  readonly blobLimit: number;
+  /** Digest of the in-container build script. */
+  readonly script: Digest;
+}
+
+const SWEEP_INTERVAL = 5_000;
+const CLOSE_DEADLINE = 5_000;
+
+/** Starts the API and its coordinator. `close` ends event streams, lets answers finish, and closes everything. */
+export const startApi = async (config: ApiConfig, log: Log): Promise<{ url: string; close(): Promise<void> }> => {
+  const db = await openDatabase(config.database);
+  const blobs = await openBlobDirectory(config.blobs);
+  await clearArrivals(config.blobs);
+  if (config.adminTokenFile !== null) await provideAdminToken(db, Date.now(), config.adminTokenFile);
+  const builder = openQueue('builder', config.redis, config.prefix);
+  const signer = openQueue('signer', config.redis, config.prefix);
+  const outcomes = openQueue('outcomes', config.redis, config.prefix);
+  const signals = await openSignals(config.redis, config.prefix);
+  const coordinator = createCoordinator({ db, builder, signer, signals, script: config.script, now: Date.now, log });
+
+  const working = outcomes.work((outcome) => coordinator.accept(outcome), {
+    concurrency: 1,
+    onError: (error) => log.warn({ err: error }, 'queue'),
+  });
+  let isSweeping = false;
+  const sweeper = setInterval(() => {
+    if (isSweeping) return;
+    isSweeping = true;
+    coordinator
+      .sweep()
+      .catch((error: unknown) => log.warn({ err: error }, 'sweep'))
+      .finally(() => {
+        isSweeping = false;
+      });
+  }, SWEEP_INTERVAL);
+
+  const stopping = new AbortController();
+  const app = createApp({ db, blobs, signals, coordinator, now: Date.now, log, blobLimit: config.blobLimit, stopping: stopping.signal });
+  const server = createServer(app);
+  // An upload may take long; a client that sends nothing may not.
+  server.requestTimeout = 0;
+  server.timeout = 120_000;
+  server.listen(config.port, config.host);
+  await once(server, 'listening');
+  const { address, port, family } = server.address() as AddressInfo;
+
+  return {
+    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    async close() {
+      clearInterval(sweeper);
+      stopping.abort();
+      const closed = once(server, 'close');
+      server.close();
+      server.closeIdleConnections();
+      const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_DEADLINE);
+      await closed;
+      clearTimeout(deadline);
+      await working.stop();
+      await Promise.all([builder.close(), signer.close(), outcomes.close()]);
+      signals.close();
+      await db.destroy();
+    },
+  };
+};

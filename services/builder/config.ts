@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import { z } from 'zod';
+import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/limits.ts';
+import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
+import type { BuilderConfig } from './start-builder.ts';
+
+const IMAGES = new URL('../../images/', import.meta.url);
+
+/** The builder's settings from its environment. Limits are in bytes and seconds. */
+export const builderConfig = (environment: NodeJS.ProcessEnv): BuilderConfig & { logLevel: string } => {
+  const settings = readSettings(
+    {
+      ...COMMON_SETTINGS,
+      KILN_BUILDER_NAME: z.string().min(1).default(hostname()),
+      KILN_BUILDER_CACHE: z.string().min(1),
+      KILN_DOCKER_SOCKET: z.string().default('/var/run/docker.sock'),
+      KILN_RUNTIME: z.string().default('runc'),
+      KILN_CONCURRENCY: whole(1),
+      KILN_BUILD_SECONDS: whole(DEFAULTS.seconds),
+      KILN_BUILD_MEMORY: whole(DEFAULTS.memory),
+      KILN_BUILD_DISK: whole(DEFAULTS.disk),
+      KILN_BUILD_LOG: whole(DEFAULTS.log),
+      KILN_BUILD_OUTPUT: whole(DEFAULTS.output),
+      KILN_BUILD_PIDS: whole(DEFAULTS.pids),
+      KILN_BUILD_CPUS: whole(availableParallelism()),
+    },
+    environment,
+  );
+  const script = (name: string): string => readFileSync(new URL(name, IMAGES), 'utf8');
+  return {
+    redis: settings.KILN_REDIS,
+    prefix: settings.KILN_PREFIX,
+    name: settings.KILN_BUILDER_NAME,
+    blobs: settings.KILN_BLOBS,
+    cache: settings.KILN_BUILDER_CACHE,
+    dockerSocket: settings.KILN_DOCKER_SOCKET,
+    runtime: settings.KILN_RUNTIME,
+    concurrency: settings.KILN_CONCURRENCY,
+    limits: {
+      seconds: settings.KILN_BUILD_SECONDS,
+      memory: settings.KILN_BUILD_MEMORY,
+      disk: settings.KILN_BUILD_DISK,
+      log: settings.KILN_BUILD_LOG,
+      output: settings.KILN_BUILD_OUTPUT,
+      pids: settings.KILN_BUILD_PIDS,
+      cpus: settings.KILN_BUILD_CPUS,
+    },
+    scripts: { build: script('build'), measure: script('measure') },
+    logLevel: settings.KILN_LOG_LEVEL,
+  };
+};

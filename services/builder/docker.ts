@@ -1,0 +1,185 @@
+import { once } from 'node:events';
+import type { Duplex, Readable } from 'node:stream';
+import Docker from 'dockerode';
+import type { Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+
+/** The one file that talks to Docker. It knows containers, not builds. */
+
+/** A container to run once: what is in it and all that it may do. */
+export interface ContainerSpec {
+  readonly image: string;
+  readonly command: readonly string[];
+  readonly user: { readonly uid: number; readonly gid: number };
+  readonly hostname: string;
+  readonly environment: Readonly<Record<string, string>>;
+  /** Directories of the host, read-only. */
+  readonly mounts: readonly { readonly from: string; readonly at: string }[];
+  /** Directories in memory, with their size in bytes; they belong to `user` and may hold programs. */
+  readonly scratch: readonly { readonly at: string; readonly size: number }[];
+  readonly memory: number;
+  readonly pids: number;
+  readonly cpus: number;
+  /** Labels by which a later run finds and removes what an earlier one left. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** An OCI runtime that Docker knows (`runc`, `runsc`). */
+  readonly runtime: string;
+}
+
+/** How a container ended. */
+export interface ContainerEnd {
+  readonly exitCode: number;
+  readonly isOutOfMemory: boolean;
+}
+
+/** Gets what a container writes, piece by piece, and may write to its input. Slow handling slows the container. */
+export type OutputHandler = (channel: 'stdout' | 'stderr', piece: Buffer, input: Duplex) => void | Promise<void>;
+
+/** What Kiln needs of a container engine. */
+export interface ContainerEngine {
+  /**
+   * Runs a container to its end and removes it, whatever happens. Aborting the signal, or a handler that throws, kills it
+   * and rejects with that reason.
+   */
+  run(spec: ContainerSpec, onOutput: OutputHandler, signal: AbortSignal): Promise<ContainerEnd>;
+  /** Removes every container that carries this label, running or not. */
+  removeLabelled(label: string): Promise<void>;
+  /** The id of the image that consists of exactly this root file system, or `null`. */
+  findImage(rootfs: Digest): Promise<string | null>;
+  /** Makes an image of a root file system; Docker's own digest of it must be `rootfs`. Returns its id. */
+  importImage(rootfs: Digest, tar: Readable): Promise<string>;
+  /** Rejects unless the engine answers. */
+  ping(): Promise<void>;
+}
+
+const IMAGE_LABEL = 'kiln.toolchain';
+
+/** The engine behind Docker's socket. */
+export const connectDocker = (socketPath: string): ContainerEngine => {
+  const docker = new Docker({ socketPath });
+
+  const findImage = async (rootfs: Digest): Promise<string | null> => {
+    const images = await docker.listImages({ filters: { label: [`${IMAGE_LABEL}=${rootfs}`] } });
+    for (const { Id } of images) {
+      const { RootFS } = await docker.getImage(Id).inspect();
+      if (RootFS.Layers?.length === 1 && RootFS.Layers[0] === rootfs) return Id;
+    }
+    return null;
+  };
+
+  return {
+    findImage,
+
+    async importImage(rootfs, tar) {
+      const progress = await docker.importImage(tar as unknown as string, {
+        changes: `LABEL ${IMAGE_LABEL}=${rootfs}`,
+      });
+      progress.resume();
+      await once(progress, 'end');
+      const id = await findImage(rootfs);
+      if (id === null) throw new KilnError('internal', `Docker made another image than ${rootfs} of the root file system`);
+      return id;
+    },
+
+    async removeLabelled(label) {
+      const left = await docker.listContainers({ all: true, filters: { label: [label] } });
+      for (const { Id } of left) await remove(docker.getContainer(Id));
+    },
+
+    async ping() {
+      await docker.ping();
+    },
+
+    async run(spec, onOutput, signal) {
+      signal.throwIfAborted();
+      const container = await docker.createContainer(createOptions(spec));
+      const kill = (): void => void container.kill().catch(() => {});
+      signal.addEventListener('abort', kill, { once: true });
+      try {
+        const stream = (await container.attach({
+          stream: true, stdin: true, stdout: true, stderr: true, hijack: true,
+        })) as Duplex;
+        // Without 'next-exit', asked before the start, Docker answers 0 for what has not run yet.
+        const ended = container.wait({ condition: 'next-exit' }) as Promise<{ StatusCode: number }>;
+        ended.catch(() => {});
+        await container.start();
+        if (signal.aborted) kill();
+        for await (const { channel, piece } of demultiplex(stream)) await onOutput(channel, piece, stream);
+        const { StatusCode } = await ended;
+        signal.throwIfAborted();
+        const { State } = await container.inspect();
+        return { exitCode: StatusCode, isOutOfMemory: State.OOMKilled };
+      } catch (error) {
+        signal.throwIfAborted();
+        throw error;
+      } finally {
+        signal.removeEventListener('abort', kill);
+        await remove(container);
+      }
+    },
+  };
+};
+
+const remove = async (container: Docker.Container): Promise<void> => {
+  try {
+    await container.remove({ force: true, v: true });
+  } catch (error) {
+    const isGone = error instanceof Error && 'statusCode' in error && (error.statusCode === 404 || error.statusCode === 409);
+    if (!isGone) throw error;
+  }
+};
+
+const createOptions = (spec: ContainerSpec): Docker.ContainerCreateOptions => {
+  const { uid, gid } = spec.user;
+  return {
+    Image: spec.image,
+    Cmd: [...spec.command],
+    User: `${uid}:${gid}`,
+    Hostname: spec.hostname,
+    WorkingDir: '/',
+    Env: Object.entries(spec.environment).map(([name, value]) => `${name}=${value}`),
+    Labels: { ...spec.labels },
+    AttachStdin: true,
+    AttachStdout: true,
+    AttachStderr: true,
+    OpenStdin: true,
+    StdinOnce: true,
+    NetworkDisabled: true,
+    HostConfig: {
+      Runtime: spec.runtime,
+      NetworkMode: 'none',
+      ReadonlyRootfs: true,
+      CapDrop: ['ALL'],
+      SecurityOpt: ['no-new-privileges'],
+      IpcMode: 'none',
+      Memory: spec.memory,
+      MemorySwap: spec.memory,
+      PidsLimit: spec.pids,
+      NanoCpus: Math.round(spec.cpus * 1e9),
+      OomScoreAdj: 500,
+      Ulimits: [
+        { Name: 'core', Soft: 0, Hard: 0 },
+        { Name: 'nofile', Soft: 4096, Hard: 4096 },
+      ],
+      LogConfig: { Type: 'none', Config: {} },
+      Mounts: spec.mounts.map(({ from, at }) => ({ Type: 'bind', Source: from, Target: at, ReadOnly: true })),
+      Tmpfs: Object.fromEntries(
+        spec.scratch.map(({ at, size }) => [at, `rw,exec,nosuid,nodev,size=${size},mode=0755,uid=${uid},gid=${gid}`]),
+      ),
+    },
+  };
+};
+
+/** Parts Docker's one stream into stdout and stderr: frames of an 8-byte header (channel, length) and the bytes. */
+async function* demultiplex(stream: Duplex): AsyncGenerator<{ channel: 'stdout' | 'stderr'; piece: Buffer }> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    while (rest.length >= 8) {
+      const size = rest.readUInt32BE(4);
+      if (rest.length < 8 + size) break;
+      yield { channel: rest[0] === 2 ? 'stderr' : 'stdout', piece: rest.subarray(8, 8 + size) };
+      rest = rest.subarray(8 + size);
+    }
+  }
+}

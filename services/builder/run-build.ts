@@ -1,0 +1,143 @@
+import { DKMS_VARIABLES, parseEvaluation, readDkmsConf } from '../core/dkms-conf.ts';
+import { digestOf } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
+import type { SandboxLimits } from '../core/limits.ts';
+import { buildDirectory, dkmsRecipe, kbuildRecipe, sourceDirectory, type Recipe } from '../core/recipe.ts';
+import type { Blobs } from '../storage/blobs.ts';
+import type { Signals } from '../storage/signals.ts';
+import { startBuildLog, type BuildLog } from './build-log.ts';
+import { collectModules } from './collect-modules.ts';
+import { startConversation } from './conversation.ts';
+import type { ContainerEnd } from './docker.ts';
+import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
+import type { ImageCache } from './image-cache.ts';
+import type { TreeCache } from './tree-cache.ts';
+
+/** What a build needs around it. */
+export interface BuildDeps {
+  readonly blobs: Blobs;
+  readonly signals: Signals;
+  readonly trees: TreeCache;
+  readonly images: ImageCache;
+  readonly sandbox: Sandbox;
+  readonly limits: SandboxLimits;
+  /** Tells this Kiln's containers from another's on the same Docker. */
+  readonly prefix: string;
+  /** The in-container build script. */
+  readonly script: string;
+}
+
+type BuildJob = Extract<BuilderJob, { kind: 'build' }>;
+
+/** Thrown inside when `dkms.conf` says that this kernel is not for it. */
+class Excluded extends Error {}
+
+/**
+ * Builds one job to its outcome. A build that fails is an outcome; a machine that fails is an exception.
+ * Aborting the signal ends it with the signal's reason.
+ */
+export const runBuild = async (job: BuildJob, deps: BuildDeps, signal: AbortSignal): Promise<Outcome> => {
+  const { build, attempt, kernel } = job;
+  const log = startBuildLog(build, `${build}-${attempt}`, deps.signals, deps.blobs);
+  const outcomeOf = async (failure: BuildFailure): Promise<Outcome> => ({
+    kind: 'failed', build, attempt, failure, log: await log.close(),
+  });
+  try {
+    const started = performance.now();
+    if (digestOf(deps.script) !== job.inputs.script) {
+      throw new Error('this builder has another build script than the coordinator; update both together');
+    }
+    log.write(`kiln: ${job.source.name}/${job.source.version} for ${kernel.release} with toolchain ${job.toolchain}\n`);
+    const label = `${deps.prefix}.${build}`;
+    await deps.sandbox.clear(`kiln.build=${label}`);
+    const [image, source, headers] = await Promise.all([
+      deps.images.get(job.toolchain),
+      deps.trees.source(job.source.tree, job.source),
+      deps.trees.kernel(kernel),
+    ]);
+    const prepared = performance.now();
+
+    let recipe: Recipe | null = null;
+    const conversation = startConversation((evaluation) => {
+      recipe = workOutRecipe(job, evaluation, deps.limits.cpus);
+      return recipe;
+    });
+    const end = await deps.sandbox.run(
+      {
+        image,
+        script: deps.script,
+        args: [job.source.name, job.source.version, kernel.release, kernel.arch, kernel.buildDirectory, ...DKMS_VARIABLES],
+        environment: job.inputs.environment,
+        mounts: [{ from: source, at: sourceDirectory(job.source) }, ...headers],
+        workplace: buildDirectory(job.source),
+        labels: { 'kiln.build': label },
+      },
+      { log: (piece) => log.write(piece), output: (piece, input) => conversation.hear(piece, input) },
+      signal,
+    );
+    const ended = performance.now();
+    if (end.exitCode !== 0 || recipe === null) return await outcomeOf(explainEnd(end, log, deps.limits));
+    const modules = await collectModules(conversation.archive(), recipe, kernel, deps.blobs);
+    const timings = {
+      prepare: Math.round(prepared - started),
+      sandbox: Math.round(ended - prepared),
+      check: Math.round(performance.now() - ended),
+    };
+    return { kind: 'built', build, attempt, recipe, modules, log: await log.close(), timings };
+  } catch (error) {
+    signal.throwIfAborted();
+    const failure = explainError(error, log);
+    if (failure !== null) return await outcomeOf(failure);
+    await log.close().catch(() => {});
+    throw error;
+  }
+};
+
+const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, cpus: number): Recipe => {
+  const jobs = Math.max(1, Math.ceil(cpus));
+  if (source.kind === 'kbuild') return kbuildRecipe(source, kernel, jobs);
+  const conf = readDkmsConf(parseEvaluation(evaluation), kernel);
+  if (conf.excluded !== null) throw new Excluded(conf.excluded);
+  return dkmsRecipe(conf, source, kernel, jobs);
+};
+
+/** What a container's end means. The exit status is `images/build`'s. */
+const explainEnd = (end: ContainerEnd, log: BuildLog, limits: SandboxLimits): BuildFailure => {
+  const lines = log.errorLines();
+  if (end.isOutOfMemory) {
+    return { code: 'out-of-memory', message: `the build needs more than ${limits.memory} bytes of memory, the limit here`, lines };
+  }
+  if (lines.some((line) => line.includes('No space left on device'))) {
+    return { code: 'over-limit', message: `the build needs more than ${limits.disk} bytes of files, the limit here`, lines };
+  }
+  switch (end.exitCode) {
+    case 21:
+      return { code: 'bad-source', message: 'dkms.conf cannot be evaluated', lines };
+    case 22:
+      return { code: 'bad-output', message: 'the build ended well but left no module where one was promised', lines };
+    default:
+      return { code: 'compile-failed', message: `the build ended with exit status ${end.exitCode}`, lines };
+  }
+};
+
+/** A failure that is the build's own doing, or `null` for one that is the machine's. */
+const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
+  if (error instanceof Excluded) return { code: 'excluded', message: error.message, lines: [] };
+  if (error instanceof SandboxLimitReached) {
+    const code = error.limit === 'time' ? 'timed-out' : 'over-limit';
+    return { code, message: `${error.message}, the limit here`, lines: log.errorLines() };
+  }
+  if (!(error instanceof KilnError)) return null;
+  switch (error.code) {
+    case 'bad-source':
+      return { code: 'bad-source', message: error.message, lines: [] };
+    case 'bad-archive':
+    case 'too-large':
+    case 'unverified':
+      return { code: 'bad-output', message: error.message, lines: log.errorLines() };
+    default:
+      return null;
+  }
+};
+

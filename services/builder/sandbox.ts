@@ -1,0 +1,91 @@
+import type { Duplex } from 'node:stream';
+import { BUILD_HOST, BUILD_USER } from '../core/build-environment.ts';
+import type { SandboxLimits } from '../core/limits.ts';
+import type { ContainerEnd, ContainerEngine, OutputHandler } from './docker.ts';
+
+/** Why a run was ended from outside, or hit one of its limits. */
+export class SandboxLimitReached extends Error {
+  readonly limit: 'time' | 'log' | 'output';
+
+  constructor(limit: 'time' | 'log' | 'output', message: string) {
+    super(message);
+    this.name = 'SandboxLimitReached';
+    this.limit = limit;
+  }
+}
+
+/** One run: a script and its arguments, in an image, with what it may see. */
+export interface SandboxRun {
+  readonly image: string;
+  readonly script: string;
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly mounts: readonly { readonly from: string; readonly at: string }[];
+  /** The directory the run may fill, up to the disk limit. */
+  readonly workplace: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Where a run's output goes. */
+export interface SandboxOutput {
+  log(piece: Buffer): void | Promise<void>;
+  output(piece: Buffer, input: Duplex): void | Promise<void>;
+}
+
+/** Runs hostile code: no network, no capability, nothing writable but its own memory, and an end to everything. */
+export interface Sandbox {
+  /** Rejects with `SandboxLimitReached`, or with the signal's reason. The container is gone either way. */
+  run(run: SandboxRun, output: SandboxOutput, signal: AbortSignal): Promise<ContainerEnd>;
+  /** Removes what runs with this label have left; without one, what this builder's earlier life has. */
+  clear(label?: string): Promise<void>;
+}
+
+const TMP_SHARE = 4;
+
+export const createSandbox = (
+  engine: ContainerEngine,
+  { limits, runtime, builder }: { limits: SandboxLimits; runtime: string; builder: string },
+): Sandbox => ({
+  clear: (label) => engine.removeLabelled(label ?? `kiln.builder=${builder}`),
+
+  async run(run, output, signal) {
+    const tooLong = AbortSignal.timeout(limits.seconds * 1000);
+    const ended = AbortSignal.any([signal, tooLong]);
+    let [logged, put] = [0, 0];
+    const onOutput: OutputHandler = (channel, piece, input) => {
+      if (channel === 'stderr') {
+        logged += piece.length;
+        if (logged > limits.log) throw new SandboxLimitReached('log', `the build wrote over ${limits.log} bytes of log`);
+        return output.log(piece);
+      }
+      put += piece.length;
+      if (put > limits.output) throw new SandboxLimitReached('output', `the build put out over ${limits.output} bytes`);
+      return output.output(piece, input);
+    };
+    const spec = {
+      image: run.image,
+      command: ['/bin/bash', '-c', run.script, 'kiln', ...run.args],
+      user: BUILD_USER,
+      hostname: BUILD_HOST,
+      environment: run.environment,
+      mounts: run.mounts,
+      scratch: [
+        { at: '/tmp', size: Math.ceil(limits.disk / TMP_SHARE) },
+        ...(run.workplace === null ? [] : [{ at: run.workplace, size: limits.disk }]),
+      ],
+      memory: limits.memory,
+      pids: limits.pids,
+      cpus: limits.cpus,
+      labels: { ...run.labels, 'kiln.builder': builder },
+      runtime,
+    };
+    try {
+      return await engine.run(spec, onOutput, ended);
+    } catch (error) {
+      if (tooLong.aborted && !signal.aborted) {
+        throw new SandboxLimitReached('time', `the build took over ${limits.seconds} seconds`);
+      }
+      throw error;
+    }
+  },
+});

@@ -1,0 +1,98 @@
+import { KilnError } from '../core/errors.ts';
+import { hexOf } from '../core/digest.ts';
+import type { BuilderJob, Outcome } from '../core/jobs.ts';
+import type { SandboxLimits } from '../core/limits.ts';
+import { openBlobDirectory } from '../storage/blobs.ts';
+import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
+import type { RedisAddress } from '../storage/redis.ts';
+import { openSignals } from '../storage/signals.ts';
+import type { Log } from '../storage/log.ts';
+import { connectDocker } from './docker.ts';
+import { createImageCache, measureToolchain } from './image-cache.ts';
+import { runBuild } from './run-build.ts';
+import { createSandbox } from './sandbox.ts';
+import { openTreeCache } from './tree-cache.ts';
+
+/** A builder's settings (see `config.ts`). */
+export interface BuilderConfig {
+  readonly redis: RedisAddress;
+  readonly prefix: string;
+  /** Of this builder alone, and the same after a restart: by it, it finds the containers that a killed one left. */
+  readonly name: string;
+  readonly blobs: string;
+  /** Where headers and sources lie unpacked; Docker must see it at the same path. */
+  readonly cache: string;
+  readonly dockerSocket: string;
+  readonly runtime: string;
+  readonly concurrency: number;
+  readonly limits: SandboxLimits;
+  readonly scripts: { readonly build: string; readonly measure: string };
+}
+
+/** After so many starts of one job, it is the job that ends its builders. */
+const MAX_STARTS = 6;
+
+/** Starts a builder. `close` gives running builds back to the queue. */
+export const startBuilder = async (config: BuilderConfig, log: Log): Promise<{ close(): Promise<void> }> => {
+  const blobs = await openBlobDirectory(config.blobs);
+  const engine = connectDocker(config.dockerSocket);
+  const sandbox = createSandbox(engine, { limits: config.limits, runtime: config.runtime, builder: config.name });
+  await sandbox.clear();
+  const images = createImageCache(engine, blobs);
+  const trees = await openTreeCache(config.cache, blobs);
+  const signals = await openSignals(config.redis, config.prefix);
+  const outcomes = openQueue('outcomes', config.redis, config.prefix);
+  const jobs = openQueue('builder', config.redis, config.prefix);
+  const report = (id: string, outcome: Outcome): Promise<void> => outcomes.add(id, outcome);
+
+  const build = async (job: Extract<BuilderJob, { kind: 'build' }>, run: JobRun): Promise<void> => {
+    const name = `${job.build}-${job.attempt}`;
+    const cancelled = new AbortController();
+    const unhook = signals.onCancel(name, () => cancelled.abort());
+    try {
+      if (await signals.isCancelled(name)) return;
+      await report(`${name}-started-${run.starts}`, { kind: 'started', build: job.build, attempt: job.attempt });
+      const signal = AbortSignal.any([cancelled.signal, run.stopping]);
+      const deps = { blobs, signals, trees, images, sandbox, limits: config.limits, prefix: config.prefix, script: config.scripts.build };
+      const outcome = await runBuild(job, deps, signal);
+      await report(`${name}-built`, outcome);
+      log.info({ build: job.build, outcome: outcome.kind }, 'build ended');
+    } catch (error) {
+      if (cancelled.signal.aborted) return;
+      if (run.stopping.aborted) throw new Interrupted();
+      log.error({ build: job.build, err: error }, 'this machine failed a build');
+      if (!run.isLast && run.starts < MAX_STARTS) throw error;
+      const failure = { code: 'builder-broken', message: 'no builder could run this build; ask the admin to look at the builders’ log', lines: [] } as const;
+      await report(`${name}-built`, { kind: 'failed', build: job.build, attempt: job.attempt, failure, log: null });
+    } finally {
+      unhook();
+    }
+  };
+
+  const measure = async (job: Extract<BuilderJob, { kind: 'measure' }>, run: JobRun): Promise<void> => {
+    const name = `measured-${hexOf(job.toolchain)}`;
+    try {
+      const contents = await measureToolchain(job.toolchain, { images, sandbox, script: config.scripts.measure }, run.stopping);
+      await report(name, { kind: 'measured', toolchain: job.toolchain, contents });
+    } catch (error) {
+      if (run.stopping.aborted) throw new Interrupted();
+      log.error({ toolchain: job.toolchain, err: error }, 'a toolchain cannot be measured');
+      if (!run.isLast && !(error instanceof KilnError)) throw error;
+      const problem = error instanceof KilnError ? error.message : 'the builder could not run it; see its log';
+      await report(name, { kind: 'unmeasurable', toolchain: job.toolchain, problem });
+    }
+  };
+
+  const working = jobs.work((job, run) => (job.kind === 'build' ? build(job, run) : measure(job, run)), {
+    concurrency: config.concurrency,
+    onError: (error) => log.warn({ err: error }, 'queue'),
+  });
+
+  return {
+    async close() {
+      await working.stop();
+      await Promise.all([jobs.close(), outcomes.close()]);
+      signals.close();
+    },
+  };
+};

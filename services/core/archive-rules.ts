@@ -1,0 +1,175 @@
+import { KilnError } from './errors.ts';
+
+/** How much one archive may hold, once unpacked. */
+export interface ArchiveLimits {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly pathLength: number;
+}
+
+/** Limits that a kernel's headers (16,000 files, 85 MB) and the largest module sources stay well under. */
+export const DEFAULT_ARCHIVE_LIMITS: ArchiveLimits = {
+  entries: 200_000,
+  bytes: 2 * 1024 ** 3,
+  pathLength: 1024,
+};
+
+/** An entry as a tar header claims it. Nothing in it is to be believed. */
+export interface ClaimedEntry {
+  readonly name: string;
+  readonly type: string | null | undefined;
+  readonly mode?: number | undefined;
+  readonly size?: number | undefined;
+  readonly linkname?: string | null | undefined;
+}
+
+/** An entry that passed: a relative path of plain components, of a kind that a tree may hold. */
+export type AdmittedEntry =
+  | { readonly kind: 'file'; readonly path: string; readonly executable: boolean }
+  | { readonly kind: 'symlink'; readonly path: string; readonly target: string }
+  | { readonly kind: 'hardlink'; readonly path: string; readonly target: string }
+  | { readonly kind: 'directory'; readonly path: string };
+
+const refuse = (message: string): KilnError => new KilnError('bad-archive', message);
+const quote = (name: string): string => JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
+
+/** A path of an archive as plain components joined by `/`, or a refusal that names it. The top itself is ''. */
+export const plainPath = (name: string, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS): string => {
+  if (name.length > limits.pathLength) {
+    throw refuse(`the archive has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`);
+  }
+  // eslint-disable-next-line no-control-regex
+  if (/[\u0000-\u001f\u007f]/.test(name)) {
+    throw refuse(`the archive has a control character in the path ${quote(name)}; rename that file`);
+  }
+  if (name.startsWith('/')) {
+    throw refuse(`the archive has the absolute path ${quote(name)}; make it with relative paths (tar -C DIR -c .)`);
+  }
+  const parts = name.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.includes('..')) {
+    throw refuse(`the archive has the path ${quote(name)}, which leaves the tree; make it without '..'`);
+  }
+  return parts.join('/');
+};
+
+/** Every path that `path` lies in: `a/b/c` gives `a`, `a/b`. */
+const ancestors = (path: string): string[] => {
+  const parts = path.split('/');
+  return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join('/'));
+};
+
+/**
+ * Holds the rules while an archive is read: `admit` each header in order, then `finish`.
+ * Both throw `KilnError('bad-archive' | 'too-large')` naming the entry and the rule.
+ */
+export interface ArchiveGate {
+  admit(entry: ClaimedEntry): AdmittedEntry;
+  finish(): void;
+}
+
+export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS): ArchiveGate => {
+  const kinds = new Map<string, AdmittedEntry['kind']>();
+  const links = new Map<string, string>();
+  let entries = 0;
+  let bytes = 0;
+
+  const count = (entry: ClaimedEntry): void => {
+    entries += 1;
+    if (entries > limits.entries) {
+      throw new KilnError('too-large', `the archive has over ${limits.entries} entries, the limit of this service; send only what the build needs`);
+    }
+    bytes += entry.size ?? 0;
+    if (bytes > limits.bytes) {
+      throw new KilnError('too-large', `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`);
+    }
+  };
+
+  const place = (path: string, kind: AdmittedEntry['kind']): void => {
+    const seen = kinds.get(path);
+    if (seen !== undefined && !(seen === 'directory' && kind === 'directory')) {
+      throw refuse(`the archive has ${quote(path)} twice; make it anew from one tree`);
+    }
+    for (const ancestor of ancestors(path)) {
+      const above = kinds.get(ancestor);
+      if (above !== undefined && above !== 'directory') {
+        throw refuse(`the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`);
+      }
+      kinds.set(ancestor, 'directory');
+    }
+    kinds.set(path, kind);
+  };
+
+  return {
+    admit(entry) {
+      count(entry);
+      const path = plainPath(entry.name, limits);
+      switch (entry.type) {
+        case 'file':
+        case 'contiguous-file':
+          if (path === '') throw refuse('the archive has a file without a name');
+          place(path, 'file');
+          return { kind: 'file', path, executable: ((entry.mode ?? 0) & 0o111) !== 0 };
+        case 'directory':
+          if (path !== '') place(path, 'directory');
+          return { kind: 'directory', path };
+        case 'symlink': {
+          const target = entry.linkname ?? '';
+          if (target === '' || target.length > limits.pathLength) {
+            throw refuse(`the archive’s link ${quote(path)} has no usable target`);
+          }
+          place(path, 'symlink');
+          links.set(path, target);
+          return { kind: 'symlink', path, target };
+        }
+        case 'link': {
+          const target = plainPath(entry.linkname ?? '', limits);
+          if (kinds.get(target) !== 'file') {
+            throw refuse(`the archive’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`);
+          }
+          place(path, 'hardlink');
+          kinds.set(path, 'file');
+          return { kind: 'hardlink', path, target };
+        }
+        default:
+          throw refuse(
+            `the archive has ${quote(entry.name)}, a ${entry.type ?? 'nameless kind'}; only files, directories and links can be built from`,
+          );
+      }
+    },
+    finish() {
+      for (const path of links.keys()) {
+        if (resolveLink(path, links) === null) {
+          throw refuse(`the archive’s link ${quote(path)} leads out of the tree or round in a circle; make it anew without that link`);
+        }
+      }
+    },
+  };
+};
+
+/**
+ * Where a symbolic link ends, following every link on the way, as if the tree were the root of a
+ * file system; `null` if it climbs out of the tree or goes through more than 40 links.
+ */
+export const resolveLink = (path: string, links: ReadonlyMap<string, string>): string | null => {
+  const target = links.get(path) ?? '';
+  let followed = 1;
+  const at = target.startsWith('/') ? [] : path.split('/').slice(0, -1);
+  const rest = target.split('/').reverse();
+  while (rest.length > 0) {
+    const part = rest.pop() ?? '';
+    if (part === '' || part === '.') continue;
+    if (part === '..') {
+      if (at.pop() === undefined) return null;
+      continue;
+    }
+    at.push(part);
+    const next = links.get(at.join('/'));
+    if (next === undefined) continue;
+    followed += 1;
+    if (followed > 40) return null;
+    at.pop();
+    if (next.startsWith('/')) at.length = 0;
+    rest.push(...next.split('/').reverse());
+  }
+  return at.join('/');
+};

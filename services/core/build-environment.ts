@@ -1,0 +1,28 @@
+import type { Kernel } from './kernel.ts';
+
+/** One moment for every build: nothing in a module may depend on when it was built. 2001-09-09T01:46:40Z. */
+export const SOURCE_DATE_EPOCH = 1_000_000_000;
+
+/** The user a build runs as, and the name of the host it believes to be on. */
+export const BUILD_USER = { uid: 1000, gid: 1000 } as const;
+export const BUILD_HOST = 'kiln';
+
+/**
+ * Every environment variable that a build sees; part of the fingerprint.
+ * `CC` is the compiler's name from the kernel's own record, as DKMS exports it.
+ */
+export const buildEnvironment = (kernel: Pick<Kernel, 'compiler'>): Readonly<Record<string, string>> => {
+  const compiler = /^[A-Za-z0-9_.+-]+/.exec(kernel.compiler)?.[0];
+  return {
+    HOME: '/tmp',
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    LC_ALL: 'C.UTF-8',
+    TZ: 'UTC',
+    SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
+    KBUILD_BUILD_TIMESTAMP: `@${SOURCE_DATE_EPOCH}`,
+    KBUILD_BUILD_USER: 'kiln',
+    KBUILD_BUILD_HOST: BUILD_HOST,
+    KBUILD_BUILD_VERSION: '1',
+    ...(compiler === undefined ? {} : { CC: compiler }),
+  };
+};

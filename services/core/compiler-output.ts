@@ -1,0 +1,23 @@
+const ERROR_LINES: readonly RegExp[] = [
+  /^\S+:\d+(:\d+)?: (fatal )?error: /,
+  /^ERROR: modpost: /,
+  /: undefined reference to /,
+  /^(ld|collect2)(:|\.\S+:) /,
+  /^patch: |^Hunk #\d+ FAILED/,
+  /^(\S+: )?line \d+: .*: (command not found|No such file or directory)$/,
+  /^make(\[\d+\])?: \*\*\* /,
+  /^kiln: /,
+];
+
+/**
+ * The lines of a build's log that say why it failed: those of the most telling kind, the compiler's own first,
+ * at most `limit` of them; the log's last lines where none is known.
+ */
+export const errorLines = (log: string, limit = 12): readonly string[] => {
+  const lines = log.split('\n').filter((line) => line.trim() !== '');
+  for (const pattern of ERROR_LINES) {
+    const found = lines.filter((line) => pattern.test(line));
+    if (found.length > 0) return found.slice(0, limit);
+  }
+  return lines.slice(-limit);
+};

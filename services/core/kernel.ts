@@ -1,0 +1,129 @@
+import { digestOf, type Digest } from './digest.ts';
+import { KilnError } from './errors.ts';
+import { archOf, parseKernelConfig, signatureHashOf, vermagicOf, type Arch } from './kernel-config.ts';
+import { layTree, type Move, type Tree, type TreeEntry } from './tree.ts';
+
+/** One built kernel's headers. Its digest is its tree's: same release, other headers, another kernel. */
+export interface Kernel {
+  /** Digest of the tree; the kernel's identity. */
+  readonly digest: Digest;
+  /** `uname -r`. */
+  readonly release: string;
+  /** `uname -v`, with the package version in it; `null` where the headers do not say. */
+  readonly build: string | null;
+  readonly arch: Arch;
+  readonly configDigest: Digest;
+  readonly symversDigest: Digest | null;
+  /** `CONFIG_CC_VERSION_TEXT`: the compiler that built this kernel. */
+  readonly compiler: string;
+  /** What modules for this kernel must carry. */
+  readonly vermagic: string;
+  readonly signatureHash: string;
+  /** Absolute path of the tree that `/lib/modules/REL/build` points to. */
+  readonly buildDirectory: string;
+}
+
+/** Files whose content `inspectKernel` reads; the archive reader keeps these. */
+export const isKernelEvidence = (path: string): boolean =>
+  /(^|\/)\.config$/.test(path) || /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
+
+/** What an archive turned out to hold: its entries and the content of the evidence among them. */
+export interface ScannedArchive {
+  readonly entries: readonly TreeEntry[];
+  readonly evidence: ReadonlyMap<string, Buffer>;
+}
+
+const RELEASE = /^[0-9]+\.[0-9]+[A-Za-z0-9.+_~-]{0,100}$/;
+
+/**
+ * Finds the kernel in an archive of headers: a tree from `/` (`usr/src`, `usr/lib/linux-kbuild-*`) or
+ * a single build tree, at the top or in a directory. Whatever the way in, the same headers give the same digest.
+ * Throws `KilnError('bad-kernel')` saying what is missing.
+ */
+export const inspectKernel = (
+  archive: ScannedArchive,
+): { kernel: Kernel; tree: Tree; layout: readonly Move[] } => {
+  const home = findBuildTree(archive);
+  const read = (name: string): string | null =>
+    archive.evidence.get(home === '' ? name : `${home}/${name}`)?.toString('utf8') ?? null;
+  const configText = read('.config') ?? '';
+  const config = parseKernelConfig(configText);
+  const release = definition(read('include/generated/utsrelease.h'), 'UTS_RELEASE');
+  if (release === null || !RELEASE.test(release)) {
+    throw new KilnError('bad-kernel', 'the headers do not say which kernel release they are for (include/generated/utsrelease.h); send a prepared tree');
+  }
+  const arch = archOf(config);
+  if (arch === null) {
+    throw new KilnError('bad-kernel', 'the headers’ .config names no architecture that Kiln knows; send the .config of the built kernel');
+  }
+  const layout = layoutFor(archive, home, release);
+  const tree = layTree(archive.entries, layout);
+  const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
+  const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;
+  const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
+  const kernel: Kernel = {
+    digest: tree.digest,
+    release,
+    build:
+      definition(read('include/generated/utsversion.h'), 'UTS_VERSION') ??
+      definition(read('include/generated/compile.h'), 'UTS_VERSION'),
+    arch,
+    configDigest: digestOf(configText),
+    symversDigest: symvers?.kind === 'file' ? symvers.digest : null,
+    compiler: config.get('CC_VERSION_TEXT') ?? '',
+    vermagic: vermagicOf(release, config),
+    signatureHash: signatureHashOf(config),
+    buildDirectory: `/${buildDirectory}`,
+  };
+  return { kernel, tree, layout };
+};
+
+const definition = (header: string | null, name: string): string | null =>
+  new RegExp(`^#define ${name} "([^"\\n]*)"`, 'm').exec(header ?? '')?.[1] ?? null;
+
+const findBuildTree = (archive: ScannedArchive): string => {
+  const homes = [...archive.evidence.keys()]
+    .filter((path) => path === '.config' || path.endsWith('/.config'))
+    .map((path) => path.slice(0, -'.config'.length).replace(/\/$/, ''))
+    .filter((home) => archive.evidence.has(`${home === '' ? '' : `${home}/`}include/generated/utsrelease.h`));
+  if (homes.length === 0) {
+    const hasConfig = [...archive.evidence.keys()].some((path) => path.endsWith('.config'));
+    throw new KilnError(
+      'bad-kernel',
+      hasConfig
+        ? 'the headers have a .config but no include/generated/utsrelease.h beside it; send a prepared tree (make modules_prepare)'
+        : 'the headers have no .config; send the tree that /lib/modules/RELEASE/build points to',
+    );
+  }
+  if (homes.length > 1) {
+    throw new KilnError('bad-kernel', `the archive has the headers of ${homes.length} kernels (${homes.slice(0, 3).join(', ')}); send one at a time`);
+  }
+  return homes[0] ?? '';
+};
+
+/** Headers from a distribution stand where its packages put them; a tree of one's own goes to `/usr/src/linux-headers-RELEASE`. */
+const layoutFor = (archive: ScannedArchive, home: string, release: string): readonly Move[] => {
+  const root = /^(.*?)(?:^|\/)usr\/src\/[^/]+$/.exec(home)?.[1];
+  if (root === undefined) return [{ from: home, to: `usr/src/linux-headers-${release}` }];
+  const prefix = root === '' ? '' : `${root}/`;
+  const parts = new Set([home.slice(prefix.length)]);
+  for (const { path } of archive.entries) {
+    if (!path.startsWith(prefix)) continue;
+    const part = /^usr\/(?:src\/linux-headers-|lib\/linux-kbuild-)[^/]+(?=\/)/.exec(path.slice(prefix.length));
+    if (part !== null) parts.add(part[0]);
+  }
+  return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to }));
+};
+
+/**
+ * The directories of a kernel's tree that a sandbox mounts, each at its own path: those right below
+ * `usr/src` and `usr/lib`, relative to the tree.
+ */
+export const kernelMounts = (tree: Pick<Tree, 'entries'>): readonly string[] => {
+  const mounts = new Set<string>();
+  for (const { path } of tree.entries) {
+    const match = /^usr\/(?:src|lib)\/[^/]+(?=\/)/.exec(path);
+    if (match !== null) mounts.add(match[0]);
+  }
+  return [...mounts].sort();
+};

@@ -1,0 +1,161 @@
+import { z } from 'zod';
+import { isDigest, type Digest } from './digest.ts';
+import { isErrorCode, type ErrorCode } from './errors.ts';
+import { ROLES } from './policy.ts';
+
+/** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
+
+const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value), {
+  error: 'expected sha256: and 64 hex digits',
+});
+const text = (max: number) => z.string().min(1).max(max);
+const role = z.enum(ROLES);
+const pairs = z.array(z.tuple([z.string(), z.string()]));
+
+/** RFC 9457, `application/problem+json`; `code` is one of `core/errors.ts`. */
+export const Problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number(),
+  detail: z.string(),
+  code: z.custom<ErrorCode>((value) => typeof value === 'string' && isErrorCode(value)),
+});
+
+export const CreateSource = z.strictObject({
+  blob: digest,
+  name: text(64).optional(),
+  version: text(64).optional(),
+});
+export const CreateKernel = z.strictObject({ blob: digest });
+export const CreateToolchain = z.strictObject({ blob: digest, name: text(64) });
+export const CreateToken = z.strictObject({
+  name: text(64),
+  role,
+  days: z.number().int().min(1).max(3650).default(365),
+});
+export const CreateBuild = z.strictObject({
+  source: z.union([
+    z.strictObject({ digest }),
+    z.strictObject({ name: text(64), version: text(64).optional() }),
+  ]),
+  kernel: z.union([z.strictObject({ digest }), z.strictObject({ release: text(128) })]),
+  toolchain: digest.optional(),
+  /** Build once more what failed. */
+  retry: z.boolean().default(false),
+});
+export const CancelBuild = z.strictObject({ request: text(64).optional() });
+
+export const SourceView = z.object({
+  digest,
+  tree: digest,
+  name: z.string(),
+  version: z.string(),
+  kind: z.enum(['dkms', 'kbuild']),
+  trust: role,
+  createdAt: z.number(),
+});
+
+export const KernelView = z.object({
+  digest,
+  release: z.string(),
+  build: z.string().nullable(),
+  arch: z.string(),
+  compiler: z.string(),
+  configDigest: digest,
+  symversDigest: digest.nullable(),
+  vermagic: z.string(),
+  signatureHash: z.string(),
+  buildDirectory: z.string(),
+  trust: role,
+  createdAt: z.number(),
+});
+
+const tool = z.object({ path: z.string(), version: z.string() });
+export const ToolchainView = z.object({
+  digest,
+  name: z.string(),
+  state: z.enum(['measuring', 'ready', 'refused']),
+  problem: z.string().nullable(),
+  contents: z
+    .object({
+      arch: z.string(),
+      os: z.string(),
+      libc: z.string(),
+      compilers: z.array(tool),
+      linker: tool,
+      make: tool,
+      packages: z.array(z.object({ name: z.string(), version: z.string(), arch: z.string() })),
+    })
+    .nullable(),
+  createdAt: z.number(),
+});
+
+export const TokenView = z.object({
+  id: z.string(),
+  name: z.string(),
+  role,
+  expiresAt: z.number(),
+  revokedAt: z.number().nullable(),
+});
+/** The only time a token's secret is shown. */
+export const IssuedToken = TokenView.extend({ secret: z.string() });
+
+export const ModuleView = z.object({
+  name: z.string(),
+  unsigned: digest,
+  signed: digest.nullable(),
+  size: z.number(),
+  modinfo: pairs,
+});
+
+export const BuildView = z.object({
+  id: z.string(),
+  fingerprint: digest,
+  state: z.enum(['queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled']),
+  attempt: z.number(),
+  source: SourceView.pick({ digest: true, name: true, version: true }),
+  kernel: KernelView.pick({ digest: true, release: true, arch: true, compiler: true, vermagic: true }),
+  toolchain: z.object({ digest, name: z.string() }),
+  /** All that the fingerprint covers (core/fingerprint.ts). */
+  inputs: z.record(z.string(), z.unknown()),
+  recipe: z.record(z.string(), z.unknown()).nullable(),
+  modules: z.array(ModuleView),
+  signature: z.union([
+    z.null(),
+    z.object({ kind: z.literal('signed'), key: z.string(), hash: z.string() }),
+    z.object({ kind: z.literal('unsigned'), reason: z.string() }),
+  ]),
+  failure: z
+    .object({ code: z.string(), message: z.string(), lines: z.array(z.string()) })
+    .nullable(),
+  log: digest.nullable(),
+  attestation: digest.nullable(),
+  timings: z.record(z.string(), z.number()).nullable(),
+  createdAt: z.number(),
+  startedAt: z.number().nullable(),
+  finishedAt: z.number().nullable(),
+});
+
+export const BuildTicket = z.object({
+  build: BuildView,
+  /** Names this asking, to withdraw it: a build is cancelled when nobody asks for it any more. */
+  request: z.string(),
+  /** Whether the answer was there already, from an earlier build. */
+  cached: z.boolean(),
+});
+
+export const SignerView = z.object({ key: z.string(), certificate: z.string() });
+
+export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });
+
+export type Problem = z.infer<typeof Problem>;
+export type CreateBuild = z.input<typeof CreateBuild>;
+export type SourceView = z.infer<typeof SourceView>;
+export type KernelView = z.infer<typeof KernelView>;
+export type ToolchainView = z.infer<typeof ToolchainView>;
+export type TokenView = z.infer<typeof TokenView>;
+export type IssuedToken = z.infer<typeof IssuedToken>;
+export type ModuleView = z.infer<typeof ModuleView>;
+export type BuildView = z.infer<typeof BuildView>;
+export type BuildTicket = z.infer<typeof BuildTicket>;
+export type SignerView = z.infer<typeof SignerView>;

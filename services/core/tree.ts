@@ -1,0 +1,53 @@
+import { digestOf, type Digest } from './digest.ts';
+
+/** One thing in a tree. Directories are implied by the paths below them, as in git. */
+export type TreeEntry =
+  | {
+      readonly kind: 'file';
+      readonly path: string;
+      readonly executable: boolean;
+      readonly digest: Digest;
+    }
+  | { readonly kind: 'symlink'; readonly path: string; readonly target: string };
+
+/** A list of entries with the digest that names exactly them. */
+export interface Tree {
+  readonly entries: readonly TreeEntry[];
+  readonly digest: Digest;
+}
+
+/**
+ * Where a part of an archive stands in the tree made from it. A tree is laid out by a list of
+ * moves: an entry goes where the first matching one takes it, and is left out where none matches.
+ */
+export interface Move {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** The path an archive's entry has in the tree, or `null` if the tree leaves it out. */
+export const movedPath = (path: string, layout: readonly Move[]): string | null => {
+  for (const { from, to } of layout) {
+    if (from === '') return to === '' ? path : `${to}/${path}`;
+    if (path.startsWith(`${from}/`)) return `${to}${path.slice(from.length)}`.replace(/^\//, '');
+  }
+  return null;
+};
+
+/**
+ * The tree that a layout makes of an archive's entries. Its digest is the SHA-256 over one line an
+ * entry, in the order of their paths' UTF-16 code units: owner, time and order in the archive do not count.
+ */
+export const layTree = (entries: readonly TreeEntry[], layout: readonly Move[]): Tree => {
+  const laid = entries.flatMap((entry) => {
+    const path = movedPath(entry.path, layout);
+    return path === null ? [] : [{ ...entry, path }];
+  });
+  laid.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+  return { entries: laid, digest: digestOf(laid.map(line).join('')) };
+};
+
+const line = (entry: TreeEntry): string =>
+  entry.kind === 'file'
+    ? `${entry.executable ? 'x' : 'f'} ${entry.digest} ${entry.path}\n`
+    : `l ${digestOf(entry.target)} ${entry.path}\n`;

@@ -1,0 +1,124 @@
+import { parseArgs } from 'node:util';
+import { apiConfig } from './api/config.ts';
+import { startApi } from './api/start-api.ts';
+import { builderConfig } from './builder/config.ts';
+import { startBuilder } from './builder/start-builder.ts';
+import { exitStatus, KilnError } from './core/errors.ts';
+import { startMachine } from './machine/start-machine.ts';
+import { signerConfig } from './signer/config.ts';
+import { startSigner } from './signer/start-signer.ts';
+import { openLog } from './storage/log.ts';
+
+const HELP = `kilnd - builds, signs and serves Linux kernel modules
+
+usage
+  kilnd [--data DIR] [--listen HOST:PORT] [--quiet]
+                     all of Kiln on this machine: api, builder, signer and a Redis of its own,
+                     each a process that is started again if it dies
+  kilnd api | builder | signer
+                     one role, set by its environment (see compose.yaml)
+
+options
+  --data DIR         where everything is kept          (default: /var/lib/kiln)
+  --listen HOST:PORT where the API listens             (default: 127.0.0.1:8070; port 0: any free one)
+  --quiet            no word on standard output but the URL
+  -h, --help         this text
+
+files in DIR
+  admin.token        the admin's token, made at the first start (mode 0600)
+  signing.pem        the signing key (mode 0600; the signer alone reads it), with its certificate signing.crt;
+                     put your own pair there before the first start to sign with it
+  kiln.sqlite        the record; blobs/ the bytes; redis/ the queues; builder/ unpacked trees
+
+settings passed on to the roles, from the environment (bytes, seconds)
+  KILN_BUILD_SECONDS KILN_BUILD_MEMORY KILN_BUILD_DISK KILN_BUILD_LOG KILN_BUILD_OUTPUT KILN_BUILD_PIDS
+  KILN_BUILD_CPUS KILN_CONCURRENCY KILN_RUNTIME KILN_DOCKER_SOCKET KILN_BLOB_LIMIT KILN_LOG_LEVEL
+
+exit status
+  0 ended by SIGTERM or SIGINT · 2 wrong usage or setting · 5 something it needs is not there · 70 a defect
+`;
+
+/** A running role or machine. `url` is where it answers, if it does. */
+interface Running {
+  readonly url?: string;
+  close(): Promise<void>;
+}
+
+const startRole = async (role: string): Promise<Running> => {
+  const environment = process.env;
+  switch (role) {
+    case 'api': {
+      const config = apiConfig(environment);
+      return startApi(config, openLog(role, config.logLevel));
+    }
+    case 'builder': {
+      const config = builderConfig(environment);
+      return startBuilder(config, openLog(role, config.logLevel));
+    }
+    case 'signer': {
+      const config = signerConfig(environment);
+      return startSigner(config, openLog(role, config.logLevel));
+    }
+    default:
+      throw new KilnError('bad-request', `there is no role ${JSON.stringify(role)}; there are api, builder and signer (kilnd --help)`);
+  }
+};
+
+const start = async (args: readonly string[]): Promise<Running | null> => {
+  const { values, positionals } = parseCommandLine(args);
+  if (values.help === true) {
+    process.stdout.write(HELP);
+    return null;
+  }
+  const [role, ...others] = positionals;
+  if (others.length > 0) throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
+  if (role !== undefined) return startRole(role);
+  return startMachine({
+    data: values.data ?? '/var/lib/kiln',
+    listen: values.listen ?? '127.0.0.1:8070',
+    environment: process.env,
+    say: values.quiet === true ? () => {} : (line) => process.stdout.write(`${line}\n`),
+  });
+};
+
+const parseCommandLine = (args: readonly string[]) => {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        data: { type: 'string' },
+        listen: { type: 'string' },
+        quiet: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+  } catch (error) {
+    throw new KilnError('bad-request', `${error instanceof Error ? error.message : ''} (kilnd --help)`, { cause: error });
+  }
+};
+
+const endWith = (error: unknown): never => {
+  const known = error instanceof KilnError ? error : null;
+  process.stderr.write(`kilnd: ${known?.message ?? (error instanceof Error ? error.stack : String(error))}\n`);
+  process.exit(exitStatus(known?.code ?? 'internal'));
+};
+
+/** Starts what the arguments say and ends it on SIGTERM, SIGINT, or when the process that started it is gone. */
+const main = async (): Promise<void> => {
+  const running = await start(process.argv.slice(2));
+  if (running === null) return;
+  let isEnding = false;
+  const end = (): void => {
+    if (isEnding) return;
+    isEnding = true;
+    running.close().then(() => process.exit(0), endWith);
+  };
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
+  process.on('disconnect', end);
+  process.send?.({ ready: true, url: running.url });
+  if (process.send === undefined && running.url !== undefined) process.stdout.write(`${running.url}\n`);
+};
+
+main().catch(endWith);

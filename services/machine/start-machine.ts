@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto';
+import { chmod, mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { KilnError } from '../core/errors.ts';
+import { keepRunning, type Kept } from './keep-running.ts';
+import { lockDirectory } from './lock-directory.ts';
+import { startRedis } from './own-redis.ts';
+
+/** What `kilnd` alone is told. */
+export interface MachineOptions {
+  readonly data: string;
+  readonly listen: string;
+  /** Passed on to the roles, below what the machine sets itself. */
+  readonly environment: NodeJS.ProcessEnv;
+  readonly say: (line: string) => void;
+}
+
+const KILND = new URL('../kilnd.ts', import.meta.url).pathname;
+
+/**
+ * All of Kiln on one machine: a Redis of its own, then api, builder and signer, each its own process and each started again
+ * when it dies. Everything lives below one directory.
+ */
+export const startMachine = async (options: MachineOptions): Promise<{ url: string; close(): Promise<void> }> => {
+  const data = resolve(options.data);
+  const at = (name: string): string => join(data, name);
+  const { host, port } = parseListen(options.listen);
+  await mkdir(data, { recursive: true, mode: 0o700 });
+  await chmod(data, 0o700);
+  const unlock = await lockDirectory(data);
+  const started: Kept[] = [];
+  try {
+    const redis = await startRedis(at('redis'));
+    started.push(redis);
+    const name = createHash('sha256').update(data).digest('hex').slice(0, 12);
+    const common = {
+      KILN_REDIS: redis.address,
+      KILN_PREFIX: `kiln-${name}`,
+      KILN_BLOBS: at('blobs'),
+    };
+    const startRole = async (role: string, settings: Record<string, string>): Promise<Kept> => {
+      const kept = await keepRunning(role, KILND, [role], { ...options.environment, ...common, ...settings }, options.say);
+      started.push(kept);
+      return kept;
+    };
+    const signer = startRole('signer', { KILN_SIGNING_KEY: at('signing.pem'), KILN_SIGNING_CERTIFICATE: at('signing.crt') });
+    const builder = startRole('builder', { KILN_BUILDER_CACHE: at('builder'), KILN_BUILDER_NAME: `kilnd-${name}` });
+    const api = startRole('api', {
+      KILN_DATABASE: at('kiln.sqlite'),
+      KILN_ADMIN_TOKEN_FILE: at('admin.token'),
+      KILN_HOST: host,
+      KILN_PORT: String(port),
+    });
+    const results = await Promise.allSettled([api, builder, signer]);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    const { url } = await api;
+    options.say(`kilnd: data in ${data}, admin token in ${at('admin.token')}`);
+    return {
+      url: url ?? '',
+      async close() {
+        await Promise.all(started.slice(1).map((kept) => kept.stop()));
+        await redis.stop();
+        await unlock();
+      },
+    };
+  } catch (error) {
+    await Promise.all(started.map((kept) => kept.stop()));
+    await unlock();
+    throw error;
+  }
+};
+
+const parseListen = (listen: string): { host: string; port: number } => {
+  const match = /^(.+):(\d{1,5})$/.exec(listen);
+  if (match?.[1] === undefined || Number(match[2]) > 65535) {
+    throw new KilnError('bad-request', `--listen takes HOST:PORT, not ${JSON.stringify(listen)}`);
+  }
+  return { host: match[1].replace(/^\[(.*)\]$/, '$1'), port: Number(match[2]) };
+};

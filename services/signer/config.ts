@@ -1,0 +1,19 @@
+import { z } from 'zod';
+import { COMMON_SETTINGS, readSettings } from '../storage/settings.ts';
+import type { SignerConfig } from './start-signer.ts';
+
+/** The signer's settings from its environment. */
+export const signerConfig = (environment: NodeJS.ProcessEnv): SignerConfig & { logLevel: string } => {
+  const settings = readSettings(
+    { ...COMMON_SETTINGS, KILN_SIGNING_KEY: z.string().min(1), KILN_SIGNING_CERTIFICATE: z.string().min(1) },
+    environment,
+  );
+  return {
+    redis: settings.KILN_REDIS,
+    prefix: settings.KILN_PREFIX,
+    blobs: settings.KILN_BLOBS,
+    keyFile: settings.KILN_SIGNING_KEY,
+    certificateFile: settings.KILN_SIGNING_CERTIFICATE,
+    logLevel: settings.KILN_LOG_LEVEL,
+  };
+};

@@ -1,0 +1,42 @@
+import { Readable } from 'node:stream';
+import { dsseEnvelope, dsseMessage, provenanceStatement } from '../core/attestation.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Outcome, SignJob } from '../core/jobs.ts';
+import { signModule, verifyModule } from '../core/module-signature.ts';
+import type { Blobs } from '../storage/blobs.ts';
+import type { SigningKey } from './key-file.ts';
+
+const MODULE_LIMIT = 1024 ** 3;
+
+/**
+ * Signs a build's modules and its provenance. The bytes are read by digest, which is recomputed; each signature is verified
+ * before its module is stored. Nothing is reported unless all of it succeeded.
+ */
+export const signBuild = async (job: SignJob, key: SigningKey, blobs: Blobs): Promise<Outcome> => {
+  const modules: { name: string; unsigned: Digest; signed: Digest }[] = [];
+  for (const { name, unsigned } of job.modules) {
+    const signed = await signModule(await blobs.read(unsigned, MODULE_LIMIT), job.hash, key.certificate, key);
+    verifyModule(signed, key.certificate);
+    modules.push({ name, unsigned, signed: await store(signed, blobs) });
+  }
+  const statement = provenanceStatement({
+    build: job.build,
+    fingerprint: job.fingerprint,
+    inputs: job.inputs,
+    recipe: job.recipe,
+    modules,
+  });
+  const signature = await key.sign('sha256', dsseMessage(statement));
+  const attestation = await store(Buffer.from(dsseEnvelope(statement, key.id, signature)), blobs);
+  return {
+    kind: 'signed',
+    build: job.build,
+    attempt: job.attempt,
+    key: key.id,
+    modules: modules.map(({ name, signed }) => ({ name, signed })),
+    attestation,
+  };
+};
+
+const store = async (bytes: Buffer, blobs: Blobs): Promise<Digest> =>
+  (await blobs.put(Readable.from([bytes], { objectMode: false }), { limit: bytes.length })).digest;

@@ -1,0 +1,117 @@
+import type { Kysely } from 'kysely';
+import { sql } from 'kysely';
+import type { Migration } from 'kysely/migration';
+
+/**
+ * The record of truth. Portable between SQLite and PostgreSQL: text ids, times as integers of milliseconds since 1970, JSON as
+ * text. `digest` columns hold `sha256:…`.
+ */
+export interface Schema {
+  tokens: {
+    id: string;
+    name: string;
+    role: string;
+    /** SHA-256 of the secret; the secret itself is nowhere. */
+    hash: string;
+    expires_at: number;
+    revoked_at: number | null;
+    created_at: number;
+  };
+  sources: {
+    digest: string;
+    tree: string;
+    name: string;
+    version: string;
+    kind: string;
+    blob: string;
+    layout: string;
+    trust: string;
+    created_at: number;
+  };
+  /** Names that ci and admins gave: immutable, and out of a client's reach. */
+  source_names: { name: string; version: string; source: string; created_at: number };
+  kernels: {
+    digest: string;
+    release: string;
+    arch: string;
+    /** The whole `Kernel` as JSON. */
+    record: string;
+    blob: string;
+    layout: string;
+    trust: string;
+    created_at: number;
+  };
+  toolchains: {
+    digest: string;
+    name: string;
+    state: string;
+    contents: string | null;
+    problem: string | null;
+    created_at: number;
+  };
+  builds: {
+    id: string;
+    fingerprint: string;
+    state: string;
+    attempt: number;
+    source: string;
+    kernel: string;
+    toolchain: string;
+    inputs: string;
+    recipe: string | null;
+    signature: string | null;
+    failure: string | null;
+    log: string | null;
+    attestation: string | null;
+    timings: string | null;
+    created_at: number;
+    started_at: number | null;
+    finished_at: number | null;
+  };
+  modules: {
+    build: string;
+    name: string;
+    unsigned: string;
+    signed: string | null;
+    size: number;
+    modinfo: string;
+  };
+  requests: { id: string; build: string; token: string; created_at: number };
+  signers: { key: string; certificate: string; seen_at: number };
+}
+
+/** The schema's history, oldest first. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '001-first-light': {
+    async up(db: Kysely<unknown>) {
+      for (const statement of FIRST_LIGHT) await sql.raw(statement).execute(db);
+    },
+  },
+};
+
+const FIRST_LIGHT = [
+  `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
+     hash TEXT NOT NULL UNIQUE, expires_at BIGINT NOT NULL, revoked_at BIGINT, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('dkms', 'kbuild')),
+     blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE source_names (name TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL REFERENCES sources (digest),
+     created_at BIGINT NOT NULL, PRIMARY KEY (name, version))`,
+  `CREATE TABLE kernels (digest TEXT PRIMARY KEY, release TEXT NOT NULL, arch TEXT NOT NULL, record TEXT NOT NULL,
+     blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE INDEX kernels_by_release ON kernels (release)`,
+  `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('measuring', 'ready', 'refused')),
+     contents TEXT, problem TEXT, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
+     state TEXT NOT NULL CHECK (state IN ('queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled')),
+     attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
+     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, recipe TEXT, signature TEXT, failure TEXT,
+     log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
+  `CREATE INDEX builds_by_state ON builds (state)`,
+  `CREATE TABLE modules (build TEXT NOT NULL REFERENCES builds (id), name TEXT NOT NULL, unsigned TEXT NOT NULL, signed TEXT,
+     size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
+  `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
+  `CREATE INDEX modules_by_signed ON modules (signed)`,
+  `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE INDEX requests_by_build ON requests (build)`,
+  `CREATE TABLE signers (key TEXT PRIMARY KEY, certificate TEXT NOT NULL, seen_at BIGINT NOT NULL)`,
+];

@@ -1,0 +1,84 @@
+import { EventEmitter } from 'node:events';
+import { connectRedis, type RedisAddress } from './redis.ts';
+
+/** A piece of a running build's log. `id` orders pieces and is where a follower goes on. */
+export interface LogPiece {
+  readonly id: string;
+  readonly text: string;
+}
+
+/**
+ * What is said between the roles while a build runs and need not outlive it: that a build changed, that it is to
+ * be cancelled, and its log so far. Nothing here is needed to finish a build.
+ */
+export interface Signals {
+  announce(build: string): Promise<void>;
+  /** Calls back when a build changed or its log grew; the result ends that. */
+  onChange(build: string, listener: () => void): () => void;
+  cancel(run: string): Promise<void>;
+  isCancelled(run: string): Promise<boolean>;
+  onCancel(run: string, listener: () => void): () => void;
+  appendLog(build: string, run: string, text: string): Promise<void>;
+  readLog(run: string, after: string, count: number): Promise<readonly LogPiece[]>;
+  /** Rejects if Redis does not answer within `milliseconds`. */
+  ping(milliseconds: number): Promise<void>;
+  close(): void;
+}
+
+const LOG_PIECES = 20_000;
+const LOG_SECONDS = 3600;
+
+/** Opens the signals below `prefix`. A run is `BUILD-ATTEMPT`. */
+export const openSignals = async (address: RedisAddress, prefix: string): Promise<Signals> => {
+  const redis = connectRedis(address);
+  const ears = connectRedis(address);
+  const heard = new EventEmitter();
+  heard.setMaxListeners(0);
+  const channels = { changed: `${prefix}:changed`, cancelled: `${prefix}:cancelled` };
+  ears.on('message', (channel, what) => heard.emit(`${channel} ${what}`));
+  await ears.subscribe(...Object.values(channels));
+
+  const on = (event: string, listener: () => void): (() => void) => {
+    heard.on(event, listener);
+    return () => heard.off(event, listener);
+  };
+  const logKey = (run: string): string => `${prefix}:log:${run}`;
+  const cancelKey = (run: string): string => `${prefix}:cancel:${run}`;
+
+  return {
+    async announce(build) {
+      await redis.publish(channels.changed, build);
+    },
+    onChange: (build, listener) => on(`${channels.changed} ${build}`, listener),
+    async cancel(run) {
+      await redis.set(cancelKey(run), '1', 'EX', 24 * 3600);
+      await redis.publish(channels.cancelled, run);
+    },
+    async isCancelled(run) {
+      return (await redis.exists(cancelKey(run))) === 1;
+    },
+    onCancel: (run, listener) => on(`${channels.cancelled} ${run}`, listener),
+    async appendLog(build, run, text) {
+      await redis
+        .multi()
+        .xadd(logKey(run), 'MAXLEN', '~', LOG_PIECES, '*', 'text', text)
+        .expire(logKey(run), LOG_SECONDS)
+        .publish(channels.changed, build)
+        .exec();
+    },
+    async readLog(run, after, count) {
+      const pieces = await redis.xrange(logKey(run), `(${after}`, '+', 'COUNT', count);
+      return pieces.map(([id, fields]) => ({ id, text: fields[1] ?? '' }));
+    },
+    async ping(milliseconds) {
+      const late = new Promise<never>((_, reject) => {
+        setTimeout(() => reject(new Error('Redis does not answer')), milliseconds).unref();
+      });
+      await Promise.race([redis.ping(), late]);
+    },
+    close() {
+      redis.disconnect();
+      ears.disconnect();
+    },
+  };
+};
