@@ -1,0 +1,94 @@
+import { stat } from 'node:fs/promises';
+import { isDigest, type Digest } from '../services/core/digest.ts';
+import { KilnError } from '../services/core/errors.ts';
+import type { BuildView, CreateBuild } from '../services/core/protocol.ts';
+import type { SourceName } from '../services/core/source.ts';
+import { followBuild } from './follow.ts';
+import type { Send } from './http.ts';
+import { packPath } from './pack.ts';
+import type { Progress } from './progress.ts';
+import type { Service } from './service.ts';
+
+/** What asking for a build needs. */
+export interface AskDeps {
+  readonly send: Send;
+  readonly service: Service;
+  readonly progress: Progress;
+  /** Aborted by ^C. */
+  readonly signal: AbortSignal;
+  /** Gets the build's log as it comes, if anybody wants it. */
+  readonly onLog?: (text: string) => void;
+}
+
+/** Sends a tree's bytes unless the service has them. */
+export const sendTree = async (deps: AskDeps, path: string, what: string): Promise<Digest> => {
+  deps.progress.step(`packing ${what}`);
+  const packed = await packPath(path);
+  try {
+    if (await deps.service.hasBlob(packed.digest)) return packed.digest;
+    deps.progress.step(`sending ${what}`);
+    await deps.service.putBlob(packed.digest, packed.file);
+    return packed.digest;
+  } finally {
+    await packed.dispose();
+  }
+};
+
+const isPath = async (text: string): Promise<boolean> =>
+  text.startsWith('.') || text.startsWith('/') || (text.includes('.tar') && (await stat(text).then(() => true, () => false)));
+
+/** What a command line calls a source: a directory or tarball (sent), a digest, or NAME[/VERSION]. */
+export const nameSource = async (deps: AskDeps, text: string, given: SourceName): Promise<CreateBuild['source']> => {
+  if (isDigest(text)) return { digest: text };
+  if (await isPath(text)) {
+    const blob = await sendTree(deps, text, 'source');
+    return { digest: (await deps.service.createSource(blob, given)).digest };
+  }
+  const [name = '', version, ...rest] = text.split('/');
+  if (name === '' || rest.length > 0) throw new KilnError('bad-request', `${JSON.stringify(text)} is neither NAME, NAME/VERSION nor a path (write ./${text})`);
+  return version === undefined ? { name } : { name, version };
+};
+
+/** What a command line calls a kernel: headers in a directory or tarball (sent), a digest, or a release. */
+export const nameKernel = async (deps: AskDeps, text: string): Promise<CreateBuild['kernel']> => {
+  if (isDigest(text)) return { digest: text };
+  if (!(await isPath(text))) return { release: text };
+  const blob = await sendTree(deps, text, 'headers');
+  return { digest: (await deps.service.createKernel(blob)).digest };
+};
+
+/** Asks for a build and waits for its end; ^C withdraws. Throws `build-failed` (with the compiler's own lines) or `build-cancelled`. */
+export const askForBuild = async (deps: AskDeps, request: CreateBuild): Promise<{ build: BuildView; isCached: boolean }> => {
+  const { service, progress, signal } = deps;
+  progress.step('asking');
+  const ticket = await service.createBuild(request);
+  const { id } = ticket.build;
+  if (ticket.cached) return { build: checkEnd(ticket.build), isCached: true };
+  try {
+    const build = await followBuild(
+      deps.send,
+      id,
+      {
+        state: ({ state, source, kernel }) => progress.step(`${state} ${source.name}/${source.version} for ${kernel.release}`),
+        log(text) {
+          progress.detail(text.trimEnd().split('\n').at(-1) ?? '');
+          deps.onLog?.(text);
+        },
+      },
+      signal,
+    );
+    return { build: checkEnd(build), isCached: false };
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    await service.cancel(id, ticket.request).catch(() => {});
+    throw new KilnError('build-cancelled', `withdrawn; build ${id} goes on only if somebody else waits for it`);
+  }
+};
+
+const checkEnd = (build: BuildView): BuildView => {
+  const { failure, id } = build;
+  if (build.state === 'cancelled') throw new KilnError('build-cancelled', `build ${id} was cancelled`);
+  if (failure === null) return build;
+  const lines = failure.lines.map((line) => `  ${line}`).join('\n');
+  throw new KilnError('build-failed', `${lines === '' ? '' : `\n${lines}\n`}${failure.message} (${failure.code}); the whole log: kiln logs ${id}`);
+};

@@ -1,0 +1,129 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDigest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import type { BuildView } from '../../services/core/protocol.ts';
+import { askForBuild, nameKernel, nameSource } from '../ask.ts';
+import { onlyArgument, table, type Command, type Context } from '../command.ts';
+import { chooseRelease } from '../host.ts';
+import { writeWhole } from '../receipts.ts';
+
+/** Options that name what is to be built. */
+export const BUILD_OPTIONS = {
+  kernel: { type: 'string', short: 'k' },
+  name: { type: 'string' },
+  version: { type: 'string' },
+  toolchain: { type: 'string' },
+  retry: { type: 'boolean' },
+} as const;
+
+/** Asks for what the arguments name and waits for it. */
+export const requestedBuild = async (context: Context): Promise<{ build: BuildView; isCached: boolean }> => {
+  const toolchain = context.option('toolchain');
+  if (toolchain !== undefined && !isDigest(toolchain)) throw new KilnError('bad-request', '--toolchain takes a digest; kiln toolchain list shows them');
+  const kernelName = context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
+  const source = await nameSource(context, onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'), {
+    name: context.option('name'),
+    version: context.option('version'),
+  });
+  const kernel = await nameKernel(context, kernelName);
+  return askForBuild(context, { source, kernel, retry: context.flag('retry'), ...(toolchain === undefined ? {} : { toolchain }) });
+};
+
+/** A build in a few lines. */
+export const describeBuild = (build: BuildView): string =>
+  table([
+    ['build', build.id],
+    ['state', build.state],
+    ['source', `${build.source.name}/${build.source.version}  ${build.source.digest}`],
+    ['kernel', `${build.kernel.release}  ${build.kernel.digest}`],
+    ['compiler', build.kernel.compiler],
+    ['toolchain', `${build.toolchain.name}  ${build.toolchain.digest}`],
+    ['fingerprint', build.fingerprint],
+    ...build.modules.flatMap(({ name, unsigned, signed }) => [
+      [`${name}.ko`, `unsigned  ${unsigned}`],
+      ...(signed === null ? [] : [['', `signed    ${signed}`]]),
+    ]),
+    ...(build.signature?.kind === 'unsigned' ? [['not signed', build.signature.reason]] : []),
+    ...(build.failure === null ? [] : [['failure', `${build.failure.message} (${build.failure.code})`]]),
+  ]);
+
+const build: Command = {
+  name: 'build',
+  args: 'SOURCE',
+  summary: 'build a module and, with -o, fetch it',
+  help: `SOURCE is NAME[/VERSION] of a pushed source, a directory or a tarball (gzip, xz, zstd or plain).
+The kernel is a release the service knows, a digest, or headers in a directory or tarball.
+On failure the compiler's own lines come first. ^C withdraws the request.
+
+  -k, --kernel KERNEL    default: the running kernel
+  -o, --output DIR       write the modules there (signed, or unsigned where policy refuses the signature)
+      --name, --version  name a source that does not name itself
+      --toolchain DIGEST build with it, whatever compiler the kernel was built with
+      --retry            build once more what failed before
+      --log              show the build's log while it runs`,
+  options: { ...BUILD_OPTIONS, output: { type: 'string', short: 'o' }, log: { type: 'boolean' } },
+  async run(context) {
+    const { build: made, isCached } = await requestedBuild(context);
+    const output = context.option('output');
+    if (output !== undefined) {
+      await mkdir(output, { recursive: true });
+      for (const { name, signed, unsigned } of made.modules) {
+        await writeWhole(join(output, `${name}.ko`), await context.service.artifact(signed ?? unsigned));
+      }
+    }
+    context.progress.done();
+    context.print(`${describeBuild(made)}\nanswer       ${isCached ? 'was there already' : 'built now'}`, { ...made, cached: isCached });
+  },
+};
+
+const show: Command = {
+  name: 'show',
+  args: 'BUILD',
+  summary: 'show a build: its state, and all that its fingerprint covers (--json)',
+  help: '',
+  options: {},
+  async run(context) {
+    const found = await context.service.build(onlyArgument(context, 'build'));
+    context.print(describeBuild(found), found);
+  },
+};
+
+const list: Command = {
+  name: 'list',
+  args: '',
+  summary: 'list the latest builds',
+  help: '',
+  options: {},
+  async run(context) {
+    const builds = await context.service.builds();
+    const rows = builds.map(({ id, state, source, kernel }) => [id, state, `${source.name}/${source.version}`, kernel.release]);
+    context.print(table([['BUILD', 'STATE', 'SOURCE', 'KERNEL'], ...rows]), builds);
+  },
+};
+
+const logs: Command = {
+  name: 'logs',
+  args: 'BUILD',
+  summary: 'print a build’s log so far',
+  help: '',
+  options: {},
+  async run(context) {
+    const log = await context.service.log(onlyArgument(context, 'build'));
+    context.print(log.trimEnd(), { log });
+  },
+};
+
+const cancel: Command = {
+  name: 'cancel',
+  args: 'BUILD',
+  summary: 'cancel a build for everyone who waits for it (admin)',
+  help: '',
+  options: {},
+  async run(context) {
+    const cancelled = await context.service.cancel(onlyArgument(context, 'build'), null);
+    context.print(describeBuild(cancelled), cancelled);
+  },
+};
+
+export const BUILD_COMMANDS: readonly Command[] = [build, show, list, logs, cancel];

@@ -1,0 +1,43 @@
+import { X509Certificate } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import { onlyArgument, type Command } from '../command.ts';
+import { configPath } from '../config.ts';
+import { connect } from '../http.ts';
+import { readToken } from '../config.ts';
+import { openService } from '../service.ts';
+import { writeWhole } from '../receipts.ts';
+import { certificateId } from '../verify.ts';
+
+const setup: Command = {
+  name: 'setup',
+  args: 'URL',
+  summary: 'write this host’s configuration and pin the service’s certificate',
+  help: `Checks the connection, then writes /etc/kiln/config and /etc/kiln/signer.pem. The certificate is taken from the service
+unless one is given; compare its SHA-256 with what the admin tells you.
+
+      --token-file FILE    where this host's token lies
+      --certificate FILE   pin this one, got on another way`,
+  options: {},
+  async run(context) {
+    const url = onlyArgument(context, 'service URL');
+    const { tokenFile } = context.config;
+    const given = context.option('certificate');
+    const service = openService(connect(url, readToken(tokenFile)));
+    const [newest] = await service.signers();
+    const pem = given === undefined ? newest?.certificate : await readFile(given, 'utf8');
+    if (pem === undefined) throw new KilnError('unavailable', 'the service has no signer yet; start kilnd’s signer, then try again');
+    const certificate = new X509Certificate(pem);
+    const directory = dirname(configPath());
+    const pinned = join(directory, 'signer.pem');
+    await mkdir(directory, { recursive: true });
+    await writeWhole(pinned, Buffer.from(certificate.toString()));
+    const lines = [`server = ${url}`, ...(tokenFile === null ? [] : [`token-file = ${tokenFile}`]), `certificate = ${pinned}`];
+    await writeWhole(configPath(), Buffer.from(`${lines.join('\n')}\n`));
+    const id = certificateId(certificate);
+    context.print(`wrote ${configPath()}\npinned ${pinned}: ${certificate.subject}, SHA-256 ${id}`, { config: configPath(), certificate: pinned, sha256: id });
+  },
+};
+
+export const SETUP_COMMANDS: readonly Command[] = [setup];

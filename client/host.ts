@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { release as runningRelease } from 'node:os';
+import { join, sep } from 'node:path';
+import { KilnError } from '../services/core/errors.ts';
+
+/** The machine, or the root of another, that modules go to. */
+export interface Host {
+  readonly root: string;
+}
+
+/** A host from `--root` (default `/`). */
+export const openHost = async (root: string | undefined): Promise<Host> => {
+  const place = await realpath(root ?? '/').catch((cause: unknown) => {
+    throw new KilnError('bad-request', `there is no directory ${root ?? '/'}`, { cause });
+  });
+  return { root: place };
+};
+
+/** The kernels a host has modules for. */
+export const hostKernels = async (host: Host): Promise<readonly string[]> => {
+  const names = await readdir(join(host.root, 'lib/modules')).catch(() => []);
+  return names.sort();
+};
+
+/** The kernel release meant: the one named, the running one, or the only one below another root. */
+export const chooseRelease = async (host: Host, named: string | undefined): Promise<string> => {
+  if (named !== undefined) return named;
+  if (host.root === '/') return runningRelease();
+  const kernels = await hostKernels(host);
+  const [only] = kernels;
+  if (only === undefined || kernels.length > 1) {
+    throw new KilnError('bad-request', `name a kernel with -k; ${host.root} has ${kernels.join(', ') || 'none'}`);
+  }
+  return only;
+};
+
+/**
+ * `/lib/modules/RELEASE` of a host, which must be there and inside its root: a link that leads out of
+ * another root would change this machine instead.
+ */
+export const modulesDirectory = async (host: Host, release: string): Promise<string> => {
+  if (!/^[A-Za-z0-9.+_~-]+$/.test(release) || release.startsWith('.')) {
+    throw new KilnError('bad-request', `${JSON.stringify(release)} is no kernel release`);
+  }
+  const wanted = join(host.root, 'lib/modules', release);
+  const place = await realpath(wanted).catch(() => null);
+  if (place === null || !(await stat(place)).isDirectory()) {
+    const kernels = await hostKernels(host);
+    throw new KilnError('install-failed', `kernel ${release} is not installed here: no ${wanted}; there is ${kernels.join(', ') || 'none'}`);
+  }
+  const inside = host.root === '/' ? '/' : `${host.root}${sep}`;
+  if (!place.startsWith(inside)) {
+    throw new KilnError('install-failed', `${wanted} leads out of ${host.root}, to ${place}; nothing was changed`);
+  }
+  return place;
+};
+
+const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Brings a kernel's module index up to date. Throws `install-failed` with depmod's own words. */
+export const runDepmod = async (host: Host, release: string): Promise<void> => {
+  const args = host.root === '/' ? [release] : ['-b', host.root, release];
+  const { status, words } = await run('depmod', args);
+  if (status !== 0) throw new KilnError('install-failed', `depmod failed (${words || `exit status ${status}`})`);
+};
+
+const run = (program: string, args: readonly string[]): Promise<{ status: number; words: string }> =>
+  new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: SYSTEM_PATH, LC_ALL: 'C' } });
+    let words = '';
+    child.stderr.on('data', (piece: Buffer) => {
+      words = (words + piece.toString()).slice(0, 500);
+    });
+    child.once('error', (error) => resolve({ status: 127, words: `${program} cannot be run: ${error.message}; it is in the package kmod` }));
+    child.once('close', (code) => resolve({ status: code ?? 1, words: words.trim() }));
+  });

@@ -1,0 +1,129 @@
+import { parseArgs } from 'node:util';
+import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
+import type { Command, Context } from './command.ts';
+import { ADMIN_COMMANDS } from './commands/admin.ts';
+import { BUILD_COMMANDS } from './commands/build.ts';
+import { INSTALL_COMMANDS } from './commands/install.ts';
+import { SETUP_COMMANDS } from './commands/setup.ts';
+import { configPath, isColourWanted, readConfig, readToken } from './config.ts';
+import { openHost } from './host.ts';
+import { connect } from './http.ts';
+import { createProgress } from './progress.ts';
+import { openService } from './service.ts';
+
+const COMMANDS: readonly Command[] = [...INSTALL_COMMANDS, ...BUILD_COMMANDS, ...SETUP_COMMANDS, ...ADMIN_COMMANDS];
+
+/** Options that every command takes. */
+const COMMON_OPTIONS = {
+  server: { type: 'string' },
+  'token-file': { type: 'string' },
+  certificate: { type: 'string' },
+  root: { type: 'string' },
+  json: { type: 'boolean' },
+  quiet: { type: 'boolean', short: 'q' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+const COMMON_HELP = `everywhere
+      --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
+      --json             the result as JSON on standard output
+  -q, --quiet            no progress on standard error
+  -h, --help             this text; kiln COMMAND --help says more`;
+
+const usage = (): string => {
+  const width = Math.max(...COMMANDS.map(({ name, args }) => name.length + args.length + 1));
+  const lines = COMMANDS.map(({ name, args, summary }) => `  ${`${name} ${args}`.padEnd(width)}  ${summary}`);
+  const byExit = new Map<number, string[]>();
+  for (const { code, exit } of errorTable()) byExit.set(exit, [...(byExit.get(exit) ?? []), code]);
+  const exits = [...byExit].sort(([a], [b]) => a - b).map(([exit, codes]) => `  ${String(exit).padEnd(4)} ${codes.join(', ')}`);
+  return `kiln - kernel modules built, signed and verified elsewhere; installed here without a compiler
+
+usage: kiln COMMAND [ARGUMENT] [OPTIONS]
+
+${lines.join('\n')}
+
+${COMMON_HELP}
+
+exit status
+  0    done
+${exits.join('\n')}
+`;
+};
+
+const findCommand = (args: readonly string[]): { command: Command; rest: readonly string[] } => {
+  const found = COMMANDS.find(({ name }) => name === args.slice(0, name.split(' ').length).join(' '));
+  if (found === undefined) {
+    throw new KilnError('bad-request', `there is no command ${JSON.stringify(args[0] ?? '')}; kiln --help lists them`);
+  }
+  return { command: found, rest: args.slice(found.name.split(' ').length) };
+};
+
+const parse = (command: Command, rest: readonly string[]) => {
+  try {
+    return parseArgs({ args: [...rest], allowPositionals: true, options: { ...command.options, ...COMMON_OPTIONS } });
+  } catch (cause) {
+    throw new KilnError('bad-request', `${cause instanceof Error ? cause.message : ''} (kiln ${command.name} --help)`, { cause });
+  }
+};
+
+const main = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
+  if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
+    process.stdout.write(usage());
+    return;
+  }
+  const { command, rest } = findCommand(args);
+  const { values, positionals } = parse(command, rest);
+  if (values['help'] === true) {
+    process.stdout.write(`kiln ${command.name} ${command.args}\n${command.summary}\n\n${command.help === '' ? '' : `${command.help}\n\n`}${COMMON_HELP}\n`);
+    return;
+  }
+  const option = (name: string): string | undefined => {
+    const value = (values as Record<string, unknown>)[name];
+    return typeof value === 'string' ? value : undefined;
+  };
+  const flag = (name: string): boolean => (values as Record<string, unknown>)[name] === true;
+  const config = readConfig({ server: option('server'), 'token-file': option('token-file'), certificate: option('certificate') });
+  const send = lazily(() => connect(config.server, readToken(config.tokenFile)));
+  const progress = createProgress(process.stderr, flag('quiet'));
+  const context: Context = {
+    config,
+    args: positionals,
+    option,
+    flag,
+    send: (call) => send()(call),
+    service: openService((call) => send()(call)),
+    progress,
+    signal,
+    ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
+    host: () => openHost(option('root')),
+    print: (text, json) => void process.stdout.write(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
+  };
+  try {
+    await command.run(context);
+  } finally {
+    progress.done();
+  }
+};
+
+/** Makes a value when it is first asked for: commands that ask nobody need no token. */
+const lazily = <T>(make: () => T): (() => T) => {
+  let made: { readonly value: T } | null = null;
+  return () => (made ??= { value: make() }).value;
+};
+
+const interrupted = new AbortController();
+process.on('SIGINT', () => interrupted.abort());
+process.on('SIGTERM', () => interrupted.abort());
+process.stdout.on('error', () => process.exit(0));
+
+main(process.argv.slice(2), interrupted.signal).then(
+  () => process.exit(0),
+  (error: unknown) => {
+    const isInterrupt = interrupted.signal.aborted && !(error instanceof KilnError);
+    const known = isInterrupt ? new KilnError('build-cancelled', 'interrupted') : error;
+    const label = isColourWanted(process.stderr) ? '\u001b[31mkiln:\u001b[39m' : 'kiln:';
+    const message = known instanceof KilnError ? known.message : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
+    process.stderr.write(`${label} ${message}\n`);
+    process.exit(exitStatus(known instanceof KilnError ? known.code : 'internal'));
+  },
+);

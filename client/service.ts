@@ -1,0 +1,100 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { z } from 'zod';
+import { digestOf, type Digest } from '../services/core/digest.ts';
+import { KilnError } from '../services/core/errors.ts';
+import type { Role } from '../services/core/policy.ts';
+import {
+  BuildTicket, BuildView, IssuedToken, KernelView, list, SignerView, SourceView, TokenView, ToolchainView,
+  type CreateBuild,
+} from '../services/core/protocol.ts';
+import type { SourceName } from '../services/core/source.ts';
+import { readBytes, readText, type Send } from './http.ts';
+
+/** The service as the commands see it: one function a thing that can be asked of it. */
+export interface Service {
+  hasBlob(digest: Digest): Promise<boolean>;
+  putBlob(digest: Digest, file: string): Promise<void>;
+  createSource(blob: Digest, name: SourceName): Promise<SourceView>;
+  createKernel(blob: Digest): Promise<KernelView>;
+  createToolchain(blob: Digest, name: string): Promise<ToolchainView>;
+  toolchain(digest: Digest): Promise<ToolchainView>;
+  createBuild(request: CreateBuild): Promise<BuildTicket>;
+  build(id: string): Promise<BuildView>;
+  builds(): Promise<readonly BuildView[]>;
+  cancel(id: string, request: string | null): Promise<BuildView>;
+  log(id: string): Promise<string>;
+  /** An artifact's bytes, their digest checked. */
+  artifact(digest: Digest): Promise<Buffer>;
+  sources(): Promise<readonly SourceView[]>;
+  kernels(): Promise<readonly KernelView[]>;
+  toolchains(): Promise<readonly ToolchainView[]>;
+  signers(): Promise<readonly SignerView[]>;
+  tokens(): Promise<readonly TokenView[]>;
+  createToken(name: string, role: Role, days: number): Promise<IssuedToken>;
+  revokeToken(id: string): Promise<void>;
+}
+
+const ARTIFACT_LIMIT = 1024 ** 3;
+
+export const openService = (send: Send): Service => {
+  const read = async <T extends z.ZodType>(schema: T, path: string): Promise<z.output<T>> =>
+    parse(schema, await readText(await send({ method: 'GET', path })));
+  const post = async <T extends z.ZodType>(schema: T, path: string, body: unknown): Promise<z.output<T>> =>
+    parse(schema, await readText(await send({ method: 'POST', path, body: JSON.stringify(body), idle: 300_000 })));
+  const items = async <T extends z.ZodType>(schema: T, path: string): Promise<readonly z.output<T>[]> =>
+    (await read(list(schema), path)).items as z.output<T>[];
+
+  return {
+    async hasBlob(digest) {
+      try {
+        (await send({ method: 'HEAD', path: `/v1/blobs/${digest}` })).resume();
+        return true;
+      } catch (error) {
+        if (error instanceof KilnError && error.code === 'not-found') return false;
+        throw error;
+      }
+    },
+    async putBlob(digest, file) {
+      const { size } = await stat(file);
+      const body = { stream: createReadStream(file, { highWaterMark: 1024 * 1024 }), size };
+      await readText(await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, idle: 300_000 }));
+    },
+    createSource: (blob, name) => post(SourceView, '/v1/sources', { blob, ...name }),
+    createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
+    createToolchain: (blob, name) => post(ToolchainView, '/v1/toolchains', { blob, name }),
+    toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
+    createBuild: (request) => post(BuildTicket, '/v1/builds', request),
+    build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
+    builds: () => items(BuildView, '/v1/builds'),
+    cancel: (id, request) =>
+      post(BuildView, `/v1/builds/${encodeURIComponent(id)}/cancel`, request === null ? {} : { request }),
+    async log(id) {
+      return readText(await send({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log` }));
+    },
+    async artifact(digest) {
+      const bytes = await readBytes(await send({ method: 'GET', path: `/v1/artifacts/${digest}` }), ARTIFACT_LIMIT);
+      if (digestOf(bytes) !== digest) {
+        throw new KilnError('unverified', `what the service sent is not ${digest}; nothing was installed, try again`);
+      }
+      return bytes;
+    },
+    sources: () => items(SourceView, '/v1/sources'),
+    kernels: () => items(KernelView, '/v1/kernels'),
+    toolchains: () => items(ToolchainView, '/v1/toolchains'),
+    signers: () => items(SignerView, '/v1/signers'),
+    tokens: () => items(TokenView, '/v1/tokens'),
+    createToken: (name, role, days) => post(IssuedToken, '/v1/tokens', { name, role, days }),
+    async revokeToken(id) {
+      (await send({ method: 'DELETE', path: `/v1/tokens/${encodeURIComponent(id)}` })).resume();
+    },
+  };
+};
+
+const parse = <T extends z.ZodType>(schema: T, text: string): z.output<T> => {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new KilnError('unreachable', 'the service’s answer is not understood; is it a Kiln of this version?', { cause });
+  }
+};
