@@ -35,17 +35,31 @@ export const sendTree = async (deps: AskDeps, path: string, what: string): Promi
 };
 
 const isPath = async (text: string): Promise<boolean> =>
-  text.startsWith('.') || text.startsWith('/') || (text.includes('.tar') && (await stat(text).then(() => true, () => false)));
+  text.startsWith('.') ||
+  text.startsWith('/') ||
+  (text.includes('.tar') &&
+    (await stat(text).then(
+      () => true,
+      () => false,
+    )));
 
 /** What a command line calls a source: a directory or tarball (sent), a digest, or NAME[/VERSION]. */
-export const nameSource = async (deps: AskDeps, text: string, given: SourceName): Promise<CreateBuild['source']> => {
+export const nameSource = async (
+  deps: AskDeps,
+  text: string,
+  given: SourceName,
+): Promise<CreateBuild['source']> => {
   if (isDigest(text)) return { digest: text };
   if (await isPath(text)) {
     const blob = await sendTree(deps, text, 'source');
     return { digest: (await deps.service.createSource(blob, given)).digest };
   }
   const [name = '', version, ...rest] = text.split('/');
-  if (name === '' || rest.length > 0) throw new KilnError('bad-request', `${JSON.stringify(text)} is neither NAME, NAME/VERSION nor a path (write ./${text})`);
+  if (name === '' || rest.length > 0)
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(text)} is neither NAME, NAME/VERSION nor a path (write ./${text})`,
+    );
   return version === undefined ? { name } : { name, version };
 };
 
@@ -58,7 +72,10 @@ export const nameKernel = async (deps: AskDeps, text: string): Promise<CreateBui
 };
 
 /** Asks for a build and waits for its end; ^C withdraws. Throws `build-failed` (with the compiler's own lines) or `build-cancelled`. */
-export const askForBuild = async (deps: AskDeps, request: CreateBuild): Promise<{ build: BuildView; isCached: boolean }> => {
+export const askForBuild = async (
+  deps: AskDeps,
+  request: CreateBuild,
+): Promise<{ build: BuildView; isCached: boolean }> => {
   const { service, progress, signal } = deps;
   progress.step('asking');
   const ticket = await service.createBuild(request);
@@ -69,7 +86,8 @@ export const askForBuild = async (deps: AskDeps, request: CreateBuild): Promise<
       deps.send,
       id,
       {
-        state: ({ state, source, kernel }) => progress.step(`${state} ${source.name}/${source.version} for ${kernel.release}`),
+        state: ({ state, source, kernel }) =>
+          progress.step(`${state} ${source.name}/${source.version} for ${kernel.release}`),
         log(text) {
           progress.detail(text.trimEnd().split('\n').at(-1) ?? '');
           deps.onLog?.(text);
@@ -81,14 +99,21 @@ export const askForBuild = async (deps: AskDeps, request: CreateBuild): Promise<
   } catch (error) {
     if (!signal.aborted) throw error;
     await service.cancel(id, ticket.request).catch(() => {});
-    throw new KilnError('build-cancelled', `withdrawn; build ${id} goes on only if somebody else waits for it`);
+    throw new KilnError(
+      'build-cancelled',
+      `withdrawn; build ${id} goes on only if somebody else waits for it`,
+    );
   }
 };
 
 const checkEnd = (build: BuildView): BuildView => {
   const { failure, id } = build;
-  if (build.state === 'cancelled') throw new KilnError('build-cancelled', `build ${id} was cancelled`);
+  if (build.state === 'cancelled')
+    throw new KilnError('build-cancelled', `build ${id} was cancelled`);
   if (failure === null) return build;
   const lines = failure.lines.map((line) => `  ${line}`).join('\n');
-  throw new KilnError('build-failed', `${lines === '' ? '' : `\n${lines}\n`}${failure.message} (${failure.code}); the whole log: kiln logs ${id}`);
+  throw new KilnError(
+    'build-failed',
+    `${lines === '' ? '' : `\n${lines}\n`}${failure.message} (${failure.code}); the whole log: kiln logs ${id}`,
+  );
 };

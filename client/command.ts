@@ -34,12 +34,22 @@ export interface Command {
 /** The only argument of a command. Throws `bad-request` if there is none or more. */
 export const onlyArgument = (context: Context, what: string): string => {
   const [only, ...others] = context.args;
-  if (only === undefined || others.length > 0) throw new KilnError('bad-request', `give one ${what}`);
+  if (only === undefined || others.length > 0)
+    throw new KilnError('bad-request', `give one ${what}`);
   return only;
 };
 
 /** Rows as columns that line up. */
 export const table = (rows: readonly (readonly string[])[]): string => {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()).join('\n');
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 };

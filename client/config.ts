@@ -26,7 +26,8 @@ export const readConfig = (flags: ConfigFlags): ClientConfig => {
   const file = parseConfig(configPath());
   return {
     server: flags.server ?? process.env['KILN_SERVER'] ?? file.get('server') ?? DEFAULT_SERVER,
-    tokenFile: flags['token-file'] ?? process.env['KILN_TOKEN_FILE'] ?? file.get('token-file') ?? null,
+    tokenFile:
+      flags['token-file'] ?? process.env['KILN_TOKEN_FILE'] ?? file.get('token-file') ?? null,
     certificate: flags.certificate ?? file.get('certificate') ?? null,
   };
 };
@@ -42,7 +43,8 @@ const parseConfig = (path: string): Map<string, string> => {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if (!hasErrno(error, 'ENOENT')) throw new KilnError('bad-request', `${path} cannot be read`, { cause: error });
+    if (!hasErrno(error, 'ENOENT'))
+      throw new KilnError('bad-request', `${path} cannot be read`, { cause: error });
   }
   const values = new Map<string, string>();
   for (const [index, line] of text.split('\n').entries()) {
@@ -50,7 +52,10 @@ const parseConfig = (path: string): Map<string, string> => {
     if (plain === '') continue;
     const [key = '', value = ''] = plain.split(/\s*=\s*/, 2);
     if (!KEYS.includes(key) || value === '') {
-      throw new KilnError('bad-request', `${path} line ${index + 1}: ${JSON.stringify(plain)} is not understood; keys are ${KEYS.join(', ')}`);
+      throw new KilnError(
+        'bad-request',
+        `${path} line ${index + 1}: ${JSON.stringify(plain)} is not understood; keys are ${KEYS.join(', ')}`,
+      );
     }
     values.set(key, value);
   }
@@ -63,6 +68,10 @@ export const readToken = (path: string | null): string | null => {
   try {
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
-    throw new KilnError('unauthenticated', `the token file ${path} cannot be read; ask an admin for a token, or name its file with --token-file`, { cause: error });
+    throw new KilnError(
+      'unauthenticated',
+      `the token file ${path} cannot be read; ask an admin for a token, or name its file with --token-file`,
+      { cause: error },
+    );
   }
 };

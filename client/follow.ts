@@ -16,14 +16,24 @@ const TRIES = 60;
  * Follows a build to its end, and gives it back finished. A connection that breaks is made again where it broke: no line of the log is
  * lost or repeated. Gives up with `unreachable` after about two minutes without the service.
  */
-export const followBuild = async (send: Send, id: string, follower: Follower, signal: AbortSignal): Promise<BuildView> => {
+export const followBuild = async (
+  send: Send,
+  id: string,
+  follower: Follower,
+  signal: AbortSignal,
+): Promise<BuildView> => {
   let lastEvent: string | null = null;
   let failures = 0;
   for (;;) {
     try {
       const headers: Record<string, string> = { Accept: 'text/event-stream' };
       if (lastEvent !== null) headers['Last-Event-ID'] = lastEvent;
-      const response = await send({ method: 'GET', path: `/v1/builds/${id}/events`, headers, signal });
+      const response = await send({
+        method: 'GET',
+        path: `/v1/builds/${id}/events`,
+        headers,
+        signal,
+      });
       for await (const event of readEvents(response as AsyncIterable<Buffer>)) {
         failures = 0;
         lastEvent = event.id ?? lastEvent;
@@ -35,7 +45,8 @@ export const followBuild = async (send: Send, id: string, follower: Follower, si
       }
     } catch (error) {
       signal.throwIfAborted();
-      const isFinal = error instanceof KilnError && error.code !== 'unreachable' && error.code !== 'unavailable';
+      const isFinal =
+        error instanceof KilnError && error.code !== 'unreachable' && error.code !== 'unavailable';
       if (isFinal || failures >= TRIES) throw error;
     }
     failures += 1;
@@ -57,14 +68,18 @@ async function* readEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<Server
     rest += decoder.decode(piece, { stream: true });
     for (let end = rest.indexOf('\n\n'); end >= 0; end = rest.indexOf('\n\n')) {
       const fields = new Map(
-        rest.slice(0, end).split('\n').map((line) => {
-          const colon = line.indexOf(': ');
-          return [line.slice(0, colon), line.slice(colon + 2)] as const;
-        }),
+        rest
+          .slice(0, end)
+          .split('\n')
+          .map((line) => {
+            const colon = line.indexOf(': ');
+            return [line.slice(0, colon), line.slice(colon + 2)] as const;
+          }),
       );
       rest = rest.slice(end + 2);
       const name = fields.get('event');
-      if (name !== undefined) yield { id: fields.get('id') ?? null, name, data: fields.get('data') ?? '' };
+      if (name !== undefined)
+        yield { id: fields.get('id') ?? null, name, data: fields.get('data') ?? '' };
     }
   }
 }

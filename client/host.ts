@@ -30,7 +30,10 @@ export const chooseRelease = async (host: Host, named: string | undefined): Prom
   const kernels = await hostKernels(host);
   const [only] = kernels;
   if (only === undefined || kernels.length > 1) {
-    throw new KilnError('bad-request', `name a kernel with -k; ${host.root} has ${kernels.join(', ') || 'none'}`);
+    throw new KilnError(
+      'bad-request',
+      `name a kernel with -k; ${host.root} has ${kernels.join(', ') || 'none'}`,
+    );
   }
   return only;
 };
@@ -47,11 +50,17 @@ export const modulesDirectory = async (host: Host, release: string): Promise<str
   const place = await realpath(wanted).catch(() => null);
   if (place === null || !(await stat(place)).isDirectory()) {
     const kernels = await hostKernels(host);
-    throw new KilnError('install-failed', `kernel ${release} is not installed here: no ${wanted}; there is ${kernels.join(', ') || 'none'}`);
+    throw new KilnError(
+      'install-failed',
+      `kernel ${release} is not installed here: no ${wanted}; there is ${kernels.join(', ') || 'none'}`,
+    );
   }
   const inside = host.root === '/' ? '/' : `${host.root}${sep}`;
   if (!place.startsWith(inside)) {
-    throw new KilnError('install-failed', `${wanted} leads out of ${host.root}, to ${place}; nothing was changed`);
+    throw new KilnError(
+      'install-failed',
+      `${wanted} leads out of ${host.root}, to ${place}; nothing was changed`,
+    );
   }
   return place;
 };
@@ -62,16 +71,28 @@ const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 export const runDepmod = async (host: Host, release: string): Promise<void> => {
   const args = host.root === '/' ? [release] : ['-b', host.root, release];
   const { status, words } = await run('depmod', args);
-  if (status !== 0) throw new KilnError('install-failed', `depmod failed (${words || `exit status ${status}`})`);
+  if (status !== 0)
+    throw new KilnError('install-failed', `depmod failed (${words || `exit status ${status}`})`);
 };
 
-const run = (program: string, args: readonly string[]): Promise<{ status: number; words: string }> =>
+const run = (
+  program: string,
+  args: readonly string[],
+): Promise<{ status: number; words: string }> =>
   new Promise((resolve) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: SYSTEM_PATH, LC_ALL: 'C' } });
+    const child = spawn(program, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
+    });
     let words = '';
     child.stderr.on('data', (piece: Buffer) => {
       words = (words + piece.toString()).slice(0, 500);
     });
-    child.once('error', (error) => resolve({ status: 127, words: `${program} cannot be run: ${error.message}; it is in the package kmod` }));
+    child.once('error', (error) =>
+      resolve({
+        status: 127,
+        words: `${program} cannot be run: ${error.message}; it is in the package kmod`,
+      }),
+    );
     child.once('close', (code) => resolve({ status: code ?? 1, words: words.trim() }));
   });

@@ -25,7 +25,10 @@ const IDLE = 60_000;
 export const connect = (server: string, token: string | null): Send => {
   const base = URL.canParse(server) ? new URL(server) : null;
   if (base === null || !/^https?:$/.test(base.protocol)) {
-    throw new KilnError('bad-request', `${JSON.stringify(server)} is no service address; use http://HOST:PORT or https://HOST`);
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(server)} is no service address; use http://HOST:PORT or https://HOST`,
+    );
   }
   return async (call) => {
     const response = await open(base, token, call);
@@ -48,10 +51,16 @@ const open = (base: URL, token: string | null, call: Call): Promise<IncomingMess
       headers['Content-Length'] = body.size;
     }
     const send = base.protocol === 'https:' ? secureRequest : plainRequest;
-    const options = { method: call.method, headers, ...(call.signal === undefined ? {} : { signal: call.signal }) };
+    const options = {
+      method: call.method,
+      headers,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    };
     const outgoing = send(new URL(call.path, base), options);
     let response: IncomingMessage | null = null;
-    outgoing.setTimeout(call.idle ?? IDLE, () => outgoing.destroy(new Error('nothing came for too long')));
+    outgoing.setTimeout(call.idle ?? IDLE, () =>
+      outgoing.destroy(new Error('nothing came for too long')),
+    );
     outgoing.once('response', (incoming) => {
       response = incoming;
       resolve(incoming);
@@ -60,7 +69,15 @@ const open = (base: URL, token: string | null, call: Call): Promise<IncomingMess
       // A refusal may come before all of the body went out; then the answer counts, not the broken pipe.
       if (response !== null) return;
       const isAbort = call.signal?.aborted === true;
-      reject(isAbort ? cause : new KilnError('unreachable', `${base.origin} does not answer (${cause.message}); is kilnd running there?`, { cause }));
+      reject(
+        isAbort
+          ? cause
+          : new KilnError(
+              'unreachable',
+              `${base.origin} does not answer (${cause.message}); is kilnd running there?`,
+              { cause },
+            ),
+      );
     });
     if (body === undefined || typeof body === 'string') outgoing.end(body);
     else pipeline(body.stream, outgoing).catch(() => {});
@@ -73,14 +90,18 @@ const asError = async (response: IncomingMessage, call: Call): Promise<KilnError
     return new KilnError(code, detail);
   } catch {
     if (response.statusCode === 404) return new KilnError('not-found', `${call.path} is not there`);
-    return new KilnError('unreachable', `the service answered ${call.method} ${call.path} with status ${response.statusCode ?? 0}; is it Kiln?`);
+    return new KilnError(
+      'unreachable',
+      `the service answered ${call.method} ${call.path} with status ${response.statusCode ?? 0}; is it Kiln?`,
+    );
   }
 };
 
 const TEXT_LIMIT = 64 * 1024 * 1024;
 
 /** A response's whole text, of at most 64 MiB. */
-export const readText = async (response: Readable): Promise<string> => (await readBytes(response, TEXT_LIMIT)).toString('utf8');
+export const readText = async (response: Readable): Promise<string> =>
+  (await readBytes(response, TEXT_LIMIT)).toString('utf8');
 
 /** A response's whole body. Throws `too-large` beyond `limit` bytes. */
 export const readBytes = async (response: Readable, limit: number): Promise<Buffer> => {

@@ -21,14 +21,19 @@ type Undo = () => Promise<void>;
  * Lays verified modules down: each written beside and renamed into place, then one depmod, then the receipt. If any of it fails,
  * all is put back as it was and depmod is run again; throws `install-failed`.
  */
-export const installFiles = async (host: Host, receipt: Receipt, modules: readonly ModuleBytes[]): Promise<void> => {
+export const installFiles = async (
+  host: Host,
+  receipt: Receipt,
+  modules: readonly ModuleBytes[],
+): Promise<void> => {
   const home = await modulesDirectory(host, receipt.release);
   const directory = join(home, INSTALL_DIRECTORY);
   const undo: Undo[] = [];
   const before = await readReceipt(host, receipt.release, receipt.name);
   try {
     await mkdir(directory, { recursive: true, mode: 0o755 });
-    for (const { name, bytes } of modules) undo.push(await replaceFile(join(directory, `${name}.ko`), bytes));
+    for (const { name, bytes } of modules)
+      undo.push(await replaceFile(join(directory, `${name}.ko`), bytes));
     for (const { path } of before?.modules ?? []) {
       const isKept = receipt.modules.some((module) => module.path === path);
       if (!isKept) undo.push(await takeAway(join(home, path)));
@@ -90,12 +95,18 @@ const takeAway = async (path: string): Promise<Undo> => {
 };
 
 const undoAll = async (undo: readonly Undo[]): Promise<void> => {
-  for (const step of [...undo].reverse()) await step();
+  for (const step of undo.toReversed()) await step();
 };
 
-const dropOldFiles = async (directory: string, modules: readonly ModuleBytes[], before: Receipt | null, home: string): Promise<void> => {
+const dropOldFiles = async (
+  directory: string,
+  modules: readonly ModuleBytes[],
+  before: Receipt | null,
+  home: string,
+): Promise<void> => {
   for (const { name } of modules) await rm(join(directory, `${name}.ko.kiln-old`), { force: true });
-  for (const { path } of before?.modules ?? []) await rm(`${join(home, path)}.kiln-old`, { force: true });
+  for (const { path } of before?.modules ?? [])
+    await rm(`${join(home, path)}.kiln-old`, { force: true });
 };
 
 const syncDirectory = async (directory: string): Promise<void> => {
@@ -108,9 +119,14 @@ const syncDirectory = async (directory: string): Promise<void> => {
 
 const asInstallError = (error: unknown, outcome: string): KilnError => {
   const message = error instanceof Error ? error.message : String(error);
-  if (hasErrno(error, 'ENOSPC')) return new KilnError('install-failed', `the disk is full; ${outcome}`, { cause: error });
+  if (hasErrno(error, 'ENOSPC'))
+    return new KilnError('install-failed', `the disk is full; ${outcome}`, { cause: error });
   if (hasErrno(error, 'EACCES') || hasErrno(error, 'EPERM') || hasErrno(error, 'EROFS')) {
-    return new KilnError('install-failed', `no permission to write below /lib/modules (${message}); run kiln as root; ${outcome}`, { cause: error });
+    return new KilnError(
+      'install-failed',
+      `no permission to write below /lib/modules (${message}); run kiln as root; ${outcome}`,
+      { cause: error },
+    );
   }
   return new KilnError('install-failed', `${message}; ${outcome}`, { cause: error });
 };

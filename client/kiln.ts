@@ -11,7 +11,12 @@ import { connect } from './http.ts';
 import { createProgress } from './progress.ts';
 import { openService } from './service.ts';
 
-const COMMANDS: readonly Command[] = [...INSTALL_COMMANDS, ...BUILD_COMMANDS, ...SETUP_COMMANDS, ...ADMIN_COMMANDS];
+const COMMANDS: readonly Command[] = [
+  ...INSTALL_COMMANDS,
+  ...BUILD_COMMANDS,
+  ...SETUP_COMMANDS,
+  ...ADMIN_COMMANDS,
+];
 
 /** Options that every command takes. */
 const COMMON_OPTIONS = {
@@ -32,10 +37,14 @@ const COMMON_HELP = `everywhere
 
 const usage = (): string => {
   const width = Math.max(...COMMANDS.map(({ name, args }) => name.length + args.length + 1));
-  const lines = COMMANDS.map(({ name, args, summary }) => `  ${`${name} ${args}`.padEnd(width)}  ${summary}`);
+  const lines = COMMANDS.map(
+    ({ name, args, summary }) => `  ${`${name} ${args}`.padEnd(width)}  ${summary}`,
+  );
   const byExit = new Map<number, string[]>();
   for (const { code, exit } of errorTable()) byExit.set(exit, [...(byExit.get(exit) ?? []), code]);
-  const exits = [...byExit].sort(([a], [b]) => a - b).map(([exit, codes]) => `  ${String(exit).padEnd(4)} ${codes.join(', ')}`);
+  const exits = [...byExit]
+    .sort(([a], [b]) => a - b)
+    .map(([exit, codes]) => `  ${String(exit).padEnd(4)} ${codes.join(', ')}`);
   return `kiln - kernel modules built, signed and verified elsewhere; installed here without a compiler
 
 usage: kiln COMMAND [ARGUMENT] [OPTIONS]
@@ -51,18 +60,31 @@ ${exits.join('\n')}
 };
 
 const findCommand = (args: readonly string[]): { command: Command; rest: readonly string[] } => {
-  const found = COMMANDS.find(({ name }) => name === args.slice(0, name.split(' ').length).join(' '));
+  const found = COMMANDS.find(
+    ({ name }) => name === args.slice(0, name.split(' ').length).join(' '),
+  );
   if (found === undefined) {
-    throw new KilnError('bad-request', `there is no command ${JSON.stringify(args[0] ?? '')}; kiln --help lists them`);
+    throw new KilnError(
+      'bad-request',
+      `there is no command ${JSON.stringify(args[0] ?? '')}; kiln --help lists them`,
+    );
   }
   return { command: found, rest: args.slice(found.name.split(' ').length) };
 };
 
 const parse = (command: Command, rest: readonly string[]) => {
   try {
-    return parseArgs({ args: [...rest], allowPositionals: true, options: { ...command.options, ...COMMON_OPTIONS } });
+    return parseArgs({
+      args: [...rest],
+      allowPositionals: true,
+      options: { ...command.options, ...COMMON_OPTIONS },
+    });
   } catch (cause) {
-    throw new KilnError('bad-request', `${cause instanceof Error ? cause.message : ''} (kiln ${command.name} --help)`, { cause });
+    throw new KilnError(
+      'bad-request',
+      `${cause instanceof Error ? cause.message : ''} (kiln ${command.name} --help)`,
+      { cause },
+    );
   }
 };
 
@@ -74,7 +96,9 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
   const { command, rest } = findCommand(args);
   const { values, positionals } = parse(command, rest);
   if (values['help'] === true) {
-    process.stdout.write(`kiln ${command.name} ${command.args}\n${command.summary}\n\n${command.help === '' ? '' : `${command.help}\n\n`}${COMMON_HELP}\n`);
+    process.stdout.write(
+      `kiln ${command.name} ${command.args}\n${command.summary}\n\n${command.help === '' ? '' : `${command.help}\n\n`}${COMMON_HELP}\n`,
+    );
     return;
   }
   const option = (name: string): string | undefined => {
@@ -82,7 +106,11 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     return typeof value === 'string' ? value : undefined;
   };
   const flag = (name: string): boolean => (values as Record<string, unknown>)[name] === true;
-  const config = readConfig({ server: option('server'), 'token-file': option('token-file'), certificate: option('certificate') });
+  const config = readConfig({
+    server: option('server'),
+    'token-file': option('token-file'),
+    certificate: option('certificate'),
+  });
   const send = lazily(() => connect(config.server, readToken(config.tokenFile)));
   const progress = createProgress(process.stderr, flag('quiet'));
   const context: Context = {
@@ -96,7 +124,8 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     signal,
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
     host: () => openHost(option('root')),
-    print: (text, json) => void process.stdout.write(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
+    print: (text, json) =>
+      void process.stdout.write(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
   };
   try {
     await command.run(context);
@@ -122,7 +151,10 @@ main(process.argv.slice(2), interrupted.signal).then(
     const isInterrupt = interrupted.signal.aborted && !(error instanceof KilnError);
     const known = isInterrupt ? new KilnError('build-cancelled', 'interrupted') : error;
     const label = isColourWanted(process.stderr) ? '\u001b[31mkiln:\u001b[39m' : 'kiln:';
-    const message = known instanceof KilnError ? known.message : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
+    const message =
+      known instanceof KilnError
+        ? known.message
+        : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
     process.stderr.write(`${label} ${message}\n`);
     process.exit(exitStatus(known instanceof KilnError ? known.code : 'internal'));
   },

@@ -21,7 +21,8 @@ export const packPath = async (path: string): Promise<Packed> => {
   const stats = await stat(path).catch((cause: unknown) => {
     throw new KilnError('bad-request', `${path} cannot be read`, { cause });
   });
-  if (!stats.isDirectory()) return { file: path, digest: await hashFile(path), dispose: async () => {} };
+  if (!stats.isDirectory())
+    return { file: path, digest: await hashFile(path), dispose: async () => {} };
   const directory = await mkdtemp(join(tmpdir(), 'kiln-'));
   const dispose = (): Promise<void> => rm(directory, { recursive: true, force: true });
   const file = join(directory, 'tree.tar.zst');
@@ -39,7 +40,10 @@ export const packPath = async (path: string): Promise<Packed> => {
     return { file, digest: await hashFile(file), dispose };
   } catch (error) {
     await dispose();
-    if (hasErrno(error, 'ENOSPC')) throw new KilnError('install-failed', `there is no room for the archive in ${tmpdir()}`, { cause: error });
+    if (hasErrno(error, 'ENOSPC'))
+      throw new KilnError('install-failed', `there is no room for the archive in ${tmpdir()}`, {
+        cause: error,
+      });
     throw error;
   }
 };
@@ -54,13 +58,24 @@ const addDirectory = async (tar: Pack, base: string, path: string): Promise<void
     const place = join(base, below);
     const stats = await lstat(place);
     if (stats.isDirectory()) await addDirectory(tar, base, below);
-    else if (stats.isSymbolicLink()) tar.entry({ name: below, type: 'symlink', linkname: await readlink(place) });
+    else if (stats.isSymbolicLink())
+      tar.entry({ name: below, type: 'symlink', linkname: await readlink(place) });
     else if (stats.isFile()) await addFile(tar, place, below, stats.size, stats.mode);
-    else throw new KilnError('bad-source', `${place} is neither a file, a directory nor a link; leave it out`);
+    else
+      throw new KilnError(
+        'bad-source',
+        `${place} is neither a file, a directory nor a link; leave it out`,
+      );
   }
 };
 
-const addFile = async (tar: Pack, place: string, name: string, size: number, mode: number): Promise<void> => {
+const addFile = async (
+  tar: Pack,
+  place: string,
+  name: string,
+  size: number,
+  mode: number,
+): Promise<void> => {
   const entry = tar.entry({ name, size, mode: mode & 0o777 });
   await pipeline(createReadStream(place), entry as unknown as NodeJS.WritableStream);
 };

@@ -29,10 +29,13 @@ export const createProgress = (stream: NodeJS.WriteStream, isQuiet: boolean): Pr
   const clear = (): void => void stream.write('\r\u001b[K');
   const draw = (): void => {
     const seconds = ((performance.now() - since) / 1000).toFixed(1);
-    const dim = (text: string): string => (isColourWanted(stream) ? `\u001b[2m${text}\u001b[22m` : text);
+    const dim = (text: string): string =>
+      isColourWanted(stream) ? `\u001b[2m${text}\u001b[22m` : text;
     const room = Math.max(20, stream.columns - current.length - 12);
     clear();
-    stream.write(`${current} ${dim(`${seconds} s${extra === '' ? '' : `  ${extra.slice(0, room)}`}`)}`);
+    stream.write(
+      `${current} ${dim(`${seconds} s${extra === '' ? '' : `  ${extra.slice(0, room)}`}`)}`,
+    );
   };
   return {
     step(text) {

@@ -33,7 +33,8 @@ const Receipt = z.object({
 export type Receipt = z.infer<typeof Receipt>;
 
 const directory = (host: Host): string => join(host.root, 'var/lib/kiln/receipts');
-const pathOf = (host: Host, release: string, name: string): string => join(directory(host), release, `${name}.json`);
+const pathOf = (host: Host, release: string, name: string): string =>
+  join(directory(host), release, `${name}.json`);
 
 /** Writes a receipt: beside, then renamed into place. */
 export const writeReceipt = async (host: Host, receipt: Receipt): Promise<void> => {
@@ -43,13 +44,21 @@ export const writeReceipt = async (host: Host, receipt: Receipt): Promise<void> 
 };
 
 /** The receipt of a module source for a kernel, or `null`. */
-export const readReceipt = async (host: Host, release: string, name: string): Promise<Receipt | null> => {
+export const readReceipt = async (
+  host: Host,
+  release: string,
+  name: string,
+): Promise<Receipt | null> => {
   const path = pathOf(host, release, name);
   try {
     return Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (cause) {
     if (hasErrno(cause, 'ENOENT')) return null;
-    throw new KilnError('install-failed', `the receipt ${path} is damaged; install ${name} again to make a new one`, { cause });
+    throw new KilnError(
+      'install-failed',
+      `the receipt ${path} is damaged; install ${name} again to make a new one`,
+      { cause },
+    );
   }
 };
 

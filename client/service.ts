@@ -5,7 +5,15 @@ import { digestOf, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import type { Role } from '../services/core/policy.ts';
 import {
-  BuildTicket, BuildView, IssuedToken, KernelView, list, SignerView, SourceView, TokenView, ToolchainView,
+  BuildTicket,
+  BuildView,
+  IssuedToken,
+  KernelView,
+  list,
+  SignerView,
+  SourceView,
+  TokenView,
+  ToolchainView,
   type CreateBuild,
 } from '../services/core/protocol.ts';
 import type { SourceName } from '../services/core/source.ts';
@@ -40,10 +48,21 @@ const ARTIFACT_LIMIT = 1024 ** 3;
 export const openService = (send: Send): Service => {
   const read = async <T extends z.ZodType>(schema: T, path: string): Promise<z.output<T>> =>
     parse(schema, await readText(await send({ method: 'GET', path })));
-  const post = async <T extends z.ZodType>(schema: T, path: string, body: unknown): Promise<z.output<T>> =>
-    parse(schema, await readText(await send({ method: 'POST', path, body: JSON.stringify(body), idle: 300_000 })));
-  const items = async <T extends z.ZodType>(schema: T, path: string): Promise<readonly z.output<T>[]> =>
-    (await read(list(schema), path)).items as z.output<T>[];
+  const post = async <T extends z.ZodType>(
+    schema: T,
+    path: string,
+    body: unknown,
+  ): Promise<z.output<T>> =>
+    parse(
+      schema,
+      await readText(
+        await send({ method: 'POST', path, body: JSON.stringify(body), idle: 300_000 }),
+      ),
+    );
+  const items = async <T extends z.ZodType>(
+    schema: T,
+    path: string,
+  ): Promise<readonly z.output<T>[]> => (await read(list(schema), path)).items;
 
   return {
     async hasBlob(digest) {
@@ -58,7 +77,9 @@ export const openService = (send: Send): Service => {
     async putBlob(digest, file) {
       const { size } = await stat(file);
       const body = { stream: createReadStream(file, { highWaterMark: 1024 * 1024 }), size };
-      await readText(await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, idle: 300_000 }));
+      await readText(
+        await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, idle: 300_000 }),
+      );
     },
     createSource: (blob, name) => post(SourceView, '/v1/sources', { blob, ...name }),
     createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
@@ -68,14 +89,26 @@ export const openService = (send: Send): Service => {
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
     builds: () => items(BuildView, '/v1/builds'),
     cancel: (id, request) =>
-      post(BuildView, `/v1/builds/${encodeURIComponent(id)}/cancel`, request === null ? {} : { request }),
+      post(
+        BuildView,
+        `/v1/builds/${encodeURIComponent(id)}/cancel`,
+        request === null ? {} : { request },
+      ),
     async log(id) {
-      return readText(await send({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log` }));
+      return readText(
+        await send({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log` }),
+      );
     },
     async artifact(digest) {
-      const bytes = await readBytes(await send({ method: 'GET', path: `/v1/artifacts/${digest}` }), ARTIFACT_LIMIT);
+      const bytes = await readBytes(
+        await send({ method: 'GET', path: `/v1/artifacts/${digest}` }),
+        ARTIFACT_LIMIT,
+      );
       if (digestOf(bytes) !== digest) {
-        throw new KilnError('unverified', `what the service sent is not ${digest}; nothing was installed, try again`);
+        throw new KilnError(
+          'unverified',
+          `what the service sent is not ${digest}; nothing was installed, try again`,
+        );
       }
       return bytes;
     },
@@ -95,6 +128,10 @@ const parse = <T extends z.ZodType>(schema: T, text: string): z.output<T> => {
   try {
     return schema.parse(JSON.parse(text));
   } catch (cause) {
-    throw new KilnError('unreachable', 'the service’s answer is not understood; is it a Kiln of this version?', { cause });
+    throw new KilnError(
+      'unreachable',
+      'the service’s answer is not understood; is it a Kiln of this version?',
+      { cause },
+    );
   }
 };

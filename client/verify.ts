@@ -12,12 +12,19 @@ import type { Receipt } from './receipts.ts';
 /** The pinned certificate, from its PEM file. Throws `unverified` with what to do. */
 export const readCertificate = async (path: string | null): Promise<X509Certificate> => {
   if (path === null) {
-    throw new KilnError('unverified', 'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE');
+    throw new KilnError(
+      'unverified',
+      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+    );
   }
   try {
     return new X509Certificate(await readFile(path));
   } catch (cause) {
-    throw new KilnError('unverified', `the pinned certificate ${path} cannot be read; run kiln setup URL`, { cause });
+    throw new KilnError(
+      'unverified',
+      `the pinned certificate ${path} cannot be read; run kiln setup URL`,
+      { cause },
+    );
   }
 };
 
@@ -37,12 +44,22 @@ export interface Expectation {
  * Checks a module's signature (unless `certificate` is `null`: then it must have none), its name and its vermagic.
  * Throws `unverified`.
  */
-export const verifyBytes = (bytes: Buffer, expected: Expectation, certificate: X509Certificate | null): void => {
+export const verifyBytes = (
+  bytes: Buffer,
+  expected: Expectation,
+  certificate: X509Certificate | null,
+): void => {
   if (expected.vermagic.split(' ')[0] !== expected.release) {
-    throw new KilnError('unverified', `the module is for kernel ${expected.vermagic.split(' ')[0] ?? ''}, not ${expected.release}`);
+    throw new KilnError(
+      'unverified',
+      `the module is for kernel ${expected.vermagic.split(' ')[0] ?? ''}, not ${expected.release}`,
+    );
   }
   if (certificate === null && splitModule(bytes) !== null) {
-    throw new KilnError('unverified', `module ${expected.name} is signed though it was said to be unsigned`);
+    throw new KilnError(
+      'unverified',
+      `module ${expected.name} is signed though it was said to be unsigned`,
+    );
   }
   const unsigned = certificate === null ? bytes : verifyModule(bytes, certificate);
   checkModule(readModuleFile(unsigned), { ...expected, arch: expected.arch as Arch });
@@ -65,7 +82,13 @@ export const verifyReceipt = async (
   const verdicts: Verdict[] = [];
   for (const module of receipt.modules) {
     const path = join(host.root, 'lib/modules', receipt.release, module.path);
-    const problem = await findProblem(path, module.digest, { ...receipt, name: module.name }, receipt.signer, certificate);
+    const problem = await findProblem(
+      path,
+      module.digest,
+      { ...receipt, name: module.name },
+      receipt.signer,
+      certificate,
+    );
     verdicts.push({ module: module.name, release: receipt.release, path, problem });
   }
   return verdicts;

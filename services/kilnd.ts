@@ -60,7 +60,10 @@ const startRole = async (role: string): Promise<Running> => {
       return startSigner(config, openLog(role, config.logLevel));
     }
     default:
-      throw new KilnError('bad-request', `there is no role ${JSON.stringify(role)}; there are api, builder and signer (kilnd --help)`);
+      throw new KilnError(
+        'bad-request',
+        `there is no role ${JSON.stringify(role)}; there are api, builder and signer (kilnd --help)`,
+      );
   }
 };
 
@@ -71,7 +74,8 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
     return null;
   }
   const [role, ...others] = positionals;
-  if (others.length > 0) throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
+  if (others.length > 0)
+    throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
   if (role !== undefined) return startRole(role);
   return startMachine({
     data: values.data ?? '/var/lib/kiln',
@@ -94,13 +98,19 @@ const parseCommandLine = (args: readonly string[]) => {
       },
     });
   } catch (error) {
-    throw new KilnError('bad-request', `${error instanceof Error ? error.message : ''} (kilnd --help)`, { cause: error });
+    throw new KilnError(
+      'bad-request',
+      `${error instanceof Error ? error.message : ''} (kilnd --help)`,
+      { cause: error },
+    );
   }
 };
 
 const endWith = (error: unknown): never => {
   const known = error instanceof KilnError ? error : null;
-  process.stderr.write(`kilnd: ${known?.message ?? (error instanceof Error ? error.stack : String(error))}\n`);
+  process.stderr.write(
+    `kilnd: ${known?.message ?? (error instanceof Error ? error.stack : String(error))}\n`,
+  );
   process.exit(exitStatus(known?.code ?? 'internal'));
 };
 
@@ -118,7 +128,8 @@ const main = async (): Promise<void> => {
   process.on('SIGINT', end);
   process.on('disconnect', end);
   process.send?.({ ready: true, url: running.url });
-  if (process.send === undefined && running.url !== undefined) process.stdout.write(`${running.url}\n`);
+  if (process.send === undefined && running.url !== undefined)
+    process.stdout.write(`${running.url}\n`);
 };
 
 main().catch(endWith);

@@ -15,7 +15,10 @@ const sourcePush: Command = {
   async run(context) {
     const blob = await sendTree(context, onlyArgument(context, 'directory or tarball'), 'source');
     context.progress.step('reading it');
-    const source = await context.service.createSource(blob, { name: context.option('name'), version: context.option('version') });
+    const source = await context.service.createSource(blob, {
+      name: context.option('name'),
+      version: context.option('version'),
+    });
     context.progress.done();
     context.print(`source ${source.name}/${source.version}  ${source.digest}`, source);
   },
@@ -29,14 +32,21 @@ const sourceList: Command = {
   options: {},
   async run(context) {
     const sources = await context.service.sources();
-    context.print(table([['SOURCE', 'KIND', 'DIGEST'], ...sources.map((s) => [`${s.name}/${s.version}`, s.kind, s.digest])]), sources);
+    context.print(
+      table([
+        ['SOURCE', 'KIND', 'DIGEST'],
+        ...sources.map((s) => [`${s.name}/${s.version}`, s.kind, s.digest]),
+      ]),
+      sources,
+    );
   },
 };
 
 const kernelPush: Command = {
   name: 'kernel push',
   args: 'PATH',
-  summary: 'give the service a kernel’s headers (directory or tarball); an admin’s push approves them',
+  summary:
+    'give the service a kernel’s headers (directory or tarball); an admin’s push approves them',
   help: `PATH is a tree from / (with usr/src and usr/lib/linux-kbuild-*), or a single build tree, or a tarball of either.`,
   options: {},
   async run(context) {
@@ -44,7 +54,10 @@ const kernelPush: Command = {
     context.progress.step('reading them');
     const kernel = await context.service.createKernel(blob);
     context.progress.done();
-    context.print(`kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}`, kernel);
+    context.print(
+      `kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}`,
+      kernel,
+    );
   },
 };
 
@@ -56,7 +69,12 @@ const kernelList: Command = {
   options: {},
   async run(context) {
     const kernels = await context.service.kernels();
-    const rows = kernels.map((k) => [k.release, k.arch, k.trust === 'admin' ? 'approved' : 'not approved', k.digest]);
+    const rows = kernels.map((k) => [
+      k.release,
+      k.arch,
+      k.trust === 'admin' ? 'approved' : 'not approved',
+      k.digest,
+    ]);
     context.print(table([['KERNEL', 'ARCH', 'TRUST', 'DIGEST'], ...rows]), kernels);
   },
 };
@@ -80,7 +98,8 @@ sandbox, to record what it contains.
       toolchain = await context.service.toolchain(blob);
     }
     context.progress.done();
-    if (toolchain.state === 'refused') throw new KilnError('bad-request', `the toolchain was refused: ${toolchain.problem ?? ''}`);
+    if (toolchain.state === 'refused')
+      throw new KilnError('bad-request', `the toolchain was refused: ${toolchain.problem ?? ''}`);
     context.print(describeToolchain(toolchain), toolchain);
   },
 };
@@ -106,7 +125,12 @@ const toolchainList: Command = {
   options: {},
   async run(context) {
     const toolchains = await context.service.toolchains();
-    const rows = toolchains.map((t) => [t.name, t.state, t.contents?.compilers.map((c) => c.version)[0] ?? t.problem ?? '', t.digest]);
+    const rows = toolchains.map((t) => [
+      t.name,
+      t.state,
+      t.contents?.compilers.map((c) => c.version)[0] ?? t.problem ?? '',
+      t.digest,
+    ]);
     context.print(table([['TOOLCHAIN', 'STATE', 'COMPILER', 'DIGEST'], ...rows]), toolchains);
   },
 };
@@ -137,7 +161,12 @@ const tokenList: Command = {
   async run(context) {
     const tokens = await context.service.tokens();
     const date = (time: number): string => new Date(time).toISOString().slice(0, 10);
-    const rows = tokens.map((t) => [t.id, t.role, t.revokedAt === null ? `until ${date(t.expiresAt)}` : 'revoked', t.name]);
+    const rows = tokens.map((t) => [
+      t.id,
+      t.role,
+      t.revokedAt === null ? `until ${date(t.expiresAt)}` : 'revoked',
+      t.name,
+    ]);
     context.print(table([['TOKEN', 'ROLE', 'VALID', 'NAME'], ...rows]), tokens);
   },
 };
@@ -158,5 +187,13 @@ const tokenRevoke: Command = {
 const shortId = (id: string): string => id.slice(0, 8);
 
 export const ADMIN_COMMANDS: readonly Command[] = [
-  sourcePush, sourceList, kernelPush, kernelList, toolchainPush, toolchainList, tokenCreate, tokenList, tokenRevoke,
+  sourcePush,
+  sourceList,
+  kernelPush,
+  kernelList,
+  toolchainPush,
+  toolchainList,
+  tokenCreate,
+  tokenList,
+  tokenRevoke,
 ];

@@ -18,16 +18,32 @@ export const BUILD_OPTIONS = {
 } as const;
 
 /** Asks for what the arguments name and waits for it. */
-export const requestedBuild = async (context: Context): Promise<{ build: BuildView; isCached: boolean }> => {
+export const requestedBuild = async (
+  context: Context,
+): Promise<{ build: BuildView; isCached: boolean }> => {
   const toolchain = context.option('toolchain');
-  if (toolchain !== undefined && !isDigest(toolchain)) throw new KilnError('bad-request', '--toolchain takes a digest; kiln toolchain list shows them');
-  const kernelName = context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
-  const source = await nameSource(context, onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'), {
-    name: context.option('name'),
-    version: context.option('version'),
-  });
+  if (toolchain !== undefined && !isDigest(toolchain))
+    throw new KilnError(
+      'bad-request',
+      '--toolchain takes a digest; kiln toolchain list shows them',
+    );
+  const kernelName =
+    context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
+  const source = await nameSource(
+    context,
+    onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'),
+    {
+      name: context.option('name'),
+      version: context.option('version'),
+    },
+  );
   const kernel = await nameKernel(context, kernelName);
-  return askForBuild(context, { source, kernel, retry: context.flag('retry'), ...(toolchain === undefined ? {} : { toolchain }) });
+  return askForBuild(context, {
+    source,
+    kernel,
+    retry: context.flag('retry'),
+    ...(toolchain === undefined ? {} : { toolchain }),
+  });
 };
 
 /** A build in a few lines. */
@@ -45,7 +61,9 @@ export const describeBuild = (build: BuildView): string =>
       ...(signed === null ? [] : [['', `signed    ${signed}`]]),
     ]),
     ...(build.signature?.kind === 'unsigned' ? [['not signed', build.signature.reason]] : []),
-    ...(build.failure === null ? [] : [['failure', `${build.failure.message} (${build.failure.code})`]]),
+    ...(build.failure === null
+      ? []
+      : [['failure', `${build.failure.message} (${build.failure.code})`]]),
   ]);
 
 const build: Command = {
@@ -69,11 +87,17 @@ On failure the compiler's own lines come first. ^C withdraws the request.
     if (output !== undefined) {
       await mkdir(output, { recursive: true });
       for (const { name, signed, unsigned } of made.modules) {
-        await writeWhole(join(output, `${name}.ko`), await context.service.artifact(signed ?? unsigned));
+        await writeWhole(
+          join(output, `${name}.ko`),
+          await context.service.artifact(signed ?? unsigned),
+        );
       }
     }
     context.progress.done();
-    context.print(`${describeBuild(made)}\nanswer       ${isCached ? 'was there already' : 'built now'}`, { ...made, cached: isCached });
+    context.print(
+      `${describeBuild(made)}\nanswer       ${isCached ? 'was there already' : 'built now'}`,
+      { ...made, cached: isCached },
+    );
   },
 };
 
@@ -97,7 +121,12 @@ const list: Command = {
   options: {},
   async run(context) {
     const builds = await context.service.builds();
-    const rows = builds.map(({ id, state, source, kernel }) => [id, state, `${source.name}/${source.version}`, kernel.release]);
+    const rows = builds.map(({ id, state, source, kernel }) => [
+      id,
+      state,
+      `${source.name}/${source.version}`,
+      kernel.release,
+    ]);
     context.print(table([['BUILD', 'STATE', 'SOURCE', 'KERNEL'], ...rows]), builds);
   },
 };

@@ -2,7 +2,12 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease, modulesDirectory } from '../host.ts';
-import { INSTALL_DIRECTORY, installFiles, removeFiles, type ModuleBytes } from '../install-files.ts';
+import {
+  INSTALL_DIRECTORY,
+  installFiles,
+  removeFiles,
+  type ModuleBytes,
+} from '../install-files.ts';
 import { listReceipts, readReceipt, type Receipt } from '../receipts.ts';
 import { certificateId, readCertificate, verifyBytes, verifyReceipt } from '../verify.ts';
 import { BUILD_OPTIONS, describeBuild, requestedBuild } from './build.ts';
@@ -24,7 +29,9 @@ vermagic are verified. It goes to /lib/modules/RELEASE/${INSTALL_DIRECTORY}, dep
     const host = await context.host();
     const started = performance.now();
     const named = context.option('kernel');
-    const certificate = context.flag('allow-unsigned') ? null : await readCertificate(context.config.certificate);
+    const certificate = context.flag('allow-unsigned')
+      ? null
+      : await readCertificate(context.config.certificate);
     const { build, isCached } = await requestedBuild(context);
     const { release } = build.kernel;
     if (named === undefined) await chooseRelease(host, release);
@@ -32,16 +39,30 @@ vermagic are verified. It goes to /lib/modules/RELEASE/${INSTALL_DIRECTORY}, dep
 
     const isSigned = build.signature?.kind === 'signed';
     if (!isSigned && !context.flag('allow-unsigned')) {
-      const reason = build.signature?.kind === 'unsigned' ? build.signature.reason : 'it is not signed';
-      throw new KilnError('unverified', `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`);
+      const reason =
+        build.signature?.kind === 'unsigned' ? build.signature.reason : 'it is not signed';
+      throw new KilnError(
+        'unverified',
+        `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
+      );
     }
     context.progress.step('verifying');
-    const pinned = isSigned ? (certificate ?? (await readCertificate(context.config.certificate))) : null;
+    const pinned = isSigned
+      ? (certificate ?? (await readCertificate(context.config.certificate)))
+      : null;
     const modules = await fetchModules(context, build, (bytes, name) =>
-      verifyBytes(bytes, { name, release, arch: build.kernel.arch, vermagic: build.kernel.vermagic }, pinned),
+      verifyBytes(
+        bytes,
+        { name, release, arch: build.kernel.arch, vermagic: build.kernel.vermagic },
+        pinned,
+      ),
     );
     context.progress.step('installing');
-    const receipt = receiptOf(build, context.config.server, pinned === null ? null : certificateId(pinned));
+    const receipt = receiptOf(
+      build,
+      context.config.server,
+      pinned === null ? null : certificateId(pinned),
+    );
     await installFiles(host, receipt, modules);
     context.progress.done();
     const paths = receipt.modules.map(({ path }) => `/lib/modules/${release}/${path}`);
@@ -60,7 +81,8 @@ const fetchModules = async (
 ): Promise<readonly ModuleBytes[]> => {
   const modules: ModuleBytes[] = [];
   for (const { name, signed, unsigned } of build.modules) {
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new KilnError('unverified', 'the service sent a module with an impossible name');
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name))
+      throw new KilnError('unverified', 'the service sent a module with an impossible name');
     const bytes = await context.service.artifact(signed ?? unsigned);
     verify(bytes, name);
     modules.push({ name, bytes });
@@ -101,7 +123,11 @@ const remove: Command = {
     const name = onlyArgument(context, 'module source');
     const release = await chooseRelease(host, context.option('kernel'));
     const receipt = await readReceipt(host, release, name);
-    if (receipt === null) throw new KilnError('not-found', `${name} was not installed by kiln for ${release}; kiln status lists what was`);
+    if (receipt === null)
+      throw new KilnError(
+        'not-found',
+        `${name} was not installed by kiln for ${release}; kiln status lists what was`,
+      );
     await removeFiles(host, receipt);
     context.print(`removed ${name}/${receipt.version} from ${release}`, receipt);
   },
@@ -117,12 +143,19 @@ const status: Command = {
     const host = await context.host();
     const rows = await Promise.all(
       (await listReceipts(host)).map(async (receipt) => {
-        const verdicts = await verifyReceipt(host, receipt, () => readCertificate(context.config.certificate));
+        const verdicts = await verifyReceipt(host, receipt, () =>
+          readCertificate(context.config.certificate),
+        );
         const problem = verdicts.find((verdict) => verdict.problem !== null)?.problem ?? null;
         return { ...receipt, state: problem === null ? 'installed' : 'broken', problem };
       }),
     );
-    const lines = rows.map((row) => [row.release, `${row.name}/${row.version}`, row.problem === null ? 'installed' : `broken: ${row.problem}`, row.signer === null ? 'unsigned' : 'signed']);
+    const lines = rows.map((row) => [
+      row.release,
+      `${row.name}/${row.version}`,
+      row.problem === null ? 'installed' : `broken: ${row.problem}`,
+      row.signer === null ? 'unsigned' : 'signed',
+    ]);
     context.print(lines.length === 0 ? 'nothing is installed by kiln' : table(lines), rows);
   },
 };
@@ -137,14 +170,28 @@ const verify: Command = {
   async run(context) {
     const host = await context.host();
     const [name] = context.args;
-    const receipts = (await listReceipts(host)).filter((receipt) => name === undefined || receipt.name === name);
-    if (receipts.length === 0) throw new KilnError('not-found', name === undefined ? 'nothing is installed by kiln' : `${name} was not installed by kiln`);
+    const receipts = (await listReceipts(host)).filter(
+      (receipt) => name === undefined || receipt.name === name,
+    );
+    if (receipts.length === 0)
+      throw new KilnError(
+        'not-found',
+        name === undefined ? 'nothing is installed by kiln' : `${name} was not installed by kiln`,
+      );
     const verdicts = (
-      await Promise.all(receipts.map((receipt) => verifyReceipt(host, receipt, () => readCertificate(context.config.certificate))))
+      await Promise.all(
+        receipts.map((receipt) =>
+          verifyReceipt(host, receipt, () => readCertificate(context.config.certificate)),
+        ),
+      )
     ).flat();
     context.print(table(verdicts.map(({ path, problem }) => [path, problem ?? 'ok'])), verdicts);
     const bad = verdicts.filter(({ problem }) => problem !== null);
-    if (bad.length > 0) throw new KilnError('unverified', `${bad.length} of ${verdicts.length} modules did not pass; kiln install puts them right`);
+    if (bad.length > 0)
+      throw new KilnError(
+        'unverified',
+        `${bad.length} of ${verdicts.length} modules did not pass; kiln install puts them right`,
+      );
   },
 };
 

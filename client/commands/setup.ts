@@ -27,16 +27,27 @@ unless one is given; compare its SHA-256 with what the admin tells you.
     const service = openService(connect(url, readToken(tokenFile)));
     const [newest] = await service.signers();
     const pem = given === undefined ? newest?.certificate : await readFile(given, 'utf8');
-    if (pem === undefined) throw new KilnError('unavailable', 'the service has no signer yet; start kilnd’s signer, then try again');
+    if (pem === undefined)
+      throw new KilnError(
+        'unavailable',
+        'the service has no signer yet; start kilnd’s signer, then try again',
+      );
     const certificate = new X509Certificate(pem);
     const directory = dirname(configPath());
     const pinned = join(directory, 'signer.pem');
     await mkdir(directory, { recursive: true });
     await writeWhole(pinned, Buffer.from(certificate.toString()));
-    const lines = [`server = ${url}`, ...(tokenFile === null ? [] : [`token-file = ${tokenFile}`]), `certificate = ${pinned}`];
+    const lines = [
+      `server = ${url}`,
+      ...(tokenFile === null ? [] : [`token-file = ${tokenFile}`]),
+      `certificate = ${pinned}`,
+    ];
     await writeWhole(configPath(), Buffer.from(`${lines.join('\n')}\n`));
     const id = certificateId(certificate);
-    context.print(`wrote ${configPath()}\npinned ${pinned}: ${certificate.subject}, SHA-256 ${id}`, { config: configPath(), certificate: pinned, sha256: id });
+    context.print(
+      `wrote ${configPath()}\npinned ${pinned}: ${certificate.subject}, SHA-256 ${id}`,
+      { config: configPath(), certificate: pinned, sha256: id },
+    );
   },
 };
 

@@ -14,11 +14,22 @@ export const createApp = (deps: ApiDeps): Express => {
   app.disable('x-powered-by');
   app.set('etag', false);
   app.use(express.json({ limit: '256kb' }));
-  for (const routes of [healthRoutes, blobRoutes, treeRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
+  for (const routes of [
+    healthRoutes,
+    blobRoutes,
+    treeRoutes,
+    buildRoutes,
+    artifactRoutes,
+    tokenRoutes,
+  ]) {
     app.use(routes(deps));
   }
   app.use((request, response) => {
-    sendProblem(response, 'not-found', `there is no ${request.method} ${request.path}; the README lists what there is`);
+    sendProblem(
+      response,
+      'not-found',
+      `there is no ${request.method} ${request.path}; the README lists what there is`,
+    );
   });
   app.use(answerErrors(deps.log));
   return app;

@@ -1,32 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { isFinished, mayBecome, BUILD_STATES, type BuildState } from '../core/build-state.ts';
+import { isFinished, type BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf, type FingerprintInputs } from '../core/fingerprint.ts';
-import type { BuildFailure, BuilderJob, Outcome, SignJob } from '../core/jobs.ts';
-import { isSignatureHash } from '../core/module-signature.ts';
+import { buildIdOf, fingerprintInputs, fingerprintOf } from '../core/fingerprint.ts';
+import type { BuildFailure, Outcome } from '../core/jobs.ts';
 import { refusalToSign } from '../core/policy.ts';
 import type { BuildTicket } from '../core/protocol.ts';
-import type { Recipe } from '../core/recipe.ts';
-import type { Database } from '../storage/database.ts';
-import type { Log } from '../storage/log.ts';
-import type { WorkQueue } from '../storage/queues.ts';
 import type { Schema } from '../storage/schema.ts';
-import type { Signals } from '../storage/signals.ts';
+import { createBuildMoves, type BuildRow, type Change } from './build-moves.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { createEnqueue } from './enqueue.ts';
 import { buildView, loadBuild } from './records.ts';
+import { createSweep } from './sweep.ts';
 import { resolveBuild, type BuildRequest } from './resolve-build.ts';
-
-/** What the coordinator decides with. */
-export interface CoordinatorDeps {
-  readonly db: Database;
-  readonly builder: WorkQueue<BuilderJob>;
-  readonly signer: WorkQueue<SignJob>;
-  readonly signals: Signals;
-  /** Digest of the in-container build script. */
-  readonly script: Digest;
-  readonly now: () => number;
-  readonly log: Log;
-}
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
@@ -41,92 +27,48 @@ export interface Coordinator {
   sweep(): Promise<void>;
 }
 
-type BuildRow = Schema['builds'];
-type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
-
 export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const { db, signals, now } = deps;
-
-  /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
-  const move = async (id: string, attempt: number, to: BuildState, change: Change = {}): Promise<boolean> => {
-    const { numUpdatedRows } = await db
-      .updateTable('builds')
-      .set({ ...change, state: to, ...(isFinished(to) ? { finished_at: now() } : {}) })
-      .where('id', '=', id)
-      .where('attempt', '=', attempt)
-      .where('state', 'in', BUILD_STATES.filter((from) => mayBecome(from, to)))
-      .executeTakeFirst();
-    if (numUpdatedRows > 0n) await signals.announce(id);
-    return numUpdatedRows > 0n;
-  };
-
-  const startAgain = (build: BuildRow): Promise<boolean> =>
-    move(build.id, build.attempt, 'queued', {
-      attempt: build.attempt + 1, failure: null, log: null, started_at: null, finished_at: null,
-    });
-
-  const enqueueBuild = async (id: string): Promise<void> => {
-    const { build, source, kernel } = await loadBuild(db, id);
-    const { attempt } = build;
-    const { trust: _s, createdAt: _sc, ...sourceJob } = source;
-    const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
-    await deps.builder.add(`${id}-${attempt}`, {
-      kind: 'build',
-      build: id,
-      attempt,
-      source: sourceJob,
-      kernel: kernelJob,
-      toolchain: build.toolchain as Digest,
-      inputs: JSON.parse(build.inputs) as FingerprintInputs,
-    });
-  };
-
-  const enqueueSigning = async (id: string): Promise<void> => {
-    const { build, kernel } = await loadBuild(db, id);
-    const hash = kernel.signatureHash;
-    if (!isSignatureHash(hash)) {
-      await fail(id, build.attempt, { code: 'signing-failed', message: `the kernel wants signatures with ${hash}, which Kiln does not make`, lines: [] });
-      return;
-    }
-    const modules = await db.selectFrom('modules').select(['name', 'unsigned']).where('build', '=', id).execute();
-    await deps.signer.add(`${id}-${build.attempt}`, {
-      build: id,
-      attempt: build.attempt,
-      fingerprint: build.fingerprint as Digest,
-      hash,
-      inputs: JSON.parse(build.inputs) as FingerprintInputs,
-      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
-      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
-    });
-  };
-
-  const enqueueMeasuring = (toolchain: Digest): Promise<void> =>
-    deps.builder.add(`measure-${toolchain.replace(':', '-')}`, { kind: 'measure', toolchain });
-
-  const fail = (id: string, attempt: number, failure: BuildFailure, log: Digest | null = null): Promise<boolean> =>
-    move(id, attempt, 'failed', { failure: JSON.stringify(failure), ...(log === null ? {} : { log }) });
+  const moves = createBuildMoves(deps);
+  const { move, startAgain } = moves;
+  const enqueue = createEnqueue(deps, moves);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
     const { source, kernel } = await loadBuild(db, id);
     const reason = refusalToSign({ sourceTrust: source.trust, kernelTrust: kernel.trust });
     if (reason === null) {
-      if (await move(id, attempt, 'signing', { ...change, signature: null })) await enqueueSigning(id);
+      if (await move(id, attempt, 'signing', { ...change, signature: null }))
+        await enqueue.signing(id);
       return;
     }
-    await move(id, attempt, 'succeeded', { ...change, signature: JSON.stringify({ kind: 'unsigned', reason }) });
+    await move(id, attempt, 'succeeded', {
+      ...change,
+      signature: JSON.stringify({ kind: 'unsigned', reason }),
+    });
   };
 
   const acceptBuilt = async (outcome: Extract<Outcome, { kind: 'built' }>): Promise<void> => {
     const { build: id, attempt } = outcome;
-    const row = await db.selectFrom('builds').select(['state', 'attempt']).where('id', '=', id).executeTakeFirst();
+    const row = await db
+      .selectFrom('builds')
+      .select(['state', 'attempt'])
+      .where('id', '=', id)
+      .executeTakeFirst();
     if (row?.attempt !== attempt || (row.state !== 'queued' && row.state !== 'building')) return;
     await db.transaction().execute(async (transaction) => {
       await transaction.deleteFrom('modules').where('build', '=', id).execute();
       for (const { name, unsigned, size, modinfo } of outcome.modules) {
         await transaction
           .insertInto('modules')
-          .values({ build: id, name, unsigned, signed: null, size, modinfo: JSON.stringify(modinfo) })
+          .values({
+            build: id,
+            name,
+            unsigned,
+            signed: null,
+            size,
+            modinfo: JSON.stringify(modinfo),
+          })
           .execute();
       }
     });
@@ -143,7 +85,12 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     if (build.state !== 'signing' || build.attempt !== outcome.attempt) return;
     await db.transaction().execute(async (transaction) => {
       for (const { name, signed } of outcome.modules) {
-        await transaction.updateTable('modules').set({ signed }).where('build', '=', build.id).where('name', '=', name).execute();
+        await transaction
+          .updateTable('modules')
+          .set({ signed })
+          .where('build', '=', build.id)
+          .where('name', '=', name)
+          .execute();
       }
     });
     await move(build.id, outcome.attempt, 'succeeded', {
@@ -152,8 +99,16 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     });
   };
 
-  const setToolchain = async (digest: Digest, change: Partial<Schema['toolchains']>): Promise<void> => {
-    await db.updateTable('toolchains').set(change).where('digest', '=', digest).where('state', '=', 'measuring').execute();
+  const setToolchain = async (
+    digest: Digest,
+    change: Partial<Schema['toolchains']>,
+  ): Promise<void> => {
+    await db
+      .updateTable('toolchains')
+      .set(change)
+      .where('digest', '=', digest)
+      .where('state', '=', 'measuring')
+      .execute();
   };
 
   /** Gets a build going that is not, or not any more. True if there is nothing to wait for. */
@@ -161,14 +116,14 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     const state = row.state as BuildState;
     switch (state) {
       case 'queued':
-        await enqueueBuild(row.id);
+        await enqueue.build(row.id);
         return false;
       case 'cancelled':
-        if (await startAgain(row)) await enqueueBuild(row.id);
+        if (await startAgain(row)) await enqueue.build(row.id);
         return false;
       case 'failed':
         if (!isRetry && !isMachinesFault(row)) return true;
-        if (await startAgain(row)) await enqueueBuild(row.id);
+        if (await startAgain(row)) await enqueue.build(row.id);
         return false;
       case 'succeeded':
         if (!row.signature?.includes('"unsigned"')) return true;
@@ -180,10 +135,9 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     }
   };
 
-  const missing = new Map<string, number>();
-
   return {
-    measure: enqueueMeasuring,
+    measure: (toolchain) => enqueue.measuring(toolchain),
+    sweep: createSweep(deps, enqueue),
 
     async request(wanted, token) {
       const { source, kernel, toolchain } = await resolveBuild(db, wanted);
@@ -195,14 +149,35 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         await transaction
           .insertInto('builds')
           .values({
-            id, fingerprint, state: 'queued', attempt: 0, source: source.digest, kernel: kernel.digest, toolchain,
-            inputs: JSON.stringify(inputs), recipe: null, signature: null, failure: null, log: null, attestation: null,
-            timings: null, created_at: now(), started_at: null, finished_at: null,
+            id,
+            fingerprint,
+            state: 'queued',
+            attempt: 0,
+            source: source.digest,
+            kernel: kernel.digest,
+            toolchain,
+            inputs: JSON.stringify(inputs),
+            recipe: null,
+            signature: null,
+            failure: null,
+            log: null,
+            attestation: null,
+            timings: null,
+            created_at: now(),
+            started_at: null,
+            finished_at: null,
           })
           .onConflict((conflict) => conflict.doNothing())
           .execute();
-        await transaction.insertInto('requests').values({ id: request, build: id, token, created_at: now() }).execute();
-        return transaction.selectFrom('builds').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+        await transaction
+          .insertInto('requests')
+          .values({ id: request, build: id, token, created_at: now() })
+          .execute();
+        return transaction
+          .selectFrom('builds')
+          .selectAll()
+          .where('id', '=', id)
+          .executeTakeFirstOrThrow();
       });
       const isCached = await wake(row, wanted.retry);
       return { build: await buildView(db, id), request, cached: isCached };
@@ -215,7 +190,11 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       let deletion = db.deleteFrom('requests').where('build', '=', id);
       if (request !== null) deletion = deletion.where('id', '=', request);
       await deletion.execute();
-      const left = await db.selectFrom('requests').select('id').where('build', '=', id).executeTakeFirst();
+      const left = await db
+        .selectFrom('requests')
+        .select('id')
+        .where('build', '=', id)
+        .executeTakeFirst();
       if (left !== undefined) return;
       if (!(await move(id, build.attempt, 'cancelled'))) return;
       const run = `${id}-${build.attempt}`;
@@ -232,13 +211,17 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
           await acceptBuilt(outcome);
           return;
         case 'failed':
-          await fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
+          await moves.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
           return;
         case 'signed':
           await acceptSigned(outcome);
           return;
         case 'measured':
-          await setToolchain(outcome.toolchain, { state: 'ready', contents: JSON.stringify(outcome.contents), problem: null });
+          await setToolchain(outcome.toolchain, {
+            state: 'ready',
+            contents: JSON.stringify(outcome.contents),
+            problem: null,
+          });
           return;
         case 'unmeasurable':
           await setToolchain(outcome.toolchain, { state: 'refused', problem: outcome.problem });
@@ -249,27 +232,6 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
             .values({ key: outcome.key, certificate: outcome.certificate, seen_at: now() })
             .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at: now() }))
             .execute();
-      }
-    },
-
-    async sweep() {
-      const putBack = async (queue: Pick<WorkQueue<unknown>, 'has'>, name: string, add: () => Promise<void>): Promise<void> => {
-        const times = (await queue.has(name)) ? 0 : (missing.get(name) ?? 0) + 1;
-        missing.set(name, times);
-        // Once is no proof: its outcome may be on the way.
-        if (times < 2) return;
-        missing.delete(name);
-        deps.log.warn({ job: name }, 'put back on its queue');
-        await add();
-      };
-      const open = await db.selectFrom('builds').select(['id', 'attempt', 'state']).where('state', 'in', ['queued', 'building', 'signing']).execute();
-      for (const { id, attempt, state } of open) {
-        if (state === 'signing') await putBack(deps.signer, `${id}-${attempt}`, () => enqueueSigning(id));
-        else await putBack(deps.builder, `${id}-${attempt}`, () => enqueueBuild(id));
-      }
-      const unmeasured = await db.selectFrom('toolchains').select('digest').where('state', '=', 'measuring').execute();
-      for (const { digest } of unmeasured) {
-        await putBack(deps.builder, `measure-${digest.replace(':', '-')}`, () => enqueueMeasuring(digest as Digest));
       }
     },
   };

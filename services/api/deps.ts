@@ -17,4 +17,3 @@ export interface ApiDeps {
   /** Aborted when the service is stopping: ends the event streams. */
   readonly stopping: AbortSignal;
 }
-

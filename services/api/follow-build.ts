@@ -10,15 +10,27 @@ const PIECES_AT_ONCE = 500;
  * Sends a build's life as server-sent events until it is finished: `state` with the build, whenever that changed, and `log`
  * with the next text of its log. A follower that comes back with `Last-Event-ID` gets the log from there on: nothing twice, nothing lost.
  */
-export const followBuild = async (deps: ApiDeps, id: string, request: Request, response: Response): Promise<void> => {
+export const followBuild = async (
+  deps: ApiDeps,
+  id: string,
+  request: Request,
+  response: Response,
+): Promise<void> => {
   let build = await buildView(deps.db, id);
   let told = '';
   const back = /^(\d+) (\d{1,20}-\d{1,20})$/.exec(String(request.headers['last-event-id'] ?? ''));
-  let [attempt, after] = back?.[1] === undefined ? [-1, '0-0'] : [Number(back[1]), back[2] ?? '0-0'];
+  let [attempt, after] =
+    back?.[1] === undefined ? [-1, '0-0'] : [Number(back[1]), back[2] ?? '0-0'];
 
-  response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' });
+  response.writeHead(200, {
+    'Content-Type': 'text/event-stream',
+    'Cache-Control': 'no-store',
+    'X-Accel-Buffering': 'no',
+  });
   const send = (event: string, eventId: string | null, data: unknown): void => {
-    response.write(`${eventId === null ? '' : `id: ${eventId}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    response.write(
+      `${eventId === null ? '' : `id: ${eventId}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`,
+    );
   };
 
   let wake = (): void => {};

@@ -23,7 +23,12 @@ const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 
  * Records the source in a blob. What ci and admins push is published under its name, which then means those bytes for good
  * (`conflict` otherwise); what a client pushes is reached by digest alone. A refused blob is not kept.
  */
-export const ingestSource = async (deps: IngestDeps, blob: Digest, role: Role, given: SourceName): Promise<Stored<Source>> =>
+export const ingestSource = async (
+  deps: IngestDeps,
+  blob: Digest,
+  role: Role,
+  given: SourceName,
+): Promise<Stored<Source>> =>
   keptOnlyIfGood(deps, blob, async () => {
     const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
     const { source, layout } = inspectSource(archive, given);
@@ -35,10 +40,19 @@ export const ingestSource = async (deps: IngestDeps, blob: Digest, role: Role, g
       created_at: deps.now(),
     };
     return deps.db.transaction().execute(async (db) => {
-      const known = await db.selectFrom('sources').selectAll().where('digest', '=', source.digest).executeTakeFirst();
+      const known = await db
+        .selectFrom('sources')
+        .selectAll()
+        .where('digest', '=', source.digest)
+        .executeTakeFirst();
       const trust = known === undefined ? role : higherRole(known.trust as Role, role);
       if (known === undefined) await db.insertInto('sources').values(row).execute();
-      else await db.updateTable('sources').set({ trust }).where('digest', '=', source.digest).execute();
+      else
+        await db
+          .updateTable('sources')
+          .set({ trust })
+          .where('digest', '=', source.digest)
+          .execute();
       if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
       return sourceOf({ ...(known ?? row), trust });
     });
@@ -54,13 +68,23 @@ const publishName = async (db: Database, source: Source, now: number): Promise<v
     .executeTakeFirst();
   if (taken?.source === source.digest) return;
   if (taken !== undefined) {
-    throw new KilnError('conflict', `${name}/${version} was pushed before with other content; give what changed a new version`);
+    throw new KilnError(
+      'conflict',
+      `${name}/${version} was pushed before with other content; give what changed a new version`,
+    );
   }
-  await db.insertInto('source_names').values({ name, version, source: source.digest, created_at: now }).execute();
+  await db
+    .insertInto('source_names')
+    .values({ name, version, source: source.digest, created_at: now })
+    .execute();
 };
 
 /** Records the kernel in a blob of headers. An admin's push approves it. A refused blob is not kept. */
-export const ingestKernel = async (deps: IngestDeps, blob: Digest, role: Role): Promise<Stored<Kernel>> =>
+export const ingestKernel = async (
+  deps: IngestDeps,
+  blob: Digest,
+  role: Role,
+): Promise<Stored<Kernel>> =>
   keptOnlyIfGood(deps, blob, async () => {
     const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(archive);
@@ -75,15 +99,28 @@ export const ingestKernel = async (deps: IngestDeps, blob: Digest, role: Role): 
       created_at: deps.now(),
     };
     return deps.db.transaction().execute(async (db) => {
-      const known = await db.selectFrom('kernels').selectAll().where('digest', '=', kernel.digest).executeTakeFirst();
+      const known = await db
+        .selectFrom('kernels')
+        .selectAll()
+        .where('digest', '=', kernel.digest)
+        .executeTakeFirst();
       const trust = known === undefined ? role : higherRole(known.trust as Role, role);
       if (known === undefined) await db.insertInto('kernels').values(row).execute();
-      else await db.updateTable('kernels').set({ trust }).where('digest', '=', kernel.digest).execute();
+      else
+        await db
+          .updateTable('kernels')
+          .set({ trust })
+          .where('digest', '=', kernel.digest)
+          .execute();
       return kernelOf({ ...(known ?? row), trust });
     });
   });
 
-const keptOnlyIfGood = async <T>(deps: IngestDeps, blob: Digest, ingest: () => Promise<T>): Promise<T> => {
+const keptOnlyIfGood = async <T>(
+  deps: IngestDeps,
+  blob: Digest,
+  ingest: () => Promise<T>,
+): Promise<T> => {
   try {
     return await ingest();
   } catch (error) {

@@ -17,20 +17,33 @@ const FIELDS = ['name', 'version', 'toolchain'];
  * Reads a multipart form with two tarballs, `source` and `headers` (and, if wanted, the fields `name`, `version`, `toolchain`), and takes
  * both in. Throws what `ingest.ts` throws, or `bad-request` if a part is missing or unknown; then neither is kept.
  */
-export const readUploadedBuild = async (request: Request, deps: ApiDeps, role: Role): Promise<BuildRequest> => {
+export const readUploadedBuild = async (
+  request: Request,
+  deps: ApiDeps,
+  role: Role,
+): Promise<BuildRequest> => {
   const { files, fields } = await readForm(request, deps);
   const blobs = [...files.values()];
   const dropOthers = async (): Promise<void> => {
-    for (const { digest } of blobs) if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
+    for (const { digest } of blobs)
+      if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
   };
   try {
     const [source, headers] = FILES.map((name) => files.get(name));
     if (source === undefined || headers === undefined) {
-      throw new KilnError('bad-request', `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`);
+      throw new KilnError(
+        'bad-request',
+        `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`,
+      );
     }
     const toolchain = fields.get('toolchain');
-    if (toolchain !== undefined && !isDigest(toolchain)) throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
-    const named = CreateSource.parse({ blob: source.digest, name: fields.get('name'), version: fields.get('version') });
+    if (toolchain !== undefined && !isDigest(toolchain))
+      throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
+    const named = CreateSource.parse({
+      blob: source.digest,
+      name: fields.get('name'),
+      version: fields.get('version'),
+    });
     const kernel = await ingestKernel(deps, headers.digest, role);
     const { digest } = await ingestSource(deps, source.digest, role, named);
     return {
@@ -46,8 +59,16 @@ export const readUploadedBuild = async (request: Request, deps: ApiDeps, role: R
 };
 
 const isUsed = async ({ db }: ApiDeps, blob: Digest): Promise<boolean> => {
-  const source = await db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst();
-  const kernel = await db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst();
+  const source = await db
+    .selectFrom('sources')
+    .select('digest')
+    .where('blob', '=', blob)
+    .executeTakeFirst();
+  const kernel = await db
+    .selectFrom('kernels')
+    .select('digest')
+    .where('blob', '=', blob)
+    .executeTakeFirst();
   return source !== undefined || kernel !== undefined;
 };
 
@@ -67,7 +88,9 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   const form = openForm(contentType);
   form.on('file', (name: string, bytes: Readable) => {
     if (!FILES.includes(name) || files.has(name)) {
-      refuse(`the form has a file ${JSON.stringify(name.slice(0, 40))}; it takes ${FILES.join(' and ')}, once each`);
+      refuse(
+        `the form has a file ${JSON.stringify(name.slice(0, 40))}; it takes ${FILES.join(' and ')}, once each`,
+      );
       bytes.resume();
       return;
     }
@@ -78,7 +101,10 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   });
   form.on('field', (name: string, value: string) => {
     if (FIELDS.includes(name)) fields.set(name, value);
-    else refuse(`the form has a field ${JSON.stringify(name.slice(0, 40))}; it takes ${FIELDS.join(', ')}`);
+    else
+      refuse(
+        `the form has a field ${JSON.stringify(name.slice(0, 40))}; it takes ${FIELDS.join(', ')}`,
+      );
   });
   const isRead = await new Promise<boolean>((resolve) => {
     form.once('finish', () => resolve(true));
@@ -94,11 +120,15 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
       upload.catch(() => {});
       continue;
     }
-    await upload.then((info) => stored.set(name, info), (error: unknown) => failures.push(error));
+    await upload.then(
+      (info) => stored.set(name, info),
+      (error: unknown) => failures.push(error),
+    );
   }
   if (failures.length > 0) throw failures[0];
   if (problem !== null) {
-    for (const { digest } of stored.values()) if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
+    for (const { digest } of stored.values())
+      if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
     throw problem as KilnError;
   }
   return { files: stored, fields };

@@ -23,7 +23,13 @@ export const answerErrors =
 /** Answers with a problem document. */
 export const sendProblem = (response: Response, code: ErrorCode, detail: string): void => {
   const status = httpStatus(code);
-  const problem: Problem = { type: `urn:kiln:error:${code}`, title: errorMeaning(code), status, detail, code };
+  const problem: Problem = {
+    type: `urn:kiln:error:${code}`,
+    title: errorMeaning(code),
+    status,
+    detail,
+    code,
+  };
   if (code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer');
   response.status(status).type('application/problem+json').send(JSON.stringify(problem));
 };
@@ -32,12 +38,20 @@ const asKilnError = (error: unknown): KilnError => {
   if (error instanceof KilnError) return error;
   if (error instanceof ZodError) {
     const [issue] = error.issues;
-    return new KilnError('bad-request', `${issue?.path.join('.') || 'the request'}: ${issue?.message ?? 'not understood'}`);
+    return new KilnError(
+      'bad-request',
+      `${issue?.path.join('.') || 'the request'}: ${issue?.message ?? 'not understood'}`,
+    );
   }
   if (error instanceof Error && 'type' in error) {
-    if (error.type === 'entity.parse.failed') return new KilnError('bad-request', 'the body is no JSON');
-    if (error.type === 'entity.too.large') return new KilnError('too-large', 'the body is too large; send archives as blobs');
+    if (error.type === 'entity.parse.failed')
+      return new KilnError('bad-request', 'the body is no JSON');
+    if (error.type === 'entity.too.large')
+      return new KilnError('too-large', 'the body is too large; send archives as blobs');
   }
-  if (error instanceof URIError) return new KilnError('bad-request', 'the path is not properly encoded');
-  return new KilnError('internal', 'this is a defect in Kiln; the service’s log has the details', { cause: error });
+  if (error instanceof URIError)
+    return new KilnError('bad-request', 'the path is not properly encoded');
+  return new KilnError('internal', 'this is a defect in Kiln; the service’s log has the details', {
+    cause: error,
+  });
 };

@@ -3,7 +3,13 @@ import type { Digest } from '../core/digest.ts';
 import type { TreeOrigin } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
 import type { Role } from '../core/policy.ts';
-import type { BuildView, KernelView, ModuleView, SourceView, ToolchainView } from '../core/protocol.ts';
+import type {
+  BuildView,
+  KernelView,
+  ModuleView,
+  SourceView,
+  ToolchainView,
+} from '../core/protocol.ts';
 import type { Source } from '../core/source.ts';
 import type { ReadyToolchain, ToolchainContents } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
@@ -37,21 +43,31 @@ export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
   createdAt: row.created_at,
 });
 
-export const sourceView = ({ blob: _blob, layout: _layout, ...view }: Stored<Source>): SourceView => view;
-export const kernelView = ({ blob: _blob, layout: _layout, ...view }: Stored<Kernel>): KernelView => view;
+export const sourceView = ({ blob: _blob, layout: _layout, ...view }: Stored<Source>): SourceView =>
+  view;
+export const kernelView = ({ blob: _blob, layout: _layout, ...view }: Stored<Kernel>): KernelView =>
+  view;
 
 export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
   digest: row.digest as Digest,
   name: row.name,
   state: row.state as ToolchainView['state'],
   problem: row.problem,
-  contents: row.contents === null ? null : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
+  contents:
+    row.contents === null
+      ? null
+      : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
   createdAt: row.created_at,
 });
 
 /** The toolchains that builds may use, newest first. */
 export const readyToolchains = async (db: Database): Promise<ReadyToolchain[]> => {
-  const rows = await db.selectFrom('toolchains').selectAll().where('state', '=', 'ready').orderBy('created_at', 'desc').execute();
+  const rows = await db
+    .selectFrom('toolchains')
+    .selectAll()
+    .where('state', '=', 'ready')
+    .orderBy('created_at', 'desc')
+    .execute();
   return rows.map((row) => ({
     digest: row.digest as Digest,
     name: row.name,
@@ -64,9 +80,21 @@ export const loadBuild = async (db: Database, id: string) => {
   const build = await db.selectFrom('builds').selectAll().where('id', '=', id).executeTakeFirst();
   if (build === undefined) throw new KilnError('not-found', `there is no build ${id}`);
   const [source, kernel, toolchain] = await Promise.all([
-    db.selectFrom('sources').selectAll().where('digest', '=', build.source).executeTakeFirstOrThrow(),
-    db.selectFrom('kernels').selectAll().where('digest', '=', build.kernel).executeTakeFirstOrThrow(),
-    db.selectFrom('toolchains').selectAll().where('digest', '=', build.toolchain).executeTakeFirstOrThrow(),
+    db
+      .selectFrom('sources')
+      .selectAll()
+      .where('digest', '=', build.source)
+      .executeTakeFirstOrThrow(),
+    db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('digest', '=', build.kernel)
+      .executeTakeFirstOrThrow(),
+    db
+      .selectFrom('toolchains')
+      .selectAll()
+      .where('digest', '=', build.toolchain)
+      .executeTakeFirstOrThrow(),
   ]);
   return { build, source: sourceOf(source), kernel: kernelOf(kernel), toolchain };
 };
@@ -76,7 +104,12 @@ const json = <T>(text: string | null): T | null => (text === null ? null : (JSON
 /** A build as the wire shows it. Throws `not-found`. */
 export const buildView = async (db: Database, id: string): Promise<BuildView> => {
   const { build, source, kernel, toolchain } = await loadBuild(db, id);
-  const modules = await db.selectFrom('modules').selectAll().where('build', '=', id).orderBy('name').execute();
+  const modules = await db
+    .selectFrom('modules')
+    .selectAll()
+    .where('build', '=', id)
+    .orderBy('name')
+    .execute();
   return {
     id: build.id,
     fingerprint: build.fingerprint as Digest,
@@ -84,7 +117,11 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     attempt: build.attempt,
     source: { digest: source.digest, name: source.name, version: source.version },
     kernel: {
-      digest: kernel.digest, release: kernel.release, arch: kernel.arch, compiler: kernel.compiler, vermagic: kernel.vermagic,
+      digest: kernel.digest,
+      release: kernel.release,
+      arch: kernel.arch,
+      compiler: kernel.compiler,
+      vermagic: kernel.vermagic,
     },
     toolchain: { digest: toolchain.digest as Digest, name: toolchain.name },
     inputs: JSON.parse(build.inputs) as BuildView['inputs'],

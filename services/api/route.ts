@@ -47,7 +47,11 @@ export const route =
       param,
       digest(name) {
         const text = param(name);
-        if (!isDigest(text)) throw new KilnError('bad-request', `${JSON.stringify(text.slice(0, 80))} is no digest; it is sha256: and 64 hex digits`);
+        if (!isDigest(text))
+          throw new KilnError(
+            'bad-request',
+            `${JSON.stringify(text.slice(0, 80))} is no digest; it is sha256: and 64 hex digits`,
+          );
         return text;
       },
     });

@@ -31,16 +31,28 @@ const SWEEP_INTERVAL = 5_000;
 const CLOSE_DEADLINE = 5_000;
 
 /** Starts the API and its coordinator. `close` ends event streams, lets answers finish, and closes everything. */
-export const startApi = async (config: ApiConfig, log: Log): Promise<{ url: string; close(): Promise<void> }> => {
+export const startApi = async (
+  config: ApiConfig,
+  log: Log,
+): Promise<{ url: string; close(): Promise<void> }> => {
   const db = await openDatabase(config.database);
   const blobs = await openBlobDirectory(config.blobs);
   await clearArrivals(config.blobs);
-  if (config.adminTokenFile !== null) await provideAdminToken(db, Date.now(), config.adminTokenFile);
+  if (config.adminTokenFile !== null)
+    await provideAdminToken(db, Date.now(), config.adminTokenFile);
   const builder = openQueue('builder', config.redis, config.prefix);
   const signer = openQueue('signer', config.redis, config.prefix);
   const outcomes = openQueue('outcomes', config.redis, config.prefix);
   const signals = await openSignals(config.redis, config.prefix);
-  const coordinator = createCoordinator({ db, builder, signer, signals, script: config.script, now: Date.now, log });
+  const coordinator = createCoordinator({
+    db,
+    builder,
+    signer,
+    signals,
+    script: config.script,
+    now: Date.now,
+    log,
+  });
 
   const working = outcomes.work((outcome) => coordinator.accept(outcome), {
     concurrency: 1,
@@ -59,7 +71,16 @@ export const startApi = async (config: ApiConfig, log: Log): Promise<{ url: stri
   }, SWEEP_INTERVAL);
 
   const stopping = new AbortController();
-  const app = createApp({ db, blobs, signals, coordinator, now: Date.now, log, blobLimit: config.blobLimit, stopping: stopping.signal });
+  const app = createApp({
+    db,
+    blobs,
+    signals,
+    coordinator,
+    now: Date.now,
+    log,
+    blobLimit: config.blobLimit,
+    stopping: stopping.signal,
+  });
   const server = createServer(app);
   // An upload may take long; a client that sends nothing may not.
   server.requestTimeout = 0;

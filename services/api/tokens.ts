@@ -68,15 +68,28 @@ export const authenticate = async (
 ): Promise<Caller> => {
   const secret = /^Bearer ([\x21-\x7e]{1,200})$/.exec(header ?? '')?.[1];
   if (secret === undefined) {
-    throw new KilnError('unauthenticated', 'this needs a token (Authorization: Bearer …); an admin makes one with kiln token create');
+    throw new KilnError(
+      'unauthenticated',
+      'this needs a token (Authorization: Bearer …); an admin makes one with kiln token create',
+    );
   }
-  const row = await db.selectFrom('tokens').selectAll().where('hash', '=', hashOf(secret)).executeTakeFirst();
+  const row = await db
+    .selectFrom('tokens')
+    .selectAll()
+    .where('hash', '=', hashOf(secret))
+    .executeTakeFirst();
   if (row === undefined || row.revoked_at !== null || row.expires_at <= now) {
-    throw new KilnError('unauthenticated', 'the token is unknown, expired or revoked; an admin makes a new one with kiln token create');
+    throw new KilnError(
+      'unauthenticated',
+      'the token is unknown, expired or revoked; an admin makes a new one with kiln token create',
+    );
   }
   const role = row.role as Role;
   if (!roleReaches(role, needed)) {
-    throw new KilnError('forbidden', `this needs a token with the role ${needed}; this one’s is ${role}`);
+    throw new KilnError(
+      'forbidden',
+      `this needs a token with the role ${needed}; this one’s is ${role}`,
+    );
   }
   return { token: row.id, role };
 };
@@ -89,7 +102,11 @@ export const provideAdminToken = async (db: Database, now: number, file: string)
     () => false,
   );
   if (isValid) return;
-  const { secret } = await issueToken(db, now, { name: `admin of ${file}`, role: 'admin', days: 3650 });
+  const { secret } = await issueToken(db, now, {
+    name: `admin of ${file}`,
+    role: 'admin',
+    days: 3650,
+  });
   const arrival = `${file}.${process.pid}`;
   await writeFile(arrival, `${secret}\n`, { mode: 0o600 });
   await rm(file, { force: true });

@@ -14,7 +14,12 @@ export interface BuildLog {
 
 const INTERVAL = 100;
 
-export const startBuildLog = (build: string, run: string, signals: Signals, blobs: Blobs): BuildLog => {
+export const startBuildLog = (
+  build: string,
+  run: string,
+  signals: Signals,
+  blobs: Blobs,
+): BuildLog => {
   const pieces: Buffer[] = [];
   let waiting: Buffer[] = [];
   let sending = Promise.resolve();
@@ -38,7 +43,9 @@ export const startBuildLog = (build: string, run: string, signals: Signals, blob
       flush();
       await sending;
       const whole = Buffer.concat(pieces);
-      const { digest } = await blobs.put(Readable.from([whole], { objectMode: false }), { limit: whole.length });
+      const { digest } = await blobs.put(Readable.from([whole], { objectMode: false }), {
+        limit: whole.length,
+      });
       return digest;
     },
     errorLines: () => errorLines(Buffer.concat(pieces).toString('utf8')),

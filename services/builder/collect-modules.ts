@@ -29,7 +29,10 @@ export const collectModules = async (
     async (entry, body) => {
       const name = /^([A-Za-z0-9_-]{1,64})\.ko$/.exec(entry.path)?.[1];
       if (entry.kind !== 'file' || name === undefined) {
-        throw new KilnError('bad-archive', `the build put out ${JSON.stringify(entry.path)}, which is no module`);
+        throw new KilnError(
+          'bad-archive',
+          `the build put out ${JSON.stringify(entry.path)}, which is no module`,
+        );
       }
       const pieces: Buffer[] = [];
       for await (const piece of body) pieces.push(piece);
@@ -39,15 +42,19 @@ export const collectModules = async (
   );
   if (recipe.modules.kind === 'listed') {
     const missing = recipe.modules.list.find(({ name }) => !found.has(name));
-    if (missing !== undefined) throw new KilnError('bad-archive', `the build put out no ${missing.name}.ko`);
+    if (missing !== undefined)
+      throw new KilnError('bad-archive', `the build put out no ${missing.name}.ko`);
   }
   const modules: BuiltModule[] = [];
   for (const [name, bytes] of found) {
     const module = readModuleFile(bytes);
     const expected = { name, arch: kernel.arch, vermagic: kernel.vermagic };
     checkModule(module, expected);
-    if (splitModule(bytes) !== null) throw new KilnError('unverified', `the build signed ${name}.ko itself`);
-    const { digest } = await blobs.put(Readable.from([bytes], { objectMode: false }), { limit: bytes.length });
+    if (splitModule(bytes) !== null)
+      throw new KilnError('unverified', `the build signed ${name}.ko itself`);
+    const { digest } = await blobs.put(Readable.from([bytes], { objectMode: false }), {
+      limit: bytes.length,
+    });
     modules.push({ name, unsigned: digest, size: bytes.length, modinfo: module.modinfo });
   }
   return modules.sort((a, b) => (a.name < b.name ? -1 : 1));

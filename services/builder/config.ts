@@ -8,7 +8,9 @@ import type { BuilderConfig } from './start-builder.ts';
 const IMAGES = new URL('../../images/', import.meta.url);
 
 /** The builder's settings from its environment. Limits are in bytes and seconds. */
-export const builderConfig = (environment: NodeJS.ProcessEnv): BuilderConfig & { logLevel: string } => {
+export const builderConfig = (
+  environment: NodeJS.ProcessEnv,
+): BuilderConfig & { logLevel: string } => {
   const settings = readSettings(
     {
       ...COMMON_SETTINGS,

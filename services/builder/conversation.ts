@@ -30,8 +30,11 @@ export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conve
       heard = Buffer.concat([heard, piece]);
       const newline = heard.indexOf(10);
       if (newline < 0 && heard.length < 16) return;
-      const size = /^\d{1,8}$/.test(heard.toString('latin1', 0, newline)) ? Number(heard.toString('latin1', 0, newline)) : Infinity;
-      if (size > EVALUATION_LIMIT) throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
+      const size = /^\d{1,8}$/.test(heard.toString('latin1', 0, newline))
+        ? Number(heard.toString('latin1', 0, newline))
+        : Infinity;
+      if (size > EVALUATION_LIMIT)
+        throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
       if (heard.length < newline + 1 + size) return;
       const recipe = answer(heard.subarray(newline + 1, newline + 1 + size));
       isAnswered = true;
@@ -44,10 +47,15 @@ export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conve
 
 /** A recipe as `images/build` reads it. */
 const recipeFields = (recipe: Recipe): string => {
-  const fields = recipe.steps.flatMap(({ label, command, mayFail }) => [mayFail ? 'try' : 'run', label, command]);
+  const fields = recipe.steps.flatMap(({ label, command, mayFail }) => [
+    mayFail ? 'try' : 'run',
+    label,
+    command,
+  ]);
   if (recipe.modules.kind === 'every') fields.push('every');
   else {
-    for (const { path, name, strip } of recipe.modules.list) fields.push('take', path, name, strip ? 'strip' : 'keep');
+    for (const { path, name, strip } of recipe.modules.list)
+      fields.push('take', path, name, strip ? 'strip' : 'keep');
   }
   return [...fields, 'end'].map((field) => `${field.replaceAll('\0', '')}\0`).join('');
 };

@@ -33,7 +33,11 @@ export interface ContainerEnd {
 }
 
 /** Gets what a container writes, piece by piece, and may write to its input. Slow handling slows the container. */
-export type OutputHandler = (channel: 'stdout' | 'stderr', piece: Buffer, input: Duplex) => void | Promise<void>;
+export type OutputHandler = (
+  channel: 'stdout' | 'stderr',
+  piece: Buffer,
+  input: Duplex,
+) => void | Promise<void>;
 
 /** What Kiln needs of a container engine. */
 export interface ContainerEngine {
@@ -71,13 +75,17 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
     findImage,
 
     async importImage(rootfs, tar) {
-      const progress = await docker.importImage(tar as unknown as string, {
+      const progress = await docker.importImage(tar, {
         changes: `LABEL ${IMAGE_LABEL}=${rootfs}`,
       });
       progress.resume();
       await once(progress, 'end');
       const id = await findImage(rootfs);
-      if (id === null) throw new KilnError('internal', `Docker made another image than ${rootfs} of the root file system`);
+      if (id === null)
+        throw new KilnError(
+          'internal',
+          `Docker made another image than ${rootfs} of the root file system`,
+        );
       return id;
     },
 
@@ -97,14 +105,19 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
       signal.addEventListener('abort', kill, { once: true });
       try {
         const stream = (await container.attach({
-          stream: true, stdin: true, stdout: true, stderr: true, hijack: true,
+          stream: true,
+          stdin: true,
+          stdout: true,
+          stderr: true,
+          hijack: true,
         })) as Duplex;
         // Without 'next-exit', asked before the start, Docker answers 0 for what has not run yet.
         const ended = container.wait({ condition: 'next-exit' }) as Promise<{ StatusCode: number }>;
         ended.catch(() => {});
         await container.start();
         if (signal.aborted) kill();
-        for await (const { channel, piece } of demultiplex(stream)) await onOutput(channel, piece, stream);
+        for await (const { channel, piece } of demultiplex(stream))
+          await onOutput(channel, piece, stream);
         const { StatusCode } = await ended;
         signal.throwIfAborted();
         const { State } = await container.inspect();
@@ -124,7 +137,10 @@ const remove = async (container: Docker.Container): Promise<void> => {
   try {
     await container.remove({ force: true, v: true });
   } catch (error) {
-    const isGone = error instanceof Error && 'statusCode' in error && (error.statusCode === 404 || error.statusCode === 409);
+    const isGone =
+      error instanceof Error &&
+      'statusCode' in error &&
+      (error.statusCode === 404 || error.statusCode === 409);
     if (!isGone) throw error;
   }
 };
@@ -162,16 +178,26 @@ const createOptions = (spec: ContainerSpec): Docker.ContainerCreateOptions => {
         { Name: 'nofile', Soft: 4096, Hard: 4096 },
       ],
       LogConfig: { Type: 'none', Config: {} },
-      Mounts: spec.mounts.map(({ from, at }) => ({ Type: 'bind', Source: from, Target: at, ReadOnly: true })),
+      Mounts: spec.mounts.map(({ from, at }) => ({
+        Type: 'bind',
+        Source: from,
+        Target: at,
+        ReadOnly: true,
+      })),
       Tmpfs: Object.fromEntries(
-        spec.scratch.map(({ at, size }) => [at, `rw,exec,nosuid,nodev,size=${size},mode=0755,uid=${uid},gid=${gid}`]),
+        spec.scratch.map(({ at, size }) => [
+          at,
+          `rw,exec,nosuid,nodev,size=${size},mode=0755,uid=${uid},gid=${gid}`,
+        ]),
       ),
     },
   };
 };
 
 /** Parts Docker's one stream into stdout and stderr: frames of an 8-byte header (channel, length) and the bytes. */
-async function* demultiplex(stream: Duplex): AsyncGenerator<{ channel: 'stdout' | 'stderr'; piece: Buffer }> {
+async function* demultiplex(
+  stream: Duplex,
+): AsyncGenerator<{ channel: 'stdout' | 'stderr'; piece: Buffer }> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);

@@ -15,7 +15,8 @@ export interface ImageCache {
 export const createImageCache = (engine: ContainerEngine, blobs: Blobs): ImageCache => {
   const underWay = new Map<Digest, Promise<string>>();
   const fetch = async (toolchain: Digest): Promise<string> =>
-    (await engine.findImage(toolchain)) ?? engine.importImage(toolchain, await blobs.open(toolchain));
+    (await engine.findImage(toolchain)) ??
+    engine.importImage(toolchain, await blobs.open(toolchain));
   return {
     get(toolchain) {
       const waiting = underWay.get(toolchain);
@@ -52,14 +53,18 @@ export const measureToolchain = async (
       log: () => {},
       output(piece) {
         size += piece.length;
-        if (size > FACTS_LIMIT) throw new KilnError('bad-request', 'the toolchain’s measurement is over 1 MiB');
+        if (size > FACTS_LIMIT)
+          throw new KilnError('bad-request', 'the toolchain’s measurement is over 1 MiB');
         facts.push(Buffer.from(piece));
       },
     },
     signal,
   );
   if (exitCode !== 0) {
-    throw new KilnError('bad-request', `the toolchain cannot be measured: exit status ${exitCode}; it needs bash, coreutils and dpkg`);
+    throw new KilnError(
+      'bad-request',
+      `the toolchain cannot be measured: exit status ${exitCode}; it needs bash, coreutils and dpkg`,
+    );
   }
   return parseMeasurement(Buffer.concat(facts).toString('utf8'));
 };

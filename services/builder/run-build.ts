@@ -3,7 +3,13 @@ import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
 import type { SandboxLimits } from '../core/limits.ts';
-import { buildDirectory, dkmsRecipe, kbuildRecipe, sourceDirectory, type Recipe } from '../core/recipe.ts';
+import {
+  buildDirectory,
+  dkmsRecipe,
+  kbuildRecipe,
+  sourceDirectory,
+  type Recipe,
+} from '../core/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Signals } from '../storage/signals.ts';
 import { startBuildLog, type BuildLog } from './build-log.ts';
@@ -37,18 +43,30 @@ class Excluded extends Error {}
  * Builds one job to its outcome. A build that fails is an outcome; a machine that fails is an exception.
  * Aborting the signal ends it with the signal's reason.
  */
-export const runBuild = async (job: BuildJob, deps: BuildDeps, signal: AbortSignal): Promise<Outcome> => {
+export const runBuild = async (
+  job: BuildJob,
+  deps: BuildDeps,
+  signal: AbortSignal,
+): Promise<Outcome> => {
   const { build, attempt, kernel } = job;
   const log = startBuildLog(build, `${build}-${attempt}`, deps.signals, deps.blobs);
   const outcomeOf = async (failure: BuildFailure): Promise<Outcome> => ({
-    kind: 'failed', build, attempt, failure, log: await log.close(),
+    kind: 'failed',
+    build,
+    attempt,
+    failure,
+    log: await log.close(),
   });
   try {
     const started = performance.now();
     if (digestOf(deps.script) !== job.inputs.script) {
-      throw new Error('this builder has another build script than the coordinator; update both together');
+      throw new Error(
+        'this builder has another build script than the coordinator; update both together',
+      );
     }
-    log.write(`kiln: ${job.source.name}/${job.source.version} for ${kernel.release} with toolchain ${job.toolchain}\n`);
+    log.write(
+      `kiln: ${job.source.name}/${job.source.version} for ${kernel.release} with toolchain ${job.toolchain}\n`,
+    );
     const label = `${deps.prefix}.${build}`;
     await deps.sandbox.clear(`kiln.build=${label}`);
     const [image, source, headers] = await Promise.all([
@@ -67,17 +85,28 @@ export const runBuild = async (job: BuildJob, deps: BuildDeps, signal: AbortSign
       {
         image,
         script: deps.script,
-        args: [job.source.name, job.source.version, kernel.release, kernel.arch, kernel.buildDirectory, ...DKMS_VARIABLES],
+        args: [
+          job.source.name,
+          job.source.version,
+          kernel.release,
+          kernel.arch,
+          kernel.buildDirectory,
+          ...DKMS_VARIABLES,
+        ],
         environment: job.inputs.environment,
         mounts: [{ from: source, at: sourceDirectory(job.source) }, ...headers],
         workplace: buildDirectory(job.source),
         labels: { 'kiln.build': label },
       },
-      { log: (piece) => log.write(piece), output: (piece, input) => conversation.hear(piece, input) },
+      {
+        log: (piece) => log.write(piece),
+        output: (piece, input) => conversation.hear(piece, input),
+      },
       signal,
     );
     const ended = performance.now();
-    if (end.exitCode !== 0 || recipe === null) return await outcomeOf(explainEnd(end, log, deps.limits));
+    if (end.exitCode !== 0 || recipe === null)
+      return await outcomeOf(explainEnd(end, log, deps.limits));
     const modules = await collectModules(conversation.archive(), recipe, kernel, deps.blobs);
     const timings = {
       prepare: Math.round(prepared - started),
@@ -106,18 +135,34 @@ const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, cpus: n
 const explainEnd = (end: ContainerEnd, log: BuildLog, limits: SandboxLimits): BuildFailure => {
   const lines = log.errorLines();
   if (end.isOutOfMemory) {
-    return { code: 'out-of-memory', message: `the build needs more than ${limits.memory} bytes of memory, the limit here`, lines };
+    return {
+      code: 'out-of-memory',
+      message: `the build needs more than ${limits.memory} bytes of memory, the limit here`,
+      lines,
+    };
   }
   if (lines.some((line) => line.includes('No space left on device'))) {
-    return { code: 'over-limit', message: `the build needs more than ${limits.disk} bytes of files, the limit here`, lines };
+    return {
+      code: 'over-limit',
+      message: `the build needs more than ${limits.disk} bytes of files, the limit here`,
+      lines,
+    };
   }
   switch (end.exitCode) {
     case 21:
       return { code: 'bad-source', message: 'dkms.conf cannot be evaluated', lines };
     case 22:
-      return { code: 'bad-output', message: 'the build ended well but left no module where one was promised', lines };
+      return {
+        code: 'bad-output',
+        message: 'the build ended well but left no module where one was promised',
+        lines,
+      };
     default:
-      return { code: 'compile-failed', message: `the build ended with exit status ${end.exitCode}`, lines };
+      return {
+        code: 'compile-failed',
+        message: `the build ended with exit status ${end.exitCode}`,
+        lines,
+      };
   }
 };
 
@@ -140,4 +185,3 @@ const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
       return null;
   }
 };
-

@@ -55,11 +55,13 @@ export const createSandbox = (
     const onOutput: OutputHandler = (channel, piece, input) => {
       if (channel === 'stderr') {
         logged += piece.length;
-        if (logged > limits.log) throw new SandboxLimitReached('log', `the build wrote over ${limits.log} bytes of log`);
+        if (logged > limits.log)
+          throw new SandboxLimitReached('log', `the build wrote over ${limits.log} bytes of log`);
         return output.log(piece);
       }
       put += piece.length;
-      if (put > limits.output) throw new SandboxLimitReached('output', `the build put out over ${limits.output} bytes`);
+      if (put > limits.output)
+        throw new SandboxLimitReached('output', `the build put out over ${limits.output} bytes`);
       return output.output(piece, input);
     };
     const spec = {

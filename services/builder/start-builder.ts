@@ -33,10 +33,17 @@ export interface BuilderConfig {
 const MAX_STARTS = 6;
 
 /** Starts a builder. `close` gives running builds back to the queue. */
-export const startBuilder = async (config: BuilderConfig, log: Log): Promise<{ close(): Promise<void> }> => {
+export const startBuilder = async (
+  config: BuilderConfig,
+  log: Log,
+): Promise<{ close(): Promise<void> }> => {
   const blobs = await openBlobDirectory(config.blobs);
   const engine = connectDocker(config.dockerSocket);
-  const sandbox = createSandbox(engine, { limits: config.limits, runtime: config.runtime, builder: config.name });
+  const sandbox = createSandbox(engine, {
+    limits: config.limits,
+    runtime: config.runtime,
+    builder: config.name,
+  });
   await sandbox.clear();
   const images = createImageCache(engine, blobs);
   const trees = await openTreeCache(config.cache, blobs);
@@ -51,9 +58,22 @@ export const startBuilder = async (config: BuilderConfig, log: Log): Promise<{ c
     const unhook = signals.onCancel(name, () => cancelled.abort());
     try {
       if (await signals.isCancelled(name)) return;
-      await report(`${name}-started-${run.starts}`, { kind: 'started', build: job.build, attempt: job.attempt });
+      await report(`${name}-started-${run.starts}`, {
+        kind: 'started',
+        build: job.build,
+        attempt: job.attempt,
+      });
       const signal = AbortSignal.any([cancelled.signal, run.stopping]);
-      const deps = { blobs, signals, trees, images, sandbox, limits: config.limits, prefix: config.prefix, script: config.scripts.build };
+      const deps = {
+        blobs,
+        signals,
+        trees,
+        images,
+        sandbox,
+        limits: config.limits,
+        prefix: config.prefix,
+        script: config.scripts.build,
+      };
       const outcome = await runBuild(job, deps, signal);
       await report(`${name}-built`, outcome);
       log.info({ build: job.build, outcome: outcome.kind }, 'build ended');
@@ -62,31 +82,52 @@ export const startBuilder = async (config: BuilderConfig, log: Log): Promise<{ c
       if (run.stopping.aborted) throw new Interrupted();
       log.error({ build: job.build, err: error }, 'this machine failed a build');
       if (!run.isLast && run.starts < MAX_STARTS) throw error;
-      const failure = { code: 'builder-broken', message: 'no builder could run this build; ask the admin to look at the builders’ log', lines: [] } as const;
-      await report(`${name}-built`, { kind: 'failed', build: job.build, attempt: job.attempt, failure, log: null });
+      const failure = {
+        code: 'builder-broken',
+        message: 'no builder could run this build; ask the admin to look at the builders’ log',
+        lines: [],
+      } as const;
+      await report(`${name}-built`, {
+        kind: 'failed',
+        build: job.build,
+        attempt: job.attempt,
+        failure,
+        log: null,
+      });
     } finally {
       unhook();
     }
   };
 
-  const measure = async (job: Extract<BuilderJob, { kind: 'measure' }>, run: JobRun): Promise<void> => {
+  const measure = async (
+    job: Extract<BuilderJob, { kind: 'measure' }>,
+    run: JobRun,
+  ): Promise<void> => {
     const name = `measured-${hexOf(job.toolchain)}`;
     try {
-      const contents = await measureToolchain(job.toolchain, { images, sandbox, script: config.scripts.measure }, run.stopping);
+      const contents = await measureToolchain(
+        job.toolchain,
+        { images, sandbox, script: config.scripts.measure },
+        run.stopping,
+      );
       await report(name, { kind: 'measured', toolchain: job.toolchain, contents });
     } catch (error) {
       if (run.stopping.aborted) throw new Interrupted();
       log.error({ toolchain: job.toolchain, err: error }, 'a toolchain cannot be measured');
       if (!run.isLast && !(error instanceof KilnError)) throw error;
-      const problem = error instanceof KilnError ? error.message : 'the builder could not run it; see its log';
+      const problem =
+        error instanceof KilnError ? error.message : 'the builder could not run it; see its log';
       await report(name, { kind: 'unmeasurable', toolchain: job.toolchain, problem });
     }
   };
 
-  const working = jobs.work((job, run) => (job.kind === 'build' ? build(job, run) : measure(job, run)), {
-    concurrency: config.concurrency,
-    onError: (error) => log.warn({ err: error }, 'queue'),
-  });
+  const working = jobs.work(
+    (job, run) => (job.kind === 'build' ? build(job, run) : measure(job, run)),
+    {
+      concurrency: config.concurrency,
+      onError: (error) => log.warn({ err: error }, 'queue'),
+    },
+  );
 
   return {
     async close() {

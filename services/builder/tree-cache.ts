@@ -16,7 +16,9 @@ export interface TreeCache {
   /** A source's directory. */
   source(tree: Digest, origin: TreeOrigin): Promise<string>;
   /** A kernel's directories, each with the path it has in the sandbox. */
-  kernel(kernel: Kernel & TreeOrigin): Promise<readonly { readonly from: string; readonly at: string }[]>;
+  kernel(
+    kernel: Kernel & TreeOrigin,
+  ): Promise<readonly { readonly from: string; readonly at: string }[]>;
 }
 
 export const openTreeCache = async (directory: string, blobs: Blobs): Promise<TreeCache> => {
@@ -25,15 +27,27 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   await mkdir(arrivals, { recursive: true });
   const underWay = new Map<Digest, Promise<string>>();
 
-  const fetch = async (digest: Digest, origin: TreeOrigin, finish: (at: string, tree: Tree) => Promise<void>) => {
+  const fetch = async (
+    digest: Digest,
+    origin: TreeOrigin,
+    finish: (at: string, tree: Tree) => Promise<void>,
+  ) => {
     const place = join(directory, hexOf(digest));
     if (await exists(place)) return place;
     const arrival = join(arrivals, randomUUID());
     await mkdir(arrival);
     try {
-      const tree = await unpackTree(await blobs.open(origin.blob), arrival, origin.layout, SOURCE_DATE_EPOCH);
+      const tree = await unpackTree(
+        await blobs.open(origin.blob),
+        arrival,
+        origin.layout,
+        SOURCE_DATE_EPOCH,
+      );
       if (tree.digest !== digest) {
-        throw new KilnError('internal', `the archive unpacks to the tree ${tree.digest}, not ${digest}`);
+        throw new KilnError(
+          'internal',
+          `the archive unpacks to the tree ${tree.digest}, not ${digest}`,
+        );
       }
       await finish(arrival, tree);
       await rename(arrival, place);
@@ -43,7 +57,11 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     return place;
   };
 
-  const get = (digest: Digest, origin: TreeOrigin, finish: (at: string, tree: Tree) => Promise<void>): Promise<string> => {
+  const get = (
+    digest: Digest,
+    origin: TreeOrigin,
+    finish: (at: string, tree: Tree) => Promise<void>,
+  ): Promise<string> => {
     const waiting = underWay.get(digest);
     if (waiting !== undefined) return waiting;
     const started = fetch(digest, origin, finish).finally(() => underWay.delete(digest));
@@ -57,7 +75,8 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     async kernel(kernel) {
       const modules = join('lib/modules', kernel.release);
       const place = await get(kernel.digest, kernel, async (at, tree) => {
-        for (const mount of kernelMounts(tree)) await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
+        for (const mount of kernelMounts(tree))
+          await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
         await mkdir(join(at, modules), { recursive: true });
         await symlink(kernel.buildDirectory, join(at, modules, 'build'));
       });

@@ -31,23 +31,32 @@ export type AdmittedEntry =
   | { readonly kind: 'directory'; readonly path: string };
 
 const refuse = (message: string): KilnError => new KilnError('bad-archive', message);
-const quote = (name: string): string => JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
+const quote = (name: string): string =>
+  JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
 
 /** A path of an archive as plain components joined by `/`, or a refusal that names it. The top itself is ''. */
 export const plainPath = (name: string, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS): string => {
   if (name.length > limits.pathLength) {
-    throw refuse(`the archive has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`);
+    throw refuse(
+      `the archive has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`,
+    );
   }
   // eslint-disable-next-line no-control-regex
   if (/[\u0000-\u001f\u007f]/.test(name)) {
-    throw refuse(`the archive has a control character in the path ${quote(name)}; rename that file`);
+    throw refuse(
+      `the archive has a control character in the path ${quote(name)}; rename that file`,
+    );
   }
   if (name.startsWith('/')) {
-    throw refuse(`the archive has the absolute path ${quote(name)}; make it with relative paths (tar -C DIR -c .)`);
+    throw refuse(
+      `the archive has the absolute path ${quote(name)}; make it with relative paths (tar -C DIR -c .)`,
+    );
   }
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) {
-    throw refuse(`the archive has the path ${quote(name)}, which leaves the tree; make it without '..'`);
+    throw refuse(
+      `the archive has the path ${quote(name)}, which leaves the tree; make it without '..'`,
+    );
   }
   return parts.join('/');
 };
@@ -76,11 +85,17 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
   const count = (entry: ClaimedEntry): void => {
     entries += 1;
     if (entries > limits.entries) {
-      throw new KilnError('too-large', `the archive has over ${limits.entries} entries, the limit of this service; send only what the build needs`);
+      throw new KilnError(
+        'too-large',
+        `the archive has over ${limits.entries} entries, the limit of this service; send only what the build needs`,
+      );
     }
     bytes += entry.size ?? 0;
     if (bytes > limits.bytes) {
-      throw new KilnError('too-large', `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`);
+      throw new KilnError(
+        'too-large',
+        `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
+      );
     }
   };
 
@@ -92,7 +107,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     for (const ancestor of ancestors(path)) {
       const above = kinds.get(ancestor);
       if (above !== undefined && above !== 'directory') {
-        throw refuse(`the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`);
+        throw refuse(
+          `the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
+        );
       }
       kinds.set(ancestor, 'directory');
     }
@@ -124,7 +141,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
         case 'link': {
           const target = plainPath(entry.linkname ?? '', limits);
           if (kinds.get(target) !== 'file') {
-            throw refuse(`the archive’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`);
+            throw refuse(
+              `the archive’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`,
+            );
           }
           place(path, 'hardlink');
           kinds.set(path, 'file');
@@ -139,7 +158,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     finish() {
       for (const path of links.keys()) {
         if (resolveLink(path, links) === null) {
-          throw refuse(`the archive’s link ${quote(path)} leads out of the tree or round in a circle; make it anew without that link`);
+          throw refuse(
+            `the archive’s link ${quote(path)} leads out of the tree or round in a circle; make it anew without that link`,
+          );
         }
       }
     },
@@ -154,7 +175,7 @@ export const resolveLink = (path: string, links: ReadonlyMap<string, string>): s
   const target = links.get(path) ?? '';
   let followed = 1;
   const at = target.startsWith('/') ? [] : path.split('/').slice(0, -1);
-  const rest = target.split('/').reverse();
+  const rest = target.split('/').toReversed();
   while (rest.length > 0) {
     const part = rest.pop() ?? '';
     if (part === '' || part === '.') continue;
@@ -169,7 +190,7 @@ export const resolveLink = (path: string, links: ReadonlyMap<string, string>): s
     if (followed > 40) return null;
     at.pop();
     if (next.startsWith('/')) at.length = 0;
-    rest.push(...next.split('/').reverse());
+    rest.push(...next.split('/').toReversed());
   }
   return at.join('/');
 };

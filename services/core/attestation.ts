@@ -9,7 +9,11 @@ export interface Provenance {
   readonly fingerprint: Digest;
   readonly inputs: FingerprintInputs;
   readonly recipe: Recipe;
-  readonly modules: readonly { readonly name: string; readonly unsigned: Digest; readonly signed: Digest }[];
+  readonly modules: readonly {
+    readonly name: string;
+    readonly unsigned: Digest;
+    readonly signed: Digest;
+  }[];
 }
 
 const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
@@ -20,7 +24,10 @@ const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
  */
 export const provenanceStatement = (provenance: Provenance): string => {
   const { inputs } = provenance;
-  const dependency = (name: string, digest: Digest): Canonical => ({ name, digest: { sha256: hexOf(digest) } });
+  const dependency = (name: string, digest: Digest): Canonical => ({
+    name,
+    digest: { sha256: hexOf(digest) },
+  });
   return canonicalJson({
     _type: 'https://in-toto.io/Statement/v1',
     subject: provenance.modules.flatMap(({ name, signed, unsigned }) => [
@@ -31,7 +38,10 @@ export const provenanceStatement = (provenance: Provenance): string => {
     predicate: {
       buildDefinition: {
         buildType: 'urn:kiln:build:v1',
-        externalParameters: { fingerprint: provenance.fingerprint, inputs: { ...inputs } as unknown as Canonical },
+        externalParameters: {
+          fingerprint: provenance.fingerprint,
+          inputs: { ...inputs } as unknown as Canonical,
+        },
         internalParameters: { recipe: provenance.recipe as unknown as Canonical },
         resolvedDependencies: [
           dependency(`source ${inputs.source.name}/${inputs.source.version}`, inputs.source.tree),
@@ -40,7 +50,10 @@ export const provenanceStatement = (provenance: Provenance): string => {
           dependency('build script', inputs.script),
         ],
       },
-      runDetails: { builder: { id: 'urn:kiln:builder' }, metadata: { invocationId: provenance.build } },
+      runDetails: {
+        builder: { id: 'urn:kiln:builder' },
+        metadata: { invocationId: provenance.build },
+      },
     },
   });
 };
@@ -48,7 +61,10 @@ export const provenanceStatement = (provenance: Provenance): string => {
 /** DSSE's pre-authentication encoding: the bytes that are signed. */
 export const dsseMessage = (statement: string): Buffer => {
   const payload = Buffer.from(statement);
-  return Buffer.concat([Buffer.from(`DSSEv1 ${PAYLOAD_TYPE.length} ${PAYLOAD_TYPE} ${payload.length} `), payload]);
+  return Buffer.concat([
+    Buffer.from(`DSSEv1 ${PAYLOAD_TYPE.length} ${PAYLOAD_TYPE} ${payload.length} `),
+    payload,
+  ]);
 };
 
 /** A DSSE envelope around a statement. `keyId` names the certificate whose key signed. */

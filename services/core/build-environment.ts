@@ -11,7 +11,9 @@ export const BUILD_HOST = 'kiln';
  * Every environment variable that a build sees; part of the fingerprint.
  * `CC` is the compiler's name from the kernel's own record, as DKMS exports it.
  */
-export const buildEnvironment = (kernel: Pick<Kernel, 'compiler'>): Readonly<Record<string, string>> => {
+export const buildEnvironment = (
+  kernel: Pick<Kernel, 'compiler'>,
+): Readonly<Record<string, string>> => {
   const compiler = /^[A-Za-z0-9_.+-]+/.exec(kernel.compiler)?.[0];
   return {
     HOME: '/tmp',

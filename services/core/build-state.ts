@@ -1,7 +1,14 @@
 /** A build's way. `signing` is passed over where policy refuses the signature. */
 export type BuildState = 'queued' | 'building' | 'signing' | 'succeeded' | 'failed' | 'cancelled';
 
-export const BUILD_STATES: readonly BuildState[] = ['queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled'];
+export const BUILD_STATES: readonly BuildState[] = [
+  'queued',
+  'building',
+  'signing',
+  'succeeded',
+  'failed',
+  'cancelled',
+];
 
 const NEXT: Readonly<Record<BuildState, readonly BuildState[]>> = {
   queued: ['building', 'failed', 'cancelled'],

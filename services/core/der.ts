@@ -14,7 +14,15 @@ const derLength = (length: number): Buffer => {
 };
 
 /** Tags used here. */
-export const TAG = { integer: 0x02, octets: 0x04, null: 0x05, oid: 0x06, sequence: 0x30, set: 0x31, context0: 0xa0 } as const;
+export const TAG = {
+  integer: 0x02,
+  octets: 0x04,
+  null: 0x05,
+  oid: 0x06,
+  sequence: 0x30,
+  set: 0x31,
+  context0: 0xa0,
+} as const;
 
 /** An object identifier from its dotted form. */
 export const derOid = (dotted: string): Buffer => {
@@ -52,7 +60,11 @@ export const readDer = (bytes: Buffer): readonly DerElement[] => {
       start += size;
     }
     if (start + length > bytes.length) throw new RangeError('DER: an element is cut short');
-    elements.push({ tag, value: bytes.subarray(start, start + length), raw: bytes.subarray(at, start + length) });
+    elements.push({
+      tag,
+      value: bytes.subarray(start, start + length),
+      raw: bytes.subarray(at, start + length),
+    });
     at = start + length;
   }
   return elements;

@@ -36,11 +36,29 @@ export interface ConfTarget {
 
 /** Variables the evaluation hands out. `REFUSED` are those Kiln cannot honour yet: they are refused by name, never ignored. */
 const HONOURED = [
-  'PACKAGE_NAME', 'PACKAGE_VERSION', 'BUILT_MODULE_NAME', 'BUILT_MODULE_LOCATION', 'DEST_MODULE_NAME',
-  'DEST_MODULE_LOCATION', 'STRIP', 'MAKE', 'MAKE_MATCH', 'CLEAN', 'PATCH', 'PATCH_MATCH', 'PRE_BUILD',
-  'BUILD_EXCLUSIVE_KERNEL', 'BUILD_EXCLUSIVE_ARCH',
+  'PACKAGE_NAME',
+  'PACKAGE_VERSION',
+  'BUILT_MODULE_NAME',
+  'BUILT_MODULE_LOCATION',
+  'DEST_MODULE_NAME',
+  'DEST_MODULE_LOCATION',
+  'STRIP',
+  'MAKE',
+  'MAKE_MATCH',
+  'CLEAN',
+  'PATCH',
+  'PATCH_MATCH',
+  'PRE_BUILD',
+  'BUILD_EXCLUSIVE_KERNEL',
+  'BUILD_EXCLUSIVE_ARCH',
 ] as const;
-const REFUSED = ['BUILD_DEPENDS', 'POST_BUILD', 'BUILD_EXCLUSIVE_KERNEL_MIN', 'BUILD_EXCLUSIVE_KERNEL_MAX', 'BUILD_EXCLUSIVE_CONFIG'] as const;
+const REFUSED = [
+  'BUILD_DEPENDS',
+  'POST_BUILD',
+  'BUILD_EXCLUSIVE_KERNEL_MIN',
+  'BUILD_EXCLUSIVE_KERNEL_MAX',
+  'BUILD_EXCLUSIVE_CONFIG',
+] as const;
 
 /** The names of all variables that the evaluation in the sandbox prints. */
 export const DKMS_VARIABLES: readonly string[] = [...HONOURED, ...REFUSED];
@@ -72,7 +90,8 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     if (conf.has(directive)) throw bad(`dkms.conf uses ${directive}, which Kiln cannot honour yet`);
   }
   const one = (name: string): string => conf.get(name)?.get(0) ?? '';
-  const all = (name: string): [number, string][] => [...(conf.get(name) ?? [])].sort(([a], [b]) => a - b);
+  const all = (name: string): [number, string][] =>
+    [...(conf.get(name) ?? [])].sort(([a], [b]) => a - b);
   const matches = (pattern: string | undefined): boolean =>
     pattern === undefined || pattern === '' || regexp(pattern).test(target.release);
 
@@ -98,7 +117,12 @@ const chooseMake = (conf: EvaluatedConf, release: string): string | null => {
   const patterns = conf.get('MAKE_MATCH') ?? new Map<number, string>();
   const matched = [...makes]
     .sort(([a], [b]) => a - b)
-    .filter(([index, make]) => make !== '' && (patterns.get(index) ?? '') !== '' && regexp(patterns.get(index) ?? '').test(release))
+    .filter(
+      ([index, make]) =>
+        make !== '' &&
+        (patterns.get(index) ?? '') !== '' &&
+        regexp(patterns.get(index) ?? '').test(release),
+    )
     .at(-1)?.[1];
   const fallback = (patterns.get(0) ?? '') === '' ? makes.get(0) : undefined;
   return matched ?? (fallback === '' ? null : (fallback ?? null));
@@ -115,9 +139,15 @@ const exclusion = (kernel: string, arch: string, target: ConfTarget): string | n
 };
 
 const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
-  const arrays = ['BUILT_MODULE_NAME', 'BUILT_MODULE_LOCATION', 'DEST_MODULE_NAME', 'DEST_MODULE_LOCATION'];
+  const arrays = [
+    'BUILT_MODULE_NAME',
+    'BUILT_MODULE_LOCATION',
+    'DEST_MODULE_NAME',
+    'DEST_MODULE_LOCATION',
+  ];
   const count = Math.max(0, ...arrays.map((name) => conf.get(name)?.size ?? 0));
-  if (count > MAX_MODULES) throw bad(`dkms.conf lists ${count} modules; the limit is ${MAX_MODULES}`);
+  if (count > MAX_MODULES)
+    throw bad(`dkms.conf lists ${count} modules; the limit is ${MAX_MODULES}`);
   const at = (name: string, index: number): string => conf.get(name)?.get(index) ?? '';
   return Array.from({ length: count }, (_, index) => {
     const onlyOne = conf.get('DEST_MODULE_LOCATION')?.size === 1;
@@ -125,7 +155,10 @@ const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
     if (builtName === '') throw bad(`dkms.conf names no BUILT_MODULE_NAME[${index}]`);
     const name = at('DEST_MODULE_NAME', index) || builtName;
     for (const each of [builtName, name]) {
-      if (!/^[A-Za-z0-9_-]{1,64}$/.test(each)) throw bad(`dkms.conf names a module ${JSON.stringify(each)}; give the name alone, without .ko`);
+      if (!/^[A-Za-z0-9_-]{1,64}$/.test(each))
+        throw bad(
+          `dkms.conf names a module ${JSON.stringify(each)}; give the name alone, without .ko`,
+        );
     }
     const location = at('BUILT_MODULE_LOCATION', index);
     if (location.startsWith('/') || location.split('/').includes('..')) {
@@ -133,7 +166,9 @@ const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
     }
     const destination = at('DEST_MODULE_LOCATION', index);
     if (!/^\/(kernel|updates|extra)/.test(destination)) {
-      throw bad(`dkms.conf’s DEST_MODULE_LOCATION[${index}] must begin with /kernel, /updates or /extra`);
+      throw bad(
+        `dkms.conf’s DEST_MODULE_LOCATION[${index}] must begin with /kernel, /updates or /extra`,
+      );
     }
     const strip = at('STRIP', index) || at('STRIP', 0);
     return {
@@ -152,6 +187,8 @@ const regexp = (pattern: string): RegExp => {
     if (pattern.length > 500) throw new SyntaxError('too long');
     return new RegExp(pattern.replaceAll('[[:digit:]]', '[0-9]'));
   } catch {
-    throw bad(`dkms.conf has a pattern that cannot be read: ${JSON.stringify(pattern.slice(0, 80))}`);
+    throw bad(
+      `dkms.conf has a pattern that cannot be read: ${JSON.stringify(pattern.slice(0, 80))}`,
+    );
   }
 };

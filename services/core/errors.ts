@@ -51,8 +51,12 @@ export const errorMeaning = (code: ErrorCode): string => ERRORS[code].meaning;
 export const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(ERRORS, text);
 
 /** Every code with its statuses, for `kiln --help` and the README. */
-export const errorTable = (): readonly { code: string; status: number; exit: number; meaning: string }[] =>
-  Object.entries(ERRORS).map(([code, entry]) => ({ code, ...entry }));
+export const errorTable = (): readonly {
+  code: string;
+  status: number;
+  exit: number;
+  meaning: string;
+}[] => Object.entries(ERRORS).map(([code, entry]) => ({ code, ...entry }));
 
 /** Tells whether an unknown failure carries this Node error code (`ENOSPC`, `ENOENT`). */
 export const hasErrno = (error: unknown, errno: string): boolean =>

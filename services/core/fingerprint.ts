@@ -39,13 +39,17 @@ export const fingerprintInputs = (
     compiler: kernel.compiler,
   },
   toolchain,
-  recipe: { from: source.kind === 'dkms' ? 'dkms.conf' : 'kbuild', directory: buildDirectory(source) },
+  recipe: {
+    from: source.kind === 'dkms' ? 'dkms.conf' : 'kbuild',
+    directory: buildDirectory(source),
+  },
   environment: buildEnvironment(kernel),
   script,
 });
 
 /** SHA-256 over the canonical JSON (RFC 8785) of the inputs. */
-export const fingerprintOf = (inputs: FingerprintInputs): Digest => digestOf(canonicalJson({ ...inputs }));
+export const fingerprintOf = (inputs: FingerprintInputs): Digest =>
+  digestOf(canonicalJson({ ...inputs }));
 
 /** A build's id: the first 24 digits of its fingerprint. */
 export const buildIdOf = (fingerprint: Digest): string => hexOf(fingerprint).slice(0, 24);

@@ -1,6 +1,12 @@
 import { digestOf, type Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
-import { archOf, parseKernelConfig, signatureHashOf, vermagicOf, type Arch } from './kernel-config.ts';
+import {
+  archOf,
+  parseKernelConfig,
+  signatureHashOf,
+  vermagicOf,
+  type Arch,
+} from './kernel-config.ts';
 import { layTree, type Move, type Tree, type TreeEntry } from './tree.ts';
 
 /** One built kernel's headers. Its digest is its tree's: same release, other headers, another kernel. */
@@ -25,7 +31,8 @@ export interface Kernel {
 
 /** Files whose content `inspectKernel` reads; the archive reader keeps these. */
 export const isKernelEvidence = (path: string): boolean =>
-  /(^|\/)\.config$/.test(path) || /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
+  /(^|\/)\.config$/.test(path) ||
+  /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
 
 /** What an archive turned out to hold: its entries and the content of the evidence among them. */
 export interface ScannedArchive {
@@ -50,11 +57,17 @@ export const inspectKernel = (
   const config = parseKernelConfig(configText);
   const release = definition(read('include/generated/utsrelease.h'), 'UTS_RELEASE');
   if (release === null || !RELEASE.test(release)) {
-    throw new KilnError('bad-kernel', 'the headers do not say which kernel release they are for (include/generated/utsrelease.h); send a prepared tree');
+    throw new KilnError(
+      'bad-kernel',
+      'the headers do not say which kernel release they are for (include/generated/utsrelease.h); send a prepared tree',
+    );
   }
   const arch = archOf(config);
   if (arch === null) {
-    throw new KilnError('bad-kernel', 'the headers’ .config names no architecture that Kiln knows; send the .config of the built kernel');
+    throw new KilnError(
+      'bad-kernel',
+      'the headers’ .config names no architecture that Kiln knows; send the .config of the built kernel',
+    );
   }
   const layout = layoutFor(archive, home, release);
   const tree = layTree(archive.entries, layout);
@@ -85,7 +98,9 @@ const findBuildTree = (archive: ScannedArchive): string => {
   const homes = [...archive.evidence.keys()]
     .filter((path) => path === '.config' || path.endsWith('/.config'))
     .map((path) => path.slice(0, -'.config'.length).replace(/\/$/, ''))
-    .filter((home) => archive.evidence.has(`${home === '' ? '' : `${home}/`}include/generated/utsrelease.h`));
+    .filter((home) =>
+      archive.evidence.has(`${home === '' ? '' : `${home}/`}include/generated/utsrelease.h`),
+    );
   if (homes.length === 0) {
     const hasConfig = [...archive.evidence.keys()].some((path) => path.endsWith('.config'));
     throw new KilnError(
@@ -96,7 +111,10 @@ const findBuildTree = (archive: ScannedArchive): string => {
     );
   }
   if (homes.length > 1) {
-    throw new KilnError('bad-kernel', `the archive has the headers of ${homes.length} kernels (${homes.slice(0, 3).join(', ')}); send one at a time`);
+    throw new KilnError(
+      'bad-kernel',
+      `the archive has the headers of ${homes.length} kernels (${homes.slice(0, 3).join(', ')}); send one at a time`,
+    );
   }
   return homes[0] ?? '';
 };
@@ -109,7 +127,9 @@ const layoutFor = (archive: ScannedArchive, home: string, release: string): read
   const parts = new Set([home.slice(prefix.length)]);
   for (const { path } of archive.entries) {
     if (!path.startsWith(prefix)) continue;
-    const part = /^usr\/(?:src\/linux-headers-|lib\/linux-kbuild-)[^/]+(?=\/)/.exec(path.slice(prefix.length));
+    const part = /^usr\/(?:src\/linux-headers-|lib\/linux-kbuild-)[^/]+(?=\/)/.exec(
+      path.slice(prefix.length),
+    );
     if (part !== null) parts.add(part[0]);
   }
   return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to }));

@@ -56,7 +56,11 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
   inside(names.offset, names.size);
   const nameAt = (at: number): string => {
     const end = bytes.indexOf(0, names.offset + at);
-    return bytes.toString('latin1', names.offset + at, Math.min(end < 0 ? names.offset : end, names.offset + names.size));
+    return bytes.toString(
+      'latin1',
+      names.offset + at,
+      Math.min(end < 0 ? names.offset : end, names.offset + names.size),
+    );
   };
   for (let index = 0; index < count; index += 1) {
     const found = section(index);
@@ -99,6 +103,8 @@ export const checkModule = (module: ModuleFile, expected: ModuleExpectation): vo
     throw bad(`module ${name} is for ${module.arch ?? 'an unknown CPU'}, not ${expected.arch}`);
   }
   if (vermagic !== expected.vermagic && !vermagic.startsWith(`${expected.vermagic} RANDSTRUCT`)) {
-    throw bad(`module ${name} has vermagic "${vermagic}", but the kernel needs "${expected.vermagic}"`);
+    throw bad(
+      `module ${name} has vermagic "${vermagic}", but the kernel needs "${expected.vermagic}"`,
+    );
   }
 };

@@ -13,9 +13,14 @@ const HASH_OIDS: Readonly<Record<SignatureHash, string>> = {
 };
 
 /** Tells whether a kernel's `CONFIG_MODULE_SIG_HASH` is one that Kiln signs with. */
-export const isSignatureHash = (name: string): name is SignatureHash => Object.hasOwn(HASH_OIDS, name);
+export const isSignatureHash = (name: string): name is SignatureHash =>
+  Object.hasOwn(HASH_OIDS, name);
 
-const OID = { data: '1.2.840.113549.1.7.1', signedData: '1.2.840.113549.1.7.2', rsaEncryption: '1.2.840.113549.1.1.1' };
+const OID = {
+  data: '1.2.840.113549.1.7.1',
+  signedData: '1.2.840.113549.1.7.2',
+  rsaEncryption: '1.2.840.113549.1.1.1',
+};
 const MAGIC = Buffer.from('~Module signature appended~\n', 'latin1');
 const TRAILER_SIZE = 12;
 const PKEY_ID_PKCS7 = 2;
@@ -81,7 +86,10 @@ export const splitModule = (bytes: Buffer): SplitModule | null => {
   if (size > trailerAt || bytes[trailerAt + 2] !== PKEY_ID_PKCS7) {
     throw new KilnError('unverified', 'the module’s signature is out of form');
   }
-  return { unsigned: bytes.subarray(0, trailerAt - size), pkcs7: bytes.subarray(trailerAt - size, trailerAt) };
+  return {
+    unsigned: bytes.subarray(0, trailerAt - size),
+    pkcs7: bytes.subarray(trailerAt - size, trailerAt),
+  };
 };
 
 /**
@@ -93,7 +101,10 @@ export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffe
   if (parts === null) throw new KilnError('unverified', 'the module is not signed');
   const { hash, signerId, signature } = readPkcs7(parts.pkcs7);
   if (!signerId.equals(issuerAndSerial(certificate))) {
-    throw new KilnError('unverified', 'the module was signed with another key than the pinned certificate’s; if the service’s key was changed on purpose, pin the new one (kiln setup)');
+    throw new KilnError(
+      'unverified',
+      'the module was signed with another key than the pinned certificate’s; if the service’s key was changed on purpose, pin the new one (kiln setup)',
+    );
   }
   if (!verify(hash, parts.unsigned, certificate.publicKey, signature)) {
     throw new KilnError('unverified', 'the module’s bytes are not those that were signed');
@@ -104,12 +115,21 @@ export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffe
 const readPkcs7 = (pkcs7: Buffer): { hash: SignatureHash; signerId: Buffer; signature: Buffer } => {
   try {
     const [, content] = readDer(readDer(pkcs7)[0]?.value ?? Buffer.alloc(0));
-    const signedData = readDer(readDer(content?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0));
-    const signerInfo = readDer(readDer(signedData.at(-1)?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0));
+    const signedData = readDer(
+      readDer(content?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0),
+    );
+    const signerInfo = readDer(
+      readDer(signedData.at(-1)?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0),
+    );
     const [, signerId, algorithm, , signature] = signerInfo;
     const oid = readDer(algorithm?.value ?? Buffer.alloc(0))[0]?.raw;
     const hash = Object.entries(HASH_OIDS).find(([, dotted]) => oid?.equals(derOid(dotted)))?.[0];
-    if (signerId === undefined || signature === undefined || hash === undefined || !isSignatureHash(hash)) {
+    if (
+      signerId === undefined ||
+      signature === undefined ||
+      hash === undefined ||
+      !isSignatureHash(hash)
+    ) {
       throw new RangeError('PKCS#7: not what sign-file makes');
     }
     return { hash, signerId: signerId.raw, signature: signature.value };

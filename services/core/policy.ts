@@ -3,13 +3,17 @@ export const ROLES = ['client', 'ci', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** Tells whether a role reaches another. */
-export const roleReaches = (role: Role, needed: Role): boolean => ROLES.indexOf(role) >= ROLES.indexOf(needed);
+export const roleReaches = (role: Role, needed: Role): boolean =>
+  ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
 /** The higher of two roles: what was pushed by a client and later by an admin is the admin's. */
 export const higherRole = (a: Role, b: Role): Role => (roleReaches(a, b) ? a : b);
 
 /** Why a build may not be signed, or `null` if it may. */
-export const refusalToSign = (build: { readonly sourceTrust: Role; readonly kernelTrust: Role }): string | null => {
+export const refusalToSign = (build: {
+  readonly sourceTrust: Role;
+  readonly kernelTrust: Role;
+}): string | null => {
   if (!roleReaches(build.sourceTrust, 'ci')) {
     return 'the source was not pushed by ci or an admin';
   }

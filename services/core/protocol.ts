@@ -114,7 +114,13 @@ export const BuildView = z.object({
   state: z.enum(['queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled']),
   attempt: z.number(),
   source: SourceView.pick({ digest: true, name: true, version: true }),
-  kernel: KernelView.pick({ digest: true, release: true, arch: true, compiler: true, vermagic: true }),
+  kernel: KernelView.pick({
+    digest: true,
+    release: true,
+    arch: true,
+    compiler: true,
+    vermagic: true,
+  }),
   toolchain: z.object({ digest, name: z.string() }),
   /** All that the fingerprint covers (core/fingerprint.ts). */
   inputs: z.record(z.string(), z.unknown()),

@@ -40,16 +40,24 @@ export const inspectSource = (
   const conf = shallowest(paths, ['dkms.conf']);
   const home = conf ?? shallowest(paths, ['Kbuild', 'Makefile']);
   if (home === null) {
-    throw new KilnError('bad-source', 'the source has neither a dkms.conf nor a Kbuild or Makefile; send the directory that has one');
+    throw new KilnError(
+      'bad-source',
+      'the source has neither a dkms.conf nor a Kbuild or Makefile; send the directory that has one',
+    );
   }
   const layout = [{ from: home, to: '' }];
   const tree = layTree(archive.entries, layout);
-  const confText = archive.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
+  const confText =
+    archive.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
   const named = /^(.+?)-v?([0-9][^/]*)$/.exec(home.split('/').at(-1) ?? '');
   const name = given.name ?? literal(confText, 'PACKAGE_NAME') ?? named?.[1] ?? 'module';
-  const version = given.version ?? literal(confText, 'PACKAGE_VERSION') ?? named?.[2] ?? shortDigest(tree.digest);
+  const version =
+    given.version ?? literal(confText, 'PACKAGE_VERSION') ?? named?.[2] ?? shortDigest(tree.digest);
   if (!NAME.test(name) || !VERSION.test(version)) {
-    throw new KilnError('bad-source', `${JSON.stringify(`${name}/${version}`)} is not a usable name and version; use letters, digits and _ . + - (--name, --version)`);
+    throw new KilnError(
+      'bad-source',
+      `${JSON.stringify(`${name}/${version}`)} is not a usable name and version; use letters, digits and _ . + - (--name, --version)`,
+    );
   }
   const kind = conf === null ? 'kbuild' : 'dkms';
   const digest = digestOf(canonicalJson({ name, version, tree: tree.digest }));
@@ -65,7 +73,10 @@ const shallowest = (paths: readonly string[], names: readonly string[]): string 
   if (first === undefined) return null;
   const rivals = others.filter((home) => depth(home) === depth(first));
   if (rivals.length > 0) {
-    throw new KilnError('bad-source', `the archive has several module sources (${[first, ...rivals].slice(0, 3).join(', ')}); send one at a time`);
+    throw new KilnError(
+      'bad-source',
+      `the archive has several module sources (${[first, ...rivals].slice(0, 3).join(', ')}); send one at a time`,
+    );
   }
   return first;
 };
@@ -74,4 +85,5 @@ const depth = (path: string): number => (path === '' ? 0 : path.split('/').lengt
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
 const literal = (conf: string, variable: string): string | null =>
-  new RegExp(`^\\s*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1\\s*(?:#.*)?$`, 'm').exec(conf)?.[2] ?? null;
+  new RegExp(`^\\s*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1\\s*(?:#.*)?$`, 'm').exec(conf)?.[2] ??
+  null;

@@ -41,7 +41,10 @@ export const keepRunning = async (
         resolve();
       });
       child.once('exit', (code, signal) => {
-        if (!isReady) reject(new KilnError('unavailable', `the ${role} did not start; its last words are above`));
+        if (!isReady)
+          reject(
+            new KilnError('unavailable', `the ${role} did not start; its last words are above`),
+          );
         if (isStopping) return;
         say(`kilnd: ${role} ended (${signal ?? `exit status ${code}`})`);
         if (isReady) void again();
@@ -59,7 +62,8 @@ export const keepRunning = async (
         () => true,
         () => false,
       );
-      pause = isUp && Date.now() - started > LONGEST_PAUSE ? 250 : Math.min(pause * 2, LONGEST_PAUSE);
+      pause =
+        isUp && Date.now() - started > LONGEST_PAUSE ? 250 : Math.min(pause * 2, LONGEST_PAUSE);
       if (isUp) return;
     }
   };

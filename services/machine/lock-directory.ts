@@ -11,9 +11,13 @@ import { KilnError } from '../core/errors.ts';
 export const lockDirectory = async (directory: string): Promise<() => Promise<void>> => {
   const path = join(directory, 'kilnd.lock');
   if (Buffer.byteLength(path) > 100) {
-    throw new KilnError('bad-request', `the path ${directory} is too long for the sockets in it; use one of at most 80 characters`);
+    throw new KilnError(
+      'bad-request',
+      `the path ${directory} is too long for the sockets in it; use one of at most 80 characters`,
+    );
   }
-  if (await isHeld(path)) throw new KilnError('conflict', `another kilnd already runs on ${directory}`);
+  if (await isHeld(path))
+    throw new KilnError('conflict', `another kilnd already runs on ${directory}`);
   await rm(path, { force: true });
   const server = createServer((socket) => socket.end());
   server.listen(path);

@@ -13,7 +13,9 @@ const START_DEADLINE = 20_000;
  * Starts a Redis of Kiln's own on a socket below `directory`, append-only, reachable by this user alone, and starts it
  * again when it dies. One that a killed kilnd left behind is asked to end first.
  */
-export const startRedis = async (directory: string): Promise<Kept & { readonly address: string }> => {
+export const startRedis = async (
+  directory: string,
+): Promise<Kept & { readonly address: string }> => {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const socket = join(directory, 'redis.sock');
   await endLeftover(socket);
@@ -55,9 +57,13 @@ const SETTINGS = {
 
 const launch = (directory: string, socket: string): ChildProcess => {
   const settings = Object.entries({ ...SETTINGS, dir: directory, unixsocket: socket });
-  const child = spawn('redis-server', settings.flatMap(([name, value]) => [`--${name}`, value]), {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const child = spawn(
+    'redis-server',
+    settings.flatMap(([name, value]) => [`--${name}`, value]),
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   child.on('error', () => {});
   return child;
 };
@@ -66,17 +72,29 @@ const waitForAnswer = async (child: ChildProcess, socket: string): Promise<void>
   const deadline = Date.now() + START_DEADLINE;
   while (Date.now() < deadline) {
     if (child.pid === undefined) {
-      throw new KilnError('unavailable', 'redis-server is not installed; apt-get install redis-server');
+      throw new KilnError(
+        'unavailable',
+        'redis-server is not installed; apt-get install redis-server',
+      );
     }
-    if (child.exitCode !== null) throw new KilnError('unavailable', 'redis-server ended at once; its last words are above');
+    if (child.exitCode !== null)
+      throw new KilnError('unavailable', 'redis-server ended at once; its last words are above');
     if (await answers(socket)) return;
     await sleep(50);
   }
-  throw new KilnError('unavailable', `redis-server did not answer within ${START_DEADLINE / 1000} seconds`);
+  throw new KilnError(
+    'unavailable',
+    `redis-server did not answer within ${START_DEADLINE / 1000} seconds`,
+  );
 };
 
 const connectOnce = (socket: string): Redis => {
-  const redis = new Redis({ path: socket, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
+  const redis = new Redis({
+    path: socket,
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+  });
   redis.on('error', () => {});
   return redis;
 };

@@ -21,7 +21,9 @@ const KILND = new URL('../kilnd.ts', import.meta.url).pathname;
  * All of Kiln on one machine: a Redis of its own, then api, builder and signer, each its own process and each started again
  * when it dies. Everything lives below one directory.
  */
-export const startMachine = async (options: MachineOptions): Promise<{ url: string; close(): Promise<void> }> => {
+export const startMachine = async (
+  options: MachineOptions,
+): Promise<{ url: string; close(): Promise<void> }> => {
   const data = resolve(options.data);
   const at = (name: string): string => join(data, name);
   const { host, port } = parseListen(options.listen);
@@ -39,12 +41,24 @@ export const startMachine = async (options: MachineOptions): Promise<{ url: stri
       KILN_BLOBS: at('blobs'),
     };
     const startRole = async (role: string, settings: Record<string, string>): Promise<Kept> => {
-      const kept = await keepRunning(role, KILND, [role], { ...options.environment, ...common, ...settings }, options.say);
+      const kept = await keepRunning(
+        role,
+        KILND,
+        [role],
+        { ...options.environment, ...common, ...settings },
+        options.say,
+      );
       started.push(kept);
       return kept;
     };
-    const signer = startRole('signer', { KILN_SIGNING_KEY: at('signing.pem'), KILN_SIGNING_CERTIFICATE: at('signing.crt') });
-    const builder = startRole('builder', { KILN_BUILDER_CACHE: at('builder'), KILN_BUILDER_NAME: `kilnd-${name}` });
+    const signer = startRole('signer', {
+      KILN_SIGNING_KEY: at('signing.pem'),
+      KILN_SIGNING_CERTIFICATE: at('signing.crt'),
+    });
+    const builder = startRole('builder', {
+      KILN_BUILDER_CACHE: at('builder'),
+      KILN_BUILDER_NAME: `kilnd-${name}`,
+    });
     const api = startRole('api', {
       KILN_DATABASE: at('kiln.sqlite'),
       KILN_ADMIN_TOKEN_FILE: at('admin.token'),

@@ -3,9 +3,15 @@ import { COMMON_SETTINGS, readSettings } from '../storage/settings.ts';
 import type { SignerConfig } from './start-signer.ts';
 
 /** The signer's settings from its environment. */
-export const signerConfig = (environment: NodeJS.ProcessEnv): SignerConfig & { logLevel: string } => {
+export const signerConfig = (
+  environment: NodeJS.ProcessEnv,
+): SignerConfig & { logLevel: string } => {
   const settings = readSettings(
-    { ...COMMON_SETTINGS, KILN_SIGNING_KEY: z.string().min(1), KILN_SIGNING_CERTIFICATE: z.string().min(1) },
+    {
+      ...COMMON_SETTINGS,
+      KILN_SIGNING_KEY: z.string().min(1),
+      KILN_SIGNING_CERTIFICATE: z.string().min(1),
+    },
     environment,
   );
   return {

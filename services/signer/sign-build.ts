@@ -15,7 +15,12 @@ const MODULE_LIMIT = 1024 ** 3;
 export const signBuild = async (job: SignJob, key: SigningKey, blobs: Blobs): Promise<Outcome> => {
   const modules: { name: string; unsigned: Digest; signed: Digest }[] = [];
   for (const { name, unsigned } of job.modules) {
-    const signed = await signModule(await blobs.read(unsigned, MODULE_LIMIT), job.hash, key.certificate, key);
+    const signed = await signModule(
+      await blobs.read(unsigned, MODULE_LIMIT),
+      job.hash,
+      key.certificate,
+      key,
+    );
     verifyModule(signed, key.certificate);
     modules.push({ name, unsigned, signed: await store(signed, blobs) });
   }

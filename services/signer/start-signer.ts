@@ -15,12 +15,19 @@ export interface SignerConfig {
 }
 
 /** Starts a signer. It tells the coordinator its certificate, and listens on nothing. */
-export const startSigner = async (config: SignerConfig, log: Log): Promise<{ close(): Promise<void> }> => {
+export const startSigner = async (
+  config: SignerConfig,
+  log: Log,
+): Promise<{ close(): Promise<void> }> => {
   const key = await loadSigningKey(config.keyFile, config.certificateFile);
   const blobs = await openBlobDirectory(config.blobs);
   const outcomes = openQueue('outcomes', config.redis, config.prefix);
   const jobs = openQueue('signer', config.redis, config.prefix);
-  await outcomes.add(`signer-${key.id}`, { kind: 'signer', key: key.id, certificate: key.certificate.toString() });
+  await outcomes.add(`signer-${key.id}`, {
+    kind: 'signer',
+    key: key.id,
+    certificate: key.certificate.toString(),
+  });
 
   const working = jobs.work(
     async (job, run) => {
@@ -31,8 +38,19 @@ export const startSigner = async (config: SignerConfig, log: Log): Promise<{ clo
       } catch (error) {
         log.error({ build: job.build, err: error }, 'cannot sign');
         if (!run.isLast) throw error;
-        const failure = { code: 'signing-failed', message: 'the modules were built, but could not be signed; ask the admin to look at the signer’s log', lines: [] } as const;
-        await outcomes.add(name, { kind: 'failed', build: job.build, attempt: job.attempt, failure, log: null });
+        const failure = {
+          code: 'signing-failed',
+          message:
+            'the modules were built, but could not be signed; ask the admin to look at the signer’s log',
+          lines: [],
+        } as const;
+        await outcomes.add(name, {
+          kind: 'failed',
+          build: job.build,
+          attempt: job.attempt,
+          failure,
+          log: null,
+        });
       }
     },
     { concurrency: 1, onError: (error) => log.warn({ err: error }, 'queue') },

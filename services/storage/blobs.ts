@@ -38,7 +38,8 @@ export interface Blobs {
 export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
   const arrivals = join(directory, 'arriving');
   await mkdir(arrivals, { recursive: true, mode: 0o700 });
-  const pathOf = (digest: Digest): string => join(directory, hexOf(digest).slice(0, 2), hexOf(digest));
+  const pathOf = (digest: Digest): string =>
+    join(directory, hexOf(digest).slice(0, 2), hexOf(digest));
 
   const find = async (digest: Digest): Promise<BlobInfo | null> => {
     const stats = await stat(pathOf(digest)).catch(() => null);
@@ -56,7 +57,12 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
         transform(chunk: Buffer, _encoding, done) {
           size += chunk.length;
           if (size > limit) {
-            done(new KilnError('too-large', `the upload is over ${limit} bytes, the limit of this service`));
+            done(
+              new KilnError(
+                'too-large',
+                `the upload is over ${limit} bytes, the limit of this service`,
+              ),
+            );
             return;
           }
           hash.update(chunk);
@@ -67,7 +73,10 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
         await pipeline(bytes, meter, createWriteStream(arrival, { mode: 0o600, flush: true }));
         const digest = toDigest(hash.digest('hex'));
         if (expected !== undefined && digest !== expected) {
-          throw new KilnError('digest-mismatch', `the bytes have the digest ${digest}, not ${expected}; send them again`);
+          throw new KilnError(
+            'digest-mismatch',
+            `the bytes have the digest ${digest}, not ${expected}; send them again`,
+          );
         }
         await mkdir(dirname(pathOf(digest)), { recursive: true, mode: 0o700 });
         await rename(arrival, pathOf(digest));
@@ -75,14 +84,19 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
       } catch (error) {
         await rm(arrival, { force: true });
         if (hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT')) {
-          throw new KilnError('storage-full', 'the service’s disk is full; nothing was kept, try again when there is room', { cause: error });
+          throw new KilnError(
+            'storage-full',
+            'the service’s disk is full; nothing was kept, try again when there is room',
+            { cause: error },
+          );
         }
         throw error;
       }
     },
 
     async open(digest) {
-      if ((await find(digest)) === null) throw new KilnError('not-found', `there is no blob ${digest}`);
+      if ((await find(digest)) === null)
+        throw new KilnError('not-found', `there is no blob ${digest}`);
       return createReadStream(pathOf(digest), { highWaterMark: 1024 * 1024 });
     },
 
@@ -91,7 +105,8 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
     async read(digest, limit) {
       const info = await find(digest);
       if (info === null) throw new KilnError('not-found', `there is no blob ${digest}`);
-      if (info.size > limit) throw new KilnError('too-large', `blob ${digest} is over ${limit} bytes`);
+      if (info.size > limit)
+        throw new KilnError('too-large', `blob ${digest} is over ${limit} bytes`);
       const bytes = await readFile(pathOf(digest));
       if (digestOf(bytes) !== digest) {
         throw new KilnError('internal', `blob ${digest} is damaged: its bytes have another digest`);

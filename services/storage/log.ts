@@ -5,4 +5,7 @@ export type Log = Logger;
 
 /** Opens a role's log. Tokens never reach it. */
 export const openLog = (role: string, level: string): Log =>
-  pino({ name: role, level, redact: ['req.headers.authorization'] }, pino.destination({ dest: 2, sync: true }));
+  pino(
+    { name: role, level, redact: ['req.headers.authorization'] },
+    pino.destination({ dest: 2, sync: true }),
+  );

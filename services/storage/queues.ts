@@ -34,7 +34,10 @@ export interface WorkQueue<T> {
   has(id: string): Promise<boolean>;
   /** Takes a job back that no worker has begun. */
   remove(id: string): Promise<void>;
-  work(handler: (job: T, run: JobRun) => Promise<void>, options: { concurrency: number; onError: (error: Error) => void }): Working;
+  work(
+    handler: (job: T, run: JobRun) => Promise<void>,
+    options: { concurrency: number; onError: (error: Error) => void },
+  ): Working;
   close(): Promise<void>;
 }
 
@@ -81,14 +84,25 @@ export const openQueue = <Name extends keyof Messages>(
         async (job, token) => {
           try {
             const starts = job.attemptsStarted;
-            await handler(job.data, { starts, isLast: job.attemptsMade + 1 >= TRIES, stopping: stopping.signal });
+            await handler(job.data, {
+              starts,
+              isLast: job.attemptsMade + 1 >= TRIES,
+              stopping: stopping.signal,
+            });
           } catch (error) {
             if (!(error instanceof Interrupted)) throw error;
             await job.moveToWait(token);
             throw new WaitingError();
           }
         },
-        { connection, prefix, concurrency, lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1000 },
+        {
+          connection,
+          prefix,
+          concurrency,
+          lockDuration: 10_000,
+          stalledInterval: 5_000,
+          maxStalledCount: 1000,
+        },
       );
       worker.on('error', onError);
       worker.on('failed', (_job, error) => onError(error));

@@ -26,14 +26,26 @@ const MAGICS: readonly { readonly magic: Buffer; readonly decoder: () => Duplex 
 
 /** xz is not in Node; the xz program is. Its memory is bounded as its input is hostile. */
 const xzDecoder = (): Duplex => {
-  const child = spawn('xz', ['--decompress', '--stdout', '--memlimit=256MiB'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const child = spawn('xz', ['--decompress', '--stdout', '--memlimit=256MiB'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   child.stdin.on('error', () => {});
   const output = new PassThrough();
   child.stdout.pipe(output, { end: false });
-  child.on('error', (cause) => output.destroy(new KilnError('internal', 'the xz program is missing on the service', { cause })));
+  child.on('error', (cause) =>
+    output.destroy(
+      new KilnError('internal', 'the xz program is missing on the service', { cause }),
+    ),
+  );
   child.on('close', (code) => {
     if (code === 0) output.end();
-    else output.destroy(new KilnError('bad-archive', 'the archive’s xz compression is broken or cut short; send it again'));
+    else
+      output.destroy(
+        new KilnError(
+          'bad-archive',
+          'the archive’s xz compression is broken or cut short; send it again',
+        ),
+      );
   });
   output.on('close', () => child.kill('SIGKILL'));
   return Duplex.from({ writable: child.stdin, readable: output });
@@ -107,9 +119,14 @@ export const readArchive = async (
 
 const asArchiveError = (error: unknown): unknown => {
   if (error instanceof KilnError) return error;
-  const text = error instanceof Error ? `${'code' in error ? String(error.code) : ''} ${error.message}` : '';
+  const text =
+    error instanceof Error ? `${'code' in error ? String(error.code) : ''} ${error.message}` : '';
   if (/Unexpected end|Z_|ZSTD_|zlib|unexpected end|Invalid tar|checksum|PREMATURE/i.test(text)) {
-    return new KilnError('bad-archive', 'the archive is broken or cut short; make and send it again', { cause: error });
+    return new KilnError(
+      'bad-archive',
+      'the archive is broken or cut short; make and send it again',
+      { cause: error },
+    );
   }
   return error;
 };
@@ -140,7 +157,10 @@ export const scanArchive = async (
         entries.push({ kind: 'file', path: entry.path, ...target });
         return;
       }
-      const file = { digest: await hashBody(body, entry.path, isEvidence, evidence), executable: entry.executable };
+      const file = {
+        digest: await hashBody(body, entry.path, isEvidence, evidence),
+        executable: entry.executable,
+      };
       files.set(entry.path, file);
       entries.push({ kind: 'file', path: entry.path, ...file });
     },
@@ -164,7 +184,10 @@ const hashBody = async (
     size += chunk.length;
     if (!isKept) continue;
     if (size > EVIDENCE_LIMIT) {
-      throw new KilnError('too-large', `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can be`);
+      throw new KilnError(
+        'too-large',
+        `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can be`,
+      );
     }
     kept.push(chunk);
   }

@@ -2,14 +2,19 @@ import { Redis } from 'ioredis';
 import { KilnError } from '../core/errors.ts';
 
 /** Where Redis is: a socket's path or a host. Made by `parseRedisAddress`. */
-export type RedisAddress = { readonly path: string } | { readonly host: string; readonly port: number; readonly password?: string };
+export type RedisAddress =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number; readonly password?: string };
 
 /** Reads `unix:/path/to.sock` or `redis://[:password@]host:port`. */
 export const parseRedisAddress = (text: string): RedisAddress => {
   if (text.startsWith('unix:')) return { path: text.slice('unix:'.length) };
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url?.protocol !== 'redis:') {
-    throw new KilnError('bad-request', `${JSON.stringify(text)} is no Redis address; use unix:/path/to.sock or redis://host:port`);
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(text)} is no Redis address; use unix:/path/to.sock or redis://host:port`,
+    );
   }
   return {
     host: url.hostname,

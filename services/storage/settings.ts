@@ -10,13 +10,17 @@ export const readSettings = <T extends z.ZodRawShape>(
   environment: Readonly<Record<string, string | undefined>>,
 ): z.infer<z.ZodObject<T>> => {
   const result = z.object(shape).safeParse(environment);
-  if (result.success) return result.data as z.infer<z.ZodObject<T>>;
+  if (result.success) return result.data;
   const [issue] = result.error.issues;
-  throw new KilnError('bad-request', `setting ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
+  throw new KilnError(
+    'bad-request',
+    `setting ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`,
+  );
 };
 
 /** A whole number of at least `min`. */
-export const whole = (fallback: number, min = 1) => z.coerce.number().int().min(min).default(fallback);
+export const whole = (fallback: number, min = 1) =>
+  z.coerce.number().int().min(min).default(fallback);
 
 /** What every role is told. */
 export const COMMON_SETTINGS = {

@@ -37,7 +37,10 @@ export const unpackTree = async (
       const path = movedPath(entry.path, layout);
       if (entry.kind === 'file') {
         const hash = createHash('sha256');
-        const file = path === null ? null : await open(await placeOf(path), 'wx', entry.executable ? 0o755 : 0o644);
+        const file =
+          path === null
+            ? null
+            : await open(await placeOf(path), 'wx', entry.executable ? 0o755 : 0o644);
         try {
           for await (const chunk of body) {
             hash.update(chunk);
@@ -60,7 +63,8 @@ export const unpackTree = async (
         files.set(entry.path, linked);
         entries.push(linked);
         const from = movedPath(entry.target, layout);
-        if (path !== null && from !== null) await copyFile(join(directory, from), await placeOf(path));
+        if (path !== null && from !== null)
+          await copyFile(join(directory, from), await placeOf(path));
       }
     },
     limits,

@@ -38,7 +38,11 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/signers',
     route(deps, 'client', NO_BODY, async () => {
-      const items = await db.selectFrom('signers').select(['key', 'certificate']).orderBy('seen_at', 'desc').execute();
+      const items = await db
+        .selectFrom('signers')
+        .select(['key', 'certificate'])
+        .orderBy('seen_at', 'desc')
+        .execute();
       return ok({ items });
     }),
   );

@@ -21,7 +21,10 @@ export const blobRoutes = (deps: ApiDeps): Router => {
       const expected = digest('digest');
       const announced = Number(request.headers['content-length'] ?? '0');
       if (announced > deps.blobLimit) {
-        throw new KilnError('too-large', `the upload is ${announced} bytes; the limit of this service is ${deps.blobLimit}`);
+        throw new KilnError(
+          'too-large',
+          `the upload is ${announced} bytes; the limit of this service is ${deps.blobLimit}`,
+        );
       }
       const json = await deps.blobs.put(request, { expected, limit: deps.blobLimit });
       return { status: 201, json };

@@ -20,9 +20,10 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/builds',
     route(deps, 'client', NO_BODY, async ({ body, caller, request }) => {
-      const wanted = request.is('multipart/form-data') === false
-        ? CreateBuild.parse(body)
-        : await readUploadedBuild(request, deps, caller.role);
+      const wanted =
+        request.is('multipart/form-data') === false
+          ? CreateBuild.parse(body)
+          : await readUploadedBuild(request, deps, caller.role);
       const ticket = await coordinator.request(wanted, caller.token);
       return { status: ticket.cached ? 200 : 202, json: ticket };
     }),
@@ -31,13 +32,21 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/builds',
     route(deps, 'client', NO_BODY, async ({ request }) => {
-      const state = String(request.query['state'] ?? '');
+      const query = request.query['state'];
+      const state = typeof query === 'string' ? query : '';
       if (state !== '' && !BUILD_STATES.some((known) => known === state)) {
-        throw new KilnError('bad-request', `${JSON.stringify(state)} is no state; there are ${BUILD_STATES.join(', ')}`);
+        throw new KilnError(
+          'bad-request',
+          `${JSON.stringify(state)} is no state; there are ${BUILD_STATES.join(', ')}`,
+        );
       }
-      let query = db.selectFrom('builds').select('id').orderBy('created_at', 'desc').limit(LIST_LIMIT);
-      if (state !== '') query = query.where('state', '=', state);
-      const rows = await query.execute();
+      let wanted = db
+        .selectFrom('builds')
+        .select('id')
+        .orderBy('created_at', 'desc')
+        .limit(LIST_LIMIT);
+      if (state !== '') wanted = wanted.where('state', '=', state);
+      const rows = await wanted.execute();
       return ok({ items: await Promise.all(rows.map(({ id }) => buildView(db, id))) });
     }),
   );
@@ -75,11 +84,20 @@ export const buildRoutes = (deps: ApiDeps): Router => {
     route(deps, 'client', CancelBuild, async ({ param, body, caller }) => {
       const id = param('id');
       if (body.request === undefined && caller.role !== 'admin') {
-        throw new KilnError('forbidden', 'only an admin may cancel for everyone who waits; name your own request');
+        throw new KilnError(
+          'forbidden',
+          'only an admin may cancel for everyone who waits; name your own request',
+        );
       }
       if (body.request !== undefined) {
-        const own = await db.selectFrom('requests').select('token').where('id', '=', body.request).where('build', '=', id).executeTakeFirst();
-        if (own?.token !== caller.token) throw new KilnError('not-found', 'you have no such request for this build');
+        const own = await db
+          .selectFrom('requests')
+          .select('token')
+          .where('id', '=', body.request)
+          .where('build', '=', id)
+          .executeTakeFirst();
+        if (own?.token !== caller.token)
+          throw new KilnError('not-found', 'you have no such request for this build');
       }
       await coordinator.withdraw(id, body.request ?? null);
       return ok(await buildView(db, id));
@@ -88,6 +106,10 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   return router;
 };
 
-const sendBlob = async (deps: ApiDeps, digest: Digest, response: NodeJS.WritableStream): Promise<void> => {
+const sendBlob = async (
+  deps: ApiDeps,
+  digest: Digest,
+  response: NodeJS.WritableStream,
+): Promise<void> => {
   await pipeline(await deps.blobs.open(digest), response);
 };

@@ -21,7 +21,12 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/sources',
     route(deps, 'client', NO_BODY, async () => {
-      const rows = await db.selectFrom('source_names').innerJoin('sources', 'sources.digest', 'source_names.source').selectAll('sources').orderBy('sources.name').execute();
+      const rows = await db
+        .selectFrom('source_names')
+        .innerJoin('sources', 'sources.digest', 'source_names.source')
+        .selectAll('sources')
+        .orderBy('sources.name')
+        .execute();
       return ok({ items: rows.map((row) => sourceView(sourceOf(row))) });
     }),
   );
@@ -36,7 +41,11 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/kernels',
     route(deps, 'client', NO_BODY, async () => {
-      const rows = await db.selectFrom('kernels').selectAll().orderBy('created_at', 'desc').execute();
+      const rows = await db
+        .selectFrom('kernels')
+        .selectAll()
+        .orderBy('created_at', 'desc')
+        .execute();
       return ok({ items: rows.map((row) => kernelView(kernelOf(row))) });
     }),
   );
@@ -45,17 +54,35 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     '/v1/toolchains',
     route(deps, 'admin', CreateToolchain, async ({ body }) => {
       if ((await deps.blobs.find(body.blob)) === null) {
-        throw new KilnError('not-found', `there is no blob ${body.blob}; PUT the root file system first`);
+        throw new KilnError(
+          'not-found',
+          `there is no blob ${body.blob}; PUT the root file system first`,
+        );
       }
-      const row = { digest: body.blob, name: body.name, state: 'measuring', contents: null, problem: null, created_at: deps.now() };
+      const row = {
+        digest: body.blob,
+        name: body.name,
+        state: 'measuring',
+        contents: null,
+        problem: null,
+        created_at: deps.now(),
+      };
       await db
         .insertInto('toolchains')
         .values(row)
         .onConflict((conflict) => conflict.column('digest').doUpdateSet({ name: body.name }))
         .execute();
-      const stored = await db.selectFrom('toolchains').selectAll().where('digest', '=', body.blob).executeTakeFirstOrThrow();
+      const stored = await db
+        .selectFrom('toolchains')
+        .selectAll()
+        .where('digest', '=', body.blob)
+        .executeTakeFirstOrThrow();
       if (stored.state === 'refused') {
-        await db.updateTable('toolchains').set({ state: 'measuring', problem: null }).where('digest', '=', body.blob).execute();
+        await db
+          .updateTable('toolchains')
+          .set({ state: 'measuring', problem: null })
+          .where('digest', '=', body.blob)
+          .execute();
       }
       if (stored.state !== 'ready') await deps.coordinator.measure(body.blob);
       return { status: 201, json: toolchainView(stored) };
@@ -64,14 +91,22 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/toolchains',
     route(deps, 'client', NO_BODY, async () => {
-      const rows = await db.selectFrom('toolchains').selectAll().orderBy('created_at', 'desc').execute();
+      const rows = await db
+        .selectFrom('toolchains')
+        .selectAll()
+        .orderBy('created_at', 'desc')
+        .execute();
       return ok({ items: rows.map(toolchainView) });
     }),
   );
   router.get(
     '/v1/toolchains/:digest',
     route(deps, 'client', NO_BODY, async ({ digest }) => {
-      const row = await db.selectFrom('toolchains').selectAll().where('digest', '=', digest('digest')).executeTakeFirst();
+      const row = await db
+        .selectFrom('toolchains')
+        .selectAll()
+        .where('digest', '=', digest('digest'))
+        .executeTakeFirst();
       if (row === undefined) throw new KilnError('not-found', 'there is no such toolchain');
       return ok(toolchainView(row));
     }),

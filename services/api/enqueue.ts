@@ -1,0 +1,72 @@
+import type { Digest } from '../core/digest.ts';
+import type { FingerprintInputs } from '../core/fingerprint.ts';
+import { isSignatureHash } from '../core/module-signature.ts';
+import type { Recipe } from '../core/recipe.ts';
+import type { BuildMoves } from './build-moves.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { loadBuild } from './records.ts';
+
+/** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
+export interface Enqueue {
+  build(id: string): Promise<void>;
+  signing(id: string): Promise<void>;
+  measuring(toolchain: Digest): Promise<void>;
+}
+
+/** What jobs are called on their queues. */
+export const jobName = {
+  build: (id: string, attempt: number): string => `${id}-${attempt}`,
+  measuring: (toolchain: string): string => `measure-${toolchain.replace(':', '-')}`,
+};
+
+export const createEnqueue = (deps: CoordinatorDeps, { fail }: BuildMoves): Enqueue => {
+  const { db } = deps;
+
+  const enqueueBuild = async (id: string): Promise<void> => {
+    const { build, source, kernel } = await loadBuild(db, id);
+    const { attempt } = build;
+    const { trust: _s, createdAt: _sc, ...sourceJob } = source;
+    const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
+    await deps.builder.add(jobName.build(id, attempt), {
+      kind: 'build',
+      build: id,
+      attempt,
+      source: sourceJob,
+      kernel: kernelJob,
+      toolchain: build.toolchain as Digest,
+      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+    });
+  };
+
+  const enqueueSigning = async (id: string): Promise<void> => {
+    const { build, kernel } = await loadBuild(db, id);
+    const hash = kernel.signatureHash;
+    if (!isSignatureHash(hash)) {
+      await fail(id, build.attempt, {
+        code: 'signing-failed',
+        message: `the kernel wants signatures with ${hash}, which Kiln does not make`,
+        lines: [],
+      });
+      return;
+    }
+    const modules = await db
+      .selectFrom('modules')
+      .select(['name', 'unsigned'])
+      .where('build', '=', id)
+      .execute();
+    await deps.signer.add(jobName.build(id, build.attempt), {
+      build: id,
+      attempt: build.attempt,
+      fingerprint: build.fingerprint as Digest,
+      hash,
+      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
+      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
+    });
+  };
+
+  const enqueueMeasuring = (toolchain: Digest): Promise<void> =>
+    deps.builder.add(jobName.measuring(toolchain), { kind: 'measure', toolchain });
+
+  return { build: enqueueBuild, signing: enqueueSigning, measuring: enqueueMeasuring };
+};

@@ -1,0 +1,46 @@
+import type { Digest } from '../core/digest.ts';
+import type { WorkQueue } from '../storage/queues.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { jobName, type Enqueue } from './enqueue.ts';
+
+/** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
+export const createSweep = (deps: CoordinatorDeps, enqueue: Enqueue): (() => Promise<void>) => {
+  const { db } = deps;
+  const missing = new Map<string, number>();
+
+  return async () => {
+    const putBack = async (
+      queue: Pick<WorkQueue<unknown>, 'has'>,
+      name: string,
+      add: () => Promise<void>,
+    ): Promise<void> => {
+      const times = (await queue.has(name)) ? 0 : (missing.get(name) ?? 0) + 1;
+      missing.set(name, times);
+      // Once is no proof: its outcome may be on the way.
+      if (times < 2) return;
+      missing.delete(name);
+      deps.log.warn({ job: name }, 'put back on its queue');
+      await add();
+    };
+    const open = await db
+      .selectFrom('builds')
+      .select(['id', 'attempt', 'state'])
+      .where('state', 'in', ['queued', 'building', 'signing'])
+      .execute();
+    for (const { id, attempt, state } of open) {
+      if (state === 'signing')
+        await putBack(deps.signer, jobName.build(id, attempt), () => enqueue.signing(id));
+      else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));
+    }
+    const unmeasured = await db
+      .selectFrom('toolchains')
+      .select('digest')
+      .where('state', '=', 'measuring')
+      .execute();
+    for (const { digest } of unmeasured) {
+      await putBack(deps.builder, jobName.measuring(digest), () =>
+        enqueue.measuring(digest as Digest),
+      );
+    }
+  };
+};
