@@ -1,0 +1,85 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { CLIENT, KILND, NODE, TOOLCHAIN } from './places.ts';
+import { run, type Ran, type RunOptions } from './run.ts';
+
+/** A running kilnd with an admin's client for it. */
+export interface KilnService {
+  readonly url: string;
+  readonly data: string;
+  readonly process: ChildProcess;
+  /** What kilnd and its roles said so far. */
+  output(): string;
+  adminToken(): Promise<string>;
+  /** Runs the shipped client as the admin. */
+  kiln(...args: string[]): Promise<Ran>;
+  /** The client's JSON answer; throws with what it said if it failed. */
+  json<T>(...args: string[]): Promise<T>;
+  stop(): Promise<number>;
+}
+
+/** Starts kilnd on a data directory and waits until it answers. */
+export const startKiln = async (
+  data: string,
+  settings: NodeJS.ProcessEnv = {},
+  listen = '127.0.0.1:0',
+): Promise<KilnService> => {
+  const child = spawn(NODE, [KILND, '--data', data, '--listen', listen], {
+    env: { ...process.env, ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => lines.push(line));
+  const url = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      lines.push(line);
+      if (line.startsWith('http://')) resolve(line);
+    });
+    child.once('exit', (code) =>
+      reject(new Error(`kilnd ended with ${code}:\n${lines.join('\n')}`)),
+    );
+  });
+  const environment = {
+    ...process.env,
+    KILN_SERVER: url,
+    KILN_TOKEN_FILE: join(data, 'admin.token'),
+    KILN_CONFIG: join(data, 'client.config'),
+  };
+  const kiln = (...args: string[]): Promise<Ran> =>
+    run(CLIENT, args, { env: environment } satisfies RunOptions);
+  return {
+    url,
+    data,
+    process: child,
+    output: () => lines.join('\n'),
+    adminToken: async () => (await readFile(join(data, 'admin.token'), 'utf8')).trim(),
+    kiln,
+    async json<T>(...args: string[]): Promise<T> {
+      const { status, stdout, stderr } = await kiln(...args, '--json', '--quiet');
+      if (status !== 0) throw new Error(`kiln ${args.join(' ')} ended with ${status}: ${stderr}`);
+      return JSON.parse(stdout) as T;
+    },
+    async stop() {
+      if (child.exitCode !== null) return child.exitCode;
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      const [code] = (await ended) as [number | null];
+      return code ?? 1;
+    },
+  };
+};
+
+/** Pins the one toolchain in a service; its digest. */
+export const pinToolchain = async (service: KilnService): Promise<string> =>
+  (
+    await service.json<{ digest: string }>(
+      'toolchain',
+      'push',
+      TOOLCHAIN.tar,
+      '--name',
+      TOOLCHAIN.name,
+    )
+  ).digest;

@@ -1,0 +1,12 @@
+import { fileURLToPath } from 'node:url';
+
+/** The checkout, what the machine's preparation makes in it, and where the working files of demo, tests and bench go. */
+export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+export const WORK = `${CHECKOUT}/.kiln`;
+export const CLIENT = `${CHECKOUT}/dist/kiln`;
+export const KILND = `${CHECKOUT}/services/kilnd.ts`;
+export const NODE = `${CHECKOUT}/node_modules/.bin/node`;
+export const TOOLCHAIN = {
+  name: 'debian-12-gcc-12',
+  tar: `${WORK}/toolchains/debian-12-gcc-12.tar`,
+};

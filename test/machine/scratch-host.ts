@@ -1,0 +1,71 @@
+import { copyFile, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { debianKernel } from './debian.ts';
+import { CLIENT, WORK } from './places.ts';
+import { mustRun, run, type Ran } from './run.ts';
+
+/** A host to install to: a minimal Debian root with a kernel, and without compiler, make, headers or Node. */
+export interface ScratchHost {
+  readonly root: string;
+  readonly release: string;
+  /** Runs a program inside, as root of that host. */
+  run(program: string, ...args: string[]): Promise<Ran>;
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Makes the host below `.kiln/NAME`, or takes the one that is there. It has `kiln` and the token. */
+export const makeScratchHost = async (
+  name: string,
+  release: string,
+  token: string,
+): Promise<ScratchHost> => {
+  const root = join(WORK, name);
+  if (!(await exists(join(root, 'lib/modules', release)))) {
+    const arrival = `${root}.arriving`;
+    await rm(arrival, { recursive: true, force: true });
+    await rm(root, { recursive: true, force: true });
+    await mustRun('mmdebstrap', [
+      '--quiet',
+      '--variant=minbase',
+      '--include=kmod',
+      '--format=directory',
+      'bookworm',
+      arrival,
+    ]);
+    const kernel = await debianKernel(release);
+    await mkdir(join(arrival, 'lib/modules'), { recursive: true });
+    await mustRun('cp', [
+      '-a',
+      join(kernel, 'lib/modules', release),
+      join(arrival, 'lib/modules/'),
+    ]);
+    await mustRun('chroot', [arrival, 'depmod', release]);
+    await rename(arrival, root);
+  }
+  await mkdir(join(root, 'etc/kiln'), { recursive: true });
+  await writeFile(join(root, 'etc/kiln/token'), `${token}\n`, { mode: 0o600 });
+  await copyFile(CLIENT, join(root, 'usr/local/bin/kiln'));
+  return { root, release, run: (program, ...args) => runInside(root, program, args) };
+};
+
+/** In a mount namespace of its own, so that the host has a /proc and nothing stays mounted after. */
+const runInside = (root: string, program: string, args: readonly string[]): Promise<Ran> =>
+  run(
+    'unshare',
+    [
+      '--mount',
+      'sh',
+      '-c',
+      'root=$1; shift; mount -t proc proc "$root/proc" && exec chroot "$root" "$@"',
+      'sh',
+      root,
+      program,
+      ...args,
+    ],
+    { env: { PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' } },
+  );
