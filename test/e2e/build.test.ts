@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from '@jest/globals';
+import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import type { BuildView } from '../../services/core/protocol.ts';
+import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
+import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
+import { WORK } from '../machine/places.ts';
+import { mustRun } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+type Built = BuildView & { cached: boolean };
+const sha256 = (bytes: Uint8Array | string): string =>
+  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+describe('kiln build', () => {
+  const kiln = sharedKiln();
+
+  it('builds Debian’s v4l2loopback with a dkms.conf, signed, and answers the second time without compiling', async () => {
+    const output = await freshDirectory('out');
+    const first = await kiln.json<Built>('build', 'v4l2loopback', '-k', kiln.release, '-o', output);
+    const again = await kiln.json<Built>('build', 'v4l2loopback', '-k', kiln.release);
+
+    expect(first).toMatchObject({
+      state: 'succeeded',
+      signature: { kind: 'signed', hash: 'sha256' },
+    });
+    expect(again).toMatchObject({ id: first.id, cached: true });
+    const module = await readFile(join(output, 'v4l2loopback.ko'));
+    expect(sha256(module)).toBe(first.modules[0]?.signed);
+    const modinfo = await mustRun('modinfo', [join(output, 'v4l2loopback.ko')]);
+    expect(modinfo).toMatch(new RegExp(`vermagic: +${kiln.release} `));
+    expect(modinfo).toContain('Kiln module signing');
+  });
+
+  it('shows a fingerprint that anyone can recompute from what it covers', async () => {
+    const { id } = await kiln.json<Built>('build', 'v4l2loopback', '-k', kiln.release);
+    const build = await kiln.json<BuildView>('show', id);
+    expect(sha256(canonicalJson(build.inputs as Canonical))).toBe(build.fingerprint);
+    expect(build.inputs).toMatchObject({
+      toolchain: kiln.toolchain,
+      kernel: { tree: kiln.kernel, release: kiln.release },
+      recipe: { from: 'dkms.conf', directory: '/var/lib/dkms/v4l2loopback/0.12.7/build' },
+    });
+  });
+
+  it('builds a plain Kbuild source', async () => {
+    const source = await kbuildSource('plainly');
+    const build = await kiln.json<Built>(
+      'build',
+      source,
+      '-k',
+      kiln.release,
+      '--name',
+      'plainly',
+      '--version',
+      '1',
+    );
+    expect(build.modules.map(({ name }) => name)).toEqual(['plainly']);
+  });
+
+  it('evaluates dkms.conf as bash, in the sandbox, with DKMS’s variables', async () => {
+    const source = await dkmsSource(
+      'evaluated',
+      'NAME_PART=eval; BUILT_MODULE_NAME[0]="${NAME_PART}uated"; MAKE="make -C $kernel_source_dir M=$dkms_tree/$module/$module_version/build"; if [ -e /var/run/docker.sock ]; then DEST_MODULE_LOCATION[0]=/nowhere; fi',
+    );
+    const build = await kiln.json<Built>('build', source, '-k', kiln.release);
+    expect(build).toMatchObject({ state: 'succeeded', modules: [{ name: 'evaluated' }] });
+  });
+
+  it('gives the same bytes for the same fingerprint on another Kiln, on another day', async () => {
+    const here = await kiln.json<Built>('build', 'v4l2loopback', '-k', kiln.release);
+    const data = join(WORK, 'test/other-kiln');
+    await rm(data, { recursive: true, force: true });
+    const other = await startKiln(data, { KILN_BUILD_CPUS: '1', KILN_LOG_LEVEL: 'warn' });
+    try {
+      await pinToolchain(other);
+      const there = await other.json<Built>('build', kiln.source, '-k', kiln.headers);
+      expect(there.cached).toBe(false);
+      expect(there.fingerprint).toBe(here.fingerprint);
+      expect(there.modules[0]?.unsigned).toBe(here.modules[0]?.unsigned);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('joins a thousandth asker to the build that is under way', async () => {
+    const source = await kbuildSource('joined');
+    const asked = await Promise.all(
+      Array.from({ length: 8 }, () =>
+        kiln.json<Built>('build', source, '-k', kiln.release, '--name', 'joined', '--version', '1'),
+      ),
+    );
+    expect(new Set(asked.map(({ id }) => id)).size).toBe(1);
+    expect(new Set(asked.map(({ attempt, startedAt }) => `${attempt} ${startedAt}`)).size).toBe(1);
+  });
+
+  it('takes the same release with other headers for another kernel, and another build', async () => {
+    const changed = await freshDirectory('headers');
+    await mustRun('cp', ['-a', `${kiln.headers}/.`, changed]);
+    await mustRun('sh', [
+      '-c',
+      'echo "/* a later package */" >> "$1"/usr/src/linux-headers-*-common/include/linux/module.h',
+      'sh',
+      changed,
+    ]);
+    const source = await kbuildSource('twice');
+    const named = ['--name', 'twice', '--version', '1'];
+    const one = await kiln.json<Built>('build', source, '-k', kiln.kernel, ...named);
+    const other = await kiln.json<Built>('build', source, '-k', changed, ...named);
+    expect(other.kernel.release).toBe(one.kernel.release);
+    expect(other.kernel.digest).not.toBe(one.kernel.digest);
+    expect(other.fingerprint).not.toBe(one.fingerprint);
+  });
+
+  it('shows the compiler’s own lines first when it does not compile, and keeps the log', async () => {
+    const source = await kbuildSource('broken', moduleCode('int broken = ;'));
+    const { status, stderr } = await kiln.kiln(
+      'build',
+      source,
+      '-k',
+      kiln.kernel,
+      '--name',
+      'broken',
+      '--version',
+      '1',
+      '-q',
+    );
+    expect(status).toBe(1);
+    expect(stderr.split('\n')[1]).toMatch(
+      /broken\.c:2:14: error: expected expression before ‘;’ token|broken\.c:2:14: error: /,
+    );
+    const id = /kiln logs (\w+)/.exec(stderr)?.[1] ?? '';
+    expect((await kiln.kiln('logs', id)).stdout).toContain('make');
+    expect((await kiln.json<BuildView>('show', id)).failure).toMatchObject({
+      code: 'compile-failed',
+    });
+  });
+
+  it('says by name what it cannot honour in a dkms.conf, and when a kernel is excluded', async () => {
+    const depends = await dkmsSource('depends', 'BUILD_DEPENDS[0]=other');
+    expect((await kiln.kiln('build', depends, '-k', kiln.kernel)).stderr).toMatch(/BUILD_DEPENDS/);
+    const excluded = await dkmsSource('excluded', 'BUILD_EXCLUSIVE_KERNEL="^5\\."');
+    const { status, stderr } = await kiln.kiln('build', excluded, '-k', kiln.kernel);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/\(excluded\)/);
+  });
+
+  it('refuses a module that the build made under another name than it promised', async () => {
+    const source = await dkmsSource('promised', 'MAKE="cp /bin/ls promised.ko"');
+    const { status, stderr } = await kiln.kiln('build', source, '-k', kiln.kernel);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/bad-output/);
+  });
+
+  it('does not hand out a planted link for a module', async () => {
+    const source = await dkmsSource('planted', 'MAKE="ln -s /etc/passwd planted.ko"');
+    expect((await kiln.kiln('build', source, '-k', kiln.kernel)).stderr).toMatch(
+      /left no module planted\.ko/,
+    );
+  });
+
+  it('leaves no container behind', async () => {
+    expect(
+      await mustRun('docker', [
+        'ps',
+        '-aq',
+        '--filter',
+        'label=kiln.build',
+        '--filter',
+        'status=exited',
+      ]),
+    ).toBe('');
+  });
+});

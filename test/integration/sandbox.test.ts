@@ -1,0 +1,141 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { connectDocker, type ContainerEngine } from '../../services/builder/docker.ts';
+import {
+  createSandbox,
+  SandboxLimitReached,
+  type SandboxRun,
+} from '../../services/builder/sandbox.ts';
+import { isDigest } from '../../services/core/digest.ts';
+import type { SandboxLimits } from '../../services/core/limits.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { mustRun } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+const MiB = 1024 ** 2;
+const LIMITS: SandboxLimits = {
+  seconds: 20,
+  memory: 256 * MiB,
+  disk: 32 * MiB,
+  log: MiB,
+  output: MiB,
+  pids: 64,
+  cpus: 1,
+};
+
+describe('the sandbox', () => {
+  const label = `sandbox-test-${process.pid}`;
+  let engine: ContainerEngine;
+  let image: string;
+  let input: string;
+
+  beforeAll(async () => {
+    engine = connectDocker('/var/run/docker.sock');
+    const { toolchain } = sharedKiln();
+    image = (isDigest(toolchain) ? await engine.findImage(toolchain) : null) ?? '';
+    input = await freshDirectory('input');
+    await writeFile(join(input, 'file'), 'as it was\n');
+  });
+
+  /** Runs a script; what it wrote to stdout, and how it ended. */
+  const runScript = async (
+    script: string,
+    limits: Partial<SandboxLimits> = {},
+    signal = AbortSignal.timeout(60_000),
+  ) => {
+    const sandbox = createSandbox(engine, {
+      limits: { ...LIMITS, ...limits },
+      runtime: 'runc',
+      builder: label,
+    });
+    const pieces: Buffer[] = [];
+    const run: SandboxRun = {
+      image,
+      script,
+      args: [],
+      environment: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      mounts: [{ from: input, at: '/input' }],
+      workplace: '/var/lib/dkms/build',
+      labels: {},
+    };
+    const end = await sandbox.run(
+      run,
+      { log: () => {}, output: (piece) => void pieces.push(Buffer.from(piece)) },
+      signal,
+    );
+    return { ...end, output: Buffer.concat(pieces).toString() };
+  };
+
+  const leftContainers = async (): Promise<string> =>
+    mustRun('docker', ['ps', '-aq', '--filter', `label=kiln.builder=${label}`]);
+
+  it('has no network but a loopback', async () => {
+    const { output } = await runScript(
+      'ls /sys/class/net; (exec 3<>/dev/tcp/127.0.0.1/6379) 2>/dev/null && echo reached; cat /proc/net/route | wc -l',
+    );
+    expect(output).toBe('lo\n1\n');
+  });
+
+  it('runs as an ordinary user without capabilities, new privileges or an unfiltered system call', async () => {
+    const { output } = await runScript(
+      'id -u; grep -E "^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp):" /proc/self/status',
+    );
+    expect(output.replaceAll('\t', ' ')).toBe(
+      '1000\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\nCapBnd: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n',
+    );
+  });
+
+  it('can write its own scratch and nothing else, its inputs least of all', async () => {
+    const { output } = await runScript(`
+      for place in / /usr /etc /usr/src /input /input/file /var/lib/dkms /dev/shm; do
+        (echo x >> $place/x || echo x >> $place) 2>/dev/null && echo "wrote $place"
+      done
+      echo x > /tmp/x && echo x > /var/lib/dkms/build/x && echo scratch`);
+    expect(output).toBe('scratch\n');
+    expect(await readFile(join(input, 'file'), 'utf8')).toBe('as it was\n');
+  });
+
+  it('sees nothing of the service: no socket, no key, no token, no other build, no host name', async () => {
+    const { output } = await runScript(`
+      hostname; env | grep -c KILN; find / -xdev \\( -name docker.sock -o -name '*.token' -o -name signing.pem \\) 2>/dev/null; ls -A /var/lib/dkms`);
+    expect(output).toBe('kiln\n0\nbuild\n');
+  });
+
+  it('ends what takes too long', async () => {
+    await expect(
+      runScript('trap "" TERM; while :; do :; done', { seconds: 1 }),
+    ).rejects.toMatchObject({ limit: 'time' });
+  });
+
+  it('ends what prints without end', async () => {
+    await expect(runScript('yes >&2')).rejects.toBeInstanceOf(SandboxLimitReached);
+    await expect(runScript('yes')).rejects.toMatchObject({ limit: 'output' });
+  });
+
+  it('keeps a fork bomb, a full disk and a hunger for memory inside', async () => {
+    const bomb = await runScript(
+      'bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1; echo alive',
+      { seconds: 10 },
+    ).catch((error: unknown) => error);
+    expect(bomb).toBeDefined();
+    const disk = await runScript(
+      'dd if=/dev/zero of=/var/lib/dkms/build/x bs=1M count=64 2>/dev/null; stat -c %s /var/lib/dkms/build/x',
+    );
+    expect(Number(disk.output)).toBeLessThanOrEqual(LIMITS.disk);
+    const memory = await runScript('a=x; while :; do a=$a$a$a$a; done', { memory: 64 * MiB });
+    expect(memory).toMatchObject({ isOutOfMemory: true });
+  });
+
+  it('ends at once when it is told to', async () => {
+    const started = performance.now();
+    const told = new AbortController();
+    setTimeout(() => told.abort(new Error('told to')), 500);
+    await expect(runScript('sleep 60', {}, told.signal)).rejects.toThrow('told to');
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
+  it('leaves no container behind, whichever way it ended', async () => {
+    expect(await leftContainers()).toBe('');
+  });
+});

@@ -1,0 +1,89 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { describe, expect, it } from '@jest/globals';
+
+const CHECKOUT = resolve(import.meta.dirname, '../..');
+
+/** What each part may import of ours, besides itself. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  'services/core': [],
+  'services/storage': ['services/core'],
+  'services/api': ['services/core', 'services/storage'],
+  'services/builder': ['services/core', 'services/storage'],
+  'services/signer': ['services/core', 'services/storage'],
+  'services/machine': ['services/core'],
+  client: ['services/core'],
+};
+
+/** Packages that have one home. */
+const HOMES: Readonly<Record<string, (file: string) => boolean>> = {
+  dockerode: (file) => file === 'services/builder/docker.ts',
+  bullmq: (file) => file === 'services/storage/queues.ts',
+  kysely: (file) => file.startsWith('services/storage/') || file.startsWith('services/api/'),
+  'node:sqlite': (file) => file === 'services/storage/database.ts',
+  express: (file) => file.startsWith('services/api/'),
+};
+
+interface SourceFile {
+  readonly file: string;
+  readonly text: string;
+  readonly imports: readonly string[];
+}
+
+const sourceFiles = (folder: string): SourceFile[] =>
+  readdirSync(join(CHECKOUT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => {
+      const file = join(folder, name);
+      const text = readFileSync(join(CHECKOUT, file), 'utf8');
+      const imports = [...text.matchAll(/(?:from|import) '([^']+)'/g)].map(
+        (match) => match[1] ?? '',
+      );
+      return { file, text, imports };
+    });
+
+const ourImports = ({ file, imports }: SourceFile): string[] =>
+  imports
+    .filter((name) => name.startsWith('.'))
+    .map((name) => relative(CHECKOUT, resolve(CHECKOUT, dirname(file), name)));
+
+const all = [...sourceFiles('services'), ...sourceFiles('client')];
+
+describe('the house', () => {
+  it.each(Object.entries(ALLOWED))(
+    '%s imports nothing of ours but itself and %j',
+    (part, allowed) => {
+      const strays = sourceFiles(part).flatMap((source) =>
+        ourImports(source)
+          .filter((target) => ![part, ...allowed].some((home) => target.startsWith(`${home}/`)))
+          .map((target) => `${source.file} imports ${target}`),
+      );
+      expect(strays).toEqual([]);
+    },
+  );
+
+  it('gives each framework one home', () => {
+    const strays = all.flatMap(({ file, imports }) =>
+      imports
+        .filter((name) => HOMES[name]?.(file) === false)
+        .map((name) => `${file} imports ${name}`),
+    );
+    expect(strays).toEqual([]);
+  });
+
+  it('reads the environment in config files and kilnd alone', () => {
+    const readers = all.filter(({ text }) => text.includes('process.env')).map(({ file }) => file);
+    expect(readers.filter((file) => !/(^|\/)config\.ts$/.test(file))).toEqual([
+      'services/kilnd.ts',
+    ]);
+  });
+
+  it('keeps I/O, clock and randomness out of core', () => {
+    const impure = sourceFiles('services/core').filter(({ text }) =>
+      /from 'node:(?!crypto')|Date\.now|new Date\(|Math\.random|randomBytes|randomUUID|performance\./.test(
+        text,
+      ),
+    );
+    expect(impure.map(({ file }) => file)).toEqual([]);
+  });
+});
