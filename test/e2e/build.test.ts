@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile, rm } from 'node:fs/promises';
+import { appendFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
@@ -99,12 +99,11 @@ describe('kiln build', () => {
   it('takes the same release with other headers for another kernel, and another build', async () => {
     const changed = await freshDirectory('headers');
     await mustRun('cp', ['-a', `${kiln.headers}/.`, changed]);
-    await mustRun('sh', [
-      '-c',
-      'echo "/* a later package */" >> "$1"/usr/src/linux-headers-*-common/include/linux/module.h',
-      'sh',
+    const header = join(
       changed,
-    ]);
+      `usr/src/linux-headers-${kiln.release.replace('-amd64', '-common')}/include/linux/module.h`,
+    );
+    await appendFile(header, '/* a later package */\n');
     const source = await kbuildSource('twice');
     const named = ['--name', 'twice', '--version', '1'];
     const one = await kiln.json<Built>('build', source, '-k', kiln.kernel, ...named);

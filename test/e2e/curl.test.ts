@@ -1,0 +1,110 @@
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { mustRun, run } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+import type { BuildTicket } from '../../services/core/protocol.ts';
+
+describe('curl with two tarballs', () => {
+  const kiln = sharedKiln();
+  let token: string;
+  let headers: string;
+  let directory: string;
+
+  beforeAll(async () => {
+    token = await kiln.adminToken();
+    directory = await freshDirectory('curl');
+    headers = join(directory, 'headers.tar.zst');
+    await mustRun('tar', ['--zstd', '-C', kiln.headers, '-cf', headers, 'usr']);
+  });
+
+  const curl = async (...args: string[]): Promise<string> =>
+    mustRun('curl', ['-sS', '-H', `Authorization: Bearer ${token}`, ...args]);
+
+  it.each([
+    ['plain', 'tar', 'cf'],
+    ['gzip', 'tar.gz', 'czf'],
+    ['xz', 'tar.xz', 'cJf'],
+    ['zstd', 'tar.zst', '--zstd -cf'],
+  ])('builds from a %s tarball, and streams the build’s life', async (name, extension, flags) => {
+    const source = await kbuildSource(`curled_${name}`);
+    const file = join(directory, `source.${extension}`);
+    await mustRun('tar', [...flags.split(' '), file, '-C', source, '.']);
+    const ticket = JSON.parse(
+      await curl('-F', `source=@${file}`, '-F', `headers=@${headers}`, `${kiln.url}/v1/builds`),
+    ) as BuildTicket;
+    expect(ticket.build.source.name).toBe('module');
+    const events = await curl(
+      '-N',
+      '--max-time',
+      '60',
+      `${kiln.url}/v1/builds/${ticket.build.id}/events`,
+    );
+    expect(events).toMatch(/^event: log\ndata: .*curled_/m);
+    const last = events.trim().split('\n').at(-1) ?? '';
+    const build = JSON.parse(last.slice('data: '.length)) as BuildTicket['build'];
+    expect(build).toMatchObject({
+      state: 'succeeded',
+      kernel: { digest: kiln.kernel },
+      signature: { kind: 'signed' },
+    });
+    const output = join(directory, `${name}.ko`);
+    await curl('-o', output, `${kiln.url}/v1/artifacts/${build.modules[0]?.signed ?? ''}`);
+    expect(await mustRun('modinfo', ['-F', 'name', output])).toBe(`curled_${name}\n`);
+    expect(await curl(`${kiln.url}/v1/builds/${build.id}/log`)).toMatch(/CC \[M\]/);
+  });
+
+  it('goes on with the log where a cut connection ended', async () => {
+    const { build } = JSON.parse(
+      await curl(
+        '-F',
+        `source=@${join(directory, 'source.tar')}`,
+        '-F',
+        `headers=@${headers}`,
+        `${kiln.url}/v1/builds`,
+      ),
+    ) as BuildTicket;
+    const all = await curl('-N', `${kiln.url}/v1/builds/${build.id}/events`);
+    const ids = [...all.matchAll(/^id: (.*)$/gm)].map((match) => match[1] ?? '');
+    expect(ids.length).toBeGreaterThan(1);
+    const rest = await curl(
+      '-N',
+      '-H',
+      `Last-Event-ID: ${ids[0] ?? ''}`,
+      `${kiln.url}/v1/builds/${build.id}/events`,
+    );
+    expect([...rest.matchAll(/^id: (.*)$/gm)].map((match) => match[1])).toEqual(ids.slice(1));
+  });
+
+  it.each([
+    [
+      'one file missing',
+      ['-F', 'source=@/etc/hostname'],
+      'the form needs two files, source and headers; it has source',
+    ],
+    ['a file that is not asked for', ['-F', 'key=@/etc/hostname'], 'takes source and headers'],
+    ['a field that is not asked for', ['-F', 'command=rm'], 'takes name, version, toolchain'],
+    [
+      'files that are no tarballs',
+      ['-F', 'source=@/etc/hostname', '-F', 'headers=@/etc/hostname'],
+      'no tar archive',
+    ],
+  ])('is refused with %s', async (_label, form, sentence) => {
+    const problem = JSON.parse(await curl(...form, `${kiln.url}/v1/builds`)) as { detail: string };
+    expect(problem.detail).toContain(sentence);
+  });
+
+  it('is refused without a token before anything is read', async () => {
+    const { stdout } = await run('curl', [
+      '-sS',
+      '-o',
+      '/dev/null',
+      '-w',
+      '%{http_code}',
+      '-F',
+      `headers=@${headers}`,
+      `${kiln.url}/v1/builds`,
+    ]);
+    expect(stdout).toBe('401');
+  });
+});

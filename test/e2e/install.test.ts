@@ -1,0 +1,197 @@
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import type { IssuedToken } from '../../services/core/protocol.ts';
+import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { mustRun } from '../machine/run.ts';
+import { makeScratchHost, type ScratchHost } from '../machine/scratch-host.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+describe('a host without compiler, headers or Node', () => {
+  const kiln = sharedKiln();
+  let host: ScratchHost;
+  let updates: string;
+
+  beforeAll(async () => {
+    const { secret } = await kiln.json<IssuedToken>('token', 'create', 'host');
+    host = await makeScratchHost('test/host', kiln.release, secret);
+    updates = join(host.root, 'lib/modules', kiln.release, 'updates/kiln');
+    await rm(join(host.root, 'var/lib/kiln'), { recursive: true, force: true });
+    await rm(updates, { recursive: true, force: true });
+    expect(
+      (await host.run('kiln', 'setup', kiln.url, '--token-file', '/etc/kiln/token')).status,
+    ).toBe(0);
+  });
+
+  const install = (...args: string[]) =>
+    host.run('kiln', 'install', 'v4l2loopback', '-k', kiln.release, '-q', ...args);
+  const files = async (): Promise<string[]> => (await readdir(updates).catch(() => [])).sort();
+
+  it('installs a verified module where depmod finds it, and keeps a receipt', async () => {
+    expect(await install()).toMatchObject({ status: 0, stderr: '' });
+    expect(await files()).toEqual(['v4l2loopback.ko']);
+    expect(
+      (
+        await host.run('modinfo', '-k', kiln.release, '-F', 'filename', 'v4l2loopback')
+      ).stdout.trim(),
+    ).toBe(`/lib/modules/${kiln.release}/updates/kiln/v4l2loopback.ko`);
+    expect((await host.run('kiln', 'status')).stdout).toMatch(
+      /v4l2loopback\/0\.12\.7 +installed +signed/,
+    );
+    expect((await host.run('kiln', 'verify')).status).toBe(0);
+  });
+
+  it('notices one flipped byte, and puts it right', async () => {
+    const file = join(updates, 'v4l2loopback.ko');
+    const bytes = await readFile(file);
+    bytes.writeUInt8(bytes.readUInt8(5000) ^ 1, 5000);
+    await writeFile(file, bytes);
+    expect(await host.run('kiln', 'verify')).toMatchObject({
+      status: 6,
+      stdout: expect.stringMatching(/its bytes are not those that were installed/),
+    });
+    expect((await host.run('kiln', 'status')).stdout).toMatch(/broken/);
+    expect((await install()).status).toBe(0);
+    expect((await host.run('kiln', 'verify')).status).toBe(0);
+  });
+
+  it('installs nothing that another key signed', async () => {
+    const other = await freshDirectory('other');
+    await mustRun('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-subj',
+      '/CN=another',
+      '-keyout',
+      join(other, 'k'),
+      '-out',
+      join(host.root, 'etc/kiln/other.pem'),
+    ]);
+    await host.run('kiln', 'remove', 'v4l2loopback', '-k', kiln.release);
+    expect(await install('--certificate', '/etc/kiln/other.pem')).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(/another key than the pinned certificate/),
+    });
+    expect(await files()).toEqual([]);
+  });
+
+  it('installs nothing unsigned unless it is told to', async () => {
+    await mkdir(join(host.root, 'tmp/tiny'), { recursive: true });
+    const source = await kbuildSource('tiny');
+    await mustRun('cp', ['-r', `${source}/.`, join(host.root, 'tmp/tiny')]);
+    const args = [
+      'install',
+      '/tmp/tiny',
+      '-k',
+      kiln.release,
+      '--name',
+      'tiny',
+      '--version',
+      '1',
+      '-q',
+    ];
+    expect(await host.run('kiln', ...args)).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(
+        /not signed: the source was not pushed by ci or an admin; --allow-unsigned/,
+      ),
+    });
+    expect(await files()).toEqual([]);
+    expect((await host.run('kiln', ...args, '--allow-unsigned')).status).toBe(0);
+    expect((await host.run('kiln', 'status')).stdout).toMatch(/tiny\/1 +installed +unsigned/);
+    expect((await host.run('kiln', 'remove', 'tiny', '-k', kiln.release)).status).toBe(0);
+  });
+
+  it('is as it was when depmod fails', async () => {
+    const depmod = join(host.root, 'usr/sbin/depmod');
+    await rename(depmod, `${depmod}.kept`);
+    try {
+      expect(await install()).toMatchObject({
+        status: 7,
+        stderr: expect.stringMatching(/depmod.*nothing was installed/),
+      });
+      await writeFile(depmod, '#!/bin/sh\necho broken >&2\nexit 1\n');
+      await chmod(depmod, 0o755);
+      expect(await install()).toMatchObject({
+        status: 7,
+        stderr: expect.stringMatching(/broken.*nothing was installed/),
+      });
+    } finally {
+      await rename(`${depmod}.kept`, depmod);
+    }
+    expect(await files()).toEqual([]);
+    expect((await host.run('kiln', 'status')).stdout).toMatch(/nothing is installed/);
+  });
+
+  it('keeps the module it had when a newer one cannot be laid down', async () => {
+    expect((await install()).status).toBe(0);
+    const before = await readFile(join(updates, 'v4l2loopback.ko'));
+    const depmod = join(host.root, 'usr/sbin/depmod');
+    await rename(depmod, `${depmod}.kept`);
+    const failed = await install();
+    await rename(`${depmod}.kept`, depmod);
+    expect(failed.status).toBe(7);
+    expect(await files()).toEqual(['v4l2loopback.ko']);
+    expect((await readFile(join(updates, 'v4l2loopback.ko'))).equals(before)).toBe(true);
+    expect((await host.run('kiln', 'verify')).status).toBe(0);
+  });
+
+  it('has nothing left of a module that was removed', async () => {
+    expect((await host.run('kiln', 'remove', 'v4l2loopback', '-k', kiln.release)).status).toBe(0);
+    expect((await host.run('modinfo', '-k', kiln.release, 'v4l2loopback')).status).not.toBe(0);
+    expect(await files()).toEqual([]);
+    expect(await host.run('kiln', 'remove', 'v4l2loopback', '-k', kiln.release)).toMatchObject({
+      status: 3,
+    });
+  });
+
+  it('says which kernels there are when the one named is not installed', async () => {
+    expect(
+      await host.run('kiln', 'install', 'v4l2loopback', '-k', '6.1.0-1-amd64', '-q'),
+    ).toMatchObject({ status: 3 });
+    const { status, stderr } = await kiln.kiln(
+      'install',
+      'v4l2loopback',
+      '--root',
+      await freshDirectory('empty'),
+      '-k',
+      kiln.release,
+      '--allow-unsigned',
+      '-q',
+    );
+    expect({ status, stderr }).toMatchObject({
+      status: 7,
+      stderr: expect.stringMatching(/is not installed here/),
+    });
+  });
+
+  it('can be another root, and a link that leads out of it is not followed', async () => {
+    const certificate = join(host.root, 'etc/kiln/signer.pem');
+    const args = [
+      'install',
+      'v4l2loopback',
+      '-k',
+      kiln.release,
+      '--certificate',
+      certificate,
+      '-q',
+    ];
+    expect((await kiln.kiln(...args, '--root', host.root)).status).toBe(0);
+    expect(await files()).toEqual(['v4l2loopback.ko']);
+    await kiln.kiln('remove', 'v4l2loopback', '-k', kiln.release, '--root', host.root);
+
+    const root = await freshDirectory('root');
+    const outside = await freshDirectory('outside');
+    await mkdir(join(outside, kiln.release));
+    await mkdir(join(root, 'lib'));
+    await symlink(outside, join(root, 'lib/modules'));
+    expect(await kiln.kiln(...args, '--root', root)).toMatchObject({
+      status: 7,
+      stderr: expect.stringMatching(/leads out of/),
+    });
+    expect(await readdir(join(outside, kiln.release))).toEqual([]);
+  });
+});
