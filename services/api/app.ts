@@ -13,15 +13,10 @@ export const createApp = (deps: ApiDeps): Express => {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  // Blobs are bytes, whatever the client calls them: no parser may touch them.
+  app.use(healthRoutes(deps), blobRoutes(deps));
   app.use(express.json({ limit: '256kb' }));
-  for (const routes of [
-    healthRoutes,
-    blobRoutes,
-    treeRoutes,
-    buildRoutes,
-    artifactRoutes,
-    tokenRoutes,
-  ]) {
+  for (const routes of [treeRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
     app.use(routes(deps));
   }
   app.use((request, response) => {

@@ -30,6 +30,9 @@ export type AdmittedEntry =
   | { readonly kind: 'hardlink'; readonly path: string; readonly target: string }
   | { readonly kind: 'directory'; readonly path: string };
 
+// oxlint-disable-next-line no-control-regex -- these are what it looks for
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
 const refuse = (message: string): KilnError => new KilnError('bad-archive', message);
 const quote = (name: string): string =>
   JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
@@ -41,8 +44,7 @@ export const plainPath = (name: string, limits: ArchiveLimits = DEFAULT_ARCHIVE_
       `the archive has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`,
     );
   }
-  // eslint-disable-next-line no-control-regex
-  if (/[\u0000-\u001f\u007f]/.test(name)) {
+  if (CONTROL.test(name)) {
     throw refuse(
       `the archive has a control character in the path ${quote(name)}; rename that file`,
     );
@@ -82,7 +84,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
   let entries = 0;
   let bytes = 0;
 
-  const count = (entry: ClaimedEntry): void => {
+  const sizes = new Map<string, number>();
+
+  const countEntry = (): void => {
     entries += 1;
     if (entries > limits.entries) {
       throw new KilnError(
@@ -90,7 +94,10 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
         `the archive has over ${limits.entries} entries, the limit of this service; send only what the build needs`,
       );
     }
-    bytes += entry.size ?? 0;
+  };
+
+  const countBytes = (size: number): void => {
+    bytes += size;
     if (bytes > limits.bytes) {
       throw new KilnError(
         'too-large',
@@ -118,20 +125,24 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
 
   return {
     admit(entry) {
-      count(entry);
+      countEntry();
+      countBytes(entry.size ?? 0);
       const path = plainPath(entry.name, limits);
+      if (path === '' && entry.type !== 'directory') {
+        throw refuse(`the archive has a ${entry.type ?? 'thing'} without a name`);
+      }
       switch (entry.type) {
         case 'file':
         case 'contiguous-file':
-          if (path === '') throw refuse('the archive has a file without a name');
           place(path, 'file');
+          sizes.set(path, entry.size ?? 0);
           return { kind: 'file', path, executable: ((entry.mode ?? 0) & 0o111) !== 0 };
         case 'directory':
           if (path !== '') place(path, 'directory');
           return { kind: 'directory', path };
         case 'symlink': {
           const target = entry.linkname ?? '';
-          if (target === '' || target.length > limits.pathLength) {
+          if (target === '' || target.length > limits.pathLength || CONTROL.test(target)) {
             throw refuse(`the archive’s link ${quote(path)} has no usable target`);
           }
           place(path, 'symlink');
@@ -147,6 +158,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           }
           place(path, 'hardlink');
           kinds.set(path, 'file');
+          // A tree holds it as a file of its own.
+          sizes.set(path, sizes.get(target) ?? 0);
+          countBytes(sizes.get(target) ?? 0);
           return { kind: 'hardlink', path, target };
         }
         default:
@@ -156,8 +170,9 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
       }
     },
     finish() {
+      const known = new Map<string, string | null>();
       for (const path of links.keys()) {
-        if (resolveLink(path, links) === null) {
+        if (resolveLink(path, links, known) === null) {
           throw refuse(
             `the archive’s link ${quote(path)} leads out of the tree or round in a circle; make it anew without that link`,
           );
@@ -167,30 +182,40 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
   };
 };
 
+/** As Linux has it (path_resolution(7)). */
+const MAX_LINKS = 40;
+
 /**
- * Where a symbolic link ends, following every link on the way, as if the tree were the root of a
- * file system; `null` if it climbs out of the tree or goes through more than 40 links.
+ * Where a symbolic link ends, following every link on the way, as if the tree were the root of a file system; `null` if it climbs
+ * out of the tree, goes round in a circle or through more than 40 links. `known` keeps what was found, so that no link is followed twice.
  */
-export const resolveLink = (path: string, links: ReadonlyMap<string, string>): string | null => {
+export const resolveLink = (
+  path: string,
+  links: ReadonlyMap<string, string>,
+  known = new Map<string, string | null>(),
+  depth = 1,
+): string | null => {
+  const found = known.get(path);
+  if (found !== undefined) return found;
+  if (depth > MAX_LINKS) return null;
+  // Until it is known, a link that comes back to itself has no end.
+  known.set(path, null);
   const target = links.get(path) ?? '';
-  let followed = 1;
   const at = target.startsWith('/') ? [] : path.split('/').slice(0, -1);
-  const rest = target.split('/').toReversed();
-  while (rest.length > 0) {
-    const part = rest.pop() ?? '';
+  for (const part of target.split('/')) {
     if (part === '' || part === '.') continue;
     if (part === '..') {
       if (at.pop() === undefined) return null;
       continue;
     }
     at.push(part);
-    const next = links.get(at.join('/'));
-    if (next === undefined) continue;
-    followed += 1;
-    if (followed > 40) return null;
-    at.pop();
-    if (next.startsWith('/')) at.length = 0;
-    rest.push(...next.split('/').toReversed());
+    const here = at.join('/');
+    if (!links.has(here)) continue;
+    const end = resolveLink(here, links, known, depth + 1);
+    if (end === null) return null;
+    at.splice(0, at.length, ...(end === '' ? [] : end.split('/')));
   }
-  return at.join('/');
+  const end = at.join('/');
+  known.set(path, end);
+  return end;
 };

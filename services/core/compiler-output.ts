@@ -5,6 +5,7 @@ const ERROR_LINES: readonly RegExp[] = [
   /^(ld|collect2)(:|\.\S+:) /,
   /^patch: |^Hunk #\d+ FAILED/,
   /^(\S+: )?line \d+: .*: (command not found|No such file or directory)$/,
+  /^\S+:\d+: \*\*\* /,
   /^make(\[\d+\])?: \*\*\* /,
   /^kiln: /,
 ];

@@ -63,6 +63,22 @@ const REFUSED = [
 /** The names of all variables that the evaluation in the sandbox prints. */
 export const DKMS_VARIABLES: readonly string[] = [...HONOURED, ...REFUSED];
 
+/**
+ * Patterns of a conf are bash's, and hostile: bash matches them, in the sandbox, and the evaluation says `yes` under
+ * this name where one holds for the kernel.
+ */
+const HOLDS = '_HOLDS';
+const PATTERNS = [
+  'MAKE_MATCH',
+  'PATCH_MATCH',
+  'BUILD_EXCLUSIVE_KERNEL',
+  'BUILD_EXCLUSIVE_ARCH',
+] as const;
+const ANSWERS: readonly string[] = [
+  ...DKMS_VARIABLES,
+  ...PATTERNS.map((name) => `${name}${HOLDS}`),
+];
+
 const MAX_MODULES = 256;
 
 /**
@@ -70,11 +86,14 @@ const MAX_MODULES = 256;
  * It comes out of a sandbox, so anything out of form throws `KilnError('bad-source')`.
  */
 export const parseEvaluation = (answer: Buffer): EvaluatedConf => {
-  const fields = answer.toString('utf8').split('\0').slice(0, -1);
+  const fields = answer.toString('utf8').split('\0');
+  if (fields.pop() !== '' || fields.length % 3 !== 0) {
+    throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
+  }
   const conf = new Map<string, Map<number, string>>();
   for (let at = 0; at < fields.length; at += 3) {
     const [name = '', index = '', value = ''] = fields.slice(at, at + 3);
-    if (!DKMS_VARIABLES.includes(name) || !/^\d{1,4}$/.test(index)) {
+    if (!ANSWERS.includes(name) || !/^\d{1,4}$/.test(index)) {
       throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
     }
     const values = conf.get(name) ?? new Map<number, string>();
@@ -92,48 +111,51 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
   const one = (name: string): string => conf.get(name)?.get(0) ?? '';
   const all = (name: string): [number, string][] =>
     [...(conf.get(name) ?? [])].sort(([a], [b]) => a - b);
-  const matches = (pattern: string | undefined): boolean =>
-    pattern === undefined || pattern === '' || regexp(pattern).test(target.release);
-
   return {
     name: one('PACKAGE_NAME'),
     version: one('PACKAGE_VERSION'),
-    make: chooseMake(conf, target.release),
+    make: chooseMake(conf),
     clean: one('CLEAN') || null,
     preBuild: one('PRE_BUILD') || null,
     patches: all('PATCH').flatMap(([index, patch]) =>
-      patch !== '' && matches(conf.get('PATCH_MATCH')?.get(index)) ? [patch] : [],
+      patch !== '' && holds(conf, 'PATCH_MATCH', index, true) ? [patch] : [],
     ),
     modules: readModules(conf),
-    excluded: exclusion(one('BUILD_EXCLUSIVE_KERNEL'), one('BUILD_EXCLUSIVE_ARCH'), target),
+    excluded: exclusion(conf, target),
   };
 };
 
 const bad = (message: string): KilnError => new KilnError('bad-source', message);
 
-/** `MAKE[0]` unless it has a `MAKE_MATCH`; then the last whose match fits the release. */
-const chooseMake = (conf: EvaluatedConf, release: string): string | null => {
-  const makes = conf.get('MAKE') ?? new Map<number, string>();
-  const patterns = conf.get('MAKE_MATCH') ?? new Map<number, string>();
-  const matched = [...makes]
-    .sort(([a], [b]) => a - b)
-    .filter(
-      ([index, make]) =>
-        make !== '' &&
-        (patterns.get(index) ?? '') !== '' &&
-        regexp(patterns.get(index) ?? '').test(release),
-    )
-    .at(-1)?.[1];
-  const fallback = (patterns.get(0) ?? '') === '' ? makes.get(0) : undefined;
-  return matched ?? (fallback === '' ? null : (fallback ?? null));
+/** Whether the pattern at an index holds for the kernel; `ifNone` where there is no pattern. */
+const holds = (
+  conf: EvaluatedConf,
+  pattern: (typeof PATTERNS)[number],
+  index: number,
+  ifNone: boolean,
+): boolean =>
+  (conf.get(pattern)?.get(index) ?? '') === ''
+    ? ifNone
+    : conf.get(`${pattern}${HOLDS}`)?.get(index) === 'yes';
+
+/** The last `MAKE` whose `MAKE_MATCH` holds; else `MAKE[0]`, unless it has one that does not; else DKMS's default. */
+const chooseMake = (conf: EvaluatedConf): string | null => {
+  const makes = [...(conf.get('MAKE') ?? [])].sort(([a], [b]) => a - b);
+  const matched = makes
+    .filter(([index, make]) => make !== '' && holds(conf, 'MAKE_MATCH', index, false))
+    .at(-1);
+  const fallback = holds(conf, 'MAKE_MATCH', 0, true) ? conf.get('MAKE')?.get(0) : undefined;
+  return matched?.[1] ?? (fallback || null);
 };
 
-const exclusion = (kernel: string, arch: string, target: ConfTarget): string | null => {
-  if (kernel !== '' && !regexp(kernel).test(target.release)) {
-    return `BUILD_EXCLUSIVE_KERNEL="${kernel}" does not match ${target.release}`;
-  }
-  if (arch !== '' && !regexp(arch).test(target.arch)) {
-    return `BUILD_EXCLUSIVE_ARCH="${arch}" does not match ${target.arch}`;
+const exclusion = (conf: EvaluatedConf, target: ConfTarget): string | null => {
+  const facts = {
+    BUILD_EXCLUSIVE_KERNEL: target.release,
+    BUILD_EXCLUSIVE_ARCH: target.arch,
+  } as const;
+  for (const directive of ['BUILD_EXCLUSIVE_KERNEL', 'BUILD_EXCLUSIVE_ARCH'] as const) {
+    if (holds(conf, directive, 0, true)) continue;
+    return `${directive}="${conf.get(directive)?.get(0) ?? ''}" does not match ${facts[directive]}`;
   }
   return null;
 };
@@ -165,7 +187,7 @@ const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
       throw bad(`dkms.conf’s BUILT_MODULE_LOCATION[${index}] leaves the build directory`);
     }
     const destination = at('DEST_MODULE_LOCATION', index);
-    if (!/^\/(kernel|updates|extra)/.test(destination)) {
+    if (!/^\/(kernel|updates|extra)/.test(destination) || destination.split('/').includes('..')) {
       throw bad(
         `dkms.conf’s DEST_MODULE_LOCATION[${index}] must begin with /kernel, /updates or /extra`,
       );
@@ -179,16 +201,4 @@ const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
       strip: !/^[nN]/.test(strip),
     };
   });
-};
-
-/** POSIX classes aside, the extended regular expressions that confs use read the same here. It comes from a requester: short ones only. */
-const regexp = (pattern: string): RegExp => {
-  try {
-    if (pattern.length > 500) throw new SyntaxError('too long');
-    return new RegExp(pattern.replaceAll('[[:digit:]]', '[0-9]'));
-  } catch {
-    throw bad(
-      `dkms.conf has a pattern that cannot be read: ${JSON.stringify(pattern.slice(0, 80))}`,
-    );
-  }
 };

@@ -43,6 +43,7 @@ export const vermagicOf = (release: string, config: KernelConfig): string => {
     isSet('MODULE_UNLOAD') && 'mod_unload',
     isSet('MODVERSIONS') && 'modversions',
     isSet('ARM64') && 'aarch64',
+    isSet('RISCV') && 'riscv',
   ];
   return words.filter((word) => word !== false).join(' ');
 };

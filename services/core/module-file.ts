@@ -18,6 +18,8 @@ const MACHINES: Readonly<Record<number, Arch>> = {
   21: 'ppc64le',
 };
 
+const MODINFO_NAME = Buffer.from('.modinfo\0', 'latin1');
+
 const bad = (message: string): KilnError => new KilnError('unverified', message);
 
 /**
@@ -54,17 +56,18 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
   if (namesIndex >= count) throw bad('the module has no section names');
   const names = section(namesIndex);
   inside(names.offset, names.size);
-  const nameAt = (at: number): string => {
-    const end = bytes.indexOf(0, names.offset + at);
-    return bytes.toString(
-      'latin1',
+  const isModinfo = (at: number): boolean =>
+    at + MODINFO_NAME.length <= names.size &&
+    bytes.compare(
+      MODINFO_NAME,
+      0,
+      MODINFO_NAME.length,
       names.offset + at,
-      Math.min(end < 0 ? names.offset : end, names.offset + names.size),
-    );
-  };
+      names.offset + at + MODINFO_NAME.length,
+    ) === 0;
   for (let index = 0; index < count; index += 1) {
     const found = section(index);
-    if (nameAt(found.name) !== '.modinfo') continue;
+    if (!isModinfo(found.name)) continue;
     inside(found.offset, found.size);
     const text = bytes.toString('utf8', found.offset, found.offset + found.size);
     return { arch: MACHINES[half(18)] ?? null, modinfo: parseModinfo(text) };

@@ -40,6 +40,16 @@ export const signModule = async (
   certificate: X509Certificate,
   signer: RawSigner,
 ): Promise<Buffer> => {
+  return assemble(module, hash, certificate, await signer.sign(hash, module));
+};
+
+/** Module, PKCS#7, trailer and magic: one way to write each signature, so that no byte of it can be changed unseen. */
+const assemble = (
+  module: Buffer,
+  hash: SignatureHash,
+  certificate: X509Certificate,
+  signature: Buffer,
+): Buffer => {
   const algorithm = der(TAG.sequence, derOid(HASH_OIDS[hash]));
   const signerInfo = der(
     TAG.sequence,
@@ -47,7 +57,7 @@ export const signModule = async (
     issuerAndSerial(certificate),
     algorithm,
     der(TAG.sequence, derOid(OID.rsaEncryption), der(TAG.null)),
-    der(TAG.octets, await signer.sign(hash, module)),
+    der(TAG.octets, signature),
   );
   const signedData = der(
     TAG.sequence,
@@ -108,6 +118,9 @@ export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffe
   }
   if (!verify(hash, parts.unsigned, certificate.publicKey, signature)) {
     throw new KilnError('unverified', 'the module’s bytes are not those that were signed');
+  }
+  if (!assemble(parts.unsigned, hash, certificate, signature).equals(bytes)) {
+    throw new KilnError('unverified', 'the module’s signature is out of form');
   }
   return parts.unsigned;
 };

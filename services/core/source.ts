@@ -85,5 +85,6 @@ const depth = (path: string): number => (path === '' ? 0 : path.split('/').lengt
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
 const literal = (conf: string, variable: string): string | null =>
-  new RegExp(`^\\s*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1\\s*(?:#.*)?$`, 'm').exec(conf)?.[2] ??
-  null;
+  new RegExp(`^[ \\t]*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1[ \\t]*(?:#.*)?$`, 'm').exec(
+    conf,
+  )?.[2] ?? null;

@@ -66,6 +66,7 @@ export const parseMeasurement = (text: string): ToolchainContents => {
 
 /** Tells whether a toolchain holds exactly the compiler a kernel was built with (`CONFIG_CC_VERSION_TEXT`). */
 export const hasCompilerOf = (toolchain: ReadyToolchain, kernel: Kernel): boolean =>
+  kernel.compiler !== '' &&
   toolchain.contents.compilers.some(({ version }) => version === kernel.compiler);
 
 /**

@@ -89,6 +89,8 @@ export const readArchive = async (
   const tar = extract();
   let problem: unknown;
   tar.on('entry', (header, body, next) => {
+    // Destroying the reader destroys the entry at hand with the same error, which is reported once, below.
+    body.on('error', () => {});
     const handle = async (): Promise<void> => {
       const entry = gate.admit({
         name: header.name,
@@ -121,7 +123,11 @@ const asArchiveError = (error: unknown): unknown => {
   if (error instanceof KilnError) return error;
   const text =
     error instanceof Error ? `${'code' in error ? String(error.code) : ''} ${error.message}` : '';
-  if (/Unexpected end|Z_|ZSTD_|zlib|unexpected end|Invalid tar|checksum|PREMATURE/i.test(text)) {
+  if (
+    /Unexpected end|Invalid header|exceeds max size|Z_|ZSTD_|zlib|unexpected end|Invalid tar|checksum|PREMATURE/i.test(
+      text,
+    )
+  ) {
     return new KilnError(
       'bad-archive',
       'the archive is broken or cut short; make and send it again',

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { debianHeaders, debianSource, newestRelease } from './debian.ts';
 import { pinToolchain, startKiln } from './kiln-service.ts';
@@ -39,6 +39,7 @@ const withKiln = async (program: string, args: readonly string[]): Promise<numbe
     return code ?? 1;
   } finally {
     await kiln.stop();
+    await writeFile(join(WORK, 'test/kilnd.log'), kiln.output());
   }
 };
 
