@@ -96,9 +96,11 @@ export const startApi = async (
       stopping.abort();
       const closed = once(server, 'close');
       server.close();
-      server.closeIdleConnections();
+      // An event stream that has just ended leaves its connection idle.
+      const idler = setInterval(() => server.closeIdleConnections(), 50);
       const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_DEADLINE);
       await closed;
+      clearInterval(idler);
       clearTimeout(deadline);
       await working.stop();
       await Promise.all([builder.close(), signer.close(), outcomes.close()]);
