@@ -1,0 +1,133 @@
+import { createServer, type AddressInfo } from 'node:net';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { BuildView } from '../../services/core/protocol.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { CHECKOUT, CLIENT, TOOLCHAIN } from '../machine/places.ts';
+import { mustRun, run } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+describe('compose.yaml', () => {
+  const shared = sharedKiln();
+  const project = `kilntest${process.pid}`;
+  let environment: NodeJS.ProcessEnv;
+  const compose = (...args: string[]): Promise<string> =>
+    mustRun('docker-compose', ['-p', project, '-f', 'compose.yaml', ...args], {
+      cwd: CHECKOUT,
+      env: environment,
+    });
+  const kiln = async (...args: string[]): Promise<string> =>
+    mustRun(CLIENT, args, { env: environment });
+
+  beforeAll(async () => {
+    const directory = await freshDirectory('compose');
+    const port = await freePort();
+    environment = {
+      ...process.env,
+      KILN_IMAGE: `kiln:${project}`,
+      KILN_PORT: String(port),
+      KILN_BUILDER_CACHE: join(directory, 'builder'),
+      KILN_SERVER: `http://127.0.0.1:${port}`,
+      KILN_TOKEN_FILE: join(directory, 'token'),
+      COMPOSE_PROJECT_NAME: project,
+    };
+    await mustRun(join(CHECKOUT, 'images/make-service-image'), [`kiln:${project}`]);
+    await compose('up', '-d');
+    await untilReady(`http://127.0.0.1:${port}/readyz`);
+    await writeFile(
+      join(directory, 'token'),
+      await compose('exec', '-T', 'api', 'cat', '/record/admin.token'),
+    );
+  }, 240_000);
+
+  afterAll(async () => {
+    await compose('down', '-v', '--timeout', '15');
+    await run('docker', ['rmi', `kiln:${project}`]);
+  }, 60_000);
+
+  const freePort = (): Promise<number> =>
+    new Promise((resolve) => {
+      const server = createServer().listen(0, '127.0.0.1', () => {
+        const { port } = server.address() as AddressInfo;
+        server.close(() => resolve(port));
+      });
+    });
+
+  const untilReady = async (url: string): Promise<void> => {
+    for (let tries = 0; tries < 120; tries += 1) {
+      const isReady = await fetch(url).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+      if (isReady) return;
+      await sleep(500);
+    }
+    throw new Error(`not ready:\n${await compose('logs')}`);
+  };
+
+  it('starts roles that build and sign the same bytes as kilnd does', async () => {
+    await kiln('toolchain', 'push', TOOLCHAIN.tar, '--name', TOOLCHAIN.name, '-q');
+    const there = JSON.parse(
+      await kiln('build', shared.source, '-k', shared.headers, '--json', '-q'),
+    ) as BuildView;
+    const here = await shared.json<BuildView>('build', 'v4l2loopback', '-k', shared.release);
+    expect(there).toMatchObject({
+      state: 'succeeded',
+      fingerprint: here.fingerprint,
+      signature: { kind: 'signed' },
+    });
+    expect(there.modules[0]?.unsigned).toBe(here.modules[0]?.unsigned);
+  });
+
+  it('gives each role its own and nothing more', async () => {
+    const sees = async (role: string): Promise<string[]> => {
+      const probe = `for (const p of ["/key/signing.pem", "/record/kiln.sqlite", "/var/run/docker.sock"]) if (fs.existsSync(p)) console.log(p)`;
+      const found = await compose(
+        'exec',
+        '-T',
+        role,
+        '/usr/local/bin/node',
+        '-e',
+        `const fs = require("node:fs"); ${probe}`,
+      );
+      return found.trim().split('\n').filter(Boolean);
+    };
+    expect(await sees('api')).toEqual(['/record/kiln.sqlite']);
+    expect(await sees('builder')).toEqual(['/var/run/docker.sock']);
+    expect(await sees('signer')).toEqual(['/key/signing.pem']);
+  });
+
+  it('keeps the key where nothing listens and nothing reaches out', async () => {
+    const listens = await compose(
+      'exec',
+      '-T',
+      'signer',
+      'sh',
+      '-c',
+      'cat /proc/net/tcp /proc/net/tcp6 2>/dev/null',
+    );
+    // State 0A is LISTEN; Docker's own name server is on 127.0.0.11.
+    const listeners = listens
+      .split('\n')
+      .filter((line) => / 0A /.test(line) && !/ 0B00007F:/.test(line));
+    expect(listeners).toEqual([]);
+    const signer = (await compose('ps', '-q', 'signer')).trim();
+    const networks = await mustRun('docker', [
+      'inspect',
+      '-f',
+      '{{json .NetworkSettings.Networks}}',
+      signer,
+    ]);
+    expect(Object.keys(JSON.parse(networks) as object)).toEqual([`${project}_queue`]);
+    const isInternal = await mustRun('docker', [
+      'network',
+      'inspect',
+      '-f',
+      '{{.Internal}}',
+      `${project}_queue`,
+    ]);
+    expect(isInternal.trim()).toBe('true');
+  });
+});
