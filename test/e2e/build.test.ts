@@ -3,7 +3,7 @@ import { appendFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView, IssuedToken } from '../../services/core/protocol.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { WORK } from '../machine/places.ts';
@@ -107,7 +107,25 @@ describe('kiln build', () => {
     const source = await kbuildSource('twice');
     const named = ['--name', 'twice', '--version', '1'];
     const one = await kiln.json<Built>('build', source, '-k', kiln.kernel, ...named);
-    const other = await kiln.json<Built>('build', source, '-k', changed, ...named);
+    // A client's headers: they build, and do not answer for a release that an admin's headers have.
+    const { secret } = await kiln.json<IssuedToken>('token', 'create', 'changed-headers');
+    const { stdout } = await kiln.kilnAs(
+      secret,
+      'build',
+      source,
+      '-k',
+      changed,
+      ...named,
+      '--json',
+      '-q',
+    );
+    const other = JSON.parse(stdout) as Built;
+    const byName = await kiln.json<Built>('build', source, '-k', kiln.release, ...named);
+    expect(byName.kernel.digest).toBe(one.kernel.digest);
+    expect(other.signature).toMatchObject({
+      kind: 'unsigned',
+      reason: expect.stringMatching(/headers|source/),
+    });
     expect(other.kernel.release).toBe(one.kernel.release);
     expect(other.kernel.digest).not.toBe(one.kernel.digest);
     expect(other.fingerprint).not.toBe(one.fingerprint);
