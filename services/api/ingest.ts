@@ -124,16 +124,17 @@ const keptOnlyIfGood = async <T>(
   try {
     return await ingest();
   } catch (error) {
-    if (!(await isReferenced(deps.db, blob))) await deps.blobs.remove(blob);
+    await dropUnreferenced(deps, blob);
     throw error;
   }
 };
 
-const isReferenced = async (db: Database, blob: Digest): Promise<boolean> => {
+/** Removes a blob that no record names: what a refused request brought is not kept. */
+export const dropUnreferenced = async ({ db, blobs }: IngestDeps, blob: Digest): Promise<void> => {
   const found = await Promise.all([
     db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst(),
     db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst(),
     db.selectFrom('toolchains').select('digest').where('digest', '=', blob).executeTakeFirst(),
   ]);
-  return found.some((row) => row !== undefined);
+  if (found.every((row) => row === undefined)) await blobs.remove(blob);
 };

@@ -1,13 +1,13 @@
 import type { Request } from 'express';
 import { Busboy } from '@fastify/busboy';
 import type { Readable } from 'node:stream';
-import { isDigest, type Digest } from '../core/digest.ts';
+import { isDigest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { Role } from '../core/policy.ts';
 import { CreateSource } from '../core/protocol.ts';
 import type { BlobInfo } from '../storage/blobs.ts';
 import type { ApiDeps } from './deps.ts';
-import { ingestKernel, ingestSource } from './ingest.ts';
+import { dropUnreferenced, ingestKernel, ingestSource } from './ingest.ts';
 import type { BuildRequest } from './resolve-build.ts';
 
 const FILES = ['source', 'headers'];
@@ -23,11 +23,6 @@ export const readUploadedBuild = async (
   role: Role,
 ): Promise<BuildRequest> => {
   const { files, fields } = await readForm(request, deps);
-  const blobs = [...files.values()];
-  const dropOthers = async (): Promise<void> => {
-    for (const { digest } of blobs)
-      if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
-  };
   try {
     const [source, headers] = FILES.map((name) => files.get(name));
     if (source === undefined || headers === undefined) {
@@ -53,23 +48,9 @@ export const readUploadedBuild = async (
       retry: false,
     };
   } catch (error) {
-    await dropOthers();
+    for (const { digest } of files.values()) await dropUnreferenced(deps, digest);
     throw error;
   }
-};
-
-const isUsed = async ({ db }: ApiDeps, blob: Digest): Promise<boolean> => {
-  const source = await db
-    .selectFrom('sources')
-    .select('digest')
-    .where('blob', '=', blob)
-    .executeTakeFirst();
-  const kernel = await db
-    .selectFrom('kernels')
-    .select('digest')
-    .where('blob', '=', blob)
-    .executeTakeFirst();
-  return source !== undefined || kernel !== undefined;
 };
 
 interface Form {
@@ -77,62 +58,54 @@ interface Form {
   readonly fields: ReadonlyMap<string, string>;
 }
 
+/** Reads the whole form, or refuses it and keeps none of its files. */
 const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
-  const contentType = request.headers['content-type'] ?? '';
-  const files = new Map<string, Promise<BlobInfo>>();
+  const form = openForm(request.headers['content-type'] ?? '');
+  const streams: Readable[] = [];
+  const uploads = new Map<string, Promise<BlobInfo>>();
   const fields = new Map<string, string>();
-  let problem: KilnError | null = null;
-  const refuse = (message: string): void => {
-    problem ??= new KilnError('bad-request', message);
-  };
-  const form = openForm(contentType);
-  form.on('file', (name: string, bytes: Readable) => {
-    if (!FILES.includes(name) || files.has(name)) {
-      refuse(
-        `the form has a file ${JSON.stringify(name.slice(0, 40))}; it takes ${FILES.join(' and ')}, once each`,
-      );
-      bytes.resume();
-      return;
-    }
-    const stored = deps.blobs.put(bytes, { limit: deps.blobLimit });
-    // A failed upload is reported below; until then the rest of the form is read and dropped.
-    stored.catch(() => bytes.resume());
-    files.set(name, stored);
-  });
-  form.on('field', (name: string, value: string) => {
-    if (FIELDS.includes(name)) fields.set(name, value);
-    else
-      refuse(
-        `the form has a field ${JSON.stringify(name.slice(0, 40))}; it takes ${FIELDS.join(', ')}`,
-      );
-  });
-  const isRead = await new Promise<boolean>((resolve) => {
-    form.once('finish', () => resolve(true));
-    form.once('error', () => resolve(false));
-    request.once('aborted', () => resolve(false));
+
+  const reading = new Promise<void>((resolve, reject) => {
+    const refuse = (message: string): void => reject(new KilnError('bad-request', message));
+    form.on('file', (name: string, bytes: Readable) => {
+      streams.push(bytes);
+      bytes.on('error', () => {});
+      if (!FILES.includes(name) || uploads.has(name)) {
+        refuse(`the form has a file ${quote(name)}; it takes ${FILES.join(' and ')}, once each`);
+        return;
+      }
+      const upload = deps.blobs.put(bytes, { limit: deps.blobLimit });
+      upload.catch(reject);
+      uploads.set(name, upload);
+    });
+    form.on('field', (name: string, value: string) => {
+      if (FIELDS.includes(name)) fields.set(name, value);
+      else refuse(`the form has a field ${quote(name)}; it takes ${FIELDS.join(', ')}`);
+    });
+    form.once('finish', resolve);
+    form.once('error', () => refuse('the form is broken or cut short; send it again'));
+    request.once('close', () => {
+      if (!request.complete) refuse('the form was cut short; send it again');
+    });
     request.pipe(form);
   });
-  if (!isRead) refuse('the form is broken or cut short; send it again');
-  const stored = new Map<string, BlobInfo>();
-  const failures: unknown[] = [];
-  for (const [name, upload] of files) {
-    if (!isRead) {
-      upload.catch(() => {});
-      continue;
+
+  try {
+    await reading;
+    const files = new Map<string, BlobInfo>();
+    for (const [name, upload] of uploads) files.set(name, await upload);
+    return { files, fields };
+  } catch (error) {
+    request.unpipe(form);
+    for (const stream of streams) stream.destroy(new Error('the form was refused'));
+    for (const upload of uploads.values()) {
+      await upload.then(({ digest }) => dropUnreferenced(deps, digest)).catch(() => {});
     }
-    await upload.then(
-      (info) => stored.set(name, info),
-      (error: unknown) => failures.push(error),
-    );
+    throw error;
   }
-  if (failures.length > 0) throw failures[0];
-  if (problem !== null) {
-    for (const { digest } of stored.values())
-      if (!(await isUsed(deps, digest))) await deps.blobs.remove(digest);
-    throw problem as KilnError;
-  }
-  return { files: stored, fields };
 };
+
+const quote = (name: string): string => JSON.stringify(name.slice(0, 40));
 
 const openForm = (contentType: string): InstanceType<typeof Busboy> => {
   try {

@@ -1,4 +1,6 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
 import { mustRun, run } from '../machine/run.ts';
@@ -92,6 +94,27 @@ describe('curl with two tarballs', () => {
   ])('is refused with %s', async (_label, form, sentence) => {
     const problem = JSON.parse(await curl(...form, `${kiln.url}/v1/builds`)) as { detail: string };
     expect(problem.detail).toContain(sentence);
+  });
+
+  it('leaves nothing of a form whose sender went away in the middle', async () => {
+    const arriving = (): Promise<string[]> => readdir(join(kiln.data, 'blobs/arriving'));
+    const away = await run('curl', [
+      '-sS',
+      '-H',
+      `Authorization: Bearer ${token}`,
+      '--limit-rate',
+      '2M',
+      '--max-time',
+      '2',
+      '-F',
+      `headers=@${headers}`,
+      '-F',
+      `source=@${headers}`,
+      `${kiln.url}/v1/builds`,
+    ]);
+    expect(away.status).toBe(28);
+    for (let tries = 0; tries < 50 && (await arriving()).length > 0; tries += 1) await sleep(100);
+    expect(await arriving()).toEqual([]);
   });
 
   it('is refused without a token before anything is read', async () => {
