@@ -23,11 +23,11 @@ export interface AskDeps {
 /** Sends a tree's bytes unless the service has them. */
 export const sendTree = async (deps: AskDeps, path: string, what: string): Promise<Digest> => {
   deps.progress.step(`packing ${what}`);
-  const packed = await packPath(path);
+  const packed = await packPath(path, deps.signal);
   try {
     if (await deps.service.hasBlob(packed.digest)) return packed.digest;
     deps.progress.step(`sending ${what}`);
-    await deps.service.putBlob(packed.digest, packed.file);
+    await deps.service.putBlob(packed.digest, packed.file, deps.signal);
     return packed.digest;
   } finally {
     await packed.dispose();
@@ -89,7 +89,7 @@ export const askForBuild = async (
         state: ({ state, source, kernel }) =>
           progress.step(`${state} ${source.name}/${source.version} for ${kernel.release}`),
         log(text) {
-          progress.detail(text.trimEnd().split('\n').at(-1) ?? '');
+          progress.detail(plain(text.trimEnd().split('\n').at(-1) ?? ''));
           deps.onLog?.(text);
         },
       },
@@ -106,12 +106,15 @@ export const askForBuild = async (
   }
 };
 
+/** A log's line without what could move a terminal's cursor: it comes out of a sandbox. */
+const plain = (line: string): string => line.replaceAll(/\p{Cc}/gu, ' ');
+
 const checkEnd = (build: BuildView): BuildView => {
   const { failure, id } = build;
   if (build.state === 'cancelled')
     throw new KilnError('build-cancelled', `build ${id} was cancelled`);
   if (failure === null) return build;
-  const lines = failure.lines.map((line) => `  ${line}`).join('\n');
+  const lines = failure.lines.map((line) => `  ${plain(line)}`).join('\n');
   throw new KilnError(
     'build-failed',
     `${lines === '' ? '' : `\n${lines}\n`}${failure.message} (${failure.code}); the whole log: kiln logs ${id}`,

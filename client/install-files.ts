@@ -1,9 +1,16 @@
-import { link, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { digestOf } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { modulesDirectory, runDepmod, type Host } from './host.ts';
-import { readReceipt, removeReceipt, writeReceipt, type Receipt } from './receipts.ts';
-import { writeWhole } from './receipts.ts';
+import {
+  listReceipts,
+  readReceipt,
+  removeReceipt,
+  writeReceipt,
+  writeWhole,
+  type Receipt,
+} from './receipts.ts';
 
 /** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
 export const INSTALL_DIRECTORY = 'updates/kiln';
@@ -29,7 +36,9 @@ export const installFiles = async (
   const home = await modulesDirectory(host, receipt.release);
   const directory = join(home, INSTALL_DIRECTORY);
   const undo: Undo[] = [];
-  const before = await readReceipt(host, receipt.release, receipt.name);
+  // A damaged receipt is mended by the new one.
+  const before = await readReceipt(host, receipt.release, receipt.name).catch(() => null);
+  await refuseTaken(host, receipt);
   try {
     await mkdir(directory, { recursive: true, mode: 0o755 });
     for (const { name, bytes } of modules)
@@ -55,7 +64,9 @@ export const removeFiles = async (host: Host, receipt: Receipt): Promise<void> =
   const home = await modulesDirectory(host, receipt.release);
   const undo: Undo[] = [];
   try {
-    for (const { path } of receipt.modules) undo.push(await takeAway(join(home, path)));
+    for (const { path, digest } of receipt.modules) {
+      if (await isOurs(join(home, path), digest)) undo.push(await takeAway(join(home, path)));
+    }
     await runDepmod(host, receipt.release);
     await removeReceipt(host, receipt);
   } catch (error) {
@@ -65,6 +76,26 @@ export const removeFiles = async (host: Host, receipt: Receipt): Promise<void> =
   }
   for (const { path } of receipt.modules) await rm(`${join(home, path)}.kiln-old`, { force: true });
   await rmdir(join(home, INSTALL_DIRECTORY)).catch(() => {});
+};
+
+/** Two sources may make a module of one name; the second may not take the first's place unseen. */
+const refuseTaken = async (host: Host, receipt: Receipt): Promise<void> => {
+  const paths = new Set(receipt.modules.map(({ path }) => path));
+  for (const other of (await listReceipts(host)).receipts) {
+    if (other.release !== receipt.release || other.name === receipt.name) continue;
+    const taken = other.modules.find(({ path }) => paths.has(path));
+    if (taken === undefined) continue;
+    throw new KilnError(
+      'install-failed',
+      `${taken.name}.ko is already installed from ${other.name}/${other.version}; remove that first (kiln remove ${other.name} -k ${other.release})`,
+    );
+  }
+};
+
+/** Whether a file still is what was installed; what somebody else has put there since is left alone. */
+const isOurs = async (path: string, digest: string): Promise<boolean> => {
+  const bytes = await readFile(path).catch(() => null);
+  return bytes !== null && digestOf(bytes) === digest;
 };
 
 const replaceFile = async (path: string, bytes: Buffer): Promise<Undo> => {

@@ -141,8 +141,13 @@ const lazily = <T>(make: () => T): (() => T) => {
 };
 
 const interrupted = new AbortController();
-process.on('SIGINT', () => interrupted.abort());
-process.on('SIGTERM', () => interrupted.abort());
+/** The first asks for a clean end, the second does not wait for it. */
+const interrupt = (): void => {
+  if (interrupted.signal.aborted) process.exit(exitStatus('build-cancelled'));
+  interrupted.abort();
+};
+process.on('SIGINT', interrupt);
+process.on('SIGTERM', interrupt);
 process.stdout.on('error', () => process.exit(0));
 
 main(process.argv.slice(2), interrupted.signal).then(

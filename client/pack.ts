@@ -17,12 +17,12 @@ export interface Packed {
 }
 
 /** A directory becomes a zstd tarball in a temporary file; a file is taken as it is. */
-export const packPath = async (path: string): Promise<Packed> => {
+export const packPath = async (path: string, signal: AbortSignal): Promise<Packed> => {
   const stats = await stat(path).catch((cause: unknown) => {
     throw new KilnError('bad-request', `${path} cannot be read`, { cause });
   });
   if (!stats.isDirectory())
-    return { file: path, digest: await hashFile(path), dispose: async () => {} };
+    return { file: path, digest: await hashFile(path, signal), dispose: async () => {} };
   const directory = await mkdtemp(join(tmpdir(), 'kiln-'));
   const dispose = (): Promise<void> => rm(directory, { recursive: true, force: true });
   const file = join(directory, 'tree.tar.zst');
@@ -32,12 +32,13 @@ export const packPath = async (path: string): Promise<Packed> => {
       tar,
       createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
       createWriteStream(file, { mode: 0o600 }),
+      { signal },
     );
     writing.catch(() => {});
     await addDirectory(tar, path, '');
     tar.finalize();
     await writing;
-    return { file, digest: await hashFile(file), dispose };
+    return { file, digest: await hashFile(file, signal), dispose };
   } catch (error) {
     await dispose();
     if (hasErrno(error, 'ENOSPC'))
@@ -80,8 +81,8 @@ const addFile = async (
   await pipeline(createReadStream(place), entry as unknown as NodeJS.WritableStream);
 };
 
-const hashFile = async (file: string): Promise<Digest> => {
+const hashFile = async (file: string, signal: AbortSignal): Promise<Digest> => {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1024 * 1024 }), hash);
+  await pipeline(createReadStream(file, { highWaterMark: 1024 * 1024 }), hash, { signal });
   return toDigest(hash.digest('hex'));
 };

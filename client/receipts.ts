@@ -62,17 +62,23 @@ export const readReceipt = async (
   }
 };
 
-/** All receipts of a host. */
-export const listReceipts = async (host: Host): Promise<readonly Receipt[]> => {
+/** All receipts of a host that can be read, and the paths of those that cannot. */
+export const listReceipts = async (
+  host: Host,
+): Promise<{ readonly receipts: readonly Receipt[]; readonly damaged: readonly string[] }> => {
   const receipts: Receipt[] = [];
+  const damaged: string[] = [];
   for (const release of (await readdir(directory(host)).catch(() => [])).sort()) {
     for (const file of (await readdir(join(directory(host), release))).sort()) {
       if (!file.endsWith('.json')) continue;
-      const receipt = await readReceipt(host, release, file.slice(0, -'.json'.length));
-      if (receipt !== null) receipts.push(receipt);
+      const receipt = await readReceipt(host, release, file.slice(0, -'.json'.length)).catch(
+        () => 'damaged' as const,
+      );
+      if (receipt === 'damaged') damaged.push(join(directory(host), release, file));
+      else if (receipt !== null) receipts.push(receipt);
     }
   }
-  return receipts;
+  return { receipts, damaged };
 };
 
 export const removeReceipt = (host: Host, receipt: Receipt): Promise<void> =>

@@ -22,7 +22,7 @@ import { readBytes, readText, type Send } from './http.ts';
 /** The service as the commands see it: one function a thing that can be asked of it. */
 export interface Service {
   hasBlob(digest: Digest): Promise<boolean>;
-  putBlob(digest: Digest, file: string): Promise<void>;
+  putBlob(digest: Digest, file: string, signal: AbortSignal): Promise<void>;
   createSource(blob: Digest, name: SourceName): Promise<SourceView>;
   createKernel(blob: Digest): Promise<KernelView>;
   createToolchain(blob: Digest, name: string): Promise<ToolchainView>;
@@ -74,11 +74,11 @@ export const openService = (send: Send): Service => {
         throw error;
       }
     },
-    async putBlob(digest, file) {
+    async putBlob(digest, file, signal) {
       const { size } = await stat(file);
       const body = { stream: createReadStream(file, { highWaterMark: 1024 * 1024 }), size };
       await readText(
-        await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, idle: 300_000 }),
+        await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, signal, idle: 300_000 }),
       );
     },
     createSource: (blob, name) => post(SourceView, '/v1/sources', { blob, ...name }),

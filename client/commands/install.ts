@@ -28,13 +28,11 @@ vermagic are verified. It goes to /lib/modules/RELEASE/${INSTALL_DIRECTORY}, dep
   async run(context) {
     const host = await context.host();
     const started = performance.now();
-    const named = context.option('kernel');
     const certificate = context.flag('allow-unsigned')
       ? null
       : await readCertificate(context.config.certificate);
     const { build, isCached } = await requestedBuild(context);
     const { release } = build.kernel;
-    if (named === undefined) await chooseRelease(host, release);
     await modulesDirectory(host, release);
 
     const isSigned = build.signature?.kind === 'signed';
@@ -142,7 +140,7 @@ const status: Command = {
   async run(context) {
     const host = await context.host();
     const rows = await Promise.all(
-      (await listReceipts(host)).map(async (receipt) => {
+      (await listReceipts(host)).receipts.map(async (receipt) => {
         const verdicts = await verifyReceipt(host, receipt, () =>
           readCertificate(context.config.certificate),
         );
@@ -170,9 +168,13 @@ const verify: Command = {
   async run(context) {
     const host = await context.host();
     const [name] = context.args;
-    const receipts = (await listReceipts(host)).filter(
-      (receipt) => name === undefined || receipt.name === name,
-    );
+    const { receipts: all, damaged } = await listReceipts(host);
+    if (damaged.length > 0)
+      throw new KilnError(
+        'unverified',
+        `damaged receipts: ${damaged.join(', ')}; install their modules again`,
+      );
+    const receipts = all.filter((receipt) => name === undefined || receipt.name === name);
     if (receipts.length === 0)
       throw new KilnError(
         'not-found',

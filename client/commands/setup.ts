@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { onlyArgument, type Command } from '../command.ts';
 import { configPath } from '../config.ts';
@@ -39,7 +39,7 @@ unless one is given; compare its SHA-256 with what the admin tells you.
     await writeWhole(pinned, Buffer.from(certificate.toString()));
     const lines = [
       `server = ${url}`,
-      ...(tokenFile === null ? [] : [`token-file = ${tokenFile}`]),
+      ...(tokenFile === null ? [] : [`token-file = ${resolve(tokenFile)}`]),
       `certificate = ${pinned}`,
     ];
     await writeWhole(configPath(), Buffer.from(`${lines.join('\n')}\n`));

@@ -1,6 +1,7 @@
 import { BUILD_STATES, isFinished, mayBecome, type BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
 import type { BuildFailure } from '../core/jobs.ts';
+import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 
@@ -11,7 +12,13 @@ export type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
 /** The only writer of a build's state. Each move says from where it may be made, so that a late or repeated one changes nothing. */
 export interface BuildMoves {
   /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
-  move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
+  move(
+    id: string,
+    attempt: number,
+    to: BuildState,
+    change?: Change,
+    on?: Database,
+  ): Promise<boolean>;
   /** Begins the next attempt of a build that ended. */
   startAgain(build: BuildRow): Promise<boolean>;
   fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
@@ -27,8 +34,9 @@ export const createBuildMoves = ({
     attempt: number,
     to: BuildState,
     change: Change = {},
+    on: Database = db,
   ): Promise<boolean> => {
-    const { numUpdatedRows } = await db
+    const { numUpdatedRows } = await on
       .updateTable('builds')
       .set({ ...change, state: to, ...(isFinished(to) ? { finished_at: now() } : {}) })
       .where('id', '=', id)
@@ -39,8 +47,11 @@ export const createBuildMoves = ({
         BUILD_STATES.filter((from) => mayBecome(from, to)),
       )
       .executeTakeFirst();
-    if (numUpdatedRows > 0n) await signals.announce(id);
-    return numUpdatedRows > 0n;
+    if (numUpdatedRows === 0n) return false;
+    // Nobody waits for what has ended.
+    if (isFinished(to)) await on.deleteFrom('requests').where('build', '=', id).execute();
+    await signals.announce(id);
+    return true;
   };
 
   const startAgain = (build: BuildRow): Promise<boolean> =>

@@ -31,12 +31,16 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const { db, signals, now } = deps;
   const moves = createBuildMoves(deps);
   const { move, startAgain } = moves;
-  const enqueue = createEnqueue(deps, moves);
+  const enqueue = createEnqueue(deps);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
     const { source, kernel } = await loadBuild(db, id);
-    const reason = refusalToSign({ sourceTrust: source.trust, kernelTrust: kernel.trust });
+    const reason = refusalToSign({
+      sourceTrust: source.trust,
+      kernelTrust: kernel.trust,
+      signatureHash: kernel.signatureHash,
+    });
     if (reason === null) {
       if (await move(id, attempt, 'signing', { ...change, signature: null }))
         await enqueue.signing(id);
@@ -180,6 +184,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
           .executeTakeFirstOrThrow();
       });
       const isCached = await wake(row, wanted.retry);
+      if (isCached) await db.deleteFrom('requests').where('id', '=', request).execute();
       return { build: await buildView(db, id), request, cached: isCached };
     },
 
@@ -187,16 +192,18 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       const { build } = await loadBuild(db, id);
       const state = build.state as BuildState;
       if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
-      let deletion = db.deleteFrom('requests').where('build', '=', id);
-      if (request !== null) deletion = deletion.where('id', '=', request);
-      await deletion.execute();
-      const left = await db
-        .selectFrom('requests')
-        .select('id')
-        .where('build', '=', id)
-        .executeTakeFirst();
-      if (left !== undefined) return;
-      if (!(await move(id, build.attempt, 'cancelled'))) return;
+      const isCancelled = await db.transaction().execute(async (transaction) => {
+        let deletion = transaction.deleteFrom('requests').where('build', '=', id);
+        if (request !== null) deletion = deletion.where('id', '=', request);
+        await deletion.execute();
+        const left = await transaction
+          .selectFrom('requests')
+          .select('id')
+          .where('build', '=', id)
+          .executeTakeFirst();
+        return left === undefined && (await move(id, build.attempt, 'cancelled', {}, transaction));
+      });
+      if (!isCancelled) return;
       const run = `${id}-${build.attempt}`;
       await signals.cancel(run);
       await deps.builder.remove(run);

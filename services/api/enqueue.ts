@@ -2,7 +2,6 @@ import type { Digest } from '../core/digest.ts';
 import type { FingerprintInputs } from '../core/fingerprint.ts';
 import { isSignatureHash } from '../core/module-signature.ts';
 import type { Recipe } from '../core/recipe.ts';
-import type { BuildMoves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { loadBuild } from './records.ts';
 
@@ -19,7 +18,7 @@ export const jobName = {
   measuring: (toolchain: string): string => `measure-${toolchain.replace(':', '-')}`,
 };
 
-export const createEnqueue = (deps: CoordinatorDeps, { fail }: BuildMoves): Enqueue => {
+export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
   const { db } = deps;
 
   const enqueueBuild = async (id: string): Promise<void> => {
@@ -41,14 +40,7 @@ export const createEnqueue = (deps: CoordinatorDeps, { fail }: BuildMoves): Enqu
   const enqueueSigning = async (id: string): Promise<void> => {
     const { build, kernel } = await loadBuild(db, id);
     const hash = kernel.signatureHash;
-    if (!isSignatureHash(hash)) {
-      await fail(id, build.attempt, {
-        code: 'signing-failed',
-        message: `the kernel wants signatures with ${hash}, which Kiln does not make`,
-        lines: [],
-      });
-      return;
-    }
+    if (!isSignatureHash(hash)) throw new Error(`policy should not have let ${hash} through`);
     const modules = await db
       .selectFrom('modules')
       .select(['name', 'unsigned'])

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { Request, Response } from 'express';
 import { isFinished } from '../core/build-state.ts';
 import type { ApiDeps } from './deps.ts';
@@ -27,10 +28,16 @@ export const followBuild = async (
     'Cache-Control': 'no-store',
     'X-Accel-Buffering': 'no',
   });
-  const send = (event: string, eventId: string | null, data: unknown): void => {
-    response.write(
+  const closed = new AbortController();
+  response.once('close', () => closed.abort());
+  /** Waits for a follower that reads slowly, rather than keep what it has not read. */
+  const send = async (event: string, eventId: string | null, data: unknown): Promise<void> => {
+    const isTaken = response.write(
       `${eventId === null ? '' : `id: ${eventId}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`,
     );
+    if (isTaken || response.destroyed) return;
+    const gone = AbortSignal.any([deps.stopping, closed.signal]);
+    await once(response, 'drain', { signal: gone }).catch(() => {});
   };
 
   let wake = (): void => {};
@@ -56,8 +63,9 @@ export const followBuild = async (
     for (;;) {
       const pieces = await deps.signals.readLog(`${id}-${attempt}`, after, PIECES_AT_ONCE);
       for (const piece of pieces) {
+        if (response.destroyed) return;
         after = piece.id;
-        send('log', `${attempt} ${piece.id}`, { text: piece.text });
+        await send('log', `${attempt} ${piece.id}`, { text: piece.text });
       }
       if (pieces.length < PIECES_AT_ONCE) return;
     }
@@ -71,7 +79,7 @@ export const followBuild = async (
       const state = `${build.state} ${build.attempt}`;
       if (state !== told) {
         told = state;
-        send('state', null, build);
+        await send('state', null, build);
       } else {
         response.write(': still here\n\n');
       }

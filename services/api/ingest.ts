@@ -7,7 +7,7 @@ import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import { scanArchive } from '../storage/read-archive.ts';
-import { kernelOf, sourceOf, type Stored } from './records.ts';
+import { findArtifact, kernelOf, sourceOf, type Stored } from './records.ts';
 
 /** What taking in a tree needs. */
 export interface IngestDeps {
@@ -116,14 +116,26 @@ export const ingestKernel = async (
     });
   });
 
+/** How many requests are reading a blob: what one refuses, another may be about to record. The API is one process. */
+const underWay = new Map<Digest, number>();
+
 const keptOnlyIfGood = async <T>(
   deps: IngestDeps,
   blob: Digest,
   ingest: () => Promise<T>,
 ): Promise<T> => {
+  underWay.set(blob, (underWay.get(blob) ?? 0) + 1);
+  const leave = (): void => {
+    const others = (underWay.get(blob) ?? 1) - 1;
+    if (others > 0) underWay.set(blob, others);
+    else underWay.delete(blob);
+  };
   try {
-    return await ingest();
+    const result = await ingest();
+    leave();
+    return result;
   } catch (error) {
+    leave();
     await dropUnreferenced(deps, blob);
     throw error;
   }
@@ -131,10 +143,12 @@ const keptOnlyIfGood = async <T>(
 
 /** Removes a blob that no record names: what a refused request brought is not kept. */
 export const dropUnreferenced = async ({ db, blobs }: IngestDeps, blob: Digest): Promise<void> => {
+  if ((underWay.get(blob) ?? 0) > 0) return;
   const found = await Promise.all([
     db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst(),
     db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst(),
     db.selectFrom('toolchains').select('digest').where('digest', '=', blob).executeTakeFirst(),
+    findArtifact(db, blob),
   ]);
   if (found.every((row) => row === undefined)) await blobs.remove(blob);
 };

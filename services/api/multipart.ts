@@ -83,7 +83,7 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
       else refuse(`the form has a field ${quote(name)}; it takes ${FIELDS.join(', ')}`);
     });
     form.once('finish', resolve);
-    form.once('error', () => refuse('the form is broken or cut short; send it again'));
+    form.on('error', () => refuse('the form is broken or cut short; send it again'));
     request.once('close', () => {
       if (!request.complete) refuse('the form was cut short; send it again');
     });

@@ -145,3 +145,16 @@ const moduleView = (row: Schema['modules']): ModuleView => ({
   size: row.size,
   modinfo: JSON.parse(row.modinfo) as ModuleView['modinfo'],
 });
+
+/** What a build made under this digest (a module, a log, an attestation), if any did. */
+export const findArtifact = async (db: Database, digest: string): Promise<object | undefined> => {
+  const module = db
+    .selectFrom('modules')
+    .select('build')
+    .where((where) => where.or([where('signed', '=', digest), where('unsigned', '=', digest)]));
+  const record = db
+    .selectFrom('builds')
+    .select('id')
+    .where((where) => where.or([where('log', '=', digest), where('attestation', '=', digest)]));
+  return (await module.executeTakeFirst()) ?? record.executeTakeFirst();
+};

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Digest } from '../core/digest.ts';
 import { errorLines } from '../core/compiler-output.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import { createPieces } from './pieces.ts';
 import type { Signals } from '../storage/signals.ts';
 
 /** A build's log: kept whole for the record, and passed on to followers about ten times a second. */
@@ -13,6 +14,8 @@ export interface BuildLog {
 }
 
 const INTERVAL = 100;
+/** The end of a log that is searched for errors, in bytes: make stops soon after the first. */
+const LOOKED_AT = 1024 * 1024;
 
 export const startBuildLog = (
   build: string,
@@ -20,14 +23,15 @@ export const startBuildLog = (
   signals: Signals,
   blobs: Blobs,
 ): BuildLog => {
-  const pieces: Buffer[] = [];
-  let waiting: Buffer[] = [];
+  const pieces = createPieces();
+  let waiting = createPieces();
+  const decoder = new TextDecoder();
   let sending = Promise.resolve();
 
   const flush = (): void => {
-    if (waiting.length === 0) return;
-    const text = Buffer.concat(waiting).toString('utf8');
-    waiting = [];
+    if (waiting.length() === 0) return;
+    const text = decoder.decode(waiting.whole(), { stream: true });
+    waiting = createPieces();
     sending = sending.then(() => signals.appendLog(build, run, text)).catch(() => {});
   };
   const timer = setInterval(flush, INTERVAL);
@@ -35,19 +39,19 @@ export const startBuildLog = (
   return {
     write(piece) {
       const bytes = Buffer.from(piece);
-      pieces.push(bytes);
-      waiting.push(bytes);
+      pieces.add(bytes);
+      waiting.add(bytes);
     },
     async close() {
       clearInterval(timer);
       flush();
       await sending;
-      const whole = Buffer.concat(pieces);
+      const whole = pieces.whole();
       const { digest } = await blobs.put(Readable.from([whole], { objectMode: false }), {
         limit: whole.length,
       });
       return digest;
     },
-    errorLines: () => errorLines(Buffer.concat(pieces).toString('utf8')),
+    errorLines: () => errorLines(pieces.whole().subarray(-LOOKED_AT).toString('utf8')),
   };
 };

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../core/errors.ts';
 import type { Recipe } from '../core/recipe.ts';
+import { createPieces } from './pieces.ts';
 
 const EVALUATION_LIMIT = 1024 * 1024;
 
@@ -17,31 +18,41 @@ export interface Conversation {
  * What comes is hostile: out of form, or an evaluation over 1 MiB, throws `KilnError('bad-source')`.
  */
 export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conversation => {
-  let heard = Buffer.alloc(0);
+  const heard = createPieces();
   let isAnswered = false;
-  const pieces: Buffer[] = [];
+  let size: number | null = null;
+  let start = 0;
+  const archive = createPieces();
 
   return {
     async hear(piece, input) {
       if (isAnswered) {
-        pieces.push(Buffer.from(piece));
+        archive.add(piece);
         return;
       }
-      heard = Buffer.concat([heard, piece]);
-      const newline = heard.indexOf(10);
-      if (newline < 0 && heard.length < 16) return;
-      const size = /^\d{1,8}$/.test(heard.toString('latin1', 0, newline))
-        ? Number(heard.toString('latin1', 0, newline))
-        : Infinity;
-      if (size > EVALUATION_LIMIT)
-        throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
-      if (heard.length < newline + 1 + size) return;
-      const recipe = answer(heard.subarray(newline + 1, newline + 1 + size));
+      heard.add(piece);
+      if (size === null) {
+        const head = heard.whole().subarray(0, 16);
+        const newline = head.indexOf(10);
+        if (newline < 0 && head.length < 16) return;
+        const digits = head.toString('latin1', 0, Math.max(newline, 0));
+        if (!/^\d{1,8}$/.test(digits) || Number(digits) > EVALUATION_LIMIT) {
+          throw new KilnError(
+            'bad-source',
+            'the evaluation of dkms.conf gave an answer out of form',
+          );
+        }
+        start = newline + 1;
+        size = Number(digits);
+      }
+      if (heard.length() < start + size) return;
+      const whole = heard.whole();
+      const recipe = answer(whole.subarray(start, start + size));
       isAnswered = true;
-      pieces.push(Buffer.from(heard.subarray(newline + 1 + size)));
+      archive.add(whole.subarray(start + size));
       input.end(recipeFields(recipe));
     },
-    archive: () => Buffer.concat(pieces),
+    archive: () => archive.whole(),
   };
 };
 

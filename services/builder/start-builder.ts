@@ -37,6 +37,8 @@ export const startBuilder = async (
   config: BuilderConfig,
   log: Log,
 ): Promise<{ close(): Promise<void> }> => {
+  // The sandbox's user reads what is unpacked here, whatever umask this process was given.
+  process.umask(0o022);
   const blobs = await openBlobDirectory(config.blobs);
   const engine = connectDocker(config.dockerSocket);
   const sandbox = createSandbox(engine, {
@@ -58,6 +60,7 @@ export const startBuilder = async (
     const unhook = signals.onCancel(name, () => cancelled.abort());
     try {
       if (await signals.isCancelled(name)) return;
+      if (run.starts > MAX_STARTS) throw new Error('the job ended its builder too often');
       await report(`${name}-started-${run.starts}`, {
         kind: 'started',
         build: job.build,

@@ -14,6 +14,10 @@ export const DEFAULT_ARCHIVE_LIMITS: ArchiveLimits = {
   pathLength: 1024,
 };
 
+/** Deeper than any tree that is built from, and few enough that following all links is quick. */
+const MAX_DEPTH = 64;
+const MAX_SYMLINKS = 20_000;
+
 /** An entry as a tar header claims it. Nothing in it is to be believed. */
 export interface ClaimedEntry {
   readonly name: string;
@@ -58,6 +62,11 @@ export const plainPath = (name: string, limits: ArchiveLimits = DEFAULT_ARCHIVE_
   if (parts.includes('..')) {
     throw refuse(
       `the archive has the path ${quote(name)}, which leaves the tree; make it without '..'`,
+    );
+  }
+  if (parts.length > MAX_DEPTH) {
+    throw refuse(
+      `the archive has a path of over ${MAX_DEPTH} directories: ${quote(name)}; make it less deep`,
     );
   }
   return parts.join('/');
@@ -118,6 +127,8 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           `the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
         );
       }
+      // A directory that is only implied takes room like one that is named.
+      if (above === undefined) countEntry();
       kinds.set(ancestor, 'directory');
     }
     kinds.set(path, kind);
@@ -144,6 +155,11 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           const target = entry.linkname ?? '';
           if (target === '' || target.length > limits.pathLength || CONTROL.test(target)) {
             throw refuse(`the archive’s link ${quote(path)} has no usable target`);
+          }
+          if (target.split('/').length > MAX_DEPTH || links.size >= MAX_SYMLINKS) {
+            throw refuse(
+              `the archive’s links are too deep or too many at ${quote(path)}; a tree may have ${MAX_SYMLINKS}`,
+            );
           }
           place(path, 'symlink');
           links.set(path, target);
@@ -209,6 +225,7 @@ export const resolveLink = (
       continue;
     }
     at.push(part);
+    if (at.length > MAX_DEPTH) return null;
     const here = at.join('/');
     if (!links.has(here)) continue;
     const end = resolveLink(here, links, known, depth + 1);

@@ -119,6 +119,9 @@ const findBuildTree = (archive: ScannedArchive): string => {
   return homes[0] ?? '';
 };
 
+/** A distribution's headers of one kernel are two to four directories. */
+const MAX_PARTS = 16;
+
 /** Headers from a distribution stand where its packages put them; a tree of one's own goes to `/usr/src/linux-headers-RELEASE`. */
 const layoutFor = (archive: ScannedArchive, home: string, release: string): readonly Move[] => {
   const root = /^(.*?)(?:^|\/)usr\/src\/[^/]+$/.exec(home)?.[1];
@@ -131,6 +134,12 @@ const layoutFor = (archive: ScannedArchive, home: string, release: string): read
       path.slice(prefix.length),
     );
     if (part !== null) parts.add(part[0]);
+  }
+  if (parts.size > MAX_PARTS) {
+    throw new KilnError(
+      'bad-kernel',
+      `the archive has ${parts.size} header directories; send those of one kernel`,
+    );
   }
   return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to }));
 };

@@ -18,6 +18,7 @@ const MACHINES: Readonly<Record<number, Arch>> = {
   21: 'ppc64le',
 };
 
+const MODINFO_LIMIT = 1024 * 1024;
 const MODINFO_NAME = Buffer.from('.modinfo\0', 'latin1');
 
 const bad = (message: string): KilnError => new KilnError('unverified', message);
@@ -69,6 +70,7 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
     const found = section(index);
     if (!isModinfo(found.name)) continue;
     inside(found.offset, found.size);
+    if (found.size > MODINFO_LIMIT) throw bad('the module’s .modinfo is over 1 MiB');
     const text = bytes.toString('utf8', found.offset, found.offset + found.size);
     return { arch: MACHINES[half(18)] ?? null, modinfo: parseModinfo(text) };
   }

@@ -1,3 +1,5 @@
+import { isSignatureHash } from './module-signature.ts';
+
 /** What a token may be used for. Each role may do all that the ones before it may. */
 export const ROLES = ['client', 'ci', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
@@ -13,12 +15,17 @@ export const higherRole = (a: Role, b: Role): Role => (roleReaches(a, b) ? a : b
 export const refusalToSign = (build: {
   readonly sourceTrust: Role;
   readonly kernelTrust: Role;
+  /** The kernel's `CONFIG_MODULE_SIG_HASH`. */
+  readonly signatureHash: string;
 }): string | null => {
   if (!roleReaches(build.sourceTrust, 'ci')) {
     return 'the source was not pushed by ci or an admin';
   }
   if (!roleReaches(build.kernelTrust, 'admin')) {
     return 'the kernel’s headers were not approved by an admin';
+  }
+  if (!isSignatureHash(build.signatureHash)) {
+    return `the kernel wants signatures with ${build.signatureHash}, which Kiln does not make`;
   }
   return null;
 };

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
 import { ROLES } from './policy.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from './source.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
 
@@ -48,8 +49,8 @@ export const CancelBuild = z.strictObject({ request: text(64).optional() });
 export const SourceView = z.object({
   digest,
   tree: digest,
-  name: z.string(),
-  version: z.string(),
+  name: z.string().regex(SOURCE_NAME),
+  version: z.string().regex(SOURCE_VERSION),
   kind: z.enum(['dkms', 'kbuild']),
   trust: role,
   createdAt: z.number(),

@@ -18,8 +18,9 @@ export interface Source {
 /** Files whose content `inspectSource` reads. */
 export const isSourceEvidence = (path: string): boolean => /(^|\/)dkms\.conf$/.test(path);
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$/;
-const VERSION = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,63}$/;
+/** What a source may be called: it becomes part of paths. */
+export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$/;
+export const SOURCE_VERSION = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,63}$/;
 
 /** Name and version, where the pusher gives them rather than the tree. */
 export interface SourceName {
@@ -53,7 +54,7 @@ export const inspectSource = (
   const name = given.name ?? literal(confText, 'PACKAGE_NAME') ?? named?.[1] ?? 'module';
   const version =
     given.version ?? literal(confText, 'PACKAGE_VERSION') ?? named?.[2] ?? shortDigest(tree.digest);
-  if (!NAME.test(name) || !VERSION.test(version)) {
+  if (!SOURCE_NAME.test(name) || !SOURCE_VERSION.test(version)) {
     throw new KilnError(
       'bad-source',
       `${JSON.stringify(`${name}/${version}`)} is not a usable name and version; use letters, digits and _ . + - (--name, --version)`,

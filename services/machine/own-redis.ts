@@ -7,6 +7,7 @@ import { Redis } from 'ioredis';
 import { KilnError } from '../core/errors.ts';
 import type { Kept } from './keep-running.ts';
 
+const RESTART_PAUSE = 250;
 const START_DEADLINE = 20_000;
 
 /**
@@ -25,8 +26,11 @@ export const startRedis = async (
   const watch = (): void => {
     child.once('exit', () => {
       if (isStopping) return;
-      child = launch(directory, socket);
-      watch();
+      setTimeout(() => {
+        if (isStopping) return;
+        child = launch(directory, socket);
+        watch();
+      }, RESTART_PAUSE);
     });
   };
   await waitForAnswer(child, socket);

@@ -138,6 +138,8 @@ const asArchiveError = (error: unknown): unknown => {
 };
 
 const EVIDENCE_LIMIT = 4 * 1024 * 1024;
+/** Of all evidence in one archive: it is kept in memory. */
+const EVIDENCE_TOTAL = 16 * 1024 * 1024;
 
 /** Hashes every file of an archive and keeps the content of those that `isEvidence` names. Writes nothing. */
 export const scanArchive = async (
@@ -197,6 +199,15 @@ const hashBody = async (
     }
     kept.push(chunk);
   }
-  if (isKept) evidence.set(path, Buffer.concat(kept));
+  if (isKept) {
+    const total = [...evidence.values()].reduce((sum, { length }) => sum + length, size);
+    if (total > EVIDENCE_TOTAL || evidence.size > 1000) {
+      throw new KilnError(
+        'too-large',
+        `the archive has too many files like ${path}; send one tree at a time`,
+      );
+    }
+    evidence.set(path, Buffer.concat(kept));
+  }
   return toDigest(hash.digest('hex'));
 };

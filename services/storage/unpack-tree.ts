@@ -44,7 +44,7 @@ export const unpackTree = async (
         try {
           for await (const chunk of body) {
             hash.update(chunk);
-            await file?.write(chunk);
+            await file?.writeFile(chunk);
           }
           await file?.utimes(mtime, mtime);
         } finally {

@@ -173,6 +173,21 @@ describe('headers that are not acceptable', () => {
     await refused(['kernel', 'push', tree], /no \.config/);
   });
 
+  it('are refused when they are a hundred kernels’', async () => {
+    const files: Record<string, string> = {
+      'usr/src/linux-headers-a/.config': 'CONFIG_X86_64=y\n',
+      'usr/src/linux-headers-a/include/generated/utsrelease.h': header,
+    };
+    for (let index = 0; index < 100; index += 1) files[`usr/src/linux-headers-${index}/x`] = '';
+    await refused(['kernel', 'push', await writeTree('hundred', files)], /101 header directories/);
+  });
+
+  it('are refused when what is read of them would fill the memory', async () => {
+    const files: Record<string, string> = {};
+    for (let index = 0; index < 6; index += 1) files[`d${index}/.config`] = '#'.repeat(3_900_000);
+    await refused(['kernel', 'push', await writeTree('evidence', files)], /too many files like/);
+  });
+
   it('are refused without a release', async () => {
     await refused(
       ['kernel', 'push', await writeTree('norelease', { '.config': 'CONFIG_X86_64=y\n' })],

@@ -96,6 +96,24 @@ describe('curl with two tarballs', () => {
     expect(problem.detail).toContain(sentence);
   });
 
+  it('is refused, and the service stays, with a form that is cut in the middle of a part', async () => {
+    for (const name of ['other', 'source']) {
+      const body = `--b\r\nContent-Disposition: form-data; name="${name}"; filename="f"\r\n\r\nxxxx`;
+      const answer = await run('curl', [
+        '-sS',
+        '-H',
+        `Authorization: Bearer ${token}`,
+        '-H',
+        'Content-Type: multipart/form-data; boundary=b',
+        '--data-binary',
+        body,
+        `${kiln.url}/v1/builds`,
+      ]);
+      expect(answer.stdout).toMatch(/bad-request/);
+    }
+    expect(await curl(`${kiln.url}/readyz`)).toMatch(/ready/);
+  });
+
   it('leaves nothing of a form whose sender went away in the middle', async () => {
     const arriving = (): Promise<string[]> => readdir(join(kiln.data, 'blobs/arriving'));
     const away = await run('curl', [

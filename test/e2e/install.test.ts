@@ -105,6 +105,42 @@ describe('a host without compiler, headers or Node', () => {
     expect((await host.run('kiln', 'remove', 'tiny', '-k', kiln.release)).status).toBe(0);
   });
 
+  it('lets no source take another one’s module, and mends a damaged receipt', async () => {
+    await mkdir(join(host.root, 'tmp/rival'), { recursive: true });
+    await mustRun('cp', [
+      '-r',
+      `${await kbuildSource('v4l2loopback')}/.`,
+      join(host.root, 'tmp/rival'),
+    ]);
+    expect((await install()).status).toBe(0);
+    const rival = await host.run(
+      'kiln',
+      'install',
+      '/tmp/rival',
+      '-k',
+      kiln.release,
+      '--name',
+      'rival',
+      '--allow-unsigned',
+      '-q',
+    );
+    expect(rival).toMatchObject({
+      status: 7,
+      stderr: expect.stringMatching(
+        /v4l2loopback\.ko is already installed from v4l2loopback\/0\.12\.7/,
+      ),
+    });
+    const receipt = join(host.root, 'var/lib/kiln/receipts', kiln.release, 'v4l2loopback.json');
+    await writeFile(receipt, '{');
+    expect(await host.run('kiln', 'verify')).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(/damaged receipts/),
+    });
+    expect((await install()).status).toBe(0);
+    expect((await host.run('kiln', 'verify')).status).toBe(0);
+    await host.run('kiln', 'remove', 'v4l2loopback', '-k', kiln.release);
+  });
+
   it('is as it was when depmod fails', async () => {
     const depmod = join(host.root, 'usr/sbin/depmod');
     await rename(depmod, `${depmod}.kept`);

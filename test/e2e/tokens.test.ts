@@ -35,6 +35,30 @@ describe('a token', () => {
     }
   });
 
+  it('of a client does not let it take away what was built, by calling it a source', async () => {
+    const { secret } = await issue('client', 'vandal');
+    const { modules, log } = await kiln.json<BuildView>(
+      'build',
+      'v4l2loopback',
+      '-k',
+      kiln.release,
+    );
+    for (const blob of [modules[0]?.signed, log]) {
+      for (const path of ['sources', 'kernels']) {
+        const response = await fetch(`${kiln.url}/v1/${path}`, {
+          method: 'POST',
+          headers: { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' },
+          body: JSON.stringify({ blob }),
+        });
+        expect(response.status).toBe(422);
+      }
+      const there = await fetch(`${kiln.url}/v1/artifacts/${blob}`, {
+        headers: { Authorization: `Bearer ${secret}` },
+      });
+      expect(there.status).toBe(200);
+    }
+  });
+
   it('ends when it is revoked', async () => {
     const { secret, id } = await issue('client', 'short-lived');
     expect((await kiln.kilnAs(secret, 'list')).status).toBe(0);

@@ -72,19 +72,18 @@ export const treeRoutes = (deps: ApiDeps): Router => {
         .values(row)
         .onConflict((conflict) => conflict.column('digest').doUpdateSet({ name: body.name }))
         .execute();
+      await db
+        .updateTable('toolchains')
+        .set({ state: 'measuring', problem: null })
+        .where('digest', '=', body.blob)
+        .where('state', '=', 'refused')
+        .execute();
       const stored = await db
         .selectFrom('toolchains')
         .selectAll()
         .where('digest', '=', body.blob)
         .executeTakeFirstOrThrow();
-      if (stored.state === 'refused') {
-        await db
-          .updateTable('toolchains')
-          .set({ state: 'measuring', problem: null })
-          .where('digest', '=', body.blob)
-          .execute();
-      }
-      if (stored.state !== 'ready') await deps.coordinator.measure(body.blob);
+      if (stored.state === 'measuring') await deps.coordinator.measure(body.blob);
       return { status: 201, json: toolchainView(stored) };
     }),
   );
