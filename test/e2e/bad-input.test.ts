@@ -1,6 +1,6 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
   dkmsSource,
   freshDirectory,
@@ -10,12 +10,29 @@ import {
   writeTree,
   type OddEntry,
 } from '../machine/make-source.ts';
+import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { WORK } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
-/** Bad input gets one clear sentence and exit status 2, and leaves nothing behind. */
+/** Bad input gets one clear sentence and exit status 2, and leaves nothing behind. A Kiln of its own, so that what is left can be counted. */
 
-const kiln = sharedKiln();
+const shared = sharedKiln();
+const data = join(WORK, 'test/strict');
+let kiln: KilnService & { readonly kernel: string };
+
+beforeAll(async () => {
+  await rm(data, { recursive: true, force: true });
+  const service = await startKiln(data, { KILN_LOG_LEVEL: 'warn' });
+  await pinToolchain(service);
+  await service.json('source', 'push', shared.source);
+  const { digest } = await service.json<{ digest: string }>('kernel', 'push', shared.headers);
+  kiln = { ...service, kernel: digest };
+});
+
+afterAll(async () => {
+  await kiln.stop();
+});
 
 const blobs = async (): Promise<number> =>
   (await readdir(join(kiln.data, 'blobs'), { recursive: true, withFileTypes: true })).filter(
@@ -239,7 +256,7 @@ describe('a request that is not acceptable', () => {
   });
 
   it('is answered with what to do when source or kernel are not here', async () => {
-    const source = await kiln.kiln('build', 'nothing-like-it', '-k', kiln.release);
+    const source = await kiln.kiln('build', 'nothing-like-it', '-k', shared.release);
     expect(source).toMatchObject({
       status: 3,
       stderr: expect.stringMatching(/no source nothing-like-it here.*kiln source push/),
@@ -326,7 +343,7 @@ describe('the HTTP service itself', () => {
   it('does not hand out what was uploaded, only what was built', async () => {
     const [source] = await kiln.json<{ digest: string }[]>('source', 'list');
     expect((await send('GET', `/v1/artifacts/${source?.digest ?? ''}`)).status).toBe(404);
-    expect((await send('GET', `/v1/blobs/${kiln.toolchain}`)).status).toBe(404);
+    expect((await send('GET', `/v1/blobs/${shared.toolchain}`)).status).toBe(404);
   });
 
   it('ends a build of a source that was pushed under another name than its own', async () => {
