@@ -29,7 +29,7 @@ export const ingestSource = async (
   role: Role,
   given: SourceName,
 ): Promise<Stored<Source>> =>
-  keptOnlyIfGood(deps, blob, async () => {
+  keptOnlyIfRecorded(deps, blob, async () => {
     const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
     const { source, layout } = inspectSource(archive, given);
     const row = {
@@ -85,7 +85,14 @@ export const ingestKernel = async (
   blob: Digest,
   role: Role,
 ): Promise<Stored<Kernel>> =>
-  keptOnlyIfGood(deps, blob, async () => {
+  keptOnlyIfRecorded(deps, blob, async () => {
+    const there = await deps.db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('blob', '=', blob)
+      .executeTakeFirst();
+    // The same bytes are the same kernel: they need not be read again to say so.
+    if (there !== undefined && roleReaches(there.trust as Role, role)) return kernelOf(there);
     const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(archive);
     const row = {
@@ -119,25 +126,20 @@ export const ingestKernel = async (
 /** How many requests are reading a blob: what one refuses, another may be about to record. The API is one process. */
 const underWay = new Map<Digest, number>();
 
-const keptOnlyIfGood = async <T>(
+const keptOnlyIfRecorded = async <T>(
   deps: IngestDeps,
   blob: Digest,
   ingest: () => Promise<T>,
 ): Promise<T> => {
   underWay.set(blob, (underWay.get(blob) ?? 0) + 1);
-  const leave = (): void => {
+  try {
+    return await ingest();
+  } finally {
     const others = (underWay.get(blob) ?? 1) - 1;
     if (others > 0) underWay.set(blob, others);
     else underWay.delete(blob);
-  };
-  try {
-    const result = await ingest();
-    leave();
-    return result;
-  } catch (error) {
-    leave();
+    // Refused, or a tree that is here already from another archive.
     await dropUnreferenced(deps, blob);
-    throw error;
   }
 };
 

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, verify, X509Certificate } from 'node:crypto';
 import { appendFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
@@ -42,6 +42,38 @@ describe('kiln build', () => {
       toolchain: kiln.toolchain,
       kernel: { tree: kiln.kernel, release: kiln.release },
       recipe: { from: 'dkms.conf', directory: '/var/lib/dkms/v4l2loopback/0.12.7/build' },
+    });
+  });
+
+  it('attests what a module was made from, signed by the key that signed the module', async () => {
+    const { attestation, fingerprint, modules } = await kiln.json<Built>(
+      'build',
+      'v4l2loopback',
+      '-k',
+      kiln.release,
+    );
+    const response = await fetch(`${kiln.url}/v1/artifacts/${attestation ?? ''}`, {
+      headers: { Authorization: `Bearer ${await kiln.adminToken()}` },
+    });
+    const envelope = (await response.json()) as {
+      payloadType: string;
+      payload: string;
+      signatures: { sig: string }[];
+    };
+    const payload = Buffer.from(envelope.payload, 'base64');
+    const message = Buffer.concat([
+      Buffer.from(
+        `DSSEv1 ${envelope.payloadType.length} ${envelope.payloadType} ${payload.length} `,
+      ),
+      payload,
+    ]);
+    const certificate = new X509Certificate(await readFile(join(kiln.data, 'signing.crt')));
+    const signature = Buffer.from(envelope.signatures[0]?.sig ?? '', 'base64');
+    expect(verify('sha256', message, certificate.publicKey, signature)).toBe(true);
+    expect(JSON.parse(payload.toString())).toMatchObject({
+      _type: 'https://in-toto.io/Statement/v1',
+      subject: [{ digest: { sha256: modules[0]?.signed?.slice('sha256:'.length) } }, {}],
+      predicate: { buildDefinition: { externalParameters: { fingerprint } } },
     });
   });
 
