@@ -7,6 +7,7 @@ import { INSTALL_COMMANDS } from './commands/install.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { configPath, isColourWanted, readConfig, readToken } from './config.ts';
 import { openHost } from './host.ts';
+import { writeOutput } from './output.ts';
 import { connect } from './http.ts';
 import { createProgress } from './progress.ts';
 import { openService } from './service.ts';
@@ -90,13 +91,13 @@ const parse = (command: Command, rest: readonly string[]) => {
 
 const main = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
   if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
-    process.stdout.write(usage());
+    writeOutput(usage());
     return;
   }
   const { command, rest } = findCommand(args);
   const { values, positionals } = parse(command, rest);
   if (values['help'] === true) {
-    process.stdout.write(
+    writeOutput(
       `kiln ${command.name} ${command.args}\n${command.summary}\n\n${command.help === '' ? '' : `${command.help}\n\n`}${COMMON_HELP}\n`,
     );
     return;
@@ -125,7 +126,7 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
     host: () => openHost(option('root')),
     print: (text, json) =>
-      void process.stdout.write(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
+      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
   };
   try {
     await command.run(context);
@@ -148,8 +149,6 @@ const interrupt = (): void => {
 };
 process.on('SIGINT', interrupt);
 process.on('SIGTERM', interrupt);
-process.stdout.on('error', () => process.exit(0));
-
 main(process.argv.slice(2), interrupted.signal).then(
   () => process.exit(0),
   (error: unknown) => {

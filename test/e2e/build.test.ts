@@ -1,13 +1,13 @@
 import { createHash, verify, X509Certificate } from 'node:crypto';
-import { appendFile, readFile, rm } from 'node:fs/promises';
+import { appendFile, chmod, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
 import type { BuildView, IssuedToken } from '../../services/core/protocol.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
-import { WORK } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
+import { CLIENT, WORK } from '../machine/places.ts';
+import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 type Built = BuildView & { cached: boolean };
@@ -208,6 +208,37 @@ describe('kiln build', () => {
     expect((await kiln.kiln('build', source, '-k', kiln.kernel)).stderr).toMatch(
       /left no module planted\.ko/,
     );
+  });
+
+  it('gives a slow reader the whole of a long log, and says when its output could not be written', async () => {
+    const lines = 20_000;
+    const source = await dkmsSource('wordy', `PRE_BUILD="talk"`, {
+      talk: `#!/bin/sh\nseq -f 'line %.0f of a long log' ${lines}\n`,
+    });
+    await chmod(join(source, 'talk'), 0o755);
+    const { id } = await kiln.json<Built>('build', source, '-k', kiln.kernel);
+    const environment = {
+      ...process.env,
+      KILN_SERVER: kiln.url,
+      KILN_TOKEN_FILE: join(kiln.data, 'admin.token'),
+    };
+    const read = await mustRun(
+      'sh',
+      ['-c', `"$1" logs ${id} | (sleep 1; grep -c 'of a long log$')`, 'sh', CLIENT],
+      { env: environment },
+    );
+    expect(Number(read)).toBe(lines);
+    const full = await run('sh', ['-c', `"$1" logs ${id} > /dev/full`, 'sh', CLIENT], {
+      env: environment,
+    });
+    expect(full).toMatchObject({
+      status: 7,
+      stderr: expect.stringMatching(/output cannot be written/),
+    });
+    expect(
+      (await run('sh', ['-c', `"$1" logs ${id} | head -n 1`, 'sh', CLIENT], { env: environment }))
+        .stderr,
+    ).toBe('');
   });
 
   it('leaves no container behind', async () => {

@@ -71,6 +71,11 @@ const withField = (at: number, size: 2 | 4 | 8, value: bigint): Buffer => {
   return bytes;
 };
 
+it('refuses a module whose .modinfo would fill the memory', () => {
+  const modinfo = Array.from({ length: 300_000 }, () => 'a=b');
+  expect(() => readModuleFile(elf({ modinfo }))).toThrow(refusal('unverified', /over 1 MiB/));
+});
+
 describe('a module’s file', () => {
   it.each<[string, Shape]>([
     ['x86_64', {}],
