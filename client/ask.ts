@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { isDigest, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../services/core/protocol.ts';
-import type { SourceName } from '../services/core/source.ts';
+import type { SourceClaims } from '../services/core/source.ts';
 import { followBuild } from './follow.ts';
 import type { Send } from './http.ts';
 import { packPath } from './pack.ts';
@@ -37,7 +37,7 @@ export const sendTree = async (deps: AskDeps, path: string, what: string): Promi
 const isPath = async (text: string): Promise<boolean> =>
   text.startsWith('.') ||
   text.startsWith('/') ||
-  (text.includes('.tar') &&
+  (/\.(tar|tgz|deb|rpm)\b/.test(text) &&
     (await stat(text).then(
       () => true,
       () => false,
@@ -47,7 +47,7 @@ const isPath = async (text: string): Promise<boolean> =>
 export const nameSource = async (
   deps: AskDeps,
   text: string,
-  given: SourceName,
+  given: SourceClaims,
 ): Promise<CreateBuild['source']> => {
   if (isDigest(text)) return { digest: text };
   if (await isPath(text)) {
@@ -71,7 +71,22 @@ export const nameKernel = async (deps: AskDeps, text: string): Promise<CreateBui
   return { digest: (await deps.service.createKernel(blob)).digest };
 };
 
-/** Asks for a build and waits for its end; ^C withdraws. Throws `build-failed` (with the compiler's own lines) or `build-cancelled`. */
+/** A build that ended without modules. */
+export class BuildEnded extends KilnError {
+  readonly build: BuildView;
+
+  constructor(
+    code: 'build-failed' | 'build-cancelled' | 'excluded',
+    message: string,
+    build: BuildView,
+  ) {
+    super(code, message);
+    this.name = 'BuildEnded';
+    this.build = build;
+  }
+}
+
+/** Asks for a build and waits for its end; ^C withdraws. Throws `BuildEnded`, with the compiler's own lines where it failed. */
 export const askForBuild = async (
   deps: AskDeps,
   request: CreateBuild,
@@ -112,11 +127,20 @@ const plain = (line: string): string => line.replaceAll(/\p{Cc}/gu, ' ');
 const checkEnd = (build: BuildView): BuildView => {
   const { failure, id } = build;
   if (build.state === 'cancelled')
-    throw new KilnError('build-cancelled', `build ${id} was cancelled`);
+    throw new BuildEnded('build-cancelled', `build ${id} was cancelled`, build);
+  if (build.exclusion !== null) {
+    const { source, kernel } = build;
+    throw new BuildEnded(
+      'excluded',
+      `${source.name}/${source.version} is not for ${kernel.release}, by its own word: ${plain(build.exclusion)}`,
+      build,
+    );
+  }
   if (failure === null) return build;
   const lines = failure.lines.map((line) => `  ${plain(line)}`).join('\n');
-  throw new KilnError(
+  throw new BuildEnded(
     'build-failed',
     `${lines === '' ? '' : `\n${lines}\n`}${failure.message} (${failure.code}); the whole log: kiln logs ${id}`,
+    build,
   );
 };

@@ -13,6 +13,8 @@ export interface Context extends AskDeps {
   readonly args: readonly string[];
   /** A string option's value. */
   option(name: string): string | undefined;
+  /** The values of an option that may be repeated. */
+  options(name: string): readonly string[];
   flag(name: string): boolean;
   host(): Promise<Host>;
   /** Prints a result: `json` where --json is given, else the text. */
@@ -38,6 +40,13 @@ export const onlyArgument = (context: Context, what: string): string => {
     throw new KilnError('bad-request', `give one ${what}`);
   return only;
 };
+
+/** An option's words, parted by commas; `undefined` where it is not given. */
+export const listOption = (context: Context, name: string): readonly string[] | undefined =>
+  context
+    .option(name)
+    ?.split(',')
+    .filter((word) => word !== '');
 
 /** Rows as columns that line up. */
 export const table = (rows: readonly (readonly string[])[]): string => {

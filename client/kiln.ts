@@ -1,10 +1,13 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
 import type { Command, Context } from './command.ts';
-import { ADMIN_COMMANDS } from './commands/admin.ts';
 import { BUILD_COMMANDS } from './commands/build.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
+import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
+import { SOURCE_COMMANDS } from './commands/source.ts';
+import { TOKEN_COMMANDS } from './commands/token.ts';
+import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
 import { configPath, isColourWanted, readConfig, readToken } from './config.ts';
 import { openHost } from './host.ts';
 import { writeOutput } from './output.ts';
@@ -16,7 +19,10 @@ const COMMANDS: readonly Command[] = [
   ...INSTALL_COMMANDS,
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
-  ...ADMIN_COMMANDS,
+  ...SOURCE_COMMANDS,
+  ...KERNEL_COMMANDS,
+  ...TOOLCHAIN_COMMANDS,
+  ...TOKEN_COMMANDS,
 ];
 
 /** Options that every command takes. */
@@ -106,6 +112,10 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     const value = (values as Record<string, unknown>)[name];
     return typeof value === 'string' ? value : undefined;
   };
+  const options = (name: string): readonly string[] => {
+    const value = (values as Record<string, unknown>)[name];
+    return Array.isArray(value) ? value.map(String) : [];
+  };
   const flag = (name: string): boolean => (values as Record<string, unknown>)[name] === true;
   const config = readConfig({
     server: option('server'),
@@ -118,6 +128,7 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     config,
     args: positionals,
     option,
+    options,
     flag,
     send: (call) => send()(call),
     service: openService((call) => send()(call)),

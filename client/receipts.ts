@@ -22,6 +22,8 @@ const Receipt = z.object({
   modules: z.array(
     z.object({
       name: z.string(),
+      /** What the module calls itself: a source may give the file another name. */
+      modname: z.string(),
       /** Relative to `/lib/modules/RELEASE`. */
       path: z.string(),
       digest,

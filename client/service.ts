@@ -16,14 +16,17 @@ import {
   ToolchainView,
   type CreateBuild,
 } from '../services/core/protocol.ts';
-import type { SourceName } from '../services/core/source.ts';
+import type { SourceClaims } from '../services/core/source.ts';
 import { readBytes, readText, type Send } from './http.ts';
 
 /** The service as the commands see it: one function a thing that can be asked of it. */
 export interface Service {
   hasBlob(digest: Digest): Promise<boolean>;
   putBlob(digest: Digest, file: string, signal: AbortSignal): Promise<void>;
-  createSource(blob: Digest, name: SourceName): Promise<SourceView>;
+  createSource(
+    blob: Digest,
+    claims: SourceClaims & { readonly commit?: string | undefined },
+  ): Promise<SourceView>;
   createKernel(blob: Digest): Promise<KernelView>;
   createToolchain(blob: Digest, name: string): Promise<ToolchainView>;
   toolchain(digest: Digest): Promise<ToolchainView>;
@@ -81,7 +84,7 @@ export const openService = (send: Send): Service => {
         await send({ method: 'PUT', path: `/v1/blobs/${digest}`, body, signal, idle: 300_000 }),
       );
     },
-    createSource: (blob, name) => post(SourceView, '/v1/sources', { blob, ...name }),
+    createSource: (blob, claims) => post(SourceView, '/v1/sources', { blob, ...claims }),
     createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
     createToolchain: (blob, name) => post(ToolchainView, '/v1/toolchains', { blob, name }),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),

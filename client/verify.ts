@@ -85,7 +85,7 @@ export const verifyReceipt = async (
     const problem = await findProblem(
       path,
       module.digest,
-      { ...receipt, name: module.name },
+      { ...receipt, name: module.modname },
       receipt.signer,
       certificate,
     );

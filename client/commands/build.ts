@@ -1,19 +1,21 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CONTRACT_PARTS } from '../../services/core/compiler-contract.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
-import { askForBuild, nameKernel, nameSource } from '../ask.ts';
-import { onlyArgument, table, type Command, type Context } from '../command.ts';
+import { askForBuild, BuildEnded, nameKernel, nameSource } from '../ask.ts';
+import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host.ts';
 import { writeWhole } from '../receipts.ts';
+import { readSettings, sourceClaims, SOURCE_HELP, SOURCE_OPTIONS } from './source.ts';
 
 /** Options that name what is to be built. */
 export const BUILD_OPTIONS = {
+  ...SOURCE_OPTIONS,
   kernel: { type: 'string', short: 'k' },
-  name: { type: 'string' },
-  version: { type: 'string' },
   toolchain: { type: 'string' },
+  waive: { type: 'string' },
   retry: { type: 'boolean' },
 } as const;
 
@@ -32,15 +34,20 @@ export const requestedBuild = async (
   const source = await nameSource(
     context,
     onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'),
-    {
-      name: context.option('name'),
-      version: context.option('version'),
-    },
+    sourceClaims(context),
   );
+  const waive = (listOption(context, 'waive') ?? []).map((part) => {
+    const known = CONTRACT_PARTS.find((each) => each === part);
+    if (known === undefined)
+      throw new KilnError('bad-request', `--waive takes ${CONTRACT_PARTS.join(', ')}`);
+    return known;
+  });
   const kernel = await nameKernel(context, kernelName);
   return askForBuild(context, {
     source,
     kernel,
+    waive,
+    settings: (await readSettings(context)) ?? {},
     retry: context.flag('retry'),
     ...(toolchain === undefined ? {} : { toolchain }),
   });
@@ -61,6 +68,7 @@ export const describeBuild = (build: BuildView): string =>
       ...(signed === null ? [] : [['', `signed    ${signed}`]]),
     ]),
     ...(build.signature?.kind === 'unsigned' ? [['not signed', build.signature.reason]] : []),
+    ...(build.exclusion === null ? [] : [['excluded', build.exclusion]]),
     ...(build.failure === null
       ? []
       : [['failure', `${build.failure.message} (${build.failure.code})`]]),
@@ -76,13 +84,18 @@ On failure the compiler's own lines come first. ^C withdraws the request.
 
   -k, --kernel KERNEL    default: the running kernel
   -o, --output DIR       write the modules there (signed, or unsigned where policy refuses the signature)
-      --name, --version  name a source that does not name itself
-      --toolchain DIGEST build with it, whatever compiler the kernel was built with
+${SOURCE_HELP}
+      --toolchain DIGEST build with it, and with no other
+      --waive PART,…     build although the toolchain differs from what built the kernel in ${CONTRACT_PARTS.join(', ')}
       --retry            build once more what failed before
       --log              show the build's log while it runs`,
   options: { ...BUILD_OPTIONS, output: { type: 'string', short: 'o' }, log: { type: 'boolean' } },
   async run(context) {
-    const { build: made, isCached } = await requestedBuild(context);
+    const { build: made, isCached } = await requestedBuild(context).catch((error: unknown) => {
+      // A script that asked for JSON gets the record of what failed, too.
+      if (error instanceof BuildEnded && context.flag('json')) context.print('', error.build);
+      throw error;
+    });
     const output = context.option('output');
     if (output !== undefined) {
       await mkdir(output, { recursive: true });

@@ -78,16 +78,19 @@ const fetchModules = async (
   verify: (bytes: Buffer, name: string) => void,
 ): Promise<readonly ModuleBytes[]> => {
   const modules: ModuleBytes[] = [];
-  for (const { name, signed, unsigned } of build.modules) {
+  for (const { name, signed, unsigned, modinfo } of build.modules) {
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(name))
       throw new KilnError('unverified', 'the service sent a module with an impossible name');
     const bytes = await context.service.artifact(signed ?? unsigned);
-    verify(bytes, name);
+    verify(bytes, modnameOf(name, modinfo));
     modules.push({ name, bytes });
   }
   if (modules.length === 0) throw new KilnError('unverified', 'the build has no modules');
   return modules;
 };
+
+const modnameOf = (name: string, modinfo: readonly (readonly [string, string])[]): string =>
+  modinfo.find(([key]) => key === 'name')?.[1] ?? name;
 
 const receiptOf = (build: BuildView, server: string, signer: string | null): Receipt => ({
   name: build.source.name,
@@ -100,8 +103,9 @@ const receiptOf = (build: BuildView, server: string, signer: string | null): Rec
   toolchain: build.toolchain.digest,
   server,
   signer,
-  modules: build.modules.map(({ name, signed, unsigned }) => ({
+  modules: build.modules.map(({ name, signed, unsigned, modinfo }) => ({
     name,
+    modname: modnameOf(name, modinfo),
     path: `${INSTALL_DIRECTORY}/${name}.ko`,
     digest: signed ?? unsigned,
     unsigned,

@@ -19,6 +19,8 @@ export interface BuildMoves {
     change?: Change,
     on?: Database,
   ): Promise<boolean>;
+  /** Notes the start of a build whose outcome came before the word that it had started. */
+  startLate(id: string, attempt: number): Promise<void>;
   /** Begins the next attempt of a build that ended. */
   startAgain(build: BuildRow): Promise<boolean>;
   fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
@@ -54,6 +56,15 @@ export const createBuildMoves = ({
     return true;
   };
 
+  const startLate = async (id: string, attempt: number): Promise<void> => {
+    const row = await db
+      .selectFrom('builds')
+      .select('state')
+      .where('id', '=', id)
+      .executeTakeFirst();
+    if (row?.state === 'queued') await move(id, attempt, 'building', { started_at: now() });
+  };
+
   const startAgain = (build: BuildRow): Promise<boolean> =>
     move(build.id, build.attempt, 'queued', {
       attempt: build.attempt + 1,
@@ -74,5 +85,5 @@ export const createBuildMoves = ({
       ...(log === null ? {} : { log }),
     });
 
-  return { move, startAgain, fail };
+  return { move, startLate, startAgain, fail };
 };

@@ -6,13 +6,15 @@ import { buildIdOf, fingerprintInputs, fingerprintOf } from '../core/fingerprint
 import type { BuildFailure, Outcome } from '../core/jobs.ts';
 import { refusalToSign } from '../core/policy.ts';
 import type { BuildTicket } from '../core/protocol.ts';
+import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 import { createBuildMoves, type BuildRow, type Change } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
 import { buildView, loadBuild } from './records.ts';
 import { createSweep } from './sweep.ts';
-import { resolveBuild, type BuildRequest } from './resolve-build.ts';
+import { resolveBuild, type BuildRequest, type ResolvedBuild } from './resolve-build.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
@@ -32,6 +34,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const moves = createBuildMoves(deps);
   const { move, startAgain } = moves;
   const enqueue = createEnqueue(deps);
+  const dependents = createDependents(db, moves, enqueue);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
@@ -76,9 +79,10 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
           .execute();
       }
     });
-    if (row.state === 'queued') await move(id, attempt, 'building', { started_at: now() });
+    await moves.startLate(id, attempt);
     await goOnFromBuilt(id, attempt, {
       recipe: JSON.stringify(outcome.recipe),
+      exports: outcome.exports,
       log: outcome.log,
       timings: JSON.stringify(outcome.timings),
     });
@@ -120,15 +124,17 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     const state = row.state as BuildState;
     switch (state) {
       case 'queued':
-        await enqueue.build(row.id);
+        await dependents.settle(row.id);
         return false;
       case 'cancelled':
-        if (await startAgain(row)) await enqueue.build(row.id);
+        if (await startAgain(row)) await dependents.settle(row.id);
         return false;
       case 'failed':
-        if (!isRetry && !isMachinesFault(row)) return true;
-        if (await startAgain(row)) await enqueue.build(row.id);
+        if (!isRetry && !isCurable(row)) return true;
+        if (await startAgain(row)) await dependents.settle(row.id);
         return false;
+      case 'excluded':
+        return true;
       case 'succeeded':
         if (!row.signature?.includes('"unsigned"')) return true;
         await goOnFromBuilt(row.id, row.attempt, {});
@@ -139,53 +145,129 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     }
   };
 
+  /** Finds or makes a build's row, those it depends on first, and notes who asks. */
+  const ask = async (
+    transaction: Database,
+    { dependencies, settings, ...resolved }: ResolvedBuild,
+    token: string,
+  ): Promise<Asked> => {
+    const needs: Asked[] = [];
+    for (const dependency of dependencies) needs.push(await ask(transaction, dependency, token));
+    const inputs = fingerprintInputs(
+      {
+        ...resolved,
+        settings,
+        dependencies: dependencies.map(({ source }, index) => ({
+          name: source.name,
+          version: source.version,
+          fingerprint: needs[index]?.row.fingerprint as Digest,
+        })),
+      },
+      deps.script,
+    );
+    const fingerprint = fingerprintOf(inputs);
+    const id = buildIdOf(fingerprint);
+    const request = randomUUID();
+    await transaction
+      .insertInto('builds')
+      .values({
+        id,
+        fingerprint,
+        state: 'queued',
+        attempt: 0,
+        source: resolved.source.digest,
+        kernel: resolved.kernel.digest,
+        toolchain: resolved.toolchain,
+        inputs: JSON.stringify(inputs),
+        settings: JSON.stringify({ ...resolved.source.settings, ...settings }),
+        recipe: null,
+        exports: null,
+        signature: null,
+        failure: null,
+        exclusion: null,
+        log: null,
+        attestation: null,
+        timings: null,
+        created_at: now(),
+        started_at: null,
+        finished_at: null,
+      })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    for (const { row } of needs) {
+      await transaction
+        .insertInto('dependencies')
+        .values({ build: id, needs: row.id })
+        .onConflict((conflict) => conflict.doNothing())
+        .execute();
+    }
+    await transaction
+      .insertInto('requests')
+      .values({ id: request, build: id, token, created_at: now() })
+      .execute();
+    const row = await transaction
+      .selectFrom('builds')
+      .selectAll()
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow();
+    return { row, request, needs: needs.flatMap((need) => [...need.needs, need]) };
+  };
+
+  /** Takes in one outcome, before those who wait for that build are led on. */
+  const take = async (outcome: Outcome): Promise<void> => {
+    switch (outcome.kind) {
+      case 'started':
+        await move(outcome.build, outcome.attempt, 'building', { started_at: now() });
+        return;
+      case 'built':
+        await acceptBuilt(outcome);
+        return;
+      case 'excluded':
+        await moves.startLate(outcome.build, outcome.attempt);
+        await move(outcome.build, outcome.attempt, 'excluded', {
+          exclusion: outcome.reason,
+          log: outcome.log,
+        });
+        return;
+      case 'failed':
+        await moves.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
+        return;
+      case 'signed':
+        await acceptSigned(outcome);
+        return;
+      case 'measured':
+        await setToolchain(outcome.toolchain, {
+          state: 'ready',
+          contents: JSON.stringify(outcome.contents),
+          problem: null,
+        });
+        return;
+      case 'unmeasurable':
+        await setToolchain(outcome.toolchain, { state: 'refused', problem: outcome.problem });
+        return;
+      case 'signer':
+        await db
+          .insertInto('signers')
+          .values({ key: outcome.key, certificate: outcome.certificate, seen_at: now() })
+          .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at: now() }))
+          .execute();
+    }
+  };
+
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
-    sweep: createSweep(deps, enqueue),
+    sweep: createSweep(deps, enqueue, dependents),
 
     async request(wanted, token) {
-      const { source, kernel, toolchain } = await resolveBuild(db, wanted);
-      const inputs = fingerprintInputs(source, kernel, toolchain, deps.script);
-      const fingerprint = fingerprintOf(inputs);
-      const id = buildIdOf(fingerprint);
-      const request = randomUUID();
-      const row = await db.transaction().execute(async (transaction) => {
-        await transaction
-          .insertInto('builds')
-          .values({
-            id,
-            fingerprint,
-            state: 'queued',
-            attempt: 0,
-            source: source.digest,
-            kernel: kernel.digest,
-            toolchain,
-            inputs: JSON.stringify(inputs),
-            recipe: null,
-            signature: null,
-            failure: null,
-            log: null,
-            attestation: null,
-            timings: null,
-            created_at: now(),
-            started_at: null,
-            finished_at: null,
-          })
-          .onConflict((conflict) => conflict.doNothing())
-          .execute();
-        await transaction
-          .insertInto('requests')
-          .values({ id: request, build: id, token, created_at: now() })
-          .execute();
-        return transaction
-          .selectFrom('builds')
-          .selectAll()
-          .where('id', '=', id)
-          .executeTakeFirstOrThrow();
-      });
-      const isCached = await wake(row, wanted.retry);
-      if (isCached) await db.deleteFrom('requests').where('id', '=', request).execute();
-      return { build: await buildView(db, id), request, cached: isCached };
+      const resolved = await resolveBuild(db, wanted);
+      const asked = await db
+        .transaction()
+        .execute((transaction) => ask(transaction, resolved, token));
+      // What it is built against goes first.
+      for (const { row } of asked.needs) await wake(row, wanted.retry);
+      const isCached = await wake(asked.row, wanted.retry);
+      if (isCached) await db.deleteFrom('requests').where('id', '=', asked.request).execute();
+      return { build: await buildView(db, asked.row.id), request: asked.request, cached: isCached };
     },
 
     async withdraw(id, request) {
@@ -207,45 +289,29 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       const run = `${id}-${build.attempt}`;
       await signals.cancel(run);
       await deps.builder.remove(run);
+      await dependents.settleThoseOf(id);
     },
 
     async accept(outcome) {
-      switch (outcome.kind) {
-        case 'started':
-          await move(outcome.build, outcome.attempt, 'building', { started_at: now() });
-          return;
-        case 'built':
-          await acceptBuilt(outcome);
-          return;
-        case 'failed':
-          await moves.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
-          return;
-        case 'signed':
-          await acceptSigned(outcome);
-          return;
-        case 'measured':
-          await setToolchain(outcome.toolchain, {
-            state: 'ready',
-            contents: JSON.stringify(outcome.contents),
-            problem: null,
-          });
-          return;
-        case 'unmeasurable':
-          await setToolchain(outcome.toolchain, { state: 'refused', problem: outcome.problem });
-          return;
-        case 'signer':
-          await db
-            .insertInto('signers')
-            .values({ key: outcome.key, certificate: outcome.certificate, seen_at: now() })
-            .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at: now() }))
-            .execute();
-      }
+      await take(outcome);
+      if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
     },
   };
 };
 
-/** What a next try may cure: the failure was a machine's, not the source's. */
-const isMachinesFault = (row: BuildRow): boolean => {
+/** A request as it stands in SQL: its build, and those that one depends on, deepest first. */
+interface Asked {
+  readonly row: BuildRow;
+  readonly request: string;
+  readonly needs: readonly Asked[];
+}
+
+/** What a next try may cure: the failure was a machine's or another build's, not the source's. */
+const isCurable = (row: BuildRow): boolean => {
   const failure = JSON.parse(row.failure ?? '{}') as Partial<BuildFailure>;
-  return failure.code === 'builder-broken' || failure.code === 'signing-failed';
+  return (
+    failure.code === 'builder-broken' ||
+    failure.code === 'signing-failed' ||
+    failure.code === 'dependency-failed'
+  );
 };

@@ -2,12 +2,19 @@ import { KilnError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
 import { inspectKernel, isKernelEvidence, type Kernel } from '../core/kernel.ts';
 import { higherRole, roleReaches, type Role } from '../core/policy.ts';
-import { inspectSource, isSourceEvidence, type Source, type SourceName } from '../core/source.ts';
+import { inspectSource, isSourceEvidence, type Source, type SourceClaims } from '../core/source.ts';
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import { scanArchive } from '../storage/read-archive.ts';
-import { findArtifact, kernelOf, sourceOf, type Stored } from './records.ts';
+import {
+  findArtifact,
+  kernelOf,
+  sourceOf,
+  type SourceFacts,
+  type Stored,
+  type StoredSource,
+} from './records.ts';
 
 /** What taking in a tree needs. */
 export interface IngestDeps {
@@ -27,13 +34,16 @@ export const ingestSource = async (
   deps: IngestDeps,
   blob: Digest,
   role: Role,
-  given: SourceName,
-): Promise<Stored<Source>> =>
+  { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
+): Promise<StoredSource> =>
   keptOnlyIfRecorded(deps, blob, async () => {
     const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
     const { source, layout } = inspectSource(archive, given);
+    const { autoinstall, depends, needs, settings, ...named } = source;
     const row = {
-      ...source,
+      ...named,
+      claims: JSON.stringify({ autoinstall, depends, needs, settings } satisfies SourceFacts),
+      commit_id: commit ?? null,
       blob,
       layout: JSON.stringify(layout),
       trust: role,

@@ -45,6 +45,8 @@ export const readUploadedBuild = async (
       source: { digest },
       kernel: { digest: kernel.digest },
       ...(toolchain === undefined ? {} : { toolchain }),
+      waive: [],
+      settings: {},
       retry: false,
     };
   } catch (error) {

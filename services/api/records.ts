@@ -3,12 +3,12 @@ import type { Digest } from '../core/digest.ts';
 import type { TreeOrigin } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
 import type { Role } from '../core/policy.ts';
-import type {
-  BuildView,
+import {
   KernelView,
-  ModuleView,
   SourceView,
-  ToolchainView,
+  type BuildView,
+  type ModuleView,
+  type ToolchainView,
 } from '../core/protocol.ts';
 import type { Source } from '../core/source.ts';
 import type { ReadyToolchain, ToolchainContents } from '../core/toolchain.ts';
@@ -19,18 +19,25 @@ import type { Schema } from '../storage/schema.ts';
 
 /** A stored tree: what it is, where its bytes are, and who vouches for it. */
 export type Stored<T> = T & TreeOrigin & { readonly trust: Role; readonly createdAt: number };
+/** A source, and the Git commit it was checked out from. */
+export type StoredSource = Stored<Source> & { readonly commit: string | null };
 
 const origin = (row: { blob: string; layout: string }): TreeOrigin => ({
   blob: row.blob as Digest,
   layout: JSON.parse(row.layout) as TreeOrigin['layout'],
 });
 
-export const sourceOf = (row: Schema['sources']): Stored<Source> => ({
+/** What a source's row keeps as JSON. */
+export type SourceFacts = Pick<Source, 'autoinstall' | 'depends' | 'needs' | 'settings'>;
+
+export const sourceOf = (row: Schema['sources']): StoredSource => ({
   digest: row.digest as Digest,
   tree: row.tree as Digest,
   name: row.name,
   version: row.version,
   kind: row.kind as Source['kind'],
+  ...(JSON.parse(row.claims) as SourceFacts),
+  commit: row.commit_id,
   ...origin(row),
   trust: row.trust as Role,
   createdAt: row.created_at,
@@ -43,10 +50,10 @@ export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
   createdAt: row.created_at,
 });
 
-export const sourceView = ({ blob: _blob, layout: _layout, ...view }: Stored<Source>): SourceView =>
-  view;
+export const sourceView = ({ blob: _blob, layout: _layout, ...view }: StoredSource): SourceView =>
+  SourceView.parse(view);
 export const kernelView = ({ blob: _blob, layout: _layout, ...view }: Stored<Kernel>): KernelView =>
-  view;
+  KernelView.parse(view);
 
 export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
   digest: row.digest as Digest,
@@ -110,6 +117,11 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     .where('build', '=', id)
     .orderBy('name')
     .execute();
+  const dependencies = await db
+    .selectFrom('dependencies')
+    .select('needs')
+    .where('build', '=', id)
+    .execute();
   return {
     id: build.id,
     fingerprint: build.fingerprint as Digest,
@@ -128,6 +140,8 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     recipe: json(build.recipe),
     modules: modules.map(moduleView),
     signature: json(build.signature),
+    dependencies: dependencies.map(({ needs }) => needs),
+    exclusion: build.exclusion,
     failure: json(build.failure),
     log: build.log as Digest | null,
     attestation: build.attestation as Digest | null,
@@ -155,6 +169,10 @@ export const findArtifact = async (db: Database, digest: string): Promise<object
   const record = db
     .selectFrom('builds')
     .select('id')
-    .where((where) => where.or([where('log', '=', digest), where('attestation', '=', digest)]));
+    .where((where) =>
+      where.or(
+        (['log', 'attestation', 'exports'] as const).map((column) => where(column, '=', digest)),
+      ),
+    );
   return (await module.executeTakeFirst()) ?? record.executeTakeFirst();
 };

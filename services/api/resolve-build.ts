@@ -1,9 +1,10 @@
 import type { z } from 'zod';
+import type { ContractPart } from '../core/compiler-contract.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { Kernel } from '../core/kernel.ts';
 import type { CreateBuild } from '../core/protocol.ts';
-import type { Source } from '../core/source.ts';
+import { checkSettings, type Settings, type Source } from '../core/source.ts';
 import { chooseToolchain } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
 import { kernelOf, readyToolchains, sourceOf, type Stored } from './records.ts';
@@ -11,18 +12,50 @@ import { kernelOf, readyToolchains, sourceOf, type Stored } from './records.ts';
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
 
-/** What a request names, found. */
+/** What a request names, found. Its dependencies come before it. */
 export interface ResolvedBuild {
   readonly source: Stored<Source>;
   readonly kernel: Stored<Kernel>;
   readonly toolchain: Digest;
+  readonly waived: readonly ContractPart[];
+  readonly settings: Settings;
+  readonly dependencies: readonly ResolvedBuild[];
 }
 
-/** Finds source, kernel and toolchain. Throws `not-found`, `conflict` or `no-toolchain`, saying how to supply what is missing. */
+const MAX_DEPENDENCY_DEPTH = 8;
+
+/**
+ * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here.
+ * Throws `not-found`, `conflict`, `bad-source` or `no-toolchain`, saying how to supply what is missing.
+ */
 export const resolveBuild = async (db: Database, request: BuildRequest): Promise<ResolvedBuild> => {
-  const source = await findSource(db, request.source);
+  checkSettings(request.settings);
   const kernel = await findKernel(db, request.kernel);
-  return { source, kernel, toolchain: await findToolchain(db, request.toolchain, kernel) };
+  const ready = await readyToolchains(db);
+  const resolve = async (
+    source: Stored<Source>,
+    settings: Settings,
+    above: readonly string[],
+  ): Promise<ResolvedBuild> => {
+    const path = [...above, source.name];
+    if (above.includes(source.name) || path.length > MAX_DEPENDENCY_DEPTH) {
+      throw new KilnError(
+        'bad-source',
+        `the sources depend on each other without end: ${path.join(' → ')}; end it in their BUILD_DEPENDS`,
+      );
+    }
+    const { toolchain, breaches } = chooseToolchain(ready, kernel, {
+      digest: request.toolchain,
+      needs: source.needs,
+      waived: request.waive,
+    });
+    const dependencies: ResolvedBuild[] = [];
+    for (const name of source.depends)
+      dependencies.push(await resolve(await findSource(db, { name }), {}, path));
+    const waived = breaches.map(({ part }) => part);
+    return { source, kernel, toolchain: toolchain.digest, waived, settings, dependencies };
+  };
+  return resolve(await findSource(db, request.source), request.settings, []);
 };
 
 const findSource = async (
@@ -99,28 +132,4 @@ const findKernel = async (
     );
   }
   return only;
-};
-
-const findToolchain = async (
-  db: Database,
-  wanted: Digest | undefined,
-  kernel: Kernel,
-): Promise<Digest> => {
-  const ready = await readyToolchains(db);
-  if (wanted === undefined) return chooseToolchain(ready, kernel).digest;
-  const chosen = ready.find(({ digest }) => digest === wanted);
-  if (chosen === undefined) {
-    const names = ready.map(({ name, digest }) => `${name} ${digest}`).join(', ') || 'none';
-    throw new KilnError(
-      'no-toolchain',
-      `there is no toolchain ${wanted} ready here; there is ${names}`,
-    );
-  }
-  if (chosen.contents.arch !== kernel.arch) {
-    throw new KilnError(
-      'no-toolchain',
-      `toolchain ${chosen.name} builds for ${chosen.contents.arch}, kernel ${kernel.release} is for ${kernel.arch}`,
-    );
-  }
-  return chosen.digest;
 };

@@ -1,10 +1,15 @@
 import type { Digest } from '../core/digest.ts';
 import type { WorkQueue } from '../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
+import type { Dependents } from './dependents.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
 
 /** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
-export const createSweep = (deps: CoordinatorDeps, enqueue: Enqueue): (() => Promise<void>) => {
+export const createSweep = (
+  deps: CoordinatorDeps,
+  enqueue: Enqueue,
+  dependents: Pick<Dependents, 'settle'>,
+): (() => Promise<void>) => {
   const { db } = deps;
   const missing = new Map<string, number>();
 
@@ -30,6 +35,8 @@ export const createSweep = (deps: CoordinatorDeps, enqueue: Enqueue): (() => Pro
     for (const { id, attempt, state } of open) {
       if (state === 'signing')
         await putBack(deps.signer, jobName.build(id, attempt), () => enqueue.signing(id));
+      else if (state === 'queued')
+        await putBack(deps.builder, jobName.build(id, attempt), () => dependents.settle(id));
       else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));
     }
     const unmeasured = await db

@@ -1,5 +1,7 @@
 import { Readable } from 'node:stream';
+import { pack } from 'tar-stream';
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
+import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuiltModule } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
@@ -10,36 +12,54 @@ import type { Blobs } from '../storage/blobs.ts';
 import { readArchive } from '../storage/read-archive.ts';
 
 const MAX_MODULES = 256;
+/** What `POST_BUILD` leaves for other builds: some headers and symbols, in files and bytes. */
+const MAX_EXPORTS = 1000;
+const EXPORTS_LIMIT = 64 * 1024 ** 2;
+
+/** What a build gave: its modules, and an archive of what it leaves for builds that depend on it. */
+export interface Collected {
+  readonly modules: readonly BuiltModule[];
+  readonly exports: Digest;
+}
 
 /**
  * Takes the modules out of the archive that the sandbox handed out and stores them. The archive is input like any other:
- * each must be a file NAME.ko, an unsigned module of that name for that kernel, and each module of the recipe must be there.
- * Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
+ * each must be a file module/NAME.ko, an unsigned module of that name for that kernel, and each module of the recipe must be there.
+ * All else is what the build leaves for others. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
  */
 export const collectModules = async (
   archive: Buffer,
   recipe: Recipe,
   kernel: Kernel,
   blobs: Blobs,
-): Promise<readonly BuiltModule[]> => {
-  const limits = { ...DEFAULT_ARCHIVE_LIMITS, entries: MAX_MODULES, bytes: archive.length };
+): Promise<Collected> => {
+  const limits = {
+    ...DEFAULT_ARCHIVE_LIMITS,
+    entries: MAX_MODULES + MAX_EXPORTS,
+    bytes: archive.length,
+  };
   const found = new Map<string, Buffer>();
+  const left: { readonly path: string; readonly bytes: Buffer }[] = [];
   await readArchive(
     Readable.from([archive], { objectMode: false }),
     async (entry, body) => {
-      const name = /^([A-Za-z0-9_-]{1,64})\.ko$/.exec(entry.path)?.[1];
-      if (entry.kind !== 'file' || name === undefined) {
+      if (entry.kind === 'directory') return;
+      const name = /^module\/([A-Za-z0-9_-]{1,64})\.ko$/.exec(entry.path)?.[1];
+      if (entry.kind !== 'file' || (entry.path.startsWith('module/') && name === undefined)) {
         throw new KilnError(
           'bad-archive',
-          `the build put out ${JSON.stringify(entry.path)}, which is no module`,
+          `the build put out ${JSON.stringify(entry.path)}, which is no module and no plain file`,
         );
       }
       const pieces: Buffer[] = [];
       for await (const piece of body) pieces.push(piece);
-      found.set(name, Buffer.concat(pieces));
+      const bytes = Buffer.concat(pieces);
+      if (name === undefined) left.push({ path: entry.path, bytes });
+      else found.set(name, bytes);
     },
     limits,
   );
+  if (found.size === 0) throw new KilnError('bad-archive', 'the build put out no module');
   if (recipe.modules.kind === 'listed') {
     const missing = recipe.modules.list.find(({ name }) => !found.has(name));
     if (missing !== undefined)
@@ -48,7 +68,7 @@ export const collectModules = async (
   const modules: BuiltModule[] = [];
   for (const [name, bytes] of found) {
     const module = readModuleFile(bytes);
-    const expected = { name, arch: kernel.arch, vermagic: kernel.vermagic };
+    const expected = { name: builtNameOf(name, recipe), ...kernel };
     checkModule(module, expected);
     if (splitModule(bytes) !== null)
       throw new KilnError('unverified', `the build signed ${name}.ko itself`);
@@ -57,5 +77,33 @@ export const collectModules = async (
     });
     modules.push({ name, unsigned: digest, size: bytes.length, modinfo: module.modinfo });
   }
-  return modules.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return {
+    modules: modules.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    exports: await storeExports(left, blobs),
+  };
+};
+
+/** What a module calls itself: `DEST_MODULE_NAME` names the file alone. */
+const builtNameOf = (name: string, { modules }: Recipe): string => {
+  const listed = modules.kind === 'listed' ? modules.list.find((each) => each.name === name) : null;
+  return listed?.path.split('/').at(-1)?.slice(0, -'.ko'.length) ?? name;
+};
+
+const storeExports = async (
+  left: readonly { readonly path: string; readonly bytes: Buffer }[],
+  blobs: Blobs,
+): Promise<Digest> => {
+  const size = left.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  if (size > EXPORTS_LIMIT || left.length > MAX_EXPORTS) {
+    throw new KilnError(
+      'too-large',
+      `POST_BUILD left ${left.length} files of ${size} bytes; the limit is ${MAX_EXPORTS} of ${EXPORTS_LIMIT}`,
+    );
+  }
+  const tar = pack();
+  for (const { path, bytes } of left.toSorted((a, b) => (a.path < b.path ? -1 : 1)))
+    tar.entry({ name: path, mtime: new Date(0) }, bytes);
+  tar.finalize();
+  return (await blobs.put(Readable.from(tar, { objectMode: false }), { limit: EXPORTS_LIMIT * 2 }))
+    .digest;
 };

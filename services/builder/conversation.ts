@@ -58,15 +58,20 @@ export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conve
 
 /** A recipe as `images/build` reads it. */
 const recipeFields = (recipe: Recipe): string => {
-  const fields = recipe.steps.flatMap(({ label, command, mayFail }) => [
-    mayFail ? 'try' : 'run',
-    label,
-    command,
-  ]);
-  if (recipe.modules.kind === 'every') fields.push('every');
-  else {
-    for (const { path, name, strip } of recipe.modules.list)
-      fields.push('take', path, name, strip ? 'strip' : 'keep');
-  }
-  return [...fields, 'end'].map((field) => `${field.replaceAll('\0', '')}\0`).join('');
+  const stepFields = (isLast: boolean): string[] =>
+    recipe.steps
+      .filter(({ label }) => (label === 'post-build') === isLast)
+      .flatMap(({ kind, label, command }) => [kind, label, command]);
+  const takes =
+    recipe.modules.kind === 'every'
+      ? ['every']
+      : recipe.modules.list.flatMap(({ path, name, strip }) => [
+          'take',
+          path,
+          name,
+          strip ? 'strip' : 'keep',
+        ]);
+  return [...stepFields(false), ...takes, ...stepFields(true), 'end']
+    .map((field) => `${field.replaceAll('\0', '')}\0`)
+    .join('');
 };

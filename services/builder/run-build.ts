@@ -1,12 +1,13 @@
-import { DKMS_VARIABLES, parseEvaluation, readDkmsConf } from '../core/dkms-conf.ts';
+import { readDkmsConf } from '../core/dkms-conf.ts';
+import { DKMS_VARIABLES, parseEvaluation } from '../core/dkms-evaluation.ts';
 import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import {
-  buildDirectory,
   dkmsRecipe,
   kbuildRecipe,
+  packageDirectory,
   sourceDirectory,
   type Recipe,
 } from '../core/recipe.ts';
@@ -18,7 +19,7 @@ import { startConversation } from './conversation.ts';
 import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
-import type { TreeCache } from './tree-cache.ts';
+import type { Mount, TreeCache } from './tree-cache.ts';
 
 /** What a build needs around it. */
 export interface BuildDeps {
@@ -69,16 +70,15 @@ export const runBuild = async (
     );
     const label = `${deps.prefix}.${build}`;
     await deps.sandbox.clear(`kiln.build=${label}`);
-    const [image, source, headers] = await Promise.all([
+    const [image, mounts] = await Promise.all([
       deps.images.get(job.toolchain),
-      deps.trees.source(job.source.tree, job.source),
-      deps.trees.kernel(kernel),
+      mountsFor(job, deps.trees),
     ]);
     const prepared = performance.now();
 
     let recipe: Recipe | null = null;
     const conversation = startConversation((evaluation) => {
-      recipe = workOutRecipe(job, evaluation, deps.limits.cpus);
+      recipe = workOutRecipe(job, evaluation, parallelJobs(deps.limits));
       return recipe;
     });
     const end = await deps.sandbox.run(
@@ -90,12 +90,12 @@ export const runBuild = async (
           job.source.version,
           kernel.release,
           kernel.arch,
-          kernel.buildDirectory,
+          String(parallelJobs(deps.limits)),
           ...DKMS_VARIABLES,
         ],
         environment: job.inputs.environment,
-        mounts: [{ from: source, at: sourceDirectory(job.source) }, ...headers],
-        workplace: buildDirectory(job.source),
+        mounts,
+        workplace: packageDirectory(job.source),
         labels: { 'kiln.build': label },
       },
       {
@@ -107,15 +107,25 @@ export const runBuild = async (
     const ended = performance.now();
     if (end.exitCode !== 0 || recipe === null)
       return await outcomeOf(explainEnd(end, log, deps.limits));
-    const modules = await collectModules(conversation.archive(), recipe, kernel, deps.blobs);
+    const { modules, exports } = await collectModules(
+      conversation.archive(),
+      recipe,
+      kernel,
+      deps.blobs,
+    );
     const timings = {
       prepare: Math.round(prepared - started),
       sandbox: Math.round(ended - prepared),
       check: Math.round(performance.now() - ended),
     };
-    return { kind: 'built', build, attempt, recipe, modules, log: await log.close(), timings };
+    const result = { recipe, modules, exports, log: await log.close(), timings };
+    return { kind: 'built', build, attempt, ...result };
   } catch (error) {
     signal.throwIfAborted();
+    if (error instanceof Excluded) {
+      log.write(`kiln: not for this kernel: ${error.message}\n`);
+      return { kind: 'excluded', build, attempt, reason: error.message, log: await log.close() };
+    }
     const failure = explainError(error, log);
     if (failure !== null) return await outcomeOf(failure);
     await log.close().catch(() => {});
@@ -123,8 +133,29 @@ export const runBuild = async (
   }
 };
 
-const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, cpus: number): Recipe => {
-  const jobs = Math.max(1, Math.ceil(cpus));
+/** Make's parallelism: the sandbox's CPUs. */
+const parallelJobs = ({ cpus }: SandboxLimits): number => Math.max(1, Math.ceil(cpus));
+
+/** All that a build sees besides the image: its source, the headers, what it depends on, a host's settings. */
+const mountsFor = async (job: BuildJob, trees: TreeCache): Promise<readonly Mount[]> => {
+  const sourceMount = async (source: BuildJob['source']): Promise<Mount> => ({
+    from: await trees.source(source.tree, source),
+    at: sourceDirectory(source),
+  });
+  return [
+    await sourceMount(job.source),
+    ...(await trees.kernel(job.kernel)),
+    ...(await trees.settings(job.settings)),
+    ...(await Promise.all(
+      job.dependencies.flatMap((dependency) => [
+        sourceMount(dependency.source),
+        trees.dependency(dependency, job.kernel),
+      ]),
+    )),
+  ];
+};
+
+const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, jobs: number): Recipe => {
   if (source.kind === 'kbuild') return kbuildRecipe(source, kernel, jobs);
   const conf = readDkmsConf(parseEvaluation(evaluation), kernel);
   if (conf.excluded !== null) throw new Excluded(conf.excluded);
@@ -168,7 +199,6 @@ const explainEnd = (end: ContainerEnd, log: BuildLog, limits: SandboxLimits): Bu
 
 /** A failure that is the build's own doing, or `null` for one that is the machine's. */
 const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
-  if (error instanceof Excluded) return { code: 'excluded', message: error.message, lines: [] };
   if (error instanceof SandboxLimitReached) {
     const code = error.limit === 'time' ? 'timed-out' : 'over-limit';
     return { code, message: `${error.message}, the limit here`, lines: log.errorLines() };

@@ -1,25 +1,36 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, rename, rm, symlink, utimes, access } from 'node:fs/promises';
+import { access, mkdir, readdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
-import { hexOf, type Digest } from '../core/digest.ts';
+import { digestOf, hexOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { TreeOrigin } from '../core/jobs.ts';
+import type { Dependency, TreeOrigin } from '../core/jobs.ts';
 import { kernelMounts, type Kernel } from '../core/kernel.ts';
+import { packageDirectory, sourceDirectory } from '../core/recipe.ts';
+import type { Settings } from '../core/source.ts';
 import type { Tree } from '../core/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';
-import { readdir } from 'node:fs/promises';
+
+/** A directory or file of the builder's and where the sandbox has it. */
+export interface Mount {
+  readonly from: string;
+  readonly at: string;
+}
 
 /** Unpacked trees, each once, under its digest. What is there is whole and is never written again. */
 export interface TreeCache {
   /** A source's directory. */
   source(tree: Digest, origin: TreeOrigin): Promise<string>;
   /** A kernel's directories, each with the path it has in the sandbox. */
-  kernel(
-    kernel: Kernel & TreeOrigin,
-  ): Promise<readonly { readonly from: string; readonly at: string }[]>;
+  kernel(kernel: Kernel & TreeOrigin): Promise<readonly Mount[]>;
+  /** What DKMS would have of a package that was built for a kernel, but for its source. */
+  dependency(dependency: Dependency, kernel: Kernel): Promise<Mount>;
+  /** Settings files, each at its own path. */
+  settings(settings: Settings): Promise<readonly Mount[]>;
 }
+
+const MODULE_LIMIT = 1024 ** 3;
 
 export const openTreeCache = async (directory: string, blobs: Blobs): Promise<TreeCache> => {
   const arrivals = join(directory, 'arriving');
@@ -27,29 +38,12 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   await mkdir(arrivals, { recursive: true });
   const underWay = new Map<Digest, Promise<string>>();
 
-  const fetch = async (
-    digest: Digest,
-    origin: TreeOrigin,
-    finish: (at: string, tree: Tree) => Promise<void>,
-  ) => {
-    const place = join(directory, hexOf(digest));
+  const make = async (place: string, fill: (at: string) => Promise<void>): Promise<string> => {
     if (await exists(place)) return place;
     const arrival = join(arrivals, randomUUID());
     await mkdir(arrival);
     try {
-      const tree = await unpackTree(
-        await blobs.open(origin.blob),
-        arrival,
-        origin.layout,
-        SOURCE_DATE_EPOCH,
-      );
-      if (tree.digest !== digest) {
-        throw new KilnError(
-          'internal',
-          `the archive unpacks to the tree ${tree.digest}, not ${digest}`,
-        );
-      }
-      await finish(arrival, tree);
+      await fill(arrival);
       await rename(arrival, place);
     } finally {
       await rm(arrival, { recursive: true, force: true });
@@ -57,28 +51,43 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     return place;
   };
 
-  const get = (
-    digest: Digest,
-    origin: TreeOrigin,
-    finish: (at: string, tree: Tree) => Promise<void>,
-  ): Promise<string> => {
+  /** Each place is made once, however many builds ask for it at the same time. */
+  const once = (digest: Digest, fill: (at: string) => Promise<void>): Promise<string> => {
     const waiting = underWay.get(digest);
     if (waiting !== undefined) return waiting;
-    const started = fetch(digest, origin, finish).finally(() => underWay.delete(digest));
+    const started = make(join(directory, hexOf(digest)), fill).finally(() =>
+      underWay.delete(digest),
+    );
     underWay.set(digest, started);
     return started;
   };
 
+  const unpack = async (origin: TreeOrigin, at: string, digest: Digest): Promise<Tree> => {
+    const archive = await blobs.open(origin.blob);
+    const tree = await unpackTree(archive, at, origin.layout, SOURCE_DATE_EPOCH);
+    if (tree.digest === digest) return tree;
+    throw new KilnError(
+      'internal',
+      `the archive unpacks to the tree ${tree.digest}, not ${digest}`,
+    );
+  };
+
   return {
-    source: (tree, origin) => get(tree, origin, () => Promise.resolve()),
+    source: (tree, origin) =>
+      once(tree, async (at) => {
+        await unpack(origin, at, tree);
+      }),
 
     async kernel(kernel) {
       const modules = join('lib/modules', kernel.release);
-      const place = await get(kernel.digest, kernel, async (at, tree) => {
+      const place = await once(kernel.digest, async (at) => {
+        const tree = await unpack(kernel, at, kernel.digest);
         for (const mount of kernelMounts(tree))
           await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
         await mkdir(join(at, modules), { recursive: true });
         await symlink(kernel.buildDirectory, join(at, modules, 'build'));
+        if (kernel.sourceDirectory !== null)
+          await symlink(kernel.sourceDirectory, join(at, modules, 'source'));
       });
       const mounts = [modules];
       for (const parent of ['usr/src', 'usr/lib']) {
@@ -87,6 +96,31 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
       }
       return mounts.map((mount) => ({ from: join(place, mount), at: `/${mount}` }));
     },
+
+    async dependency({ fingerprint, source, modules, exports }, kernel) {
+      const from = await once(fingerprint, async (at) => {
+        const result = join(at, kernel.release, kernel.arch);
+        await mkdir(join(result, 'module'), { recursive: true });
+        await symlink(sourceDirectory(source), join(at, 'source'));
+        const layout = [{ from: '', to: '' }];
+        await unpackTree(await blobs.open(exports), result, layout, SOURCE_DATE_EPOCH);
+        for (const { name, unsigned } of modules) {
+          const bytes = await blobs.read(unsigned, MODULE_LIMIT);
+          await writeFile(join(result, 'module', `${name}.ko`), bytes);
+        }
+      });
+      return { from, at: packageDirectory(source) };
+    },
+
+    settings: (settings) =>
+      Promise.all(
+        Object.entries(settings).map(async ([at, text]) => {
+          const place = await once(digestOf(text), (arrival) =>
+            writeFile(join(arrival, 'text'), text),
+          );
+          return { from: join(place, 'text'), at };
+        }),
+      ),
   };
 };
 

@@ -1,4 +1,6 @@
 import type { Kernel } from './kernel.ts';
+import { resultDirectory } from './recipe.ts';
+import type { Source } from './source.ts';
 
 /** One moment for every build: nothing in a module may depend on when it was built. 2001-09-09T01:46:40Z. */
 export const SOURCE_DATE_EPOCH = 1_000_000_000;
@@ -9,12 +11,15 @@ export const BUILD_HOST = 'kiln';
 
 /**
  * Every environment variable that a build sees; part of the fingerprint.
- * `CC` is the compiler's name from the kernel's own record, as DKMS exports it.
+ * `CC` is the compiler's name from the kernel's own record, as DKMS exports it. `KBUILD_EXTRA_SYMBOLS` is how Kbuild learns of the
+ * symbols that other modules export (`Documentation/kbuild/modules.rst`).
  */
 export const buildEnvironment = (
-  kernel: Pick<Kernel, 'compiler'>,
+  kernel: Pick<Kernel, 'compiler' | 'release' | 'arch'>,
+  dependencies: readonly Pick<Source, 'name' | 'version'>[] = [],
 ): Readonly<Record<string, string>> => {
-  const compiler = /^[A-Za-z0-9_.+-]+/.exec(kernel.compiler)?.[0];
+  // "gcc-12 (Debian …)" names the program, "Debian clang version …" does not.
+  const compiler = /^([A-Za-z0-9_.+-]+)(?= \()/.exec(kernel.compiler)?.[0];
   return {
     HOME: '/tmp',
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -26,5 +31,12 @@ export const buildEnvironment = (
     KBUILD_BUILD_HOST: BUILD_HOST,
     KBUILD_BUILD_VERSION: '1',
     ...(compiler === undefined ? {} : { CC: compiler }),
+    ...(dependencies.length === 0
+      ? {}
+      : {
+          KBUILD_EXTRA_SYMBOLS: dependencies
+            .map((source) => `${resultDirectory(source, kernel)}/Module.symvers`)
+            .join(' '),
+        }),
   };
 };

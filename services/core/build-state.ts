@@ -1,27 +1,32 @@
-/** A build's way. `signing` is passed over where policy refuses the signature. */
-export type BuildState = 'queued' | 'building' | 'signing' | 'succeeded' | 'failed' | 'cancelled';
-
-export const BUILD_STATES: readonly BuildState[] = [
+/**
+ * A build's way. `signing` is passed over where policy refuses the signature; `excluded` is the source's own word that it is
+ * not for this kernel.
+ */
+export const BUILD_STATES = [
   'queued',
   'building',
   'signing',
   'succeeded',
+  'excluded',
   'failed',
   'cancelled',
-];
+] as const;
+export type BuildState = (typeof BUILD_STATES)[number];
 
 const NEXT: Readonly<Record<BuildState, readonly BuildState[]>> = {
   queued: ['building', 'failed', 'cancelled'],
-  building: ['building', 'signing', 'succeeded', 'failed', 'cancelled'],
+  building: ['building', 'signing', 'succeeded', 'excluded', 'failed', 'cancelled'],
   signing: ['succeeded', 'failed', 'cancelled'],
   succeeded: ['signing'],
+  excluded: [],
   failed: ['queued'],
   cancelled: ['queued'],
 };
+
+const ENDS: readonly BuildState[] = ['succeeded', 'excluded', 'failed', 'cancelled'];
 
 /** Tells whether a build may go from one state to another. A succeeded, unsigned build may be signed later. */
 export const mayBecome = (from: BuildState, to: BuildState): boolean => NEXT[from].includes(to);
 
 /** Tells whether nothing more happens to a build by itself. */
-export const isFinished = (state: BuildState): boolean =>
-  state === 'succeeded' || state === 'failed' || state === 'cancelled';
+export const isFinished = (state: BuildState): boolean => ENDS.includes(state);

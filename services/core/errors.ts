@@ -18,6 +18,11 @@ const ERRORS = {
   unavailable: { status: 503, exit: 5, meaning: 'The service is not ready' },
   unreachable: { status: 502, exit: 5, meaning: 'The service does not answer' },
   'build-failed': { status: 500, exit: 1, meaning: 'The module could not be built' },
+  excluded: {
+    status: 409,
+    exit: 77,
+    meaning: 'The source is not for this kernel, by its own word',
+  },
   'build-cancelled': { status: 409, exit: 130, meaning: 'The build was cancelled' },
   unverified: { status: 422, exit: 6, meaning: 'The module did not pass verification' },
   'install-failed': { status: 500, exit: 7, meaning: 'The host could not be changed' },

@@ -1,9 +1,10 @@
 import { buildEnvironment } from './build-environment.ts';
+import type { ContractPart } from './compiler-contract.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { digestOf, hexOf, type Digest } from './digest.ts';
 import type { Kernel } from './kernel.ts';
 import { buildDirectory } from './recipe.ts';
-import type { Source } from './source.ts';
+import type { Settings, Source } from './source.ts';
 
 /** Everything that can change a module's bytes. Same inputs, same fingerprint, same bytes. */
 export interface FingerprintInputs {
@@ -16,6 +17,14 @@ export interface FingerprintInputs {
     readonly compiler: string;
   };
   readonly toolchain: Digest;
+  /** Parts of the kernel's compiler contract that this toolchain does not keep, waived by the request. */
+  readonly waived: readonly ContractPart[];
+  /** Builds whose modules this one is built against, by name; their fingerprints say all of them. */
+  readonly dependencies: readonly (Pick<Source, 'name' | 'version'> & {
+    readonly fingerprint: Digest;
+  })[];
+  /** Files laid below `/etc` for the build, by digest. */
+  readonly settings: Readonly<Record<string, Digest>>;
   /** How the steps are worked out. They follow from source, kernel and script, so naming those names them. */
   readonly recipe: { readonly from: 'dkms.conf' | 'kbuild'; readonly directory: string };
   readonly environment: Readonly<Record<string, string>>;
@@ -23,11 +32,20 @@ export interface FingerprintInputs {
   readonly script: Digest;
 }
 
-/** The inputs of a build, from what was resolved for it. */
+/** What was resolved for a build. */
+export interface ResolvedInputs {
+  readonly source: Source;
+  readonly kernel: Kernel;
+  readonly toolchain: Digest;
+  readonly waived: readonly ContractPart[];
+  readonly dependencies: FingerprintInputs['dependencies'];
+  /** The request's own; they stand over the source's. */
+  readonly settings: Settings;
+}
+
+/** The inputs of a build. */
 export const fingerprintInputs = (
-  source: Source,
-  kernel: Kernel,
-  toolchain: Digest,
+  { source, kernel, toolchain, waived, dependencies, settings }: ResolvedInputs,
   script: Digest,
 ): FingerprintInputs => ({
   source: { tree: source.tree, name: source.name, version: source.version },
@@ -39,11 +57,19 @@ export const fingerprintInputs = (
     compiler: kernel.compiler,
   },
   toolchain,
+  waived: [...waived].sort(),
+  dependencies,
+  settings: Object.fromEntries(
+    Object.entries({ ...source.settings, ...settings }).map(([path, text]) => [
+      path,
+      digestOf(text),
+    ]),
+  ),
   recipe: {
     from: source.kind === 'dkms' ? 'dkms.conf' : 'kbuild',
     directory: buildDirectory(source),
   },
-  environment: buildEnvironment(kernel),
+  environment: buildEnvironment(kernel, dependencies),
   script,
 });
 

@@ -3,7 +3,7 @@ import type { FingerprintInputs } from './fingerprint.ts';
 import type { Kernel } from './kernel.ts';
 import type { SignatureHash } from './module-signature.ts';
 import type { Recipe } from './recipe.ts';
-import type { Source } from './source.ts';
+import type { Settings, Source } from './source.ts';
 import type { ToolchainContents } from './toolchain.ts';
 import type { Move } from './tree.ts';
 
@@ -11,6 +11,15 @@ import type { Move } from './tree.ts';
 export interface TreeOrigin {
   readonly blob: Digest;
   readonly layout: readonly Move[];
+}
+
+/** A finished build that another one is built against. */
+export interface Dependency {
+  readonly fingerprint: Digest;
+  readonly source: Source & TreeOrigin;
+  readonly modules: readonly { readonly name: string; readonly unsigned: Digest }[];
+  /** An archive of what it leaves for others: `Module.symvers`, and what its `POST_BUILD` kept. */
+  readonly exports: Digest;
 }
 
 /** Work for a builder. */
@@ -22,6 +31,9 @@ export type BuilderJob =
       readonly source: Source & TreeOrigin;
       readonly kernel: Kernel & TreeOrigin;
       readonly toolchain: Digest;
+      readonly dependencies: readonly Dependency[];
+      /** Texts to lay at their absolute paths. */
+      readonly settings: Settings;
       readonly inputs: FingerprintInputs;
     }
   | { readonly kind: 'measure'; readonly toolchain: Digest };
@@ -50,7 +62,7 @@ export interface BuildFailure {
   readonly code:
     | 'compile-failed'
     | 'bad-source'
-    | 'excluded'
+    | 'dependency-failed'
     | 'timed-out'
     | 'out-of-memory'
     | 'over-limit'
@@ -77,8 +89,17 @@ export type Outcome =
       readonly attempt: number;
       readonly recipe: Recipe;
       readonly modules: readonly BuiltModule[];
+      readonly exports: Digest;
       readonly log: Digest;
       readonly timings: BuildTimings;
+    }
+  | {
+      readonly kind: 'excluded';
+      readonly build: string;
+      readonly attempt: number;
+      /** Which directive of the source leaves this kernel out. */
+      readonly reason: string;
+      readonly log: Digest;
     }
   | {
       readonly kind: 'failed';

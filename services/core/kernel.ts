@@ -1,5 +1,7 @@
+import { compilerContract, type CompilerContract } from './compiler-contract.ts';
 import { digestOf, type Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
+import { inspectHostPrograms, isHostProgram, type HostPrograms } from './host-programs.ts';
 import {
   archOf,
   parseKernelConfig,
@@ -22,16 +24,24 @@ export interface Kernel {
   readonly symversDigest: Digest | null;
   /** `CONFIG_CC_VERSION_TEXT`: the compiler that built this kernel. */
   readonly compiler: string;
+  /** What built this kernel, as far as its `.config` says. */
+  readonly contract: CompilerContract;
   /** What modules for this kernel must carry. */
   readonly vermagic: string;
   readonly signatureHash: string;
   /** Absolute path of the tree that `/lib/modules/REL/build` points to. */
   readonly buildDirectory: string;
+  /** The same of `/lib/modules/REL/source`, where the build tree's Makefile names another tree (Debian's does); else `null`. */
+  readonly sourceDirectory: string | null;
+  /** What the tree's own programs need to run. */
+  readonly hostPrograms: HostPrograms;
 }
 
 /** Files whose content `inspectKernel` reads; the archive reader keeps these. */
 export const isKernelEvidence = (path: string): boolean =>
   /(^|\/)\.config$/.test(path) ||
+  /^(.*\/)?usr\/src\/linux-headers-[^/]+\/Makefile$/.test(path) ||
+  isHostProgram(path) ||
   /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
 
 /** What an archive turned out to hold: its entries and the content of the evidence among them. */
@@ -74,6 +84,7 @@ export const inspectKernel = (
   const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
   const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;
   const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
+  const above = /^include (\/usr\/src\/[^\s/]+)\/Makefile$/m.exec(read('Makefile') ?? '')?.[1];
   const kernel: Kernel = {
     digest: tree.digest,
     release,
@@ -84,9 +95,17 @@ export const inspectKernel = (
     configDigest: digestOf(configText),
     symversDigest: symvers?.kind === 'file' ? symvers.digest : null,
     compiler: config.get('CC_VERSION_TEXT') ?? '',
+    contract: compilerContract(
+      config,
+      tree.entries.some(({ path }) => path === `${buildDirectory}/vmlinux`),
+    ),
     vermagic: vermagicOf(release, config),
     signatureHash: signatureHashOf(config),
     buildDirectory: `/${buildDirectory}`,
+    sourceDirectory: above === undefined || above === `/${buildDirectory}` ? null : above,
+    hostPrograms: inspectHostPrograms(
+      [...archive.evidence].flatMap(([path, bytes]) => (isHostProgram(path) ? [bytes] : [])),
+    ),
   };
   return { kernel, tree, layout };
 };
@@ -124,7 +143,7 @@ const MAX_PARTS = 16;
 
 /** Headers from a distribution stand where its packages put them; a tree of one's own goes to `/usr/src/linux-headers-RELEASE`. */
 const layoutFor = (archive: ScannedArchive, home: string, release: string): readonly Move[] => {
-  const root = /^(.*?)(?:^|\/)usr\/src\/[^/]+$/.exec(home)?.[1];
+  const root = /^(.*?)(?:^|\/)usr\/src\/(?:kernels\/)?[^/]+$/.exec(home)?.[1];
   if (root === undefined) return [{ from: home, to: `usr/src/linux-headers-${release}` }];
   const prefix = root === '' ? '' : `${root}/`;
   const parts = new Set([home.slice(prefix.length)]);

@@ -1,3 +1,4 @@
+import { elfArch, isElf } from './elf-machine.ts';
 import { KilnError } from './errors.ts';
 import type { Arch } from './kernel-config.ts';
 
@@ -7,16 +8,6 @@ export interface ModuleFile {
   /** `.modinfo` in its own order; keys such as `alias` and `parm` repeat. */
   readonly modinfo: readonly (readonly [key: string, value: string])[];
 }
-
-const MACHINES: Readonly<Record<number, Arch>> = {
-  3: 'i686',
-  22: 's390x',
-  40: 'armv7l',
-  62: 'x86_64',
-  183: 'aarch64',
-  243: 'riscv64',
-  21: 'ppc64le',
-};
 
 const MODINFO_LIMIT = 1024 * 1024;
 const MODINFO_NAME = Buffer.from('.modinfo\0', 'latin1');
@@ -28,7 +19,7 @@ const bad = (message: string): KilnError => new KilnError('unverified', message)
  * what points outside throws `KilnError('unverified')`.
  */
 export const readModuleFile = (bytes: Buffer): ModuleFile => {
-  if (bytes.length < 64 || bytes.readUInt32BE(0) !== 0x7f454c46) throw bad('the file is not ELF');
+  if (!isElf(bytes)) throw bad('the file is not ELF');
   const isWide = bytes[4] === 2;
   const isLittle = bytes[5] === 1;
   const half = (at: number): number => (isLittle ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at));
@@ -72,7 +63,7 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
     inside(found.offset, found.size);
     if (found.size > MODINFO_LIMIT) throw bad('the module’s .modinfo is over 1 MiB');
     const text = bytes.toString('utf8', found.offset, found.offset + found.size);
-    return { arch: MACHINES[half(18)] ?? null, modinfo: parseModinfo(text) };
+    return { arch: elfArch(bytes), modinfo: parseModinfo(text) };
   }
   throw bad('the file is no kernel module: it has no .modinfo section');
 };

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { BUILD_STATES } from './build-state.ts';
+import { CONTRACT_PARTS } from './compiler-contract.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
 import { ROLES } from './policy.ts';
@@ -22,10 +24,22 @@ export const Problem = z.object({
   code: z.custom<ErrorCode>((value) => typeof value === 'string' && isErrorCode(value)),
 });
 
+/** Settings files: text by absolute path; `core/source.ts` checks the paths. */
+const settings = z.record(text(256), z.string().max(64 * 1024));
+const packageName = z.string().regex(/^[a-z0-9][a-z0-9.+-]{0,99}$/);
+
 export const CreateSource = z.strictObject({
   blob: digest,
   name: text(64).optional(),
   version: text(64).optional(),
+  depends: z.array(z.string().regex(SOURCE_NAME)).max(32).optional(),
+  needs: z.array(packageName).max(64).optional(),
+  settings: settings.optional(),
+  /** The Git commit the tree was checked out from. */
+  commit: z
+    .string()
+    .regex(/^[0-9a-f]{40,64}$/)
+    .optional(),
 });
 export const CreateKernel = z.strictObject({ blob: digest });
 export const CreateToolchain = z.strictObject({ blob: digest, name: text(64) });
@@ -41,6 +55,10 @@ export const CreateBuild = z.strictObject({
   ]),
   kernel: z.union([z.strictObject({ digest }), z.strictObject({ release: text(128) })]),
   toolchain: digest.optional(),
+  /** Parts of the kernel's compiler contract that need not be kept. */
+  waive: z.array(z.enum(CONTRACT_PARTS)).default([]),
+  /** Settings files of the host, over the source's own. */
+  settings: settings.default({}),
   /** Build once more what failed. */
   retry: z.boolean().default(false),
 });
@@ -52,6 +70,11 @@ export const SourceView = z.object({
   name: z.string().regex(SOURCE_NAME),
   version: z.string().regex(SOURCE_VERSION),
   kind: z.enum(['dkms', 'kbuild']),
+  autoinstall: z.boolean(),
+  depends: z.array(z.string()),
+  needs: z.array(z.string()),
+  settings,
+  commit: z.string().nullable(),
   trust: role,
   createdAt: z.number(),
 });
@@ -64,9 +87,18 @@ export const KernelView = z.object({
   compiler: z.string(),
   configDigest: digest,
   symversDigest: digest.nullable(),
+  contract: z.object({
+    isClang: z.boolean(),
+    linker: z.object({ kind: z.enum(['GNU ld', 'LLD']), version: z.number() }).nullable(),
+    assembler: z.number().nullable(),
+    pahole: z.number().nullable(),
+    rustc: z.string().nullable(),
+  }),
   vermagic: z.string(),
   signatureHash: z.string(),
   buildDirectory: z.string(),
+  sourceDirectory: z.string().nullable(),
+  hostPrograms: z.object({ arches: z.array(z.string()), glibc: z.string().nullable() }),
   trust: role,
   createdAt: z.number(),
 });
@@ -84,6 +116,10 @@ export const ToolchainView = z.object({
       libc: z.string(),
       compilers: z.array(tool),
       linker: tool,
+      lld: tool.nullable(),
+      assembler: tool.nullable(),
+      pahole: tool.nullable(),
+      rustc: tool.nullable(),
       make: tool,
       packages: z.array(z.object({ name: z.string(), version: z.string(), arch: z.string() })),
     })
@@ -112,7 +148,7 @@ export const ModuleView = z.object({
 export const BuildView = z.object({
   id: z.string(),
   fingerprint: digest,
-  state: z.enum(['queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled']),
+  state: z.enum(BUILD_STATES),
   attempt: z.number(),
   source: SourceView.pick({ digest: true, name: true, version: true }),
   kernel: KernelView.pick({
@@ -132,6 +168,10 @@ export const BuildView = z.object({
     z.object({ kind: z.literal('signed'), key: z.string(), hash: z.string() }),
     z.object({ kind: z.literal('unsigned'), reason: z.string() }),
   ]),
+  /** Builds it is built against. */
+  dependencies: z.array(z.string()),
+  /** Why the source is not for this kernel, where it says so. */
+  exclusion: z.string().nullable(),
   failure: z
     .object({ code: z.string(), message: z.string(), lines: z.array(z.string()) })
     .nullable(),

@@ -12,11 +12,14 @@ export interface Recipe {
     | { readonly kind: 'every' };
 }
 
-/** One command of the build. A step that `mayFail` is DKMS's `CLEAN`, whose status DKMS ignores too. */
+/**
+ * One step of the build. `must` and `may-fail` are shell commands (DKMS ignores the status of `CLEAN`); a `script` is a program of
+ * the source with arguments, passed over with a warning if it is not executable, as DKMS does.
+ */
 export interface Step {
-  readonly label: 'patch' | 'pre-build' | 'clean' | 'make';
+  readonly label: 'patch' | 'pre-build' | 'clean' | 'make' | 'post-build';
   readonly command: string;
-  readonly mayFail: boolean;
+  readonly kind: 'must' | 'may-fail' | 'script';
 }
 
 /** A module the build makes. */
@@ -27,17 +30,32 @@ export interface RecipeModule {
   readonly strip: boolean;
 }
 
+/** Where DKMS keeps all it has of one version of a source; the build may write there. */
+export const packageDirectory = ({ name, version }: Pick<Source, 'name' | 'version'>): string =>
+  `/var/lib/dkms/${name}/${version}`;
+
 /** Where DKMS itself would build this source; every build of it stands there. */
 export const buildDirectory = (source: Pick<Source, 'name' | 'version'>): string =>
-  `/var/lib/dkms/${source.name}/${source.version}/build`;
+  `${packageDirectory(source)}/build`;
 
-/** Where DKMS keeps the source it copies from. */
-export const sourceDirectory = (source: Pick<Source, 'name' | 'version'>): string =>
-  `/var/lib/dkms/${source.name}/${source.version}/source`;
+/** Where a source lies, read-only. DKMS's own tree has a link to it. */
+export const sourceDirectory = ({ name, version }: Pick<Source, 'name' | 'version'>): string =>
+  `/usr/src/${name}-${version}`;
+
+/** Where DKMS keeps what it built of a source for one kernel: `module/`, and what `POST_BUILD` puts there. */
+export const resultDirectory = (
+  source: Pick<Source, 'name' | 'version'>,
+  { release, arch }: Pick<Kernel, 'release' | 'arch'>,
+): string => `${packageDirectory(source)}/${release}/${arch}`;
+
+/** What DKMS calls `kernel_source_dir`. */
+export const kernelSourceDir = ({ release }: Pick<Kernel, 'release'>): string =>
+  `/lib/modules/${release}/build`;
 
 /**
- * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, CLEAN, MAKE.
- * `jobs` is make's parallelism, which no byte depends on.
+ * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, CLEAN, MAKE, POST_BUILD.
+ * `jobs` is make's parallelism, which no byte depends on. The dependencies must be those the source was pushed with: they
+ * were built before it.
  */
 export const dkmsRecipe = (
   conf: DkmsConf,
@@ -49,6 +67,13 @@ export const dkmsRecipe = (
     throw new KilnError(
       'bad-source',
       `dkms.conf says ${conf.name}/${conf.version}, but the source was pushed as ${source.name}/${source.version}; push it under its own name`,
+    );
+  }
+  const unannounced = conf.dependencies.filter((name) => !source.depends.includes(name));
+  if (unannounced.length > 0) {
+    throw new KilnError(
+      'bad-source',
+      `dkms.conf’s BUILD_DEPENDS names ${unannounced.join(', ')}, and the source was pushed without saying so; push it with --depends ${unannounced.join(',')}`,
     );
   }
   if (conf.modules.length === 0) {
@@ -67,13 +92,12 @@ export const dkmsRecipe = (
       ...conf.patches.map((patch): Step => ({
         label: 'patch',
         command: `patch -p1 < ./patches/${shellWord(patch)}`,
-        mayFail: false,
+        kind: 'must',
       })),
-      ...(conf.preBuild === null
-        ? []
-        : [{ label: 'pre-build', command: `./${conf.preBuild}`, mayFail: false } as const]),
-      { label: 'clean', command: conf.clean ?? `${generic} clean`, mayFail: true },
-      { label: 'make', command: make, mayFail: false },
+      ...script('pre-build', conf.preBuild),
+      { label: 'clean', command: conf.clean ?? `${generic} clean`, kind: 'may-fail' },
+      { label: 'make', command: `${make}${llvm(kernel)}`, kind: 'must' },
+      ...script('post-build', conf.postBuild),
     ],
     modules: {
       kind: 'listed',
@@ -86,15 +110,25 @@ export const dkmsRecipe = (
   };
 };
 
+const script = (label: 'pre-build' | 'post-build', command: string | null): readonly Step[] =>
+  command === null ? [] : [{ label, command, kind: 'script' }];
+
 /** The recipe for a source without `dkms.conf`: Kbuild itself (`Documentation/kbuild/modules.rst`). */
 export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Recipe => ({
   steps: [
-    { label: 'make', command: `${kbuildCommand(source, kernel, jobs)} modules`, mayFail: false },
+    {
+      label: 'make',
+      command: `${kbuildCommand(source, kernel, jobs)}${llvm(kernel)} modules`,
+      kind: 'must',
+    },
   ],
   modules: { kind: 'every' },
 });
 
 const kbuildCommand = (source: Source, kernel: Kernel, jobs?: number): string =>
-  `make${jobs === undefined ? '' : ` -j${jobs}`} -C ${kernel.buildDirectory} M=${buildDirectory(source)}`;
+  `make${jobs === undefined ? '' : ` -j${jobs}`} -C ${kernelSourceDir(kernel)} M=${buildDirectory(source)}`;
+
+/** What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`). */
+const llvm = ({ contract }: Kernel): string => (contract.isClang ? ' LLVM=1' : '');
 
 const shellWord = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

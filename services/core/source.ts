@@ -13,19 +13,37 @@ export interface Source {
   readonly version: string;
   /** How it says what to build: with a `dkms.conf`, or with a plain Kbuild or Makefile. */
   readonly kind: 'dkms' | 'kbuild';
+  /** Whether it is to be built for every new kernel (`AUTOINSTALL`). */
+  readonly autoinstall: boolean;
+  /** Sources whose modules its own are built against, by name (`BUILD_DEPENDS`). */
+  readonly depends: readonly string[];
+  /** Packages its build needs besides a toolchain's usual ones, such as `libxtables-dev`. */
+  readonly needs: readonly string[];
+  /** Files that a host would hold for it, such as `/etc/dkms/zfs.conf`. */
+  readonly settings: Settings;
 }
 
+/** Settings files by their absolute path below `/etc`. */
+export type Settings = Readonly<Record<string, string>>;
+
+/** Where the description of a Debian package stands among its files. */
+export const CONTROL_FILE = 'DEBIAN/control';
+
 /** Files whose content `inspectSource` reads. */
-export const isSourceEvidence = (path: string): boolean => /(^|\/)dkms\.conf$/.test(path);
+export const isSourceEvidence = (path: string): boolean =>
+  /(^|\/)dkms\.conf$/.test(path) || path === CONTROL_FILE;
 
 /** What a source may be called: it becomes part of paths. */
 export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$/;
 export const SOURCE_VERSION = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,63}$/;
 
-/** Name and version, where the pusher gives them rather than the tree. */
-export interface SourceName {
+/** What the pusher says of a source; what is left out is taken from the tree where the tree says it. */
+export interface SourceClaims {
   readonly name?: string | undefined;
   readonly version?: string | undefined;
+  readonly depends?: readonly string[] | undefined;
+  readonly needs?: readonly string[] | undefined;
+  readonly settings?: Settings | undefined;
 }
 
 /**
@@ -35,7 +53,7 @@ export interface SourceName {
  */
 export const inspectSource = (
   archive: ScannedArchive,
-  given: SourceName = {},
+  given: SourceClaims = {},
 ): { source: Source; tree: Tree; layout: readonly Move[] } => {
   const paths = archive.entries.map((entry) => entry.path);
   const conf = shallowest(paths, ['dkms.conf']);
@@ -61,8 +79,35 @@ export const inspectSource = (
     );
   }
   const kind = conf === null ? 'kbuild' : 'dkms';
-  const digest = digestOf(canonicalJson({ name, version, tree: tree.digest }));
-  return { source: { digest, tree: tree.digest, name, version, kind }, tree, layout };
+  const depends = [...new Set(given.depends ?? literals(confText, 'BUILD_DEPENDS'))].sort();
+  const needs = [...new Set(given.needs ?? packagesNeeded(archive))].sort();
+  const settings = checkSettings(given.settings ?? {});
+  if (depends.includes(name))
+    throw new KilnError('bad-source', `${name} says that it depends on itself (BUILD_DEPENDS)`);
+  const digest = digestOf(
+    canonicalJson({ name, version, tree: tree.digest, depends, needs, settings: { ...settings } }),
+  );
+  const autoinstall = /^y/i.test(literal(confText, 'AUTOINSTALL') ?? '');
+  const source = { digest, tree: tree.digest, name, version, kind, autoinstall } as const;
+  return { source: { ...source, depends, needs, settings }, tree, layout };
+};
+
+const SETTINGS_LIMIT = 64 * 1024;
+
+/** Checks settings files: plain paths below `/etc`, 64 KiB in all. Throws `KilnError('bad-request')`. */
+export const checkSettings = (settings: Settings): Settings => {
+  const size = Object.values(settings).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (size > SETTINGS_LIMIT)
+    throw new KilnError('bad-request', `the settings are over ${SETTINGS_LIMIT} bytes`);
+  for (const path of Object.keys(settings)) {
+    if (!/^\/etc(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,6}$/.test(path)) {
+      throw new KilnError(
+        'bad-request',
+        `${JSON.stringify(path)} is no place for a settings file; give one below /etc, such as /etc/dkms/zfs.conf`,
+      );
+    }
+  }
+  return settings;
 };
 
 const shallowest = (paths: readonly string[], names: readonly string[]): string | null => {
@@ -83,6 +128,25 @@ const shallowest = (paths: readonly string[], names: readonly string[]): string 
 };
 
 const depth = (path: string): number => (path === '' ? 0 : path.split('/').length);
+
+/** The `-dev` packages that a Debian package depends on: what a build may include. libc6-dev is in every toolchain. */
+const packagesNeeded = (archive: ScannedArchive): readonly string[] => {
+  const control = archive.evidence.get(CONTROL_FILE)?.toString('utf8') ?? '';
+  const depends = /^Depends: (.*)$/m.exec(control)?.[1] ?? '';
+  return depends
+    .split(',')
+    .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
+    .filter((name) => name.endsWith('-dev') && !/^(libc6?|dpkg)-dev$/.test(name));
+};
+
+/** The values of an array whose elements are set each on a line of its own. */
+const literals = (conf: string, variable: string): readonly string[] =>
+  conf.split('\n').flatMap((line) => {
+    const value = new RegExp(
+      `^[ \\t]*${variable}(?:\\[\\d+\\])?=(["']?)([A-Za-z0-9_.+-]+)\\1`,
+    ).exec(line);
+    return value?.[2] === undefined ? [] : [value[2]];
+  });
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
 const literal = (conf: string, variable: string): string | null =>

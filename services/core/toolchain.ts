@@ -1,5 +1,7 @@
+import { contractBreaches, type ContractBreach, type ContractPart } from './compiler-contract.ts';
 import type { Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
+import { hasGlibc } from './host-programs.ts';
 import type { Kernel } from './kernel.ts';
 
 /** A program of a toolchain, as it names itself in the first line of `--version`. */
@@ -15,6 +17,10 @@ export interface ToolchainContents {
   readonly libc: string;
   readonly compilers: readonly MeasuredTool[];
   readonly linker: MeasuredTool;
+  readonly lld: MeasuredTool | null;
+  readonly assembler: MeasuredTool | null;
+  readonly pahole: MeasuredTool | null;
+  readonly rustc: MeasuredTool | null;
   readonly make: MeasuredTool;
   readonly packages: readonly {
     readonly name: string;
@@ -59,40 +65,138 @@ export const parseMeasurement = (text: string): ToolchainContents => {
     libc: word('libc'),
     compilers,
     linker,
+    lld: tools('lld')[0] ?? null,
+    assembler: tools('assembler')[0] ?? null,
+    pahole: tools('pahole')[0] ?? null,
+    rustc: tools('rustc')[0] ?? null,
     make,
     packages,
   };
 };
 
-/** Tells whether a toolchain holds exactly the compiler a kernel was built with (`CONFIG_CC_VERSION_TEXT`). */
-export const hasCompilerOf = (toolchain: ReadyToolchain, kernel: Kernel): boolean =>
-  kernel.compiler !== '' &&
-  toolchain.contents.compilers.some(({ version }) => version === kernel.compiler);
+/** What a build asks of its toolchain. */
+export interface ToolchainWish {
+  /** The one toolchain that may be taken, where the request names it. */
+  readonly digest?: Digest | undefined;
+  /** Packages the source needs besides. */
+  readonly needs: readonly string[];
+  /** Parts of the compiler contract that the request waives. */
+  readonly waived: readonly ContractPart[];
+}
+
+/** The toolchain for a build, and what of the contract it does not keep (all of it waived). */
+export interface ChosenToolchain {
+  readonly toolchain: ReadyToolchain;
+  readonly breaches: readonly ContractBreach[];
+}
 
 /**
- * The toolchain for a kernel: same architecture, exactly its compiler, the newest where several fit
- * (they come newest first). Throws `KilnError('no-toolchain')` naming what there is.
+ * The toolchain for a kernel: same architecture, able to run the header tree's programs, with the packages the source needs, and
+ * keeping the kernel's compiler contract in full but for what is waived. Of several, the one that breaks least, then the one with
+ * the fewest packages, then the first (they come newest first). Throws `KilnError('no-toolchain')` naming the nearest and what it lacks.
  */
 export const chooseToolchain = (
   toolchains: readonly ReadyToolchain[],
   kernel: Kernel,
-): ReadyToolchain => {
-  const sameArch = toolchains.filter(({ contents }) => contents.arch === kernel.arch);
-  if (sameArch.length === 0) {
-    const arches =
-      [...new Set(toolchains.map(({ contents }) => contents.arch))].join(', ') || 'nothing yet';
-    throw new KilnError(
-      'no-toolchain',
-      `kernel ${kernel.release} is for ${kernel.arch}, and the toolchains here build for ${arches}; an admin can add one (kiln toolchain push)`,
+  wish: ToolchainWish = { needs: [], waived: [] },
+): ChosenToolchain => {
+  const asked =
+    wish.digest === undefined
+      ? toolchains
+      : toolchains.filter(({ digest }) => digest === wish.digest);
+  if (asked.length === 0) {
+    const names = toolchains.map(({ name, digest }) => `${name} ${digest}`).join(', ') || 'none';
+    throw refusal(
+      wish.digest === undefined
+        ? 'no toolchain is ready here; an admin adds one (kiln toolchain push)'
+        : `there is no toolchain ${wish.digest} ready here; there is ${names}`,
     );
   }
-  const exact = sameArch.find((toolchain) => hasCompilerOf(toolchain, kernel));
-  if (exact !== undefined) return exact;
-  const compilers = sameArch.map(
-    ({ name, contents }) => `${name} has ${contents.compilers.map((c) => c.version).join(', ')}`,
-  );
-  throw new KilnError(
-    'no-toolchain',
-    `kernel ${kernel.release} was built with "${kernel.compiler}", which no toolchain here has (${compilers.join('; ')}); name one with --toolchain to build with it all the same`,
+  const judged = asked
+    .map((toolchain) => ({ toolchain, ...judge(toolchain, kernel, wish) }))
+    .sort((a, b) => cost(a) - cost(b));
+  const [best] = judged;
+  if (best !== undefined && best.obstacles.length === 0) return best;
+  const nearest = judged
+    .slice(0, 3)
+    .map(
+      ({ toolchain, obstacles }) =>
+        `${toolchain.name}: ${obstacles.map(({ words }) => words).join('; ')}`,
+    )
+    .join(' | ');
+  throw refusal(
+    `no toolchain here fits kernel ${kernel.release}, built with "${kernel.compiler}". Nearest: ${nearest}. ${nextStep(best?.obstacles ?? [])}`,
   );
 };
+
+interface Obstacle {
+  readonly kind: 'arch' | 'host-programs' | 'packages' | 'contract';
+  readonly words: string;
+  readonly part?: ContractPart;
+}
+
+const judge = (
+  { contents }: ReadyToolchain,
+  kernel: Kernel,
+  wish: ToolchainWish,
+): { readonly obstacles: readonly Obstacle[]; readonly breaches: readonly ContractBreach[] } => {
+  const obstacles: Obstacle[] = [];
+  if (contents.arch !== kernel.arch) {
+    obstacles.push({
+      kind: 'arch',
+      words: `it builds for ${contents.arch}, the kernel is for ${kernel.arch}`,
+    });
+  }
+  const { arches, glibc } = kernel.hostPrograms;
+  const foreign = arches.filter((arch) => arch !== contents.arch);
+  if (foreign.length > 0) {
+    obstacles.push({
+      kind: 'host-programs',
+      words: `the headers’ own programs are for ${foreign.join(', ')}, it runs ${contents.arch}`,
+    });
+  }
+  const libc = /(\d+\.\d+)\s*$/.exec(contents.libc)?.[1] ?? '0';
+  if (glibc !== null && !hasGlibc(libc, glibc)) {
+    obstacles.push({
+      kind: 'host-programs',
+      words: `the headers’ own programs (modpost) need GLIBC ${glibc}, it has ${libc}`,
+    });
+  }
+  const present = new Set(contents.packages.map(({ name }) => name));
+  const missing = wish.needs.filter((name) => !present.has(name));
+  if (missing.length > 0) {
+    obstacles.push({ kind: 'packages', words: `it lacks the packages ${missing.join(', ')}` });
+  }
+  const breaches = contractBreaches(kernel, contents);
+  for (const { part, words } of breaches) {
+    if (!wish.waived.includes(part))
+      obstacles.push({ kind: 'contract', part, words: `${part} should be ${words}` });
+  }
+  return { obstacles, breaches };
+};
+
+const WEIGHTS: Readonly<Record<Obstacle['kind'], number>> = {
+  arch: 1e9,
+  'host-programs': 1e7,
+  contract: 1e5,
+  packages: 1e4,
+};
+
+const cost = ({
+  toolchain,
+  obstacles,
+  breaches,
+}: ChosenToolchain & { readonly obstacles: readonly Obstacle[] }): number =>
+  obstacles.reduce((sum, { kind }) => sum + WEIGHTS[kind], breaches.length * 1e4) +
+  toolchain.contents.packages.length;
+
+const nextStep = (obstacles: readonly Obstacle[]): string => {
+  const parts = obstacles.flatMap(({ part }) => (part === undefined ? [] : [part]));
+  if (obstacles.every(({ kind }) => kind === 'contract'))
+    return `Pin one that has it (kiln toolchain push), or build all the same with --waive ${parts.join(',')}`;
+  if (obstacles.every(({ kind }) => kind === 'packages' || kind === 'contract'))
+    return 'An admin makes one with those packages (images/make-toolchain --help) and pins it (kiln toolchain push)';
+  return 'An admin adds one that fits (kiln toolchain push)';
+};
+
+const refusal = (message: string): KilnError => new KilnError('no-toolchain', message);

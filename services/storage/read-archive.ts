@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { Duplex, PassThrough, type Readable } from 'node:stream';
+import { Duplex, PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
@@ -9,11 +9,15 @@ import {
   DEFAULT_ARCHIVE_LIMITS,
   type AdmittedEntry,
   type ArchiveLimits,
+  type ClaimedEntry,
 } from '../core/archive-rules.ts';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { ScannedArchive } from '../core/kernel.ts';
+import { CONTROL_FILE } from '../core/source.ts';
 import type { TreeEntry } from '../core/tree.ts';
+import { DEB_MAGIC, readDeb } from './read-deb.ts';
+import { openRpm, readCpio, RPM_MAGIC } from './read-rpm.ts';
 
 /** Gets each admitted entry in order; `body` must be read to its end. */
 export type EntryVisitor = (entry: AdmittedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
@@ -51,29 +55,95 @@ const xzDecoder = (): Duplex => {
   return Duplex.from({ writable: child.stdin, readable: output });
 };
 
-/** The tar inside: plain, gzip, zstd or xz, told by its first bytes. */
-const openTar = async (archive: Readable): Promise<Readable> => {
-  const first = await new Promise<Buffer>((resolve, reject) => {
-    archive.once('error', reject);
-    archive.once('end', () => resolve(Buffer.alloc(0)));
-    archive.once('readable', () => {
-      const chunk = archive.read() as Buffer | null;
-      if (chunk !== null) archive.unshift(chunk);
-      archive.removeListener('error', reject);
-      resolve(chunk ?? Buffer.alloc(0));
+/** The first bytes of a stream, which stay in it. */
+const peek = (stream: Readable): Promise<Buffer> =>
+  new Promise((resolve, reject) => {
+    const settle = (bytes: Buffer): void => {
+      stream.removeListener('error', reject);
+      resolve(bytes);
+    };
+    stream.once('error', reject);
+    stream.once('end', () => settle(Buffer.alloc(0)));
+    stream.once('readable', () => {
+      const chunk = stream.read() as Buffer | null;
+      if (chunk !== null) stream.unshift(chunk);
+      settle(chunk ?? Buffer.alloc(0));
     });
   });
-  const format = MAGICS.find(({ magic }) => first.subarray(0, magic.length).equals(magic));
-  if (format !== undefined) {
-    const decoder = format.decoder();
-    archive.once('error', (error) => decoder.destroy(error));
-    decoder.once('close', () => archive.destroy());
-    return archive.pipe(decoder);
+
+const startsWith = (bytes: Buffer, magic: Buffer): boolean =>
+  bytes.subarray(0, magic.length).equals(magic);
+
+/** What is inside: gzip, zstd and xz are told by the first bytes; all else is taken as it is. */
+const decompress = (stream: Readable, first: Buffer): Readable => {
+  const format = MAGICS.find(({ magic }) => startsWith(first, magic));
+  if (format === undefined) return stream;
+  const decoder = format.decoder();
+  stream.once('error', (error) => decoder.destroy(error));
+  decoder.once('close', () => stream.destroy());
+  return stream.pipe(decoder);
+};
+
+/** Gets every entry as its archive claims it. */
+type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
+
+/** Reads whatever archive this is: tar, Debian's or an RPM package, or a tar archive of such packages. */
+const readAny = async (archive: Readable, visit: ClaimVisitor): Promise<void> => {
+  const first = await peek(archive);
+  if (startsWith(first, DEB_MAGIC)) {
+    await readDeb(archive, {
+      data: (tar) => readTar(tar, visit),
+      control: (tar) =>
+        readTar(tar, async (claim, body) => {
+          if (claim.name.replace(/^\.\//, '') === 'control')
+            await visit({ ...claim, name: CONTROL_FILE }, body);
+        }),
+    });
+  } else if (startsWith(first, RPM_MAGIC)) {
+    const cpio = await openRpm(archive);
+    await readCpio(decompress(cpio, await peek(cpio)), visit);
+  } else {
+    await readTar(archive, async (claim, body) => {
+      if (claim.type === 'file' && /^(\.\/)?[^/]+\.(deb|rpm)$/.test(claim.name))
+        await readAny(Readable.from(body, { objectMode: false }), visit);
+      else await visit(claim, body);
+    });
   }
-  if (first.toString('latin1', 257, 262) !== 'ustar') {
-    throw new KilnError('bad-archive', 'this is no tar archive (plain, gzip, xz or zstd)');
+};
+
+const readTar = async (archive: Readable, visit: ClaimVisitor): Promise<void> => {
+  const plain = decompress(archive, await peek(archive));
+  const start = await peek(plain);
+  if (start.toString('latin1', 257, 262) !== 'ustar') {
+    plain.destroy();
+    throw new KilnError(
+      'bad-archive',
+      'this is no tar archive (plain, gzip, xz or zstd) and no .deb or .rpm package',
+    );
   }
-  return archive;
+  const tar = extract();
+  let problem: unknown;
+  tar.on('entry', (header, body, next) => {
+    // Destroying the reader destroys the entry at hand with the same error, which is reported once, below.
+    body.on('error', () => {});
+    const { name, type, mode, size, linkname } = header;
+    const handle = async (): Promise<void> => {
+      await visit({ name, type, mode, size, linkname }, body as AsyncIterable<Buffer>);
+      body.resume();
+    };
+    handle().then(
+      () => next(),
+      (error: unknown) => {
+        problem = error;
+        tar.destroy(error instanceof Error ? error : new Error(String(error)));
+      },
+    );
+  });
+  try {
+    await pipeline(plain, tar);
+  } catch (error) {
+    throw problem ?? error;
+  }
 };
 
 /**
@@ -86,35 +156,12 @@ export const readArchive = async (
   limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
 ): Promise<void> => {
   const gate = createArchiveGate(limits);
-  const tar = extract();
-  let problem: unknown;
-  tar.on('entry', (header, body, next) => {
-    // Destroying the reader destroys the entry at hand with the same error, which is reported once, below.
-    body.on('error', () => {});
-    const handle = async (): Promise<void> => {
-      const entry = gate.admit({
-        name: header.name,
-        type: header.type,
-        mode: header.mode,
-        size: header.size,
-        linkname: header.linkname,
-      });
-      await visit(entry, body as AsyncIterable<Buffer>);
-      body.resume();
-    };
-    handle().then(
-      () => next(),
-      (error: unknown) => {
-        problem = error;
-        tar.destroy(error instanceof Error ? error : new Error(String(error)));
-      },
-    );
-  });
   try {
-    await pipeline(await openTar(archive), tar);
+    await readAny(archive, (claim, body) => visit(gate.admit(claim), body));
   } catch (error) {
+    throw asArchiveError(error);
+  } finally {
     archive.destroy();
-    throw asArchiveError(problem ?? error);
   }
   gate.finish();
 };

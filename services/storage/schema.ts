@@ -23,6 +23,10 @@ export interface Schema {
     name: string;
     version: string;
     kind: string;
+    /** What the pusher and `dkms.conf` say besides: the rest of a `Source` as JSON. */
+    claims: string;
+    /** The Git commit that was pushed, where the client found one. */
+    commit_id: string | null;
     blob: string;
     layout: string;
     trust: string;
@@ -58,9 +62,15 @@ export interface Schema {
     kernel: string;
     toolchain: string;
     inputs: string;
+    /** Texts of the settings files, by path; their digests are in `inputs`. */
+    settings: string;
     recipe: string | null;
+    /** What it leaves for builds that depend on it: a blob. */
+    exports: string | null;
     signature: string | null;
     failure: string | null;
+    /** Why the source is not for this kernel, by its own word. */
+    exclusion: string | null;
     log: string | null;
     attestation: string | null;
     timings: string | null;
@@ -76,41 +86,44 @@ export interface Schema {
     size: number;
     modinfo: string;
   };
+  /** `build` waits for `needs`, and is built against it. */
+  dependencies: { build: string; needs: string };
   requests: { id: string; build: string; token: string; created_at: number };
   signers: { key: string; certificate: string; seen_at: number };
 }
 
 /** The schema's history, oldest first. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  '001-first-light': {
+  '001-any-kernel': {
     async up(db: Kysely<unknown>) {
-      for (const statement of FIRST_LIGHT) await sql.raw(statement).execute(db);
+      for (const statement of TABLES) await sql.raw(statement).execute(db);
     },
   },
 };
 
-const FIRST_LIGHT = [
+const TABLES = [
   `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
      hash TEXT NOT NULL UNIQUE, expires_at BIGINT NOT NULL, revoked_at BIGINT, created_at BIGINT NOT NULL)`,
-  `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('dkms', 'kbuild')),
-     blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
+     claims TEXT NOT NULL, commit_id TEXT, blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE TABLE source_names (name TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL REFERENCES sources (digest),
      created_at BIGINT NOT NULL, PRIMARY KEY (name, version))`,
   `CREATE TABLE kernels (digest TEXT PRIMARY KEY, release TEXT NOT NULL, arch TEXT NOT NULL, record TEXT NOT NULL,
      blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE INDEX kernels_by_release ON kernels (release)`,
-  `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('measuring', 'ready', 'refused')),
+  `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
      contents TEXT, problem TEXT, created_at BIGINT NOT NULL)`,
   `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
-     state TEXT NOT NULL CHECK (state IN ('queued', 'building', 'signing', 'succeeded', 'failed', 'cancelled')),
-     attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
-     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, recipe TEXT, signature TEXT, failure TEXT,
-     log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
+     state TEXT NOT NULL, attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
+     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
+     exclusion TEXT, log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
   `CREATE INDEX builds_by_state ON builds (state)`,
   `CREATE TABLE modules (build TEXT NOT NULL REFERENCES builds (id), name TEXT NOT NULL, unsigned TEXT NOT NULL, signed TEXT,
      size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
   `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
   `CREATE INDEX modules_by_signed ON modules (signed)`,
+  `CREATE TABLE dependencies (build TEXT NOT NULL REFERENCES builds (id), needs TEXT NOT NULL REFERENCES builds (id), PRIMARY KEY (build, needs))`,
+  `CREATE INDEX dependencies_by_needs ON dependencies (needs)`,
   `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE INDEX requests_by_build ON requests (build)`,
   `CREATE TABLE signers (key TEXT PRIMARY KEY, certificate TEXT NOT NULL, seen_at BIGINT NOT NULL)`,

@@ -187,15 +187,6 @@ describe('kiln build', () => {
     });
   });
 
-  it('says by name what it cannot honour in a dkms.conf, and when a kernel is excluded', async () => {
-    const depends = await dkmsSource('depends', 'BUILD_DEPENDS[0]=other');
-    expect((await kiln.kiln('build', depends, '-k', kiln.kernel)).stderr).toMatch(/BUILD_DEPENDS/);
-    const excluded = await dkmsSource('excluded', 'BUILD_EXCLUSIVE_KERNEL="^5\\."');
-    const { status, stderr } = await kiln.kiln('build', excluded, '-k', kiln.kernel);
-    expect(status).toBe(1);
-    expect(stderr).toMatch(/\(excluded\)/);
-  });
-
   it('refuses a module that the build made under another name than it promised', async () => {
     const source = await dkmsSource('promised', 'MAKE="cp /bin/ls promised.ko"');
     const { status, stderr } = await kiln.kiln('build', source, '-k', kiln.kernel);

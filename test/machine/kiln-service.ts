@@ -72,14 +72,9 @@ export const startKiln = async (
   };
 };
 
-/** Pins the one toolchain in a service; its digest. */
-export const pinToolchain = async (service: KilnService): Promise<string> =>
-  (
-    await service.json<{ digest: string }>(
-      'toolchain',
-      'push',
-      TOOLCHAIN.tar,
-      '--name',
-      TOOLCHAIN.name,
-    )
-  ).digest;
+/** Pins a toolchain in a service; its digest. */
+export const pinToolchain = async (
+  service: Pick<KilnService, 'json'>,
+  { name, tar }: { readonly name: string; readonly tar: string } = TOOLCHAIN,
+): Promise<string> =>
+  (await service.json<{ digest: string }>('toolchain', 'push', tar, '--name', name)).digest;

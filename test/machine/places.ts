@@ -10,3 +10,8 @@ export const TOOLCHAIN = {
   name: 'debian-12-gcc-12',
   tar: `${WORK}/toolchains/debian-12-gcc-12.tar`,
 };
+/** The same with what Debian's module packages need besides. */
+export const DKMS_TOOLCHAIN = {
+  name: 'debian-12-gcc-12-dkms',
+  tar: `${WORK}/toolchains/debian-12-gcc-12-dkms.tar`,
+};

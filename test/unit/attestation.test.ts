@@ -11,9 +11,14 @@ import { kbuildRecipe } from '../../services/core/recipe.ts';
 import { debianKernel, dkmsSource } from './samples.ts';
 
 const inputs = fingerprintInputs(
-  dkmsSource,
-  debianKernel,
-  digestOf('toolchain'),
+  {
+    source: dkmsSource,
+    kernel: debianKernel,
+    toolchain: digestOf('toolchain'),
+    waived: ['pahole'],
+    dependencies: [{ name: 'zfs', version: '2.1', fingerprint: digestOf('zfs') }],
+    settings: { '/etc/dkms/hello.conf': 'a' },
+  },
   digestOf('script'),
 );
 const provenance: Provenance = {

@@ -1,61 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
-import {
-  DKMS_VARIABLES,
-  parseEvaluation,
-  readDkmsConf,
-  type DkmsConf,
-  type EvaluatedConf,
-} from '../../services/core/dkms-conf.ts';
-import { refusal } from './samples.ts';
+import { readDkmsConf, type DkmsConf } from '../../services/core/dkms-conf.ts';
+import { DKMS_VARIABLES } from '../../services/core/dkms-evaluation.ts';
+import { evaluatedConf, refusal, type ConfVariables } from './samples.ts';
 
 const TARGET = { release: '6.1.0-56-amd64', arch: 'x86_64' };
 
-/** A conf from bash arrays; a bare word stands for the value at index 0. */
-const conf = (
-  variables: Readonly<Record<string, string | Readonly<Record<number, string>>>>,
-): EvaluatedConf =>
-  new Map(
-    Object.entries(variables).map(([name, value]) => [
-      name,
-      new Map(
-        Object.entries(typeof value === 'string' ? { 0: value } : value).map(
-          ([index, text]): [number, string] => [Number(index), text],
-        ),
-      ),
-    ]),
-  );
-
 const LEAST = { PACKAGE_NAME: 'hello', PACKAGE_VERSION: '1.0', DEST_MODULE_LOCATION: '/extra' };
-const read = (variables: Parameters<typeof conf>[0]): DkmsConf =>
-  readDkmsConf(conf({ ...LEAST, ...variables }), TARGET);
-
-describe('the evaluation’s answer', () => {
-  it('is read as arrays by index, with whatever bytes a value has', () => {
-    const answer = parseEvaluation(
-      Buffer.from('PACKAGE_NAME\x000\x00hello\x00MAKE\x002\x00make\n"all"\x00MAKE\x000\x00\x00'),
-    );
-    expect(answer).toEqual(conf({ PACKAGE_NAME: 'hello', MAKE: { 2: 'make\n"all"', 0: '' } }));
-  });
-
-  it('is empty where there is no dkms.conf', () => {
-    expect(parseEvaluation(Buffer.alloc(0)).size).toBe(0);
-  });
-
-  it.each([
-    ['an unknown variable', 'LD_PRELOAD\x000\x00x\x00'],
-    ['an index that is no number', 'MAKE\x00key\x00x\x00'],
-    ['a huge index', 'MAKE\x0012345\x00x\x00'],
-    ['a negative index', 'MAKE\x00-1\x00x\x00'],
-    ['a name alone', 'MAKE\x00'],
-    ['a value cut short', 'MAKE\x000\x00make al'],
-    ['no value', 'MAKE\x000\x00'],
-    ['no field at all', 'bash: dkms.conf: line 1'],
-  ])('is refused with %s', (_, answer) => {
-    expect(() => parseEvaluation(Buffer.from(answer))).toThrow(
-      refusal('bad-source', /out of form/),
-    );
-  });
-});
+const read = (variables: ConfVariables): DkmsConf =>
+  readDkmsConf(evaluatedConf({ ...LEAST, ...variables }), TARGET);
 
 describe('a dkms.conf', () => {
   it('with the least it needs gets DKMS’s defaults', () => {
@@ -65,7 +17,9 @@ describe('a dkms.conf', () => {
       make: null,
       clean: null,
       preBuild: null,
+      postBuild: null,
       patches: [],
+      dependencies: [],
       modules: [
         {
           builtName: 'hello',
@@ -87,9 +41,15 @@ describe('a dkms.conf', () => {
       DEST_MODULE_LOCATION: { 0: '/kernel/drivers/net', 1: '/updates/dkms' },
       MAKE: 'make all',
       CLEAN: 'make clean',
-      PRE_BUILD: 'configure',
+      PRE_BUILD: 'configure --now',
+      POST_BUILD: 'keep "$kernelver"',
     });
-    expect(full).toMatchObject({ make: 'make all', clean: 'make clean', preBuild: 'configure' });
+    expect(full).toMatchObject({
+      make: 'make all',
+      clean: 'make clean',
+      preBuild: 'configure --now',
+      postBuild: 'keep "$kernelver"',
+    });
     expect(full.modules).toMatchObject([
       { builtName: 'a', builtLocation: 'src/', name: 'a', destination: '/kernel/drivers/net' },
       { builtName: 'b-c', builtLocation: 'lib/', name: 'd', destination: '/updates/dkms' },
@@ -131,39 +91,28 @@ describe('a dkms.conf', () => {
     expect(modules.map(({ strip }) => strip)).toEqual(stripped);
   });
 
-  it.each([
-    ['BUILD_EXCLUSIVE_KERNEL', '^5\\.', '6.1.0-56-amd64'],
-    ['BUILD_EXCLUSIVE_ARCH', 'aarch64', 'x86_64'],
-  ])('with %s says why this kernel is excluded', (directive, pattern, actual) => {
-    expect(read({ [directive]: pattern }).excluded).toBe(
-      `${directive}="${pattern}" does not match ${actual}`,
-    );
+  it('names the packages it is built against in order of index, without empty ones', () => {
+    const BUILD_DEPENDS = { 2: 'spl', 0: 'zfs', 1: '' };
+    expect(read({ BUILD_DEPENDS }).dependencies).toEqual(['zfs', 'spl']);
   });
 
-  it('with BUILD_EXCLUSIVE_* that match excludes nothing', () => {
-    const { excluded } = read({
-      BUILD_EXCLUSIVE_KERNEL: '^(5\\.1[0-9]|6)\\..*',
-      BUILD_EXCLUSIVE_ARCH: 'x86',
-      BUILD_EXCLUSIVE_KERNEL_HOLDS: 'yes',
-      BUILD_EXCLUSIVE_ARCH_HOLDS: 'yes',
-    });
-    expect(excluded).toBeNull();
-  });
-
-  it.each([
-    'BUILD_DEPENDS',
-    'POST_BUILD',
-    'BUILD_EXCLUSIVE_KERNEL_MIN',
-    'BUILD_EXCLUSIVE_KERNEL_MAX',
-    'BUILD_EXCLUSIVE_CONFIG',
-  ])('with %s is refused by that name, and the sandbox is asked for it', (directive) => {
+  it.each<[string, ConfVariables]>([
+    ['POST_ADD', { POST_ADD: 'x' }],
+    ['PRE_INSTALL', { PRE_INSTALL: 'x' }],
+    ['POST_INSTALL', { POST_INSTALL: 'x' }],
+    ['POST_REMOVE', { POST_REMOVE: { 3: 'x' } }],
+  ])('with %s is refused by that name, and the sandbox is asked for it', (directive, variables) => {
     expect(DKMS_VARIABLES).toContain(directive);
-    expect(() => read({ [directive]: 'x' })).toThrow(
-      refusal('bad-source', new RegExp(`uses ${directive}, which`)),
+    expect(() => read(variables)).toThrow(
+      refusal('bad-source', new RegExp(`uses ${directive}, which Kiln cannot honour: [a-z]`)),
     );
   });
 
-  it.each<[string, RegExp, Parameters<typeof conf>[0]]>([
+  it('with a refused directive that is empty is read', () => {
+    expect(read({ POST_INSTALL: '' }).modules).toHaveLength(1);
+  });
+
+  it.each<[string, RegExp, ConfVariables]>([
     ['a module name with .ko', /"a\.ko"; give the name alone/, { BUILT_MODULE_NAME: 'a.ko' }],
     ['a module name with a path', /a module "\.\.\/a"/, { BUILT_MODULE_NAME: '../a' }],
     ['an installed name with a path', /a module "a\/b"/, { DEST_MODULE_NAME: 'a/b' }],
@@ -192,5 +141,73 @@ describe('a dkms.conf', () => {
     ],
   ])('is refused with %s', (_, words, variables) => {
     expect(() => read(variables)).toThrow(refusal('bad-source', words));
+  });
+});
+
+describe('a dkms.conf of several modules', () => {
+  const three = (variables: ConfVariables): DkmsConf =>
+    read({
+      BUILT_MODULE_NAME: { 0: 'a', 1: 'b', 2: 'c' },
+      DEST_MODULE_NAME: { 2: 'd' },
+      DEST_MODULE_LOCATION: { 0: '/extra', 1: '/updates', 2: '/kernel/net' },
+      STRIP: { 2: 'no' },
+      ...variables,
+    });
+
+  it('leaves out the one that is not for this kernel; the others keep what is theirs', () => {
+    const { excluded, modules } = three({
+      BUILD_EXCLUSIVE_KERNEL: { 0: '^6', 1: '^5', 2: '^6' },
+      BUILD_EXCLUSIVE_KERNEL_HOLDS: { 0: 'yes', 2: 'yes' },
+    });
+    expect(excluded).toBeNull();
+    expect(modules).toMatchObject([
+      { builtName: 'a', name: 'a', destination: '/extra', strip: true },
+      { builtName: 'c', name: 'd', destination: '/kernel/net', strip: false },
+    ]);
+  });
+
+  it('is not excluded where it is the first that is left out', () => {
+    const { excluded, modules } = three({ BUILD_EXCLUSIVE_KERNEL_MIN: { 0: '6.2', 1: '6.1' } });
+    expect(excluded).toBeNull();
+    expect(modules.map(({ builtName }) => builtName)).toEqual(['b', 'c']);
+  });
+
+  it('is excluded with the first’s reason where all are left out', () => {
+    const { excluded, modules } = three({
+      BUILD_EXCLUSIVE_KERNEL: { 0: '^3', 1: '^4', 2: '^5' },
+    });
+    expect(excluded).toBe('BUILD_EXCLUSIVE_KERNEL="^3" does not match 6.1.0-56-amd64');
+    expect(modules).toEqual([]);
+  });
+
+  it('is excluded where different directives leave out each of them', () => {
+    const { excluded } = three({
+      BUILD_EXCLUSIVE_KERNEL_MIN: { 0: '6.2', 1: '6.1' },
+      BUILD_EXCLUSIVE_KERNEL_MAX: { 1: '6.0', 2: '5.4' },
+    });
+    expect(excluded).toBe('BUILD_EXCLUSIVE_KERNEL_MIN="6.2" leaves out 6.1.0-56-amd64');
+  });
+
+  it('is excluded by a directive for the whole, whatever holds for each', () => {
+    const { excluded } = three({
+      BUILD_EXCLUSIVE_ARCH: 'aarch64',
+      BUILD_EXCLUSIVE_KERNEL: { 0: '^5', 1: '^6', 2: '^6' },
+      BUILD_EXCLUSIVE_KERNEL_HOLDS: { 1: 'yes', 2: 'yes' },
+    });
+    expect(excluded).toBe('BUILD_EXCLUSIVE_ARCH="aarch64" does not match x86_64');
+  });
+
+  it('is excluded by a directive for the whole, before those for each', () => {
+    const { excluded } = three({
+      BUILD_EXCLUSIVE_ARCH: 'aarch64',
+      BUILD_EXCLUSIVE_KERNEL: { 0: '^3', 1: '^4', 2: '^5' },
+    });
+    expect(excluded).toBe('BUILD_EXCLUSIVE_ARCH="aarch64" does not match x86_64');
+  });
+
+  it('that names none of them for this kernel is excluded only where it says so', () => {
+    const none = { BUILT_MODULE_NAME: {}, DEST_MODULE_NAME: {}, DEST_MODULE_LOCATION: {} };
+    expect(three(none)).toMatchObject({ modules: [], excluded: null });
+    expect(three({ ...none, BUILD_EXCLUSIVE_KERNEL_MIN: '6.2' }).excluded).toMatch(/leaves out/);
   });
 });

@@ -42,6 +42,7 @@ describe('the table of errors', () => {
     ['too-large', 413, 2],
     ['bad-archive', 422, 2],
     ['build-failed', 500, 1],
+    ['excluded', 409, 77],
     ['unverified', 422, 6],
     ['install-failed', 500, 7],
     ['storage-full', 507, 5],

@@ -8,7 +8,7 @@ import {
   type ScannedArchive,
 } from '../../services/core/kernel.ts';
 import type { TreeEntry } from '../../services/core/tree.ts';
-import { refusal } from './samples.ts';
+import { hostProgram, refusal } from './samples.ts';
 
 const RELEASE = '6.1.0-56-amd64';
 const CONFIG = [
@@ -19,6 +19,12 @@ const CONFIG = [
   'CONFIG_MODVERSIONS=y',
   'CONFIG_CC_VERSION_TEXT="gcc-12 (Debian 12.2.0-14) 12.2.0"',
   'CONFIG_MODULE_SIG_HASH="sha256"',
+  'CONFIG_AS_IS_GNU=y',
+  'CONFIG_AS_VERSION=24000',
+  'CONFIG_LD_IS_BFD=y',
+  'CONFIG_LD_VERSION=24000',
+  'CONFIG_DEBUG_INFO_BTF_MODULES=y',
+  'CONFIG_PAHOLE_VERSION=124',
 ].join('\n');
 
 type Files = Readonly<Record<string, string>>;
@@ -34,10 +40,16 @@ const buildTree: Files = {
 const below = (directory: string, files: Files): Files =>
   Object.fromEntries(Object.entries(files).map(([path, text]) => [`${directory}/${path}`, text]));
 
+const HEADERS = `usr/src/linux-headers-${RELEASE}`;
+const COMMON = 'usr/src/linux-headers-6.1.0-56-common';
+const program = (machine: number, glibc: string): string =>
+  hostProgram(machine, 'GLIBC_2.2.5', `GLIBC_${glibc}`).toString('latin1');
+
 const debian: Files = {
-  ...below(`usr/src/linux-headers-${RELEASE}`, buildTree),
-  'usr/src/linux-headers-6.1.0-56-common/Makefile': 'common',
-  'usr/lib/linux-kbuild-6.1/scripts/mod/modpost': 'ELF',
+  ...below(HEADERS, buildTree),
+  [`${HEADERS}/Makefile`]: `include /${COMMON}/Makefile\n`,
+  [`${COMMON}/Makefile`]: 'common',
+  'usr/lib/linux-kbuild-6.1/scripts/mod/modpost': program(62, '2.34'),
 };
 
 /** The files as the archive reader hands them on, their names through the same rules. */
@@ -65,9 +77,18 @@ describe('a kernel', () => {
       configDigest: digestOf(CONFIG),
       symversDigest: digestOf(buildTree['Module.symvers'] ?? ''),
       compiler: 'gcc-12 (Debian 12.2.0-14) 12.2.0',
+      contract: {
+        isClang: false,
+        linker: { kind: 'GNU ld', version: 24000 },
+        assembler: 24000,
+        pahole: null,
+        rustc: null,
+      },
       vermagic: `${RELEASE} SMP preempt mod_unload modversions`,
       signatureHash: 'sha256',
-      buildDirectory: `/usr/src/linux-headers-${RELEASE}`,
+      buildDirectory: `/${HEADERS}`,
+      sourceDirectory: `/${COMMON}`,
+      hostPrograms: { arches: ['x86_64'], glibc: '2.34' },
     });
     expect(tree.entries.map(({ path }) => path)).toEqual(Object.keys(debian).sort());
   });
@@ -76,11 +97,11 @@ describe('a kernel', () => {
     ['at the top', buildTree],
     ['in a directory', below('build', buildTree)],
     ['deep in directories', below('lib/modules/x/build', buildTree)],
-    ['where Debian puts it', below(`usr/src/linux-headers-${RELEASE}`, buildTree)],
+    ['where Debian puts it', below(HEADERS, buildTree)],
   ])('is one and the same whether its build tree lies %s', (_, files) => {
     const { kernel } = inspectKernel(scan(files));
     expect(kernel).toEqual(inspectKernel(scan(buildTree)).kernel);
-    expect(kernel.buildDirectory).toBe(`/usr/src/linux-headers-${RELEASE}`);
+    expect(kernel.buildDirectory).toBe(`/${HEADERS}`);
   });
 
   it.each([
@@ -106,7 +127,7 @@ describe('a kernel', () => {
   });
 
   it('is another kernel with one byte of other headers', () => {
-    const other = scan({ ...debian, 'usr/src/linux-headers-6.1.0-56-common/Makefile': 'Common' });
+    const other = scan({ ...debian, [`${COMMON}/Makefile`]: 'Common' });
     expect(inspectKernel(other).kernel.digest).not.toBe(inspectKernel(scan(debian)).kernel.digest);
   });
 
@@ -116,6 +137,64 @@ describe('a kernel', () => {
       scan({ '.config': config, 'include/generated/utsrelease.h': uts }),
     );
     expect(kernel).toMatchObject({ symversDigest: null, build: null });
+  });
+
+  it.each([
+    ['another tree', `include /${COMMON}/Makefile`, `/${COMMON}`],
+    ['another tree, among other lines', `# a\ninclude /${COMMON}/Makefile\nb:\n`, `/${COMMON}`],
+    ['none', 'VERSION = 6\n', null],
+    ['itself', `include /${HEADERS}/Makefile`, null],
+    ['one by a relative path', 'include ../linux-headers-6.1.0-56-common/Makefile', null],
+    ['one elsewhere', 'include /home/me/linux/Makefile', null],
+    ['one deeper', 'include /usr/src/a/b/Makefile', null],
+    ['one in a comment', `# include /${COMMON}/Makefile`, null],
+    ['only a file of another tree', `include /${COMMON}/Makefile.extra`, null],
+  ])('whose Makefile includes %s has its source there', (_, makefile, sourceDirectory) => {
+    const { kernel } = inspectKernel(scan({ ...debian, [`${HEADERS}/Makefile`]: makefile }));
+    expect(kernel.sourceDirectory).toBe(sourceDirectory);
+  });
+
+  it('takes its source from the Makefile of its build tree alone', () => {
+    const { kernel } = inspectKernel(
+      scan({
+        ...debian,
+        [`${HEADERS}/Makefile`]: '',
+        [`${COMMON}/Makefile`]: 'include /usr/src/x/Makefile',
+      }),
+    );
+    expect(kernel.sourceDirectory).toBeNull();
+  });
+
+  it('asks for pahole with a vmlinux in its build tree, and with one elsewhere for none', () => {
+    const pahole = (path: string): number | null =>
+      inspectKernel(scan({ ...debian, [path]: '' })).kernel.contract.pahole;
+    expect(pahole(`${HEADERS}/vmlinux`)).toBe(124);
+    expect(pahole(`${COMMON}/vmlinux`)).toBeNull();
+    expect(pahole(`${HEADERS}/arch/vmlinux`)).toBeNull();
+  });
+
+  it('asks of its host what the most demanding of its own programs asks', () => {
+    const { kernel } = inspectKernel(
+      scan({
+        ...debian,
+        'usr/lib/linux-kbuild-6.1/scripts/basic/fixdep': program(62, '2.4'),
+        'usr/lib/linux-kbuild-6.1/tools/objtool/objtool': program(62, '2.38'),
+        'usr/lib/linux-kbuild-6.1/scripts/kallsyms': program(3, '2.99'),
+      }),
+    );
+    expect(kernel.hostPrograms).toEqual({ arches: ['x86_64'], glibc: '2.38' });
+  });
+
+  it('put together from two machines’ trees says so', () => {
+    const { kernel } = inspectKernel(
+      scan({ ...debian, 'usr/lib/linux-kbuild-6.1/scripts/basic/fixdep': program(3, '2.3') }),
+    );
+    expect(kernel.hostPrograms.arches).toEqual(['i686', 'x86_64']);
+  });
+
+  it('without programs of its own asks nothing of its host', () => {
+    const { kernel } = inspectKernel(scan(buildTree));
+    expect(kernel.hostPrograms).toEqual({ arches: [], glibc: null });
   });
 
   const without = (path: string): Files => {

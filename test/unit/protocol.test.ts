@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import { SourceView } from '../../services/core/protocol.ts';
+import { CreateBuild, CreateSource, SourceView } from '../../services/core/protocol.ts';
 
 describe('a source from the wire', () => {
   const view = {
@@ -9,6 +9,11 @@ describe('a source from the wire', () => {
     name: 'v4l2loopback',
     version: '0.12.7',
     kind: 'dkms',
+    autoinstall: true,
+    depends: ['zfs'],
+    needs: ['libxtables-dev'],
+    settings: { '/etc/dkms/a.conf': 'a' },
+    commit: null,
     trust: 'admin',
     createdAt: 0,
   };
@@ -24,5 +29,51 @@ describe('a source from the wire', () => {
     { name: '' },
   ])('is not taken with %j, as it becomes part of paths on a host', (odd) => {
     expect(SourceView.safeParse({ ...view, ...odd }).success).toBe(false);
+  });
+});
+
+describe('a request for a build', () => {
+  const named = { source: { name: 'hello' }, kernel: { release: '6.1.0-56-amd64' } };
+
+  it('waives nothing and sets nothing where it does not say so', () => {
+    expect(CreateBuild.parse(named)).toMatchObject({ waive: [], settings: {}, retry: false });
+  });
+
+  it('may waive each part of the compiler contract, and nothing else', () => {
+    const waive = ['compiler', 'linker', 'assembler', 'pahole', 'rustc'];
+    expect(CreateBuild.parse({ ...named, waive }).waive).toEqual(waive);
+    expect(CreateBuild.safeParse({ ...named, waive: ['signature'] }).success).toBe(false);
+    expect(CreateBuild.safeParse({ ...named, waive: 'compiler' }).success).toBe(false);
+  });
+});
+
+describe('a source to be made', () => {
+  const least = { blob: digestOf('blob') };
+
+  it('may say what it depends on, needs, sets and was checked out from', () => {
+    const full = {
+      ...least,
+      depends: ['zfs'],
+      needs: ['libxtables-dev', 'g++-12'],
+      settings: { '/etc/dkms/a.conf': '' },
+      commit: 'a'.repeat(40),
+    };
+    expect(CreateSource.parse(full)).toEqual(full);
+    expect(CreateSource.parse(least)).toEqual(least);
+  });
+
+  it.each([
+    { depends: ['../zfs'] },
+    { depends: ['zfs/2.1'] },
+    { depends: [''] },
+    { needs: ['-o=x'] },
+    { needs: ['Libelf'] },
+    { needs: ['a b'] },
+    { needs: ['libelf-dev=1'] },
+    { settings: { '/etc/a': 1 } },
+    { commit: 'main' },
+    { commit: 'A'.repeat(40) },
+  ])('is refused with %j', (odd) => {
+    expect(CreateSource.safeParse({ ...least, ...odd }).success).toBe(false);
   });
 });

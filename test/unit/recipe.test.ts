@@ -1,15 +1,19 @@
 import { describe, expect, it } from '@jest/globals';
 import type { DkmsConf } from '../../services/core/dkms-conf.ts';
+import type { Kernel } from '../../services/core/kernel.ts';
 import {
   buildDirectory,
   dkmsRecipe,
   kbuildRecipe,
+  kernelSourceDir,
+  packageDirectory,
+  resultDirectory,
   sourceDirectory,
   type Recipe,
 } from '../../services/core/recipe.ts';
 import { debianKernel, dkmsSource, refusal } from './samples.ts';
 
-const GENERIC = 'make -C /usr/src/linux-headers-6.1.0-56-amd64 M=/var/lib/dkms/hello/1.0/build';
+const GENERIC = 'make -C /lib/modules/6.1.0-56-amd64/build M=/var/lib/dkms/hello/1.0/build';
 
 const least: DkmsConf = {
   name: 'hello',
@@ -17,50 +21,86 @@ const least: DkmsConf = {
   make: null,
   clean: null,
   preBuild: null,
+  postBuild: null,
   patches: [],
+  dependencies: [],
   modules: [
     { builtName: 'hello', builtLocation: '', name: 'hello', destination: '/extra', strip: true },
   ],
   excluded: null,
 };
-const recipeOf = (conf: Partial<DkmsConf>): Recipe =>
-  dkmsRecipe({ ...least, ...conf }, dkmsSource, debianKernel, 4);
-const makeOf = (make: string | null): string | undefined =>
-  recipeOf({ make }).steps.find(({ label }) => label === 'make')?.command;
+const clangKernel: Kernel = {
+  ...debianKernel,
+  compiler: 'Debian clang version 14.0.6',
+  contract: { ...debianKernel.contract, isClang: true },
+};
+const recipeOf = (conf: Partial<DkmsConf>, kernel = debianKernel): Recipe =>
+  dkmsRecipe({ ...least, ...conf }, dkmsSource, kernel, 4);
+const makeOf = (make: string | null, kernel = debianKernel): string | undefined =>
+  recipeOf({ make }, kernel).steps.find(({ label }) => label === 'make')?.command;
 
 describe('the places of a source', () => {
   it('are where DKMS itself has them', () => {
     expect(buildDirectory(dkmsSource)).toBe('/var/lib/dkms/hello/1.0/build');
-    expect(sourceDirectory(dkmsSource)).toBe('/var/lib/dkms/hello/1.0/source');
+    expect(packageDirectory(dkmsSource)).toBe('/var/lib/dkms/hello/1.0');
+    expect(sourceDirectory(dkmsSource)).toBe('/usr/src/hello-1.0');
+    expect(resultDirectory(dkmsSource, debianKernel)).toBe(
+      '/var/lib/dkms/hello/1.0/6.1.0-56-amd64/x86_64',
+    );
+    expect(kernelSourceDir(debianKernel)).toBe('/lib/modules/6.1.0-56-amd64/build');
   });
 });
 
 describe('the recipe for a dkms.conf', () => {
   it('is DKMS’s own clean and make where the conf says neither', () => {
     expect(recipeOf({}).steps).toEqual([
-      { label: 'clean', command: `${GENERIC} clean`, mayFail: true },
+      { label: 'clean', command: `${GENERIC} clean`, kind: 'may-fail' },
       {
         label: 'make',
         command: GENERIC.replace('make', 'make -j4 KERNELRELEASE=6.1.0-56-amd64'),
-        mayFail: false,
+        kind: 'must',
       },
     ]);
   });
 
-  it('goes in DKMS’s order: patches, pre-build, clean, make; only clean may fail', () => {
+  it('goes in DKMS’s order: patches, pre-build, clean, make, post-build; only clean may fail', () => {
     const { steps } = recipeOf({
       patches: ['b.patch', 'a.patch'],
       preBuild: 'configure --now',
+      postBuild: 'keep $kernelver',
       clean: 'rm -f *.o',
       make: 'make all',
     });
     expect(steps).toEqual([
-      { label: 'patch', command: "patch -p1 < ./patches/'b.patch'", mayFail: false },
-      { label: 'patch', command: "patch -p1 < ./patches/'a.patch'", mayFail: false },
-      { label: 'pre-build', command: './configure --now', mayFail: false },
-      { label: 'clean', command: 'rm -f *.o', mayFail: true },
-      { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', mayFail: false },
+      { label: 'patch', command: "patch -p1 < ./patches/'b.patch'", kind: 'must' },
+      { label: 'patch', command: "patch -p1 < ./patches/'a.patch'", kind: 'must' },
+      { label: 'pre-build', command: 'configure --now', kind: 'script' },
+      { label: 'clean', command: 'rm -f *.o', kind: 'may-fail' },
+      { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', kind: 'must' },
+      { label: 'post-build', command: 'keep $kernelver', kind: 'script' },
     ]);
+  });
+
+  it.each([
+    [null, `${GENERIC.replace('make', 'make -j4 KERNELRELEASE=6.1.0-56-amd64')} LLVM=1`],
+    ['make all', 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all LLVM=1'],
+    ['./build.sh', './build.sh LLVM=1'],
+  ])('tells a clang kernel’s make %j, and no other step, of LLVM', (make, command) => {
+    const scripts = { preBuild: 'configure', postBuild: 'keep' };
+    const { steps } = recipeOf({ ...scripts, make }, clangKernel);
+    expect(steps.filter((step) => step.command.includes('LLVM'))).toEqual([
+      { label: 'make', command, kind: 'must' },
+    ]);
+    expect(makeOf(make)).toBe(command.replace(' LLVM=1', ''));
+  });
+
+  it('asks for a source that was pushed with all it is built against, in any order', () => {
+    const conf = { ...least, dependencies: ['zfs', 'spl'] };
+    const pushed = { ...dkmsSource, depends: ['other', 'spl', 'zfs'] };
+    expect(dkmsRecipe(conf, pushed, debianKernel, 4)).toEqual(recipeOf({}));
+    expect(() => dkmsRecipe(conf, { ...dkmsSource, depends: ['zfs'] }, debianKernel, 4)).toThrow(
+      refusal('bad-source', /names spl, and .* with --depends spl$/),
+    );
   });
 
   it.each([
@@ -98,6 +138,11 @@ describe('the recipe for a dkms.conf', () => {
     ['another name than was pushed', /says other\/1\.0, .* as hello\/1\.0/, { name: 'other' }],
     ['another version than was pushed', /says hello\/2, .* as hello\/1\.0/, { version: '2' }],
     ['no module', /lists no module/, { modules: [] }],
+    [
+      'dependencies that the push did not say',
+      /BUILD_DEPENDS names zfs, spl, .* push it with --depends zfs,spl$/,
+      { dependencies: ['zfs', 'spl'] },
+    ],
   ])('is refused with %s', (_, words, conf) => {
     expect(() => recipeOf(conf)).toThrow(refusal('bad-source', words));
   });
@@ -110,10 +155,15 @@ describe('the recipe for plain Kbuild', () => {
         {
           label: 'make',
           command: `${GENERIC.replace('make', 'make -j2')} modules`,
-          mayFail: false,
+          kind: 'must',
         },
       ],
       modules: { kind: 'every' },
     });
+  });
+
+  it('tells make of LLVM for a clang kernel', () => {
+    const [step] = kbuildRecipe({ ...dkmsSource, kind: 'kbuild' }, clangKernel, 2).steps;
+    expect(step?.command).toBe(`${GENERIC.replace('make', 'make -j2')} LLVM=1 modules`);
   });
 });

@@ -1,6 +1,7 @@
 import { runInNewContext } from 'node:vm';
 import { expect } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
+import type { EvaluatedConf } from '../../services/core/dkms-evaluation.ts';
 import type { ErrorCode } from '../../services/core/errors.ts';
 import type { Kernel } from '../../services/core/kernel.ts';
 import type { Source } from '../../services/core/source.ts';
@@ -21,9 +22,18 @@ export const debianKernel: Kernel = {
   configDigest: digestOf('config'),
   symversDigest: digestOf('symvers'),
   compiler: 'gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0',
+  contract: {
+    isClang: false,
+    linker: { kind: 'GNU ld', version: 24000 },
+    assembler: 24000,
+    pahole: null,
+    rustc: null,
+  },
   vermagic: '6.1.0-56-amd64 SMP preempt mod_unload modversions',
   signatureHash: 'sha256',
   buildDirectory: '/usr/src/linux-headers-6.1.0-56-amd64',
+  sourceDirectory: '/usr/src/linux-headers-6.1.0-56-common',
+  hostPrograms: { arches: ['x86_64'], glibc: '2.34' },
 };
 
 export const dkmsSource: Source = {
@@ -32,4 +42,32 @@ export const dkmsSource: Source = {
   name: 'hello',
   version: '1.0',
   kind: 'dkms',
+  autoinstall: false,
+  depends: [],
+  needs: [],
+  settings: {},
+};
+
+/** The variables of a conf; a bare word stands for the value at index 0. */
+export type ConfVariables = Readonly<Record<string, string | Readonly<Record<number, string>>>>;
+
+/** A conf as bash would evaluate it. */
+export const evaluatedConf = (variables: ConfVariables): EvaluatedConf =>
+  new Map(
+    Object.entries(variables).map(([name, value]) => [
+      name,
+      new Map(
+        Object.entries(typeof value === 'string' ? { 0: value } : value).map(
+          ([index, text]): [number, string] => [Number(index), text],
+        ),
+      ),
+    ]),
+  );
+
+/** A program as a header tree has it: an ELF header for a machine of elf.h, and the strings among its symbols. */
+export const hostProgram = (machine: number, ...strings: readonly string[]): Buffer => {
+  const header = Buffer.alloc(64);
+  header.write('\x7fELF\x02\x01\x01', 'latin1');
+  header.writeUInt16LE(machine, 18);
+  return Buffer.concat([header, Buffer.from(`\0${strings.map((text) => `${text}\0`).join('')}`)]);
 };

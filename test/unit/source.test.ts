@@ -1,7 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
 import type { ScannedArchive } from '../../services/core/kernel.ts';
-import { inspectSource, isSourceEvidence } from '../../services/core/source.ts';
+import {
+  checkSettings,
+  inspectSource,
+  isSourceEvidence,
+  type Source,
+  type SourceClaims,
+} from '../../services/core/source.ts';
 import { refusal, withinSeconds } from './samples.ts';
 
 const CONF = 'PACKAGE_NAME="hello"\nPACKAGE_VERSION=1.0  # ours\n';
@@ -19,6 +25,10 @@ const scan = (files: Readonly<Record<string, string>>): ScannedArchive => ({
       .map(([path, text]) => [path, Buffer.from(text)]),
   ),
 });
+
+const sourceOf = (conf: string, given: SourceClaims = {}): Source =>
+  inspectSource(scan({ 'dkms.conf': conf }), given).source;
+const digest = (conf: string, given: SourceClaims = {}): string => sourceOf(conf, given).digest;
 
 describe('a module’s source', () => {
   it('is found by its dkms.conf, wherever that lies', () => {
@@ -62,8 +72,6 @@ describe('a module’s source', () => {
   });
 
   it('has an identity of its name, its version and its tree', () => {
-    const digest = (conf: string, given: { name?: string; version?: string }): string =>
-      inspectSource(scan({ 'dkms.conf': conf }), given).source.digest;
     const all = [
       digest(CONF, {}),
       digest(CONF, { name: 'hello2' }),
@@ -72,6 +80,98 @@ describe('a module’s source', () => {
     ];
     expect(new Set(all).size).toBe(4);
     expect(digest(CONF, { name: 'hello', version: '1.0' })).toBe(all[0]);
+  });
+
+  it('has another identity with other dependencies, needs or settings', () => {
+    const claims: SourceClaims[] = [
+      {},
+      { depends: ['a'] },
+      { depends: ['a', 'b'] },
+      { needs: ['a'] },
+      { needs: ['a', 'b'] },
+      { settings: { '/etc/a': 'a' } },
+      { settings: { '/etc/a': 'b' } },
+      { settings: { '/etc/b': 'a' } },
+    ];
+    expect(new Set(claims.map((given) => digest(CONF, given))).size).toBe(claims.length);
+  });
+
+  it('has the same identity whatever order its claims come in, and however often', () => {
+    const claims = {
+      depends: ['b', 'a'],
+      needs: ['d', 'c'],
+      settings: { '/etc/b': '1', '/etc/a': '2' },
+    };
+    const other = {
+      depends: ['a', 'b', 'a'],
+      needs: ['c', 'd', 'd'],
+      settings: { '/etc/a': '2', '/etc/b': '1' },
+    };
+    expect(sourceOf(CONF, other)).toEqual(sourceOf(CONF, claims));
+    expect(sourceOf(CONF, claims)).toMatchObject({
+      ...claims,
+      depends: ['a', 'b'],
+      needs: ['c', 'd'],
+    });
+    expect(digest(CONF, { depends: [], needs: [], settings: {} })).toBe(digest(CONF));
+  });
+
+  it('that neither the pusher nor its conf says more of depends on, needs and sets nothing', () => {
+    expect(sourceOf(CONF)).toMatchObject({
+      autoinstall: false,
+      depends: [],
+      needs: [],
+      settings: {},
+    });
+  });
+
+  it.each([
+    ['a plain word', 'BUILD_DEPENDS=zfs', ['zfs']],
+    ['quoted', 'BUILD_DEPENDS="zfs"', ['zfs']],
+    [
+      'by index, in any order',
+      "BUILD_DEPENDS[1]='spl'\n BUILD_DEPENDS[10]=a-b_c.d\n",
+      ['a-b_c.d', 'spl'],
+    ],
+    ['with a comment behind', 'BUILD_DEPENDS[0]="zfs" # for spa.h', ['zfs']],
+    ['with a carriage return behind', 'BUILD_DEPENDS[0]="zfs"\r', ['zfs']],
+    ['twice', 'BUILD_DEPENDS[0]=zfs\nBUILD_DEPENDS[1]=zfs', ['zfs']],
+    ['in a comment', '#BUILD_DEPENDS[0]=zfs', []],
+    ['under a longer name', 'BUILD_DEPENDS_REBUILD=yes\nMY_BUILD_DEPENDS=zfs', []],
+    ['by shell', 'BUILD_DEPENDS[0]="$(reboot)"\nBUILD_DEPENDS[1]=$zfs', []],
+    ['with quotes that do not match', 'BUILD_DEPENDS[0]="zfs\'', []],
+  ])('takes what its conf depends on, said %s: %j', (_, line, depends) => {
+    expect(sourceOf(`${CONF}${line}\n`).depends).toEqual(depends);
+  });
+
+  it('depends on what the pusher says rather than on what its conf says', () => {
+    const conf = `${CONF}BUILD_DEPENDS[0]=zfs\n`;
+    expect(sourceOf(conf, { depends: ['spl'] }).depends).toEqual(['spl']);
+    expect(sourceOf(conf, { depends: [] }).depends).toEqual([]);
+  });
+
+  it('is refused where it depends on itself', () => {
+    for (const work of [
+      () => sourceOf(`${CONF}BUILD_DEPENDS[0]=hello\n`),
+      () => sourceOf(CONF, { depends: ['abc', 'hello'] }),
+      () => sourceOf(CONF, { name: 'zfs', depends: ['zfs'] }),
+    ]) {
+      expect(work).toThrow(refusal('bad-source', /says that it depends on itself/));
+    }
+  });
+
+  it.each([
+    ['AUTOINSTALL=yes', true],
+    ['AUTOINSTALL="yes"', true],
+    ["\tAUTOINSTALL='YES'  # always", true],
+    ['AUTOINSTALL=y', true],
+    ['AUTOINSTALL="no"', false],
+    ['AUTOINSTALL=""', false],
+    ['# AUTOINSTALL="yes"', false],
+    ['NOAUTOINSTALL="yes"', false],
+    ['AUTOINSTALL="$(echo yes)"', false],
+  ])('with %j is built for every new kernel: %j', (line, autoinstall) => {
+    expect(sourceOf(`${CONF}${line}\n`).autoinstall).toBe(autoinstall);
   });
 
   it.each([
@@ -114,5 +214,57 @@ describe('a module’s source', () => {
   it('with a dkms.conf of nothing but blank lines is read without delay', () => {
     const archive = scan({ 'd-1/dkms.conf': '\n'.repeat(200_000) });
     expect(withinSeconds(3, () => inspectSource(archive).source.name)).toBe('d');
+  });
+});
+
+describe('settings', () => {
+  it.each([
+    '/etc/zfs',
+    '/etc/dkms/zfs.conf',
+    '/etc/default/zfs',
+    '/etc/dkms/r8125-9.011.00+dfsg_1.conf',
+    '/etc/a/b/c/d/e/f',
+    `/etc/${'a'.repeat(128)}`,
+  ])('may lie at %s', (path) => {
+    expect(checkSettings({ [path]: 'a' })).toEqual({ [path]: 'a' });
+    expect(sourceOf(CONF, { settings: { [path]: 'a' } }).settings).toEqual({ [path]: 'a' });
+  });
+
+  it.each([
+    '',
+    'etc/a',
+    '/etc',
+    '/etc/',
+    '/etc/a/',
+    '/etc//a',
+    '/etc/../a',
+    '/etc/a/../../b',
+    '/etc/./a',
+    '/etc/.a',
+    '/etc/-a',
+    '/etcetera/a',
+    '/usr/src/a',
+    '/var/etc/a',
+    '/etc/a b',
+    '/etc/a:ro',
+    '/etc/a,b',
+    '/etc/ä',
+    '/etc/a\n',
+    '/etc/a\0',
+    '/etc/a/b/c/d/e/f/g',
+    `/etc/${'a'.repeat(129)}`,
+  ])('may not lie at %j', (path) => {
+    const settings = { '/etc/fine': '', [path]: '' };
+    const words = /is no place for a settings file; give one below \/etc/;
+    expect(() => checkSettings(settings)).toThrow(refusal('bad-request', words));
+    expect(() => sourceOf(CONF, { settings })).toThrow(refusal('bad-request', words));
+  });
+
+  it('are 64 KiB in all at the most, counted in bytes', () => {
+    const half = 'é'.repeat(16 * 1024);
+    expect(checkSettings({ '/etc/a': half, '/etc/b': half })).toHaveProperty(['/etc/b'], half);
+    expect(() => checkSettings({ '/etc/a': half, '/etc/b': `${half}a` })).toThrow(
+      refusal('bad-request', /over 65536 bytes/),
+    );
   });
 });

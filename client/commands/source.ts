@@ -1,0 +1,88 @@
+import { readFile } from 'node:fs/promises';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Settings, SourceClaims } from '../../services/core/source.ts';
+import { sendTree } from '../ask.ts';
+import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
+import { cleanCommit } from '../git.ts';
+
+/** Options that say what a source does not say itself. */
+export const SOURCE_OPTIONS = {
+  name: { type: 'string' },
+  version: { type: 'string' },
+  depends: { type: 'string' },
+  needs: { type: 'string' },
+  setting: { type: 'string', multiple: true },
+} as const;
+
+export const SOURCE_HELP = `      --name, --version  name a source that does not name itself
+      --depends A,B      sources it is built against, where BUILD_DEPENDS does not say so in plain words
+      --needs P,Q        packages its build needs besides the usual ones (libxtables-dev); default: the -dev packages that
+                         a .deb depends on
+      --setting /etc/PATH=FILE   a file that its dkms.conf reads from the host; may be repeated`;
+
+/** What the options claim of a source, its settings aside. */
+export const sourceClaims = (context: Context): SourceClaims => ({
+  name: context.option('name'),
+  version: context.option('version'),
+  depends: listOption(context, 'depends'),
+  needs: listOption(context, 'needs'),
+});
+
+/** The files that `--setting` names. Throws `bad-request`. */
+export const readSettings = async (context: Context): Promise<Settings | undefined> => {
+  const given = context.options('setting');
+  if (given.length === 0) return undefined;
+  const settings: Record<string, string> = {};
+  for (const each of given) {
+    const [path = '', file] = each.split(/=(.*)/s);
+    if (file === undefined)
+      throw new KilnError('bad-request', `--setting takes /etc/PATH=FILE, not ${each}`);
+    settings[path] = await readFile(file, 'utf8').catch((cause: unknown) => {
+      throw new KilnError('bad-request', `${file} cannot be read`, { cause });
+    });
+  }
+  return settings;
+};
+
+const sourcePush: Command = {
+  name: 'source push',
+  args: 'PATH',
+  summary:
+    'give the service a module’s source (directory, tarball, *-dkms .deb, dkms mktarball archive)',
+  help: `A name and version, once pushed by ci or an admin, mean these bytes for good. A directory of a clean Git checkout keeps
+its commit in the record.
+${SOURCE_HELP}`,
+  options: SOURCE_OPTIONS,
+  async run(context) {
+    const path = onlyArgument(context, 'directory, tarball or .deb');
+    const blob = await sendTree(context, path, 'source');
+    context.progress.step('reading it');
+    const source = await context.service.createSource(blob, {
+      ...sourceClaims(context),
+      settings: await readSettings(context),
+      commit: await cleanCommit(path),
+    });
+    context.progress.done();
+    context.print(`source ${source.name}/${source.version}  ${source.digest}`, source);
+  },
+};
+
+const sourceList: Command = {
+  name: 'source list',
+  args: '',
+  summary: 'list the sources that have a name here',
+  help: '',
+  options: {},
+  async run(context) {
+    const sources = await context.service.sources();
+    context.print(
+      table([
+        ['SOURCE', 'KIND', 'DIGEST'],
+        ...sources.map((s) => [`${s.name}/${s.version}`, s.kind, s.digest]),
+      ]),
+      sources,
+    );
+  },
+};
+
+export const SOURCE_COMMANDS: readonly Command[] = [sourcePush, sourceList];

@@ -1,0 +1,56 @@
+import { KilnError } from '../../services/core/errors.ts';
+import { ROLES, type Role } from '../../services/core/policy.ts';
+import { onlyArgument, table, type Command } from '../command.ts';
+
+const tokenCreate: Command = {
+  name: 'token create',
+  args: 'NAME',
+  summary: 'make a token; its secret is shown once (admin)',
+  help: `      --role ROLE        client (default), ci or admin
+      --days N           valid so long (default 365)`,
+  options: { role: { type: 'string' }, days: { type: 'string' } },
+  async run(context) {
+    const role = context.option('role') ?? 'client';
+    const isRole = (text: string): text is Role => ROLES.some((known) => known === text);
+    if (!isRole(role)) throw new KilnError('bad-request', `--role takes ${ROLES.join(', ')}`);
+    const days = Number(context.option('days') ?? '365');
+    const token = await context.service.createToken(onlyArgument(context, 'name'), role, days);
+    context.print(token.secret, token);
+  },
+};
+
+const tokenList: Command = {
+  name: 'token list',
+  args: '',
+  summary: 'list tokens, without secrets (admin)',
+  help: '',
+  options: {},
+  async run(context) {
+    const tokens = await context.service.tokens();
+    const date = (time: number): string => new Date(time).toISOString().slice(0, 10);
+    const rows = tokens.map((t) => [
+      t.id,
+      t.role,
+      t.revokedAt === null ? `until ${date(t.expiresAt)}` : 'revoked',
+      t.name,
+    ]);
+    context.print(table([['TOKEN', 'ROLE', 'VALID', 'NAME'], ...rows]), tokens);
+  },
+};
+
+const tokenRevoke: Command = {
+  name: 'token revoke',
+  args: 'TOKEN',
+  summary: 'end a token at once (admin)',
+  help: '',
+  options: {},
+  async run(context) {
+    const id = onlyArgument(context, 'token id');
+    await context.service.revokeToken(id);
+    context.print(`revoked ${shortId(id)}`, { revoked: id });
+  },
+};
+
+const shortId = (id: string): string => id.slice(0, 8);
+
+export const TOKEN_COMMANDS: readonly Command[] = [tokenCreate, tokenList, tokenRevoke];

@@ -1,0 +1,33 @@
+import { elfArch, isElf } from './elf-machine.ts';
+import type { Arch } from './kernel-config.ts';
+
+/** What the programs in a header tree (modpost, fixdep, objtool, compiler plugins) need of the machine they run on. */
+export interface HostPrograms {
+  /** The CPUs they are for; more than one is a tree put together from two. */
+  readonly arches: readonly Arch[];
+  /** The newest GLIBC symbol version they ask for, such as `2.34`; `null` where none asks. */
+  readonly glibc: string | null;
+}
+
+/** Those that every module's build runs. Trees have some dozens more, for the kernel's own build. */
+export const isHostProgram = (path: string): boolean =>
+  /(^|\/)(scripts\/(mod\/modpost(\.real-[a-z0-9-]+)?|basic\/fixdep)|tools\/objtool\/objtool|scripts\/gcc-plugins\/[^/]+\.so)$/.test(
+    path,
+  );
+
+/** Reads what the programs need from their ELF headers and symbol versions. A file that is no ELF asks for nothing. */
+export const inspectHostPrograms = (programs: readonly Buffer[]): HostPrograms => {
+  const binaries = programs.filter(isElf);
+  const arches = new Set(binaries.map(elfArch).filter((arch) => arch !== null));
+  const versions = binaries.flatMap((bytes) =>
+    [...bytes.toString('latin1').matchAll(/\0GLIBC_(\d{1,3}\.\d{1,3})(?:\.\d+)?(?=\0)/g)].map(
+      (match) => match[1] ?? '',
+    ),
+  );
+  return { arches: [...arches].sort(), glibc: versions.sort(byVersion).at(-1) ?? null };
+};
+
+const byVersion = (a: string, b: string): number => a.localeCompare(b, 'en', { numeric: true });
+
+/** Tells whether a GLIBC is at least as new as a symbol version asks. */
+export const hasGlibc = (version: string, asked: string): boolean => byVersion(version, asked) >= 0;

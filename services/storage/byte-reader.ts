@@ -1,0 +1,63 @@
+import { Readable } from 'node:stream';
+import { KilnError } from '../core/errors.ts';
+
+/** Takes a stream apart by counted bytes. */
+export interface ByteReader {
+  /** The next `size` bytes; fewer only where the stream ends. */
+  read(size: number): Promise<Buffer>;
+  /** The next `size` bytes as a stream, which must be read to its end before anything else is. Throws `bad-archive` if they end early. */
+  slice(size: number): Readable;
+  /** All that is left, as a stream. */
+  rest(): Readable;
+}
+
+export const createByteReader = (stream: AsyncIterable<Buffer>): ByteReader => {
+  const pieces = stream[Symbol.asyncIterator]();
+  let held: Buffer = Buffer.alloc(0);
+  let isEnded = false;
+
+  const more = async (): Promise<boolean> => {
+    if (isEnded) return false;
+    const { value, done } = await pieces.next();
+    if (done === true) {
+      isEnded = true;
+      return false;
+    }
+    held = held.length === 0 ? value : Buffer.concat([held, value]);
+    return true;
+  };
+
+  const take = (size: number): Buffer => {
+    const taken = held.subarray(0, size);
+    held = held.subarray(taken.length);
+    return taken;
+  };
+
+  async function* counted(size: number): AsyncGenerator<Buffer> {
+    let left = size;
+    while (left > 0) {
+      if (held.length === 0 && !(await more())) {
+        throw new KilnError(
+          'bad-archive',
+          'the archive is broken or cut short; make and send it again',
+        );
+      }
+      const piece = take(left);
+      left -= piece.length;
+      yield piece;
+    }
+  }
+
+  async function* whole(): AsyncGenerator<Buffer> {
+    while (held.length > 0 || (await more())) yield take(held.length);
+  }
+
+  return {
+    async read(size) {
+      while (held.length < size && (await more()));
+      return take(size);
+    },
+    slice: (size) => Readable.from(counted(size), { objectMode: false }),
+    rest: () => Readable.from(whole(), { objectMode: false }),
+  };
+};

@@ -1,0 +1,128 @@
+import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cpus as machineCpus } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { connectDocker } from '../../services/builder/docker.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
+import { debianHeaders } from '../machine/debian.ts';
+import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { CHECKOUT, DKMS_TOOLCHAIN, WORK } from '../machine/places.ts';
+import { allKernels, allPackages, subjectOf, type Subject } from './matrix.ts';
+import { reportOf, type Line } from './report.ts';
+import { buildWithDkms } from './with-dkms.ts';
+import { buildWithKiln } from './with-kiln.ts';
+
+/**
+ * Builds Debian's module sources with Kiln and with Debian's own dkms, on the same input, one after the other on an otherwise idle
+ * machine, and compares outcomes, bytes and times. What was built is kept, so that an interrupted run goes on where it was.
+ *
+ * usage   npm run conformance [-- --only PACKAGE,…] [--kernels RELEASE,…] [--json FILE] [--again]
+ * output  a table; with --json also [{source, version, kernel, kiln: {outcome, seconds, modules}, dkms: {…}}]
+ * exit    0 all lines equal or explained · 1 a line differs
+ */
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    kernels: { type: 'string' },
+    json: { type: 'string' },
+    again: { type: 'boolean' },
+  },
+});
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+const place = join(WORK, 'conformance');
+const kept = join(place, 'lines.jsonl');
+await mkdir(place, { recursive: true });
+if (values.again === true) await rm(kept, { force: true });
+
+const packages = values.only?.split(',') ?? (await allPackages());
+const kernels = values.kernels?.split(',') ?? (await allKernels());
+const cpus = machineCpus().length;
+// Lines of another build script are another run's.
+const script = digestOf(await readFile(join(CHECKOUT, 'images/build'))).slice(0, 16);
+
+const known = new Map<string, Line>();
+for (const text of (await readFile(kept, 'utf8').catch(() => '')).split('\n')) {
+  if (text === '') continue;
+  const { key, line } = JSON.parse(text) as { key: string; line: Line };
+  known.set(key, line);
+}
+const keyOf = (name: string, kernel: string): string => `${name} ${kernel} ${script}`;
+
+interface Bench {
+  readonly kiln: KilnService;
+  readonly toolchain: string;
+  readonly image: string;
+  readonly kernels: ReadonlyMap<string, string>;
+}
+
+const setUp = async (label: string): Promise<Bench> => {
+  const data = join(place, label);
+  await rm(data, { recursive: true, force: true });
+  const kiln = await startKiln(data, { KILN_LOG_LEVEL: 'warn', KILN_BUILD_SECONDS: '3600' });
+  say('pinning the toolchain');
+  const toolchain = (await pinToolchain(kiln, DKMS_TOOLCHAIN)) as Digest;
+  const image = (await connectDocker('/var/run/docker.sock').findImage(toolchain)) ?? '';
+  const digests = new Map<string, string>();
+  for (const release of kernels) {
+    say(`pushing the headers of ${release}`);
+    const { digest } = await kiln.json<{ digest: string }>(
+      'kernel',
+      'push',
+      await debianHeaders(release),
+    );
+    digests.set(release, digest);
+  }
+  return { kiln, toolchain, image, kernels: digests };
+};
+
+const push = async ({ kiln }: Bench, { deb, name, version }: Subject): Promise<void> => {
+  await kiln.json('source', 'push', deb, '--name', name, '--version', version);
+};
+
+const lines: Line[] = [];
+const todo = packages.flatMap((name) => kernels.map((kernel) => ({ name, kernel })));
+const isKnown = ({ name, kernel }: { name: string; kernel: string }): boolean =>
+  known.has(keyOf(name, kernel));
+
+if (!todo.every(isKnown)) {
+  const bench = await setUp('kiln');
+  try {
+    // The first build of a kernel unpacks its headers on the builder: at hand from here on.
+    const warm = await subjectOf('v4l2loopback-dkms');
+    await bench.kiln.json('source', 'push', warm.deb, '--name', 'warm-up', '--version', '1');
+    for (const digest of bench.kernels.values())
+      await bench.kiln.kiln('build', 'warm-up/1', '-k', digest, '-q');
+    for (const { name, kernel } of todo) {
+      if (isKnown({ name, kernel })) continue;
+      const subject = await subjectOf(name);
+      await push(bench, subject);
+      const number = `${todo.findIndex((each) => each.name === name && each.kernel === kernel) + 1}/${todo.length}`;
+      say(`${number} ${name} on ${kernel}: Kiln`);
+      const kiln = await buildWithKiln(
+        bench.kiln,
+        subject,
+        bench.kernels.get(kernel) ?? '',
+        bench.toolchain,
+      );
+      say(
+        `${number} ${name} on ${kernel}: Kiln ${kiln.outcome} in ${kiln.seconds.toFixed(1)} s; DKMS`,
+      );
+      const dkms = await buildWithDkms(subject, kernel, bench.image, cpus);
+      say(`${number} ${name} on ${kernel}: DKMS ${dkms.outcome} in ${dkms.seconds.toFixed(1)} s`);
+      const line: Line = { source: name, version: subject.version, kernel, kiln, dkms };
+      known.set(keyOf(name, kernel), line);
+      await appendFile(kept, `${JSON.stringify({ key: keyOf(name, kernel), line })}\n`);
+    }
+  } finally {
+    await bench.kiln.stop();
+  }
+}
+for (const { name, kernel } of todo) {
+  const line = known.get(keyOf(name, kernel));
+  if (line !== undefined) lines.push(line);
+}
+const { text, isAllWell } = reportOf(lines);
+process.stdout.write(text);
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(lines, null, 2)}\n`);
+process.exit(isAllWell ? 0 : 1);
