@@ -5,8 +5,10 @@ import type { BuildView, CreateBuild } from '../services/core/protocol.ts';
 import type { SourceClaims } from '../services/core/source.ts';
 import { followBuild } from './follow.ts';
 import type { Send } from './http.ts';
-import { packPath } from './pack.ts';
+import { kernelFacts, type Host } from './host.ts';
+import { packPaths } from './pack.ts';
 import type { Progress } from './progress.ts';
+import { sendKernelDirectory, type SentKernel } from './send-kernel.ts';
 import type { Service } from './service.ts';
 
 /** What asking for a build needs. */
@@ -21,14 +23,18 @@ export interface AskDeps {
 }
 
 /** Sends a tree's bytes unless the service has them. */
-export const sendTree = async (deps: AskDeps, path: string, what: string): Promise<Digest> => {
+export const sendTree = async (
+  deps: AskDeps,
+  paths: readonly string[],
+  what: string,
+): Promise<{ readonly blob: Digest; readonly sent: number }> => {
   deps.progress.step(`packing ${what}`);
-  const packed = await packPath(path, deps.signal);
+  const packed = await packPaths(paths, deps.signal);
   try {
-    if (await deps.service.hasBlob(packed.digest)) return packed.digest;
+    if (await deps.service.hasBlob(packed.digest)) return { blob: packed.digest, sent: 0 };
     deps.progress.step(`sending ${what}`);
     await deps.service.putBlob(packed.digest, packed.file, deps.signal);
-    return packed.digest;
+    return { blob: packed.digest, sent: (await stat(packed.file)).size };
   } finally {
     await packed.dispose();
   }
@@ -51,7 +57,7 @@ export const nameSource = async (
 ): Promise<CreateBuild['source']> => {
   if (isDigest(text)) return { digest: text };
   if (await isPath(text)) {
-    const blob = await sendTree(deps, text, 'source');
+    const { blob } = await sendTree(deps, [text], 'source');
     return { digest: (await deps.service.createSource(blob, given)).digest };
   }
   const [name = '', version, ...rest] = text.split('/');
@@ -63,12 +69,28 @@ export const nameSource = async (
   return version === undefined ? { name } : { name, version };
 };
 
-/** What a command line calls a kernel: headers in a directory or tarball (sent), a digest, or a release. */
-export const nameKernel = async (deps: AskDeps, text: string): Promise<CreateBuild['kernel']> => {
+/** What a command line calls a kernel: headers in a directory or archive (sent), a digest, or a release of this host or another. */
+export const nameKernel = async (
+  deps: AskDeps,
+  text: string,
+  host: Host,
+): Promise<CreateBuild['kernel']> => {
   if (isDigest(text)) return { digest: text };
-  if (!(await isPath(text))) return { release: text };
-  const blob = await sendTree(deps, text, 'headers');
-  return { digest: (await deps.service.createKernel(blob)).digest };
+  if (!(await isPath(text))) return kernelFacts(host, text);
+  return { digest: (await sendKernel(deps, [text])).kernel.digest };
+};
+
+/** Sends headers: a directory, or archives and packages. */
+export const sendKernel = async (deps: AskDeps, paths: readonly string[]): Promise<SentKernel> => {
+  const [only = '', ...others] = paths;
+  const isDirectory = await stat(only).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (isDirectory && others.length === 0) return sendKernelDirectory(deps, only);
+  const { blob, sent } = await sendTree(deps, paths, 'headers');
+  deps.progress.step('reading them');
+  return { kernel: await deps.service.createKernel(blob), sent };
 };
 
 /** A build that ended without modules. */

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
-import { readdir, realpath, stat } from 'node:fs/promises';
-import { release as runningRelease } from 'node:os';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { release as runningRelease, version as runningBuild } from 'node:os';
 import { join, sep } from 'node:path';
+import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
+import { optionsDigest, parseKernelConfig } from '../services/core/kernel-config.ts';
 
 /** The machine, or the root of another, that modules go to. */
 export interface Host {
@@ -15,6 +17,25 @@ export const openHost = async (root: string | undefined): Promise<Host> => {
     throw new KilnError('bad-request', `there is no directory ${root ?? '/'}`, { cause });
   });
   return { root: place };
+};
+
+/**
+ * What tells a host's kernel from another of the same release: `uname -v` of the running one, and the options in
+ * `/boot/config-RELEASE`, each where it can be had.
+ */
+export const kernelFacts = async (
+  host: Host,
+  release: string,
+): Promise<{ release: string; build?: string; options?: Digest }> => {
+  const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
+    () => null,
+  );
+  const isRunning = host.root === '/' && release === runningRelease();
+  return {
+    release,
+    ...(isRunning ? { build: runningBuild() } : {}),
+    ...(config === null ? {} : { options: optionsDigest(parseKernelConfig(config)) }),
+  };
 };
 
 /** The kernels a host has modules for. */

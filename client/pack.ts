@@ -1,13 +1,13 @@
-import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdtemp, readdir, readlink, rm, stat } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import { pack, type Pack } from 'tar-stream';
-import { toDigest, type Digest } from '../services/core/digest.ts';
+import type { Digest } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
+import { hashFile, walk, type Found } from './tree.ts';
 
 /** An archive ready to be sent, and what is to be called when it is not needed any more. */
 export interface Packed {
@@ -16,13 +16,46 @@ export interface Packed {
   dispose(): Promise<void>;
 }
 
-/** A directory becomes a zstd tarball in a temporary file; a file is taken as it is. */
-export const packPath = async (path: string, signal: AbortSignal): Promise<Packed> => {
-  const stats = await stat(path).catch((cause: unknown) => {
-    throw new KilnError('bad-request', `${path} cannot be read`, { cause });
-  });
-  if (!stats.isDirectory())
-    return { file: path, digest: await hashFile(path, signal), dispose: async () => {} };
+/** Directories become a zstd tarball in a temporary file; one file is taken as it is, several (packages) go into one archive. */
+export const packPaths = async (paths: readonly string[], signal: AbortSignal): Promise<Packed> => {
+  const kinds = await Promise.all(
+    paths.map(async (path) =>
+      stat(path).catch((cause: unknown) => {
+        throw new KilnError('bad-request', `${path} cannot be read`, { cause });
+      }),
+    ),
+  );
+  const [only = '', ...others] = paths;
+  if (others.length === 0 && kinds[0]?.isDirectory() === true)
+    return packFound(await collect(walk(only)), signal);
+  if (kinds.some((kind) => kind.isDirectory()))
+    throw new KilnError('bad-request', 'give one directory, or one or more archives');
+  if (others.length === 0)
+    return { file: only, digest: await hashFile(only, signal), dispose: async () => {} };
+  return packFound(
+    paths.map((place, index) => ({
+      kind: 'file',
+      place,
+      path: basename(place),
+      size: kinds[index]?.size ?? 0,
+      mode: 0o644,
+    })),
+    signal,
+  );
+};
+
+export const collect = async (found: AsyncIterable<Found>): Promise<readonly Found[]> => {
+  const all: Found[] = [];
+  for await (const each of found) all.push(each);
+  return all;
+};
+
+/** Packs what was found, and texts of our own, into a zstd tarball in a temporary file. */
+export const packFound = async (
+  found: readonly Found[],
+  signal: AbortSignal,
+  texts: Readonly<Record<string, string>> = {},
+): Promise<Packed> => {
   const directory = await mkdtemp(join(tmpdir(), 'kiln-'));
   const dispose = (): Promise<void> => rm(directory, { recursive: true, force: true });
   const file = join(directory, 'tree.tar.zst');
@@ -35,7 +68,8 @@ export const packPath = async (path: string, signal: AbortSignal): Promise<Packe
       { signal },
     );
     writing.catch(() => {});
-    await addDirectory(tar, path, '');
+    for (const [name, text] of Object.entries(texts)) tar.entry({ name }, text);
+    for (const each of found) await add(tar, each);
     tar.finalize();
     await writing;
     return { file, digest: await hashFile(file, signal), dispose };
@@ -49,40 +83,11 @@ export const packPath = async (path: string, signal: AbortSignal): Promise<Packe
   }
 };
 
-/** What never belongs to a module's source or a kernel's headers. */
-const LEFT_OUT = new Set(['.git', '.hg', '.svn']);
-
-const addDirectory = async (tar: Pack, base: string, path: string): Promise<void> => {
-  const names = (await readdir(join(base, path))).filter((name) => !LEFT_OUT.has(name)).sort();
-  for (const name of names) {
-    const below = path === '' ? name : `${path}/${name}`;
-    const place = join(base, below);
-    const stats = await lstat(place);
-    if (stats.isDirectory()) await addDirectory(tar, base, below);
-    else if (stats.isSymbolicLink())
-      tar.entry({ name: below, type: 'symlink', linkname: await readlink(place) });
-    else if (stats.isFile()) await addFile(tar, place, below, stats.size, stats.mode);
-    else
-      throw new KilnError(
-        'bad-source',
-        `${place} is neither a file, a directory nor a link; leave it out`,
-      );
+const add = async (tar: Pack, found: Found): Promise<void> => {
+  if (found.kind === 'symlink') {
+    tar.entry({ name: found.path, type: 'symlink', linkname: found.target });
+    return;
   }
-};
-
-const addFile = async (
-  tar: Pack,
-  place: string,
-  name: string,
-  size: number,
-  mode: number,
-): Promise<void> => {
-  const entry = tar.entry({ name, size, mode: mode & 0o777 });
-  await pipeline(createReadStream(place), entry as unknown as NodeJS.WritableStream);
-};
-
-const hashFile = async (file: string, signal: AbortSignal): Promise<Digest> => {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1024 * 1024 }), hash, { signal });
-  return toDigest(hash.digest('hex'));
+  const entry = tar.entry({ name: found.path, size: found.size, mode: found.mode });
+  await pipeline(createReadStream(found.place), entry as unknown as NodeJS.WritableStream);
 };

@@ -27,7 +27,14 @@ export interface Service {
     blob: Digest,
     claims: SourceClaims & { readonly commit?: string | undefined },
   ): Promise<SourceView>;
-  createKernel(blob: Digest): Promise<KernelView>;
+  /** `base` names the kernel that a delta is based on. */
+  createKernel(blob: Digest, base?: Digest): Promise<KernelView>;
+  /** A kernel, or `null` if it is not here. */
+  kernel(digest: Digest): Promise<KernelView | null>;
+  /** Says that one has the headers of a known kernel, too; an admin's word approves it. */
+  confirmKernel(digest: Digest): Promise<KernelView>;
+  /** The list of a kernel's files (core/kernel-delta.ts). */
+  kernelFiles(digest: Digest): Promise<string>;
   createToolchain(blob: Digest, name: string): Promise<ToolchainView>;
   toolchain(digest: Digest): Promise<ToolchainView>;
   createBuild(request: CreateBuild): Promise<BuildTicket>;
@@ -69,13 +76,8 @@ export const openService = (send: Send): Service => {
 
   return {
     async hasBlob(digest) {
-      try {
-        (await send({ method: 'HEAD', path: `/v1/blobs/${digest}` })).resume();
-        return true;
-      } catch (error) {
-        if (error instanceof KilnError && error.code === 'not-found') return false;
-        throw error;
-      }
+      const asked = send({ method: 'HEAD', path: `/v1/blobs/${digest}` });
+      return (await orNull(asked.then((response) => response.resume()))) !== null;
     },
     async putBlob(digest, file, signal) {
       const { size } = await stat(file);
@@ -85,7 +87,15 @@ export const openService = (send: Send): Service => {
       );
     },
     createSource: (blob, claims) => post(SourceView, '/v1/sources', { blob, ...claims }),
-    createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
+    createKernel: (blob, base) =>
+      post(KernelView, '/v1/kernels', base === undefined ? { blob } : { blob, base }),
+    kernel: (digest) => orNull(read(KernelView, `/v1/kernels/${digest}`)),
+    confirmKernel: (digest) => post(KernelView, '/v1/kernels', { digest }),
+    async kernelFiles(digest) {
+      return readText(
+        await send({ method: 'GET', path: `/v1/kernels/${digest}/files`, idle: 300_000 }),
+      );
+    },
     createToolchain: (blob, name) => post(ToolchainView, '/v1/toolchains', { blob, name }),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
     createBuild: (request) => post(BuildTicket, '/v1/builds', request),
@@ -125,6 +135,16 @@ export const openService = (send: Send): Service => {
       (await send({ method: 'DELETE', path: `/v1/tokens/${encodeURIComponent(id)}` })).resume();
     },
   };
+};
+
+/** `null` for what is not there. */
+const orNull = async <T>(asked: Promise<T>): Promise<T | null> => {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof KilnError && error.code === 'not-found') return null;
+    throw error;
+  }
 };
 
 const parse = <T extends z.ZodType>(schema: T, text: string): z.output<T> => {

@@ -42,7 +42,7 @@ export const requestedBuild = async (
       throw new KilnError('bad-request', `--waive takes ${CONTRACT_PARTS.join(', ')}`);
     return known;
   });
-  const kernel = await nameKernel(context, kernelName);
+  const kernel = await nameKernel(context, kernelName, await context.host());
   return askForBuild(context, {
     source,
     kernel,
@@ -68,6 +68,9 @@ export const describeBuild = (build: BuildView): string =>
       ...(signed === null ? [] : [['', `signed    ${signed}`]]),
     ]),
     ...(build.signature?.kind === 'unsigned' ? [['not signed', build.signature.reason]] : []),
+    ...(build.stale === null
+      ? []
+      : [['stale', 'newer headers of this release have come since it was built']]),
     ...(build.exclusion === null ? [] : [['excluded', build.exclusion]]),
     ...(build.failure === null
       ? []
@@ -134,9 +137,9 @@ const list: Command = {
   options: {},
   async run(context) {
     const builds = await context.service.builds();
-    const rows = builds.map(({ id, state, source, kernel }) => [
+    const rows = builds.map(({ id, state, stale, source, kernel }) => [
       id,
-      state,
+      stale === null ? state : `${state}, stale`,
       `${source.name}/${source.version}`,
       kernel.release,
     ]);

@@ -1,24 +1,44 @@
-import { sendTree } from '../ask.ts';
-import { onlyArgument, table, type Command } from '../command.ts';
+import { sendKernel } from '../ask.ts';
+import { table, type Command, type Context } from '../command.ts';
+import { chooseRelease } from '../host.ts';
+import { findHeaders } from '../kernel-tree.ts';
+import { sendHeaders, type SentKernel } from '../send-kernel.ts';
 
 const kernelPush: Command = {
   name: 'kernel push',
-  args: 'PATH',
-  summary:
-    'give the service a kernel’s headers (directory or tarball); an admin’s push approves them',
-  help: `PATH is a tree from / (with usr/src and usr/lib/linux-kbuild-*), or a single build tree, or a tarball of either.`,
-  options: {},
+  args: '[PATH…]',
+  summary: 'give the service a kernel’s headers; an admin’s push approves them',
+  help: `Without PATH: the headers of a kernel of this host, the tree behind /lib/modules/RELEASE/build with all that its links lead to.
+PATH is a directory (from / with usr/src and usr/lib, or a build tree), a tarball, or the packages that hold them (.deb, .rpm).
+What the service knows is not sent again; of a kernel like one that it knows, only new files are.
+
+  -k, --kernel RELEASE   another than the running kernel
+      --root DIR         of another root`,
+  options: { kernel: { type: 'string', short: 'k' } },
   async run(context) {
-    const blob = await sendTree(context, onlyArgument(context, 'directory or tarball'), 'headers');
-    context.progress.step('reading them');
-    const kernel = await context.service.createKernel(blob);
+    const { kernel, sent } =
+      context.args.length === 0 ? await pushOwn(context) : await sendKernel(context, context.args);
     context.progress.done();
     context.print(
-      `kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}`,
-      kernel,
+      `kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}\nsent ${sent} bytes`,
+      { ...kernel, sent },
     );
   },
 };
+
+const pushOwn = async (context: Context): Promise<SentKernel> => {
+  const host = await context.host();
+  const release = await chooseRelease(host, context.option('kernel'));
+  context.progress.step(`reading the headers of ${release}`);
+  return sendHeaders(context, await findHeaders(host, release));
+};
+
+const TRUST_WORDS = {
+  client: 'not approved',
+  ci: 'not approved',
+  archive: 'verified',
+  admin: 'approved',
+} as const;
 
 const kernelList: Command = {
   name: 'kernel list',
@@ -28,12 +48,7 @@ const kernelList: Command = {
   options: {},
   async run(context) {
     const kernels = await context.service.kernels();
-    const rows = kernels.map((k) => [
-      k.release,
-      k.arch,
-      k.trust === 'admin' ? 'approved' : 'not approved',
-      k.digest,
-    ]);
+    const rows = kernels.map((k) => [k.release, k.arch, TRUST_WORDS[k.trust], k.digest]);
     context.print(table([['KERNEL', 'ARCH', 'TRUST', 'DIGEST'], ...rows]), kernels);
   },
 };

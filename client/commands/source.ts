@@ -55,7 +55,7 @@ ${SOURCE_HELP}`,
   options: SOURCE_OPTIONS,
   async run(context) {
     const path = onlyArgument(context, 'directory, tarball or .deb');
-    const blob = await sendTree(context, path, 'source');
+    const { blob } = await sendTree(context, [path], 'source');
     context.progress.step('reading it');
     const source = await context.service.createSource(blob, {
       ...sourceClaims(context),

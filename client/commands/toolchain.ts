@@ -15,7 +15,7 @@ sandbox, to record what it contains.
   async run(context) {
     const name = context.option('name');
     if (name === undefined) throw new KilnError('bad-request', 'name the toolchain with --name');
-    const blob = await sendTree(context, onlyArgument(context, 'tar archive'), 'toolchain');
+    const { blob } = await sendTree(context, [onlyArgument(context, 'tar archive')], 'toolchain');
     let toolchain = await context.service.createToolchain(blob, name);
     while (toolchain.state === 'measuring') {
       context.progress.step(`measuring ${name}`);

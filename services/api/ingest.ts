@@ -1,20 +1,12 @@
 import { KilnError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
-import { inspectKernel, isKernelEvidence, type Kernel } from '../core/kernel.ts';
-import { higherRole, roleReaches, type Role } from '../core/policy.ts';
+import { higherTrust, roleReaches, type Role, type Trust } from '../core/policy.ts';
 import { inspectSource, isSourceEvidence, type Source, type SourceClaims } from '../core/source.ts';
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import { scanArchive } from '../storage/read-archive.ts';
-import {
-  findArtifact,
-  kernelOf,
-  sourceOf,
-  type SourceFacts,
-  type Stored,
-  type StoredSource,
-} from './records.ts';
+import { findArtifact, sourceOf, type SourceFacts, type StoredSource } from './records.ts';
 
 /** What taking in a tree needs. */
 export interface IngestDeps {
@@ -55,7 +47,7 @@ export const ingestSource = async (
         .selectAll()
         .where('digest', '=', source.digest)
         .executeTakeFirst();
-      const trust = known === undefined ? role : higherRole(known.trust as Role, role);
+      const trust = known === undefined ? role : higherTrust(known.trust as Trust, role);
       if (known === undefined) await db.insertInto('sources').values(row).execute();
       else
         await db
@@ -89,54 +81,10 @@ const publishName = async (db: Database, source: Source, now: number): Promise<v
     .execute();
 };
 
-/** Records the kernel in a blob of headers. An admin's push approves it. A refused blob is not kept. */
-export const ingestKernel = async (
-  deps: IngestDeps,
-  blob: Digest,
-  role: Role,
-): Promise<Stored<Kernel>> =>
-  keptOnlyIfRecorded(deps, blob, async () => {
-    const there = await deps.db
-      .selectFrom('kernels')
-      .selectAll()
-      .where('blob', '=', blob)
-      .executeTakeFirst();
-    // The same bytes are the same kernel: they need not be read again to say so.
-    if (there !== undefined && roleReaches(there.trust as Role, role)) return kernelOf(there);
-    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
-    const { kernel, layout } = inspectKernel(archive);
-    const row = {
-      digest: kernel.digest,
-      release: kernel.release,
-      arch: kernel.arch,
-      record: JSON.stringify(kernel),
-      blob,
-      layout: JSON.stringify(layout),
-      trust: role,
-      created_at: deps.now(),
-    };
-    return deps.db.transaction().execute(async (db) => {
-      const known = await db
-        .selectFrom('kernels')
-        .selectAll()
-        .where('digest', '=', kernel.digest)
-        .executeTakeFirst();
-      const trust = known === undefined ? role : higherRole(known.trust as Role, role);
-      if (known === undefined) await db.insertInto('kernels').values(row).execute();
-      else
-        await db
-          .updateTable('kernels')
-          .set({ trust })
-          .where('digest', '=', kernel.digest)
-          .execute();
-      return kernelOf({ ...(known ?? row), trust });
-    });
-  });
-
 /** How many requests are reading a blob: what one refuses, another may be about to record. The API is one process. */
 const underWay = new Map<Digest, number>();
 
-const keptOnlyIfRecorded = async <T>(
+export const keptOnlyIfRecorded = async <T>(
   deps: IngestDeps,
   blob: Digest,
   ingest: () => Promise<T>,

@@ -7,7 +7,8 @@ import type { Role } from '../core/policy.ts';
 import { CreateSource } from '../core/protocol.ts';
 import type { BlobInfo } from '../storage/blobs.ts';
 import type { ApiDeps } from './deps.ts';
-import { dropUnreferenced, ingestKernel, ingestSource } from './ingest.ts';
+import { dropUnreferenced, ingestSource } from './ingest.ts';
+import { ingestKernel } from './ingest-kernel.ts';
 import type { BuildRequest } from './resolve-build.ts';
 
 const FILES = ['source', 'headers'];

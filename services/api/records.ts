@@ -2,7 +2,7 @@ import { KilnError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
 import type { TreeOrigin } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
-import type { Role } from '../core/policy.ts';
+import { trustReaches, type Trust } from '../core/policy.ts';
 import {
   KernelView,
   SourceView,
@@ -18,7 +18,8 @@ import type { Schema } from '../storage/schema.ts';
 /** SQL rows as the domain's values and the wire's views. */
 
 /** A stored tree: what it is, where its bytes are, and who vouches for it. */
-export type Stored<T> = T & TreeOrigin & { readonly trust: Role; readonly createdAt: number };
+export type Stored<T> = T & TreeOrigin & { readonly trust: Trust; readonly createdAt: number };
+export type StoredKernel = Stored<Kernel>;
 /** A source, and the Git commit it was checked out from. */
 export type StoredSource = Stored<Source> & { readonly commit: string | null };
 
@@ -39,14 +40,14 @@ export const sourceOf = (row: Schema['sources']): StoredSource => ({
   ...(JSON.parse(row.claims) as SourceFacts),
   commit: row.commit_id,
   ...origin(row),
-  trust: row.trust as Role,
+  trust: row.trust as Trust,
   createdAt: row.created_at,
 });
 
 export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
   ...(JSON.parse(row.record) as Kernel),
   ...origin(row),
-  trust: row.trust as Role,
+  trust: row.trust as Trust,
   createdAt: row.created_at,
 });
 
@@ -142,6 +143,7 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     signature: json(build.signature),
     dependencies: dependencies.map(({ needs }) => needs),
     exclusion: build.exclusion,
+    stale: (await isSuperseded(db, kernel)) ? 'headers' : null,
     failure: json(build.failure),
     log: build.log as Digest | null,
     attestation: build.attestation as Digest | null,
@@ -150,6 +152,20 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     startedAt: build.started_at,
     finishedAt: build.finished_at,
   };
+};
+
+/** Whether newer headers of the same release, which somebody vouches for as much, have come since. */
+export const isSuperseded = async (db: Database, kernel: StoredKernel): Promise<boolean> => {
+  const others = await db
+    .selectFrom('kernels')
+    .select(['trust'])
+    .where('release', '=', kernel.release)
+    .where('arch', '=', kernel.arch)
+    .where('created_at', '>', kernel.createdAt)
+    .where('digest', '!=', kernel.digest)
+    .execute();
+  const needed = trustReaches(kernel.trust, 'archive') ? 'archive' : kernel.trust;
+  return others.some(({ trust }) => trustReaches(trust as Trust, needed));
 };
 
 const moduleView = (row: Schema['modules']): ModuleView => ({

@@ -2,12 +2,12 @@ import type { z } from 'zod';
 import type { ContractPart } from '../core/compiler-contract.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { Kernel } from '../core/kernel.ts';
+import { trustReaches } from '../core/policy.ts';
 import type { CreateBuild } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
 import { chooseToolchain } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
-import { kernelOf, readyToolchains, sourceOf, type Stored } from './records.ts';
+import { kernelOf, readyToolchains, sourceOf, type Stored, type StoredKernel } from './records.ts';
 
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
@@ -15,7 +15,7 @@ export type BuildRequest = z.output<typeof CreateBuild>;
 /** What a request names, found. Its dependencies come before it. */
 export interface ResolvedBuild {
   readonly source: Stored<Source>;
-  readonly kernel: Stored<Kernel>;
+  readonly kernel: StoredKernel;
   readonly toolchain: Digest;
   readonly waived: readonly ContractPart[];
   readonly settings: Settings;
@@ -90,10 +90,7 @@ const findSource = async (
   return sourceOf(row);
 };
 
-const findKernel = async (
-  db: Database,
-  wanted: BuildRequest['kernel'],
-): Promise<Stored<Kernel>> => {
+const findKernel = async (db: Database, wanted: BuildRequest['kernel']): Promise<StoredKernel> => {
   if ('digest' in wanted) {
     const row = await db
       .selectFrom('kernels')
@@ -111,25 +108,36 @@ const findKernel = async (
     .selectFrom('kernels')
     .selectAll()
     .where('release', '=', wanted.release)
+    .orderBy('created_at', 'desc')
     .execute();
-  // What clients pushed answers for a release only while no admin has vouched for one.
-  const vouched = rows.filter(({ trust }) => trust === 'admin');
-  const candidates = (vouched.length > 0 ? vouched : rows).map(kernelOf);
-  const [only, ...others] = candidates;
-  if (only === undefined) {
-    throw new KilnError(
-      'not-found',
-      `no headers of kernel ${wanted.release} are here; send them with kiln kernel push`,
-    );
-  }
-  if (others.length > 0) {
-    const names = candidates
-      .map(({ digest, build }) => `${digest} (${build ?? 'no build string'})`)
-      .join(', ');
-    throw new KilnError(
-      'conflict',
-      `${candidates.length} kernels are called ${wanted.release}: ${names}; name one by digest (--kernel)`,
-    );
-  }
-  return only;
+  const found = chooseKernel(rows.map(kernelOf), wanted);
+  if (found !== undefined) return found;
+  const there = rows
+    .map(kernelOf)
+    .map(({ build, arch }) => `${arch} "${build ?? 'no build string'}"`);
+  throw new KilnError(
+    'not-found',
+    there.length === 0
+      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push), or name packages or a directory`
+      : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
+  );
+};
+
+type KernelFacts = Extract<BuildRequest['kernel'], { release: string }>;
+
+/**
+ * The one kernel that is what a host says it is. What somebody vouches for goes before what clients pushed, and newer headers
+ * before older ones of the same kernel.
+ */
+const chooseKernel = (
+  kernels: readonly StoredKernel[],
+  facts: KernelFacts,
+): StoredKernel | undefined => {
+  const fitting = kernels.filter(
+    ({ build, options, arch }) =>
+      (facts.build === undefined || build === null || build === facts.build) &&
+      (facts.options === undefined || options === facts.options) &&
+      (facts.arch === undefined || arch === facts.arch),
+  );
+  return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
 };

@@ -5,6 +5,7 @@ import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuiltModule } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
+import { checkImports, parseSymvers, type Symvers } from '../core/kabi.ts';
 import { checkModule, readModuleFile } from '../core/module-file.ts';
 import { splitModule } from '../core/module-signature.ts';
 import type { Recipe } from '../core/recipe.ts';
@@ -25,12 +26,13 @@ export interface Collected {
 /**
  * Takes the modules out of the archive that the sandbox handed out and stores them. The archive is input like any other:
  * each must be a file module/NAME.ko, an unsigned module of that name for that kernel, and each module of the recipe must be there.
- * All else is what the build leaves for others. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
+ * All else is what the build leaves for others. `exporters` are the kernel's symbols and those of what it was built against, `null` if those are not known. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
  */
 export const collectModules = async (
   archive: Buffer,
   recipe: Recipe,
   kernel: Kernel,
+  exporters: readonly Symvers[] | null,
   blobs: Blobs,
 ): Promise<Collected> => {
   const limits = {
@@ -65,11 +67,15 @@ export const collectModules = async (
     if (missing !== undefined)
       throw new KilnError('bad-archive', `the build put out no ${missing.name}.ko`);
   }
+  // What the build itself exports is for its own modules: it may not stand for the kernel's symbols.
+  const own = left.find(({ path }) => path === 'Module.symvers')?.bytes.toString('latin1') ?? '';
+  const symvers = exporters === null ? null : [...exporters, parseSymvers(own)];
   const modules: BuiltModule[] = [];
   for (const [name, bytes] of found) {
     const module = readModuleFile(bytes);
     const expected = { name: builtNameOf(name, recipe), ...kernel };
     checkModule(module, expected);
+    if (symvers !== null) checkImports(module, symvers);
     if (splitModule(bytes) !== null)
       throw new KilnError('unverified', `the build signed ${name}.ko itself`);
     const { digest } = await blobs.put(Readable.from([bytes], { objectMode: false }), {

@@ -1,8 +1,10 @@
+import { join } from 'node:path';
 import { readDkmsConf } from '../core/dkms-conf.ts';
 import { DKMS_VARIABLES, parseEvaluation } from '../core/dkms-evaluation.ts';
 import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
+import type { Symvers } from '../core/kabi.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import {
   dkmsRecipe,
@@ -19,7 +21,7 @@ import { startConversation } from './conversation.ts';
 import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
-import type { Mount, TreeCache } from './tree-cache.ts';
+import { readSymvers, type Mount, type TreeCache } from './tree-cache.ts';
 
 /** What a build needs around it. */
 export interface BuildDeps {
@@ -111,6 +113,7 @@ export const runBuild = async (
       conversation.archive(),
       recipe,
       kernel,
+      await exportersFor(job, deps.trees),
       deps.blobs,
     );
     const timings = {
@@ -153,6 +156,20 @@ const mountsFor = async (job: BuildJob, trees: TreeCache): Promise<readonly Moun
       ]),
     )),
   ];
+};
+
+/** The symbols that a build's modules may import. None are known where the kernel's headers list none: then none are checked. */
+const exportersFor = async (
+  job: BuildJob,
+  trees: TreeCache,
+): Promise<readonly Symvers[] | null> => {
+  if (job.kernel.symversDigest === null) return null;
+  const exporters = [await trees.symvers(job.kernel)];
+  for (const dependency of job.dependencies) {
+    const { from } = await trees.dependency(dependency, job.kernel);
+    exporters.push(await readSymvers(join(from, job.kernel.release, job.kernel.arch)));
+  }
+  return exporters;
 };
 
 const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, jobs: number): Recipe => {

@@ -1,10 +1,21 @@
 import { randomUUID } from 'node:crypto';
-import { access, mkdir, readdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import {
+  access,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
 import { digestOf, hexOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { Dependency, TreeOrigin } from '../core/jobs.ts';
+import { parseSymvers, type Symvers } from '../core/kabi.ts';
 import { kernelMounts, type Kernel } from '../core/kernel.ts';
 import { packageDirectory, sourceDirectory } from '../core/recipe.ts';
 import type { Settings } from '../core/source.ts';
@@ -24,6 +35,8 @@ export interface TreeCache {
   source(tree: Digest, origin: TreeOrigin): Promise<string>;
   /** A kernel's directories, each with the path it has in the sandbox. */
   kernel(kernel: Kernel & TreeOrigin): Promise<readonly Mount[]>;
+  /** What a kernel exports; nothing where its headers have no `Module.symvers`. */
+  symvers(kernel: Kernel & TreeOrigin): Promise<Symvers>;
   /** What DKMS would have of a package that was built for a kernel, but for its source. */
   dependency(dependency: Dependency, kernel: Kernel): Promise<Mount>;
   /** Settings files, each at its own path. */
@@ -97,6 +110,11 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
       return mounts.map((mount) => ({ from: join(place, mount), at: `/${mount}` }));
     },
 
+    async symvers(kernel) {
+      const place = join(directory, hexOf(kernel.digest));
+      return readSymvers(join(place, kernel.buildDirectory));
+    },
+
     async dependency({ fingerprint, source, modules, exports }, kernel) {
       const from = await once(fingerprint, async (at) => {
         const result = join(at, kernel.release, kernel.arch);
@@ -123,6 +141,10 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
       ),
   };
 };
+
+/** The `Module.symvers` in a directory. */
+export const readSymvers = async (directory: string): Promise<Symvers> =>
+  parseSymvers(await readFile(join(directory, 'Module.symvers'), 'latin1').catch(() => ''));
 
 const exists = async (path: string): Promise<boolean> =>
   access(path).then(

@@ -39,7 +39,7 @@ export const compilerContract = (config: KernelConfig, hasVmlinux: boolean): Com
 /** One part of the contract that a toolchain does not keep. */
 export interface ContractBreach {
   readonly part: ContractPart;
-  /** Such as `GNU ld 2.40, has 2.44`. */
+  /** Such as `GNU ld 24000, has GNU ld 24400`. */
   readonly words: string;
 }
 
@@ -90,6 +90,5 @@ export const contractBreaches = (
 const toolVersion = (text: string, kind: 'GNU ld' | 'LLD'): number => {
   const found = kind === 'LLD' ? /LLD (\d+)\.(\d+)\.(\d+)/ : / (\d+)\.(\d+)(?:\.(\d+))?[^ ]*$/;
   const [, major = '0', minor = '0', patch = '0'] = found.exec(text) ?? [];
-  const last = Number(patch) < 100 ? Number(patch) : 0;
-  return Number(major) * 10_000 + Number(minor) * 100 + last;
+  return Number(major) * 10_000 + Number(minor) * 100 + Number(patch);
 };

@@ -7,7 +7,7 @@ const ERROR_LINES: readonly RegExp[] = [
   /^(\S+: )?line \d+: .*: (command not found|No such file or directory)$/,
   /^\S+:\d+: \*\*\* /,
   /^make(\[\d+\])?: \*\*\* /,
-  /^(\S+: )?\S+: .*(No such file or directory|Permission denied|not found|cannot |[Ee]rror)/,
+  /^(?!.*\bwarning:)(\S+: )?\S+: .*(No such file or directory|Permission denied|not found|cannot |[Ee]rror)/,
   /^kiln: (the build|step|dkms\.conf|not for) /,
 ];
 

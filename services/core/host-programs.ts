@@ -1,4 +1,4 @@
-import { elfArch, isElf } from './elf-machine.ts';
+import { elfArch, isElf } from './elf.ts';
 import type { Arch } from './kernel-config.ts';
 
 /** What the programs in a header tree (modpost, fixdep, objtool, compiler plugins) need of the machine they run on. */
@@ -24,6 +24,8 @@ export const inspectHostPrograms = (programs: readonly Buffer[]): HostPrograms =
       (match) => match[1] ?? '',
     ),
   );
+  // Packed relative relocations came with 2.36, and are asked for by a name of their own.
+  if (binaries.some((bytes) => bytes.includes('\0GLIBC_ABI_DT_RELR\0'))) versions.push('2.36');
   return { arches: [...arches].sort(), glibc: versions.sort(byVersion).at(-1) ?? null };
 };
 

@@ -1,3 +1,5 @@
+import { digestOf, type Digest } from './digest.ts';
+
 /** A kernel's `.config`: option names without `CONFIG_`, values without quotes; what is not set is absent. */
 export type KernelConfig = ReadonlyMap<string, string>;
 
@@ -11,6 +13,23 @@ export const parseKernelConfig = (text: string): KernelConfig => {
   }
   return options;
 };
+
+/** Options that distributions leave out of the config they ship with a kernel: they say how it was signed and salted. */
+const OF_ONE_BUILD =
+  /^(BUILD_SALT|MODULE_SIG_(ALL|KEY)|SYSTEM_(TRUSTED|REVOCATION)_KEYS|SYSTEM_TRUSTED_KEYRING)$/;
+
+/**
+ * A digest of what a kernel is configured to be: the same for the `.config` in its headers and for `/boot/config-RELEASE`, although their
+ * bytes differ.
+ */
+export const optionsDigest = (config: KernelConfig): Digest =>
+  digestOf(
+    [...config]
+      .filter(([name]) => !OF_ONE_BUILD.test(name))
+      .map(([name, value]) => `${name}=${value}\n`)
+      .sort()
+      .join(''),
+  );
 
 /** What the rest of Kiln calls a CPU family: `uname -m`'s word. */
 export type Arch = 'x86_64' | 'i686' | 'aarch64' | 'armv7l' | 'ppc64le' | 's390x' | 'riscv64';
@@ -51,3 +70,12 @@ export const vermagicOf = (release: string, config: KernelConfig): string => {
 /** The digest algorithm for module signatures: `CONFIG_MODULE_SIG_HASH`; DKMS's `sha512` where the kernel names none. */
 export const signatureHashOf = (config: KernelConfig): string =>
   config.get('MODULE_SIG_HASH') ?? 'sha512';
+
+/**
+ * What the kernel expects in the modinfo of its modules, besides vermagic: it warns of, or refuses, a module without
+ * (source: `check_modinfo_retpoline`, `arch/x86`).
+ */
+export const marksOf = (config: KernelConfig): Readonly<Record<string, string>> =>
+  config.get('RETPOLINE') === 'y' || config.get('MITIGATION_RETPOLINE') === 'y'
+    ? { retpoline: 'Y' }
+    : {};

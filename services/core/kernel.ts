@@ -4,12 +4,14 @@ import { KilnError } from './errors.ts';
 import { inspectHostPrograms, isHostProgram, type HostPrograms } from './host-programs.ts';
 import {
   archOf,
+  marksOf,
+  optionsDigest,
   parseKernelConfig,
   signatureHashOf,
   vermagicOf,
   type Arch,
 } from './kernel-config.ts';
-import { layTree, type Move, type Tree, type TreeEntry } from './tree.ts';
+import { layTree, movedPath, type Move, type Tree, type TreeEntry } from './tree.ts';
 
 /** One built kernel's headers. Its digest is its tree's: same release, other headers, another kernel. */
 export interface Kernel {
@@ -21,6 +23,8 @@ export interface Kernel {
   readonly build: string | null;
   readonly arch: Arch;
   readonly configDigest: Digest;
+  /** Digest of its options, by which a host's `/boot/config-RELEASE` tells it. */
+  readonly options: Digest;
   readonly symversDigest: Digest | null;
   /** `CONFIG_CC_VERSION_TEXT`: the compiler that built this kernel. */
   readonly compiler: string;
@@ -28,6 +32,8 @@ export interface Kernel {
   readonly contract: CompilerContract;
   /** What modules for this kernel must carry. */
   readonly vermagic: string;
+  /** Other modinfo that they must carry, such as `retpoline=Y`. */
+  readonly marks: Readonly<Record<string, string>>;
   readonly signatureHash: string;
   /** Absolute path of the tree that `/lib/modules/REL/build` points to. */
   readonly buildDirectory: string;
@@ -40,7 +46,8 @@ export interface Kernel {
 /** Files whose content `inspectKernel` reads; the archive reader keeps these. */
 export const isKernelEvidence = (path: string): boolean =>
   /(^|\/)\.config$/.test(path) ||
-  /^(.*\/)?usr\/src\/linux-headers-[^/]+\/Makefile$/.test(path) ||
+  /^([^/]+\/)?Makefile$/.test(path) ||
+  /(^|\/)usr\/src\/(kernels\/)?[^/]+\/Makefile$/.test(path) ||
   isHostProgram(path) ||
   /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
 
@@ -84,7 +91,7 @@ export const inspectKernel = (
   const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
   const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;
   const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
-  const above = /^include (\/usr\/src\/[^\s/]+)\/Makefile$/m.exec(read('Makefile') ?? '')?.[1];
+  const above = sourceTreeOf(read('Makefile') ?? '', tree);
   const kernel: Kernel = {
     digest: tree.digest,
     release,
@@ -93,6 +100,7 @@ export const inspectKernel = (
       definition(read('include/generated/compile.h'), 'UTS_VERSION'),
     arch,
     configDigest: digestOf(configText),
+    options: optionsDigest(config),
     symversDigest: symvers?.kind === 'file' ? symvers.digest : null,
     compiler: config.get('CC_VERSION_TEXT') ?? '',
     contract: compilerContract(
@@ -100,14 +108,24 @@ export const inspectKernel = (
       tree.entries.some(({ path }) => path === `${buildDirectory}/vmlinux`),
     ),
     vermagic: vermagicOf(release, config),
+    marks: marksOf(config),
     signatureHash: signatureHashOf(config),
     buildDirectory: `/${buildDirectory}`,
-    sourceDirectory: above === undefined || above === `/${buildDirectory}` ? null : above,
+    sourceDirectory: above === `/${buildDirectory}` ? null : above,
     hostPrograms: inspectHostPrograms(
-      [...archive.evidence].flatMap(([path, bytes]) => (isHostProgram(path) ? [bytes] : [])),
+      [...archive.evidence].flatMap(([path, bytes]) =>
+        isHostProgram(path) && movedPath(path, layout) !== null ? [bytes] : [],
+      ),
     ),
   };
   return { kernel, tree, layout };
+};
+
+/** The tree that a build tree's Makefile hands over to, as Debian's do: `include /usr/src/X/Makefile`. */
+const sourceTreeOf = (makefile: string, tree: Tree): string | null => {
+  const named = /^include (\/usr\/src\/[A-Za-z0-9][^\s/]*)\/Makefile$/m.exec(makefile)?.[1];
+  if (named === undefined) return null;
+  return tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`)) ? named : null;
 };
 
 const definition = (header: string | null, name: string): string | null =>

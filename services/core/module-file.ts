@@ -1,4 +1,4 @@
-import { elfArch, isElf } from './elf-machine.ts';
+import { readElf, type ElfObject } from './elf.ts';
 import { KilnError } from './errors.ts';
 import type { Arch } from './kernel-config.ts';
 
@@ -7,65 +7,68 @@ export interface ModuleFile {
   readonly arch: Arch | null;
   /** `.modinfo` in its own order; keys such as `alias` and `parm` repeat. */
   readonly modinfo: readonly (readonly [key: string, value: string])[];
+  /** The symbols it needs of the kernel and of other modules. */
+  readonly imports: readonly string[];
+  /** The CRCs it was built against (`CONFIG_MODVERSIONS`), by symbol. */
+  readonly versions: ReadonlyMap<string, number>;
 }
 
 const MODINFO_LIMIT = 1024 * 1024;
-const MODINFO_NAME = Buffer.from('.modinfo\0', 'latin1');
+const SYMBOL_LIMIT = 1_000_000;
 
 const bad = (message: string): KilnError => new KilnError('unverified', message);
 
 /**
- * Reads a relocatable ELF file (source: elf(5), `include/linux/module.h`). Trusts no offset in it:
- * what points outside throws `KilnError('unverified')`.
+ * Reads a kernel module (source: elf(5), `include/linux/module.h`, `kernel/module/version.c`).
+ * Trusts nothing in it: what is out of form throws `KilnError('unverified')`.
  */
 export const readModuleFile = (bytes: Buffer): ModuleFile => {
-  if (!isElf(bytes)) throw bad('the file is not ELF');
-  const isWide = bytes[4] === 2;
-  const isLittle = bytes[5] === 1;
-  const half = (at: number): number => (isLittle ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at));
-  const word = (at: number): number => (isLittle ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at));
-  const long = (at: number): number => {
-    if (!isWide) return word(at);
-    return Number(isLittle ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at));
+  const elf = readElf(bytes);
+  const info = elf.find('.modinfo');
+  if (info === null) throw bad('the file is no kernel module: it has no .modinfo section');
+  if (info.size > MODINFO_LIMIT) throw bad('the module’s .modinfo is over 1 MiB');
+  return {
+    arch: elf.arch,
+    modinfo: parseModinfo(bytes.toString('utf8', info.offset, info.offset + info.size)),
+    imports: readImports(elf),
+    versions: readVersions(elf),
   };
-  if (half(16) !== 1) throw bad('the file is ELF, but no relocatable object');
-  const table = long(isWide ? 40 : 32);
-  const [entrySize, count, namesIndex] = isWide
-    ? [half(58), half(60), half(62)]
-    : [half(46), half(48), half(50)];
-  const inside = (offset: number, size: number): void => {
-    if (!Number.isSafeInteger(offset + size) || offset + size > bytes.length) {
-      throw bad('the module is cut short: a section lies outside the file');
-    }
-  };
-  if (entrySize < (isWide ? 64 : 40)) throw bad('the module’s section table is out of form');
-  inside(table, entrySize * count);
-  const section = (index: number): { name: number; offset: number; size: number } => {
-    const at = table + index * entrySize;
-    const [offset, size] = isWide ? [long(at + 24), long(at + 32)] : [word(at + 16), word(at + 20)];
-    return { name: word(at), offset, size };
-  };
-  if (namesIndex >= count) throw bad('the module has no section names');
-  const names = section(namesIndex);
-  inside(names.offset, names.size);
-  const isModinfo = (at: number): boolean =>
-    at + MODINFO_NAME.length <= names.size &&
-    bytes.compare(
-      MODINFO_NAME,
-      0,
-      MODINFO_NAME.length,
-      names.offset + at,
-      names.offset + at + MODINFO_NAME.length,
-    ) === 0;
-  for (let index = 0; index < count; index += 1) {
-    const found = section(index);
-    if (!isModinfo(found.name)) continue;
-    inside(found.offset, found.size);
-    if (found.size > MODINFO_LIMIT) throw bad('the module’s .modinfo is over 1 MiB');
-    const text = bytes.toString('utf8', found.offset, found.offset + found.size);
-    return { arch: elfArch(bytes), modinfo: parseModinfo(text) };
+};
+
+/** `SHT_SYMTAB`, and `STB_GLOBAL`: a weak symbol may stay unknown. */
+const SYMBOL_TABLE = 2;
+const GLOBAL = 1;
+
+const readImports = (elf: ElfObject): string[] => {
+  const table = elf.findType(SYMBOL_TABLE);
+  if (table === null) return [];
+  const names = elf.at(table.link);
+  const [size, info, section] = elf.isWide ? [24, 4, 6] : [16, 12, 14];
+  const count = Math.floor(table.size / size);
+  if (count > SYMBOL_LIMIT) throw bad(`the module has over ${SYMBOL_LIMIT} symbols`);
+  const imports: string[] = [];
+  // The first entry is empty in every table.
+  for (let index = 1; index < count; index += 1) {
+    const entry = table.offset + index * size;
+    if (elf.half(entry + section) !== 0 || elf.byte(entry + info) >> 4 !== GLOBAL) continue;
+    const name = elf.text(names, elf.word(entry));
+    if (name !== '' && name !== '_GLOBAL_OFFSET_TABLE_') imports.push(name);
   }
-  throw bad('the file is no kernel module: it has no .modinfo section');
+  return imports;
+};
+
+/** `struct modversion_info`: a CRC as wide as an address, and a name that fills 64 bytes with it. */
+const VERSION_SIZE = 64;
+
+const readVersions = (elf: ElfObject): Map<string, number> => {
+  const versions = new Map<string, number>();
+  const table = elf.find('__versions');
+  if (table === null) return versions;
+  for (let at = 0; at + VERSION_SIZE <= table.size; at += VERSION_SIZE) {
+    const name = elf.text(table, at + (elf.isWide ? 8 : 4));
+    versions.set(name, elf.long(table.offset + at));
+  }
+  return versions;
 };
 
 const parseModinfo = (text: string): [string, string][] =>
@@ -83,6 +86,8 @@ export interface ModuleExpectation {
   readonly name: string;
   readonly arch: Arch;
   readonly vermagic: string;
+  /** Other modinfo that the kernel expects, such as `retpoline=Y`. */
+  readonly marks?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -102,5 +107,9 @@ export const checkModule = (module: ModuleFile, expected: ModuleExpectation): vo
     throw bad(
       `module ${name} has vermagic "${vermagic}", but the kernel needs "${expected.vermagic}"`,
     );
+  }
+  for (const [key, value] of Object.entries(expected.marks ?? {})) {
+    if (modinfoValue(module, key) !== value)
+      throw bad(`module ${name} lacks the mark ${key}=${value} that the kernel expects`);
   }
 };

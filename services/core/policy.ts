@@ -8,21 +8,28 @@ export type Role = (typeof ROLES)[number];
 export const roleReaches = (role: Role, needed: Role): boolean =>
   ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
-/** The higher of two roles: what was pushed by a client and later by an admin is the admin's. */
-export const higherRole = (a: Role, b: Role): Role => (roleReaches(a, b) ? a : b);
+/** Who vouches for a tree: the highest role that pushed it, or a distribution's signed archive that it was verified from. */
+export const TRUSTS = ['client', 'ci', 'archive', 'admin'] as const;
+export type Trust = (typeof TRUSTS)[number];
+
+export const trustReaches = (trust: Trust, needed: Trust): boolean =>
+  TRUSTS.indexOf(trust) >= TRUSTS.indexOf(needed);
+
+/** What was pushed by a client and later by an admin is the admin's. */
+export const higherTrust = (a: Trust, b: Trust): Trust => (trustReaches(a, b) ? a : b);
 
 /** Why a build may not be signed, or `null` if it may. */
 export const refusalToSign = (build: {
-  readonly sourceTrust: Role;
-  readonly kernelTrust: Role;
+  readonly sourceTrust: Trust;
+  readonly kernelTrust: Trust;
   /** The kernel's `CONFIG_MODULE_SIG_HASH`. */
   readonly signatureHash: string;
 }): string | null => {
-  if (!roleReaches(build.sourceTrust, 'ci')) {
+  if (!trustReaches(build.sourceTrust, 'ci')) {
     return 'the source was not pushed by ci or an admin';
   }
-  if (!roleReaches(build.kernelTrust, 'admin')) {
-    return 'the kernel’s headers were not approved by an admin';
+  if (!trustReaches(build.kernelTrust, 'archive')) {
+    return 'the kernel’s headers were neither verified from a distribution’s archive nor approved by an admin';
   }
   if (!isSignatureHash(build.signatureHash)) {
     return `the kernel wants signatures with ${build.signatureHash}, which Kiln does not make`;

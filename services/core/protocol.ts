@@ -3,7 +3,7 @@ import { BUILD_STATES } from './build-state.ts';
 import { CONTRACT_PARTS } from './compiler-contract.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
-import { ROLES } from './policy.ts';
+import { ROLES, TRUSTS } from './policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from './source.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
@@ -41,7 +41,12 @@ export const CreateSource = z.strictObject({
     .regex(/^[0-9a-f]{40,64}$/)
     .optional(),
 });
-export const CreateKernel = z.strictObject({ blob: digest });
+export const CreateKernel = z.union([
+  /** An archive of headers; with `base`, of what is new in them against that kernel (core/kernel-delta.ts). */
+  z.strictObject({ blob: digest, base: digest.optional() }),
+  /** A kernel that is known already. */
+  z.strictObject({ digest }),
+]);
 export const CreateToolchain = z.strictObject({ blob: digest, name: text(64) });
 export const CreateToken = z.strictObject({
   name: text(64),
@@ -53,7 +58,16 @@ export const CreateBuild = z.strictObject({
     z.strictObject({ digest }),
     z.strictObject({ name: text(64), version: text(64).optional() }),
   ]),
-  kernel: z.union([z.strictObject({ digest }), z.strictObject({ release: text(128) })]),
+  kernel: z.union([
+    z.strictObject({ digest }),
+    /** By what a host is: `uname -r`, `uname -v`, and the digest of its kernel's options (core/kernel-config.ts). */
+    z.strictObject({
+      release: text(128),
+      build: text(256).optional(),
+      options: digest.optional(),
+      arch: text(32).optional(),
+    }),
+  ]),
   toolchain: digest.optional(),
   /** Parts of the kernel's compiler contract that need not be kept. */
   waive: z.array(z.enum(CONTRACT_PARTS)).default([]),
@@ -75,7 +89,7 @@ export const SourceView = z.object({
   needs: z.array(z.string()),
   settings,
   commit: z.string().nullable(),
-  trust: role,
+  trust: z.enum(TRUSTS),
   createdAt: z.number(),
 });
 
@@ -86,6 +100,7 @@ export const KernelView = z.object({
   arch: z.string(),
   compiler: z.string(),
   configDigest: digest,
+  options: digest,
   symversDigest: digest.nullable(),
   contract: z.object({
     isClang: z.boolean(),
@@ -95,11 +110,12 @@ export const KernelView = z.object({
     rustc: z.string().nullable(),
   }),
   vermagic: z.string(),
+  marks: z.record(z.string(), z.string()),
   signatureHash: z.string(),
   buildDirectory: z.string(),
   sourceDirectory: z.string().nullable(),
   hostPrograms: z.object({ arches: z.array(z.string()), glibc: z.string().nullable() }),
-  trust: role,
+  trust: z.enum(TRUSTS),
   createdAt: z.number(),
 });
 
@@ -172,6 +188,8 @@ export const BuildView = z.object({
   dependencies: z.array(z.string()),
   /** Why the source is not for this kernel, where it says so. */
   exclusion: z.string().nullable(),
+  /** `headers`: newer headers of the same release have come since it was built. */
+  stale: z.enum(['headers']).nullable(),
   failure: z
     .object({ code: z.string(), message: z.string(), lines: z.array(z.string()) })
     .nullable(),

@@ -106,6 +106,9 @@ export const checkSettings = (settings: Settings): Settings => {
         `${JSON.stringify(path)} is no place for a settings file; give one below /etc, such as /etc/dkms/zfs.conf`,
       );
     }
+    const below = Object.keys(settings).find((other) => other.startsWith(`${path}/`));
+    if (below !== undefined)
+      throw new KilnError('bad-request', `${path} cannot be a settings file and hold ${below}`);
   }
   return settings;
 };
@@ -143,13 +146,13 @@ const packagesNeeded = (archive: ScannedArchive): readonly string[] => {
 const literals = (conf: string, variable: string): readonly string[] =>
   conf.split('\n').flatMap((line) => {
     const value = new RegExp(
-      `^[ \\t]*${variable}(?:\\[\\d+\\])?=(["']?)([A-Za-z0-9_.+-]+)\\1`,
+      `^[ \\t]*${variable}(?:\\[\\d+\\])?=(["']?)([A-Za-z0-9_.+-]+)\\1[ \\t\\r]*(?:#.*)?$`,
     ).exec(line);
     return value?.[2] === undefined ? [] : [value[2]];
   });
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
 const literal = (conf: string, variable: string): string | null =>
-  new RegExp(`^[ \\t]*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1[ \\t]*(?:#.*)?$`, 'm').exec(
+  new RegExp(`^[ \\t]*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1[ \\t\\r]*(?:#.*)?$`, 'm').exec(
     conf,
   )?.[2] ?? null;

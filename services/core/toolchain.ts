@@ -115,8 +115,8 @@ export const chooseToolchain = (
   const judged = asked
     .map((toolchain) => ({ toolchain, ...judge(toolchain, kernel, wish) }))
     .sort((a, b) => cost(a) - cost(b));
-  const [best] = judged;
-  if (best !== undefined && best.obstacles.length === 0) return best;
+  const fitting = judged.find(({ obstacles }) => obstacles.length === 0);
+  if (fitting !== undefined) return fitting;
   const nearest = judged
     .slice(0, 3)
     .map(
@@ -125,7 +125,7 @@ export const chooseToolchain = (
     )
     .join(' | ');
   throw refusal(
-    `no toolchain here fits kernel ${kernel.release}, built with "${kernel.compiler}". Nearest: ${nearest}. ${nextStep(best?.obstacles ?? [])}`,
+    `no toolchain here fits kernel ${kernel.release}, built with "${kernel.compiler}". Nearest: ${nearest}. ${nextStep(judged[0]?.obstacles ?? [])}`,
   );
 };
 

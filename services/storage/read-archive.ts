@@ -87,15 +87,18 @@ const decompress = (stream: Readable, first: Buffer): Readable => {
 /** Gets every entry as its archive claims it. */
 type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
 
-/** Reads whatever archive this is: tar, Debian's or an RPM package, or a tar archive of such packages. */
-const readAny = async (archive: Readable, visit: ClaimVisitor): Promise<void> => {
+/**
+ * Reads whatever archive this is: tar, Debian's or an RPM package, or a tar archive of such packages. A Debian package's description is
+ * an entry of it where it comes alone.
+ */
+const readAny = async (archive: Readable, visit: ClaimVisitor, isAlone = true): Promise<void> => {
   const first = await peek(archive);
   if (startsWith(first, DEB_MAGIC)) {
     await readDeb(archive, {
       data: (tar) => readTar(tar, visit),
       control: (tar) =>
         readTar(tar, async (claim, body) => {
-          if (claim.name.replace(/^\.\//, '') === 'control')
+          if (isAlone && claim.name.replace(/^\.\//, '') === 'control')
             await visit({ ...claim, name: CONTROL_FILE }, body);
         }),
     });
@@ -105,7 +108,7 @@ const readAny = async (archive: Readable, visit: ClaimVisitor): Promise<void> =>
   } else {
     await readTar(archive, async (claim, body) => {
       if (claim.type === 'file' && /^(\.\/)?[^/]+\.(deb|rpm)$/.test(claim.name))
-        await readAny(Readable.from(body, { objectMode: false }), visit);
+        await readAny(Readable.from(body, { objectMode: false }), visit, false);
       else await visit(claim, body);
     });
   }

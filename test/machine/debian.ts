@@ -17,11 +17,11 @@ const SERIES = {
   '6.12': { prefix: 'linux-headers-6.12.', pattern: String.raw`6\.12\.(\d+)\+deb12` },
 } as const;
 
-/** The newest kernel release of a flavour that the archive has headers for, such as `6.1.0-56-amd64`. */
-export const newestRelease = async (
-  flavour = 'amd64',
+/** The kernel releases of a flavour that the archive has headers for, such as `6.1.0-56-amd64`, newest first. */
+export const releasesOf = async (
+  flavour: string,
   series: keyof typeof SERIES = '6.1',
-): Promise<string> => {
+): Promise<readonly string[]> => {
   const { prefix, pattern: abis } = SERIES[series];
   const names = (await mustRun('apt-cache', ['pkgnames', prefix])).split('\n');
   const pattern = new RegExp(`^linux-headers-(${abis}-${flavour})$`);
@@ -29,11 +29,15 @@ export const newestRelease = async (
     const match = pattern.exec(name);
     return match?.[1] === undefined ? [] : [{ release: match[1], abi: Number(match[2]) }];
   });
-  const newest = releases.sort((a, b) => b.abi - a.abi)[0];
-  if (newest === undefined)
+  if (releases.length === 0)
     throw new Error(`apt knows no headers of a ${series} kernel; are Debian 12’s sources set?`);
-  return newest.release;
+  return releases.sort((a, b) => b.abi - a.abi).map(({ release }) => release);
 };
+
+export const newestRelease = async (
+  flavour = 'amd64',
+  series: keyof typeof SERIES = '6.1',
+): Promise<string> => (await releasesOf(flavour, series))[0] ?? '';
 
 /** Debian's other components, which this machine's apt is not set to, through an apt of our own with the same archive. */
 const aptFor = async (component: string): Promise<readonly string[]> => {

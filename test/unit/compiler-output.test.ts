@@ -30,6 +30,16 @@ describe('the lines that say why a build failed', () => {
     expect(errorLines(log('  CC [M] hello.o', line, ...MAKE))).toEqual([line]);
   });
 
+  it.each([
+    ['a shell’s without a line', './configure: Permission denied'],
+    ['a script’s own', 'configure: error: the kernel has no CONFIG_X'],
+    ['a tool’s', 'cp: cannot stat a.ko'],
+  ])('are %s, before Kiln’s, where make had no part in it', (_, line) => {
+    const end = "kiln: step 'pre-build' ended with exit status 1";
+    expect(errorLines(log('checking for a kernel... yes', line, end))).toEqual([line]);
+    expect(errorLines(log('checking for a kernel... yes', end))).toEqual([end]);
+  });
+
   it('are make’s where nothing says more, then Kiln’s', () => {
     expect(errorLines(log(...MAKE))).toEqual(MAKE.slice(0, 2));
     expect(errorLines('one\nkiln: the build left no module\ntwo')).toEqual([

@@ -48,6 +48,20 @@ describe('the variables asked for', () => {
   });
 
   it.each([
+    'PRE_BUILD',
+    'POST_BUILD',
+    'BUILD_DEPENDS',
+    'BUILD_EXCLUSIVE_KERNEL_MIN',
+    'BUILD_EXCLUSIVE_KERNEL_MAX',
+    'STRIP',
+  ])('have %s among them, which is no pattern', (name) => {
+    expect(DKMS_VARIABLES).toContain(name);
+    expect(() => parseEvaluation(Buffer.from(`${name}_HOLDS\x000\x00yes\x00`))).toThrow(
+      refusal('bad-source', /out of form/),
+    );
+  });
+
+  it.each([
     'MAKE_MATCH',
     'PATCH_MATCH',
     'BUILD_EXCLUSIVE_KERNEL',

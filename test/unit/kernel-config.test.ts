@@ -1,10 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import {
   archOf,
+  marksOf,
   parseKernelConfig,
   signatureHashOf,
   vermagicOf,
   type KernelConfig,
+  optionsDigest,
 } from '../../services/core/kernel-config.ts';
 
 const having = (...options: string[]): KernelConfig =>
@@ -50,6 +52,14 @@ describe('a .config', () => {
     expect(archOf(parseKernelConfig('CONFIG_X86_64=m'))).toBeNull();
   });
 
+  it.each([
+    ['RETPOLINE', { retpoline: 'Y' }],
+    ['MITIGATION_RETPOLINE', { retpoline: 'Y' }],
+    ['SMP', {}],
+  ])('with CONFIG_%s expects these marks of its modules: %j', (option, marks) => {
+    expect(marksOf(having(option))).toEqual(marks);
+  });
+
   it('names the signature’s hash; sha512 where it does not', () => {
     expect(signatureHashOf(parseKernelConfig('CONFIG_MODULE_SIG_HASH="sha256"'))).toBe('sha256');
     expect(signatureHashOf(having('SMP'))).toBe('sha512');
@@ -88,5 +98,23 @@ describe('the vermagic', () => {
     ],
   ])('of %s is as include/linux/vermagic.h makes it', (_, release, options, vermagic) => {
     expect(vermagicOf(release, having(...options))).toBe(vermagic);
+  });
+});
+
+describe('the digest of a kernel’s options', () => {
+  const digest = (text: string): string => optionsDigest(parseKernelConfig(text));
+
+  it('is the same for a config as shipped and as in the headers', () => {
+    const shipped = '# Linux/x86 6.1 Kernel Configuration\nCONFIG_B=m\nCONFIG_A=y\n';
+    const headers =
+      'CONFIG_A=y\nCONFIG_BUILD_SALT="6.1.0-56-amd64"\nCONFIG_B=m\nCONFIG_MODULE_SIG_ALL=y\nCONFIG_MODULE_SIG_KEY="x.pem"\nCONFIG_SYSTEM_TRUSTED_KEYS=""\n';
+    expect(digest(headers)).toBe(digest(shipped));
+  });
+
+  it('is another with any other option', () => {
+    expect(digest('CONFIG_A=y\nCONFIG_B=m\n')).not.toBe(digest('CONFIG_A=y\nCONFIG_B=y\n'));
+    expect(digest('CONFIG_A=y\nCONFIG_MODULE_SIG_HASH="sha256"\n')).not.toBe(
+      digest('CONFIG_A=y\n'),
+    );
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { createArchiveGate } from '../../services/core/archive-rules.ts';
 import { digestOf } from '../../services/core/digest.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
 import {
   inspectKernel,
   isKernelEvidence,
@@ -19,6 +20,7 @@ const CONFIG = [
   'CONFIG_MODVERSIONS=y',
   'CONFIG_CC_VERSION_TEXT="gcc-12 (Debian 12.2.0-14) 12.2.0"',
   'CONFIG_MODULE_SIG_HASH="sha256"',
+  'CONFIG_RETPOLINE=y',
   'CONFIG_AS_IS_GNU=y',
   'CONFIG_AS_VERSION=24000',
   'CONFIG_LD_IS_BFD=y',
@@ -75,6 +77,7 @@ describe('a kernel', () => {
       build: '#1 SMP Debian 6.1.1-1',
       arch: 'x86_64',
       configDigest: digestOf(CONFIG),
+      options: optionsDigest(parseKernelConfig(CONFIG)),
       symversDigest: digestOf(buildTree['Module.symvers'] ?? ''),
       compiler: 'gcc-12 (Debian 12.2.0-14) 12.2.0',
       contract: {
@@ -85,6 +88,7 @@ describe('a kernel', () => {
         rustc: null,
       },
       vermagic: `${RELEASE} SMP preempt mod_unload modversions`,
+      marks: { retpoline: 'Y' },
       signatureHash: 'sha256',
       buildDirectory: `/${HEADERS}`,
       sourceDirectory: `/${COMMON}`,

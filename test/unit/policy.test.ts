@@ -1,5 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { higherRole, refusalToSign, roleReaches, ROLES } from '../../services/core/policy.ts';
+import {
+  higherTrust,
+  refusalToSign,
+  roleReaches,
+  ROLES,
+  trustReaches,
+  TRUSTS,
+} from '../../services/core/policy.ts';
 
 it('leaves unsigned what a kernel wants signed in a way that Kiln does not sign', () => {
   const build = { sourceTrust: 'admin', kernelTrust: 'admin', signatureHash: 'sha1' } as const;
@@ -11,11 +18,18 @@ describe('a role', () => {
     const reached = ROLES.map((role) => ROLES.filter((needed) => roleReaches(role, needed)));
     expect(reached).toEqual([['client'], ['client', 'ci'], ['client', 'ci', 'admin']]);
   });
+});
+
+describe('trust', () => {
+  it('goes from clients over ci and signed archives to admins', () => {
+    const approved = TRUSTS.filter((trust) => trustReaches(trust, 'archive'));
+    expect(approved).toEqual(['archive', 'admin']);
+  });
 
   it('is joined with another to the higher of the two, in either order', () => {
-    expect(higherRole('client', 'ci')).toBe('ci');
-    expect(higherRole('admin', 'ci')).toBe('admin');
-    expect(higherRole('ci', 'ci')).toBe('ci');
+    expect(higherTrust('client', 'ci')).toBe('ci');
+    expect(higherTrust('admin', 'archive')).toBe('admin');
+    expect(higherTrust('ci', 'archive')).toBe('archive');
   });
 });
 
@@ -23,9 +37,9 @@ describe('the policy for signing', () => {
   it.each([
     ['client', 'client', /source was not pushed by ci/],
     ['client', 'admin', /source was not pushed by ci/],
-    ['ci', 'client', /headers were not approved by an admin/],
-    ['ci', 'ci', /headers were not approved by an admin/],
-    ['admin', 'ci', /headers were not approved by an admin/],
+    ['ci', 'client', /headers were neither verified .* nor approved/],
+    ['ci', 'ci', /headers were neither verified .* nor approved/],
+    ['admin', 'ci', /headers were neither verified .* nor approved/],
   ] as const)('refuses a source of %s on a kernel of %s', (sourceTrust, kernelTrust, reason) => {
     expect(refusalToSign({ sourceTrust, kernelTrust, signatureHash: 'sha256' })).toMatch(reason);
   });
@@ -33,6 +47,12 @@ describe('the policy for signing', () => {
   it.each(['ci', 'admin'] as const)('lets a source of %s on an admin’s kernel pass', (role) => {
     expect(
       refusalToSign({ sourceTrust: role, kernelTrust: 'admin', signatureHash: 'sha256' }),
+    ).toBeNull();
+  });
+
+  it('lets headers pass that were verified from a distribution’s archive', () => {
+    expect(
+      refusalToSign({ sourceTrust: 'ci', kernelTrust: 'archive', signatureHash: 'sha256' }),
     ).toBeNull();
   });
 });

@@ -20,6 +20,7 @@ export const debianKernel: Kernel = {
   build: '#1 SMP PREEMPT_DYNAMIC Debian 6.1.1-1 (2026-01-01)',
   arch: 'x86_64',
   configDigest: digestOf('config'),
+  options: digestOf('options'),
   symversDigest: digestOf('symvers'),
   compiler: 'gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0',
   contract: {
@@ -30,6 +31,7 @@ export const debianKernel: Kernel = {
     rustc: null,
   },
   vermagic: '6.1.0-56-amd64 SMP preempt mod_unload modversions',
+  marks: { retpoline: 'Y' },
   signatureHash: 'sha256',
   buildDirectory: '/usr/src/linux-headers-6.1.0-56-amd64',
   sourceDirectory: '/usr/src/linux-headers-6.1.0-56-common',

@@ -150,6 +150,37 @@ describe('a module’s source', () => {
     expect(sourceOf(conf, { depends: [] }).depends).toEqual([]);
   });
 
+  it.each([
+    ['none but -dev ones', 'dkms, libelf-dev, lsb-release, make', ['libelf-dev']],
+    [
+      'without their versions',
+      'zlib1g-dev (>= 1:1.2), libelf-dev:any',
+      ['libelf-dev', 'zlib1g-dev'],
+    ],
+    ['the first of alternatives', 'libelf-dev | elfutils-dev, dkms | b-dev', ['libelf-dev']],
+    ['each once', 'libelf-dev, libelf-dev (>= 1)', ['libelf-dev']],
+    ['none that every toolchain has', 'libc6-dev | libc-dev, libc-dev, dpkg-dev', []],
+    ['none of another field', 'dkms\nRecommends: libelf-dev', []],
+    ['none where it has no dependency', '', []],
+  ])('needs of its Debian package’s dependencies %s', (_, depends, needs) => {
+    const archive = scan({
+      'usr/src/hello-1.0/dkms.conf': CONF,
+      'DEBIAN/control': `Package: hello-dkms\nPre-Depends: pre-dev\nDepends: ${depends}\n`,
+    });
+    expect(inspectSource(archive).source.needs).toEqual(needs);
+    expect(inspectSource(archive, { needs: ['a'] }).source.needs).toEqual(['a']);
+    expect(inspectSource(archive, { needs: [] }).source.needs).toEqual([]);
+  });
+
+  it('needs nothing by a control file of another place', () => {
+    const control = 'Depends: libelf-dev\n';
+    expect(
+      inspectSource(
+        scan({ 'dkms.conf': CONF, 'debian/control': control, 'a/DEBIAN/control': control }),
+      ).source.needs,
+    ).toEqual([]);
+  });
+
   it('is refused where it depends on itself', () => {
     for (const work of [
       () => sourceOf(`${CONF}BUILD_DEPENDS[0]=hello\n`),

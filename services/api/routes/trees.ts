@@ -2,7 +2,14 @@ import { Router } from 'express';
 import { CreateKernel, CreateSource, CreateToolchain } from '../../core/protocol.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { ApiDeps } from '../deps.ts';
-import { ingestKernel, ingestSource } from '../ingest.ts';
+import { ingestSource } from '../ingest.ts';
+import {
+  confirmKernel,
+  findKernel,
+  ingestKernel,
+  ingestKernelDelta,
+  kernelFiles,
+} from '../ingest-kernel.ts';
 import { kernelOf, kernelView, sourceOf, sourceView, toolchainView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
@@ -33,10 +40,28 @@ export const treeRoutes = (deps: ApiDeps): Router => {
 
   router.post(
     '/v1/kernels',
-    route(deps, 'client', CreateKernel, async ({ body, caller }) => ({
-      status: 201,
-      json: kernelView(await ingestKernel(deps, body.blob, caller.role)),
-    })),
+    route(deps, 'client', CreateKernel, async ({ body, caller }) => {
+      const stored =
+        'digest' in body
+          ? await confirmKernel(deps, body.digest, caller.role)
+          : body.base === undefined
+            ? await ingestKernel(deps, body.blob, caller.role)
+            : await ingestKernelDelta(deps, body.blob, body.base, caller.role);
+      return { status: 201, json: kernelView(stored) };
+    }),
+  );
+  router.get(
+    '/v1/kernels/:digest',
+    route(deps, 'client', NO_BODY, async ({ digest }) => {
+      return ok(kernelView(await findKernel(deps, digest('digest'))));
+    }),
+  );
+  router.get(
+    '/v1/kernels/:digest/files',
+    route(deps, 'client', NO_BODY, async ({ digest, response }) => {
+      response.type('text/plain; charset=utf-8').send(await kernelFiles(deps, digest('digest')));
+      return null;
+    }),
   );
   router.get(
     '/v1/kernels',

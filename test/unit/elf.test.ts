@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { elfArch, isElf } from '../../services/core/elf-machine.ts';
+import { elfArch, isElf } from '../../services/core/elf.ts';
 import { hostProgram } from './samples.ts';
 
 describe('an ELF file', () => {

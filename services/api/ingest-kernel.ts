@@ -1,0 +1,113 @@
+import type { Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+import { inspectKernel, isKernelEvidence } from '../core/kernel.ts';
+import { manifestOf } from '../core/kernel-delta.ts';
+import { higherTrust, trustReaches, type Trust } from '../core/policy.ts';
+import { layTree, type TreeEntry } from '../core/tree.ts';
+import { composeKernel } from '../storage/compose-kernel.ts';
+import { scanArchive } from '../storage/read-archive.ts';
+import { dropUnreferenced, keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
+import { kernelOf, type StoredKernel } from './records.ts';
+
+/** Records the kernel in a blob of headers. An admin's push approves it. A refused blob is not kept. */
+export const ingestKernel = async (
+  deps: IngestDeps,
+  blob: Digest,
+  trust: Trust,
+): Promise<StoredKernel> =>
+  keptOnlyIfRecorded(deps, blob, async () => {
+    const there = await deps.db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('blob', '=', blob)
+      .executeTakeFirst();
+    // The same bytes are the same kernel: they need not be read again to say so.
+    if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
+    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
+    const { kernel, layout } = inspectKernel(archive);
+    const row = {
+      digest: kernel.digest,
+      release: kernel.release,
+      arch: kernel.arch,
+      record: JSON.stringify(kernel),
+      blob,
+      layout: JSON.stringify(layout),
+      trust,
+      created_at: deps.now(),
+    };
+    await deps.db
+      .insertInto('kernels')
+      .values(row)
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    return confirmKernel(deps, kernel.digest, trust);
+  });
+
+/** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
+export const confirmKernel = async (
+  { db }: Pick<IngestDeps, 'db'>,
+  digest: Digest,
+  trust: Trust,
+): Promise<StoredKernel> =>
+  db.transaction().execute(async (transaction) => {
+    const row = await transaction
+      .selectFrom('kernels')
+      .selectAll()
+      .where('digest', '=', digest)
+      .executeTakeFirst();
+    if (row === undefined)
+      throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
+    const raised = higherTrust(row.trust as Trust, trust);
+    await transaction
+      .updateTable('kernels')
+      .set({ trust: raised })
+      .where('digest', '=', digest)
+      .execute();
+    return kernelOf({ ...row, trust: raised });
+  });
+
+/** Records the kernel that a delta makes of another one. The delta itself is not kept. */
+export const ingestKernelDelta = async (
+  deps: IngestDeps & { readonly blobLimit: number },
+  delta: Digest,
+  base: Digest,
+  trust: Trust,
+): Promise<StoredKernel> => {
+  const { blob, layout } = await findKernel(deps, base);
+  const entries = await kernelEntries(deps, base);
+  try {
+    const whole = await composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit);
+    return await ingestKernel(deps, whole, trust);
+  } finally {
+    await dropUnreferenced(deps, delta);
+  }
+};
+
+/** A known kernel. Throws `not-found`. */
+export const findKernel = async (
+  { db }: Pick<IngestDeps, 'db'>,
+  digest: Digest,
+): Promise<StoredKernel> => {
+  const row = await db
+    .selectFrom('kernels')
+    .selectAll()
+    .where('digest', '=', digest)
+    .executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no kernel ${digest}`);
+  return kernelOf(row);
+};
+
+const kernelEntries = async (
+  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<readonly TreeEntry[]> => {
+  const { blob, layout } = await findKernel(deps, digest);
+  const archive = await scanArchive(await deps.blobs.open(blob), () => false);
+  return layTree(archive.entries, layout).entries;
+};
+
+/** The list of a kernel's files, for who makes a delta against it. */
+export const kernelFiles = async (
+  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<string> => manifestOf(await kernelEntries(deps, digest));

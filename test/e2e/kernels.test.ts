@@ -1,0 +1,169 @@
+import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { debianHeaders, debianPackage, headerPackages, releasesOf } from '../machine/debian.ts';
+import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { dkmsSource, freshDirectory, writeTree } from '../machine/make-source.ts';
+import { mustRun } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+interface Kernel {
+  readonly digest: string;
+  readonly release: string;
+  readonly build: string;
+  readonly sent: number;
+  readonly buildDirectory: string;
+  readonly sourceDirectory: string | null;
+}
+
+const shared = sharedKiln();
+let kiln: KilnService;
+beforeAll(async () => {
+  kiln = await startKiln(await freshDirectory('kernels'), { KILN_LOG_LEVEL: 'warn' });
+  await pinToolchain(kiln);
+}, 120_000);
+afterAll(async () => {
+  await kiln.stop();
+});
+const push = (...args: string[]): Promise<Kernel> => kiln.json<Kernel>('kernel', 'push', ...args);
+
+describe('the headers of one kernel', () => {
+  it('are the same whatever the way in: packages, a tarball, a directory, the host that has them', async () => {
+    const packages = await headerPackages(shared.release);
+    const debs = await Promise.all(packages.map((name) => debianPackage(name)));
+    const fromDebs = await push(...debs);
+    expect(fromDebs.sent).toBeGreaterThan(10e6);
+    expect(fromDebs.sourceDirectory).toMatch(/^\/usr\/src\/linux-headers-.*-common$/);
+    const tarball = join(await freshDirectory('tarball'), 'headers.tar.gz');
+    await mustRun('tar', ['-C', shared.headers, '-czf', tarball, 'usr']);
+    expect((await push(tarball)).digest).toBe(fromDebs.digest);
+    // A second host sends nothing, from a directory or from where its distribution put them.
+    expect(await push(shared.headers)).toMatchObject({ digest: fromDebs.digest, sent: 0 });
+    expect(await push('--root', shared.headers, '-k', shared.release)).toMatchObject({
+      digest: fromDebs.digest,
+      sent: 0,
+    });
+  }, 240_000);
+
+  it('of the next ABI need only their new files sent', async () => {
+    const [, before = ''] = await releasesOf('amd64');
+    const headers = await debianHeaders(before);
+    const next = await push('--root', headers, '-k', before);
+    expect(next.release).toBe(before);
+    const all = join(await freshDirectory('all'), 'all.tar.zst');
+    await mustRun('sh', ['-c', `tar -C "$1" -c usr | zstd -q -3 >"$2"`, 'sh', headers, all]);
+    const whole = (await readFile(all)).length;
+    process.stderr.write(`next ABI: ${next.sent} bytes sent, ${whole} in all\n`);
+    expect(next.sent).toBeLessThan(whole / 4);
+    // What was put together from two archives is the tree that is on the disk.
+    const fresh = await startKiln(await freshDirectory('fresh'), { KILN_LOG_LEVEL: 'warn' });
+    try {
+      const alone = await fresh.json<Kernel>('kernel', 'push', headers);
+      expect(alone.digest).toBe(next.digest);
+    } finally {
+      await fresh.stop();
+    }
+  }, 240_000);
+
+  it('come from an RPM package, with its links and files of several names', async () => {
+    const release = '5.14.0-1.el9.x86_64';
+    const tree = await writeTree('rpm', {
+      '.config': 'CONFIG_X86_64=y\nCONFIG_CC_VERSION_TEXT="gcc (GCC) 11.4.1"\n',
+      'include/generated/utsrelease.h': `#define UTS_RELEASE "${release}"\n`,
+      'Module.symvers': '0x00000001\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n',
+      Makefile: 'all:\n',
+      'include/a.h': 'same\n',
+    });
+    await symlink('a.h', join(tree, 'include/link.h'));
+    const top = await freshDirectory('rpmbuild');
+    const home = `/usr/src/kernels/${release}`;
+    const spec = join(top, 'kernel-devel.spec');
+    await writeFile(
+      spec,
+      `Name: kernel-devel\nVersion: 5.14.0\nRelease: 1\nSummary: headers\nLicense: GPL\nBuildArch: noarch\n%description\n.\n%install\nmkdir -p %{buildroot}/usr/src/kernels\ncp -a ${tree} %{buildroot}${home}\nln %{buildroot}${home}/include/a.h %{buildroot}${home}/include/b.h\n%files\n/usr/src/kernels\n`,
+    );
+    await mustRun('rpmbuild', ['-bb', '--quiet', '--define', `_topdir ${top}`, spec]);
+    const [rpm = ''] = (await mustRun('find', [top, '-name', '*.rpm'])).trim().split('\n');
+    const fromRpm = await push(rpm);
+    expect(fromRpm).toMatchObject({ release, buildDirectory: home });
+    await cp(join(tree, 'include/a.h'), join(tree, 'include/b.h'));
+    const host = await freshDirectory('el9');
+    await mkdir(join(host, 'usr/src/kernels'), { recursive: true });
+    await mkdir(join(host, 'lib/modules', release), { recursive: true });
+    await mustRun('cp', ['-a', tree, join(host, home)]);
+    await symlink(home, join(host, 'lib/modules', release, 'build'));
+    expect(await push('--root', host, '-k', release)).toMatchObject({
+      digest: fromRpm.digest,
+      sent: 0,
+    });
+  }, 120_000);
+});
+
+describe('a host whose headers changed under the same release', () => {
+  it('is built for by what it is, and what was built before shows as stale', async () => {
+    const source = await dkmsSource('restless', '');
+    await kiln.json('source', 'push', source);
+    const first = await kiln.json<{ id: string; kernel: { digest: string } }>(
+      'build',
+      'restless',
+      '-k',
+      shared.release,
+    );
+    // The same release built anew, as a security update without a new ABI is: another package version, another option.
+    const tree = await freshDirectory('changed');
+    await mustRun('cp', ['-a', `${shared.headers}/.`, tree]);
+    const home = join(tree, 'usr/src', `linux-headers-${shared.release}`);
+    const edit = async (file: string, from: RegExp, to: string): Promise<void> => {
+      await writeFile(
+        join(home, file),
+        (await readFile(join(home, file), 'utf8')).replace(from, to),
+      );
+    };
+    const option = /^CONFIG_LOG_BUF_SHIFT=\d+$/m;
+    await edit('include/generated/utsversion.h', /\(\d{4}-\d\d-\d\d\)/, '(2031-01-01)');
+    await edit('.config', option, 'CONFIG_LOG_BUF_SHIFT=19');
+    const changed = await push(tree);
+    expect(changed).toMatchObject({
+      release: shared.release,
+      build: expect.stringContaining('2031'),
+    });
+    expect(changed.sent).toBeLessThan(2e6);
+    const second = await kiln.json<{ id: string; kernel: { digest: string } }>(
+      'build',
+      'restless',
+      '-k',
+      shared.release,
+    );
+    expect(second.kernel.digest).toBe(changed.digest);
+    expect(await kiln.json('show', first.id)).toMatchObject({ stale: 'headers' });
+    expect(await kiln.json('show', second.id)).toMatchObject({ stale: null });
+    expect((await kiln.kiln('list')).stdout).toMatch(new RegExp(`${first.id}\\s+succeeded, stale`));
+
+    // A host that still has the kernel of before says so by its /boot/config.
+    const host = await freshDirectory('old-host');
+    await mkdir(join(host, 'boot'));
+    const config = join(shared.headers, 'usr/src', `linux-headers-${shared.release}`, '.config');
+    const withoutSalt = (await readFile(config, 'utf8')).replace(/^CONFIG_BUILD_SALT=.*\n/m, '');
+    await writeFile(join(host, 'boot', `config-${shared.release}`), withoutSalt);
+    const old = await kiln.json<{ id: string }>(
+      'build',
+      'restless',
+      '-k',
+      shared.release,
+      '--root',
+      host,
+    );
+    expect(old.id).toBe(first.id);
+
+    // And one whose kernel is neither is told what is missing.
+    await writeFile(
+      join(host, 'boot', `config-${shared.release}`),
+      withoutSalt.replace(option, 'CONFIG_LOG_BUF_SHIFT=20'),
+    );
+    const none = await kiln.kiln('build', 'restless', '-k', shared.release, '--root', host);
+    expect([none.status, none.stderr]).toEqual([
+      3,
+      expect.stringMatching(/none of them is this one.*kiln kernel push/),
+    ]);
+  }, 240_000);
+});
