@@ -10,6 +10,7 @@ import {
   IssuedToken,
   KernelView,
   list,
+  RebuildView,
   SignerView,
   SourceView,
   TokenView,
@@ -35,7 +36,11 @@ export interface Service {
   confirmKernel(digest: Digest): Promise<KernelView>;
   /** The list of a kernel's files (core/kernel-delta.ts). */
   kernelFiles(digest: Digest): Promise<string>;
-  createToolchain(blob: Digest, name: string): Promise<ToolchainView>;
+  createToolchain(blob: Digest, name: string, candidate: boolean): Promise<ToolchainView>;
+  promoteToolchain(digest: Digest, untried: boolean): Promise<ToolchainView>;
+  retireToolchain(digest: Digest): Promise<ToolchainView>;
+  rebuild(build: string): Promise<RebuildView>;
+  rebuildState(rebuild: string): Promise<RebuildView>;
   toolchain(digest: Digest): Promise<ToolchainView>;
   createBuild(request: CreateBuild): Promise<BuildTicket>;
   build(id: string): Promise<BuildView>;
@@ -96,7 +101,13 @@ export const openService = (send: Send): Service => {
         await send({ method: 'GET', path: `/v1/kernels/${digest}/files`, idle: 300_000 }),
       );
     },
-    createToolchain: (blob, name) => post(ToolchainView, '/v1/toolchains', { blob, name }),
+    createToolchain: (blob, name, candidate) =>
+      post(ToolchainView, '/v1/toolchains', { blob, name, candidate }),
+    promoteToolchain: (digest, untried) =>
+      post(ToolchainView, `/v1/toolchains/${digest}/promote`, { untried }),
+    retireToolchain: (digest) => post(ToolchainView, `/v1/toolchains/${digest}/retire`, {}),
+    rebuild: (build) => post(RebuildView, `/v1/builds/${encodeURIComponent(build)}/rebuild`, {}),
+    rebuildState: (id) => read(RebuildView, `/v1/rebuilds/${encodeURIComponent(id)}`),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
     createBuild: (request) => post(BuildTicket, '/v1/builds', request),
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CONTRACT_PARTS } from '../../services/core/compiler-contract.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-contract.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
@@ -19,6 +20,15 @@ export const BUILD_OPTIONS = {
   retry: { type: 'boolean' },
 } as const;
 
+/** The parts of the compiler contract that `--waive` names. Throws `bad-request`. */
+export const contractParts = (context: Context): readonly ContractPart[] =>
+  (listOption(context, 'waive') ?? []).map((part) => {
+    const known = CONTRACT_PARTS.find((each) => each === part);
+    if (known === undefined)
+      throw new KilnError('bad-request', `--waive takes ${CONTRACT_PARTS.join(', ')}`);
+    return known;
+  });
+
 /** Asks for what the arguments name and waits for it. */
 export const requestedBuild = async (
   context: Context,
@@ -36,17 +46,11 @@ export const requestedBuild = async (
     onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'),
     sourceClaims(context),
   );
-  const waive = (listOption(context, 'waive') ?? []).map((part) => {
-    const known = CONTRACT_PARTS.find((each) => each === part);
-    if (known === undefined)
-      throw new KilnError('bad-request', `--waive takes ${CONTRACT_PARTS.join(', ')}`);
-    return known;
-  });
   const kernel = await nameKernel(context, kernelName, await context.host());
   return askForBuild(context, {
     source,
     kernel,
-    waive,
+    waive: [...contractParts(context)],
     settings: (await readSettings(context)) ?? {},
     retry: context.flag('retry'),
     ...(toolchain === undefined ? {} : { toolchain }),
@@ -159,6 +163,34 @@ const logs: Command = {
   },
 };
 
+const rebuild: Command = {
+  name: 'rebuild',
+  args: 'BUILD',
+  summary: 'make a finished build again and compare the bytes (ci)',
+  help: `Nothing of the build is changed. Ends with 0 if all modules are the same, 6 if one differs, 1 if it failed.`,
+  options: {},
+  async run(context) {
+    const id = onlyArgument(context, 'build');
+    let state = await context.service.rebuild(id);
+    while (state.state === 'running') {
+      context.progress.step(`rebuilding ${id}`);
+      await sleep(200, undefined, { signal: context.signal });
+      state = await context.service.rebuildState(state.id);
+    }
+    context.progress.done();
+    const found = state.findings.join(', ');
+    if (state.state === 'failed')
+      throw new KilnError('build-failed', `the rebuild failed: ${found}`);
+    if (state.state === 'different') {
+      throw new KilnError(
+        'unverified',
+        `one fingerprint, other bytes: ${found}; this is a defect, please report it`,
+      );
+    }
+    context.print(`the same bytes again: build ${id}`, state);
+  },
+};
+
 const cancel: Command = {
   name: 'cancel',
   args: 'BUILD',
@@ -171,4 +203,4 @@ const cancel: Command = {
   },
 };
 
-export const BUILD_COMMANDS: readonly Command[] = [build, show, list, logs, cancel];
+export const BUILD_COMMANDS: readonly Command[] = [build, show, list, logs, rebuild, cancel];

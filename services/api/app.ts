@@ -6,6 +6,7 @@ import { blobRoutes } from './routes/blobs.ts';
 import { buildRoutes } from './routes/builds.ts';
 import { healthRoutes } from './routes/health.ts';
 import { tokenRoutes } from './routes/tokens.ts';
+import { toolchainRoutes } from './routes/toolchains.ts';
 import { treeRoutes } from './routes/trees.ts';
 
 /** The HTTP service: `/healthz`, `/readyz` and `/v1`. */
@@ -16,7 +17,7 @@ export const createApp = (deps: ApiDeps): Express => {
   // Blobs are bytes, whatever the client calls them: no parser may touch them.
   app.use(healthRoutes(deps), blobRoutes(deps));
   app.use(express.json({ limit: '256kb' }));
-  for (const routes of [treeRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
+  for (const routes of [treeRoutes, toolchainRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
     app.use(routes(deps));
   }
   app.use((request, response) => {

@@ -1,20 +1,20 @@
-import { randomUUID } from 'node:crypto';
 import { isFinished, type BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../core/fingerprint.ts';
 import type { BuildFailure, Outcome } from '../core/jobs.ts';
 import { refusalToSign } from '../core/policy.ts';
-import type { BuildTicket } from '../core/protocol.ts';
-import type { Database } from '../storage/database.ts';
-import type { Schema } from '../storage/schema.ts';
+import type { BuildTicket, RebuildView } from '../core/protocol.ts';
+import type { ToolchainState } from '../core/toolchain.ts';
 import { createBuildMoves, type BuildRow, type Change } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
+import { createRebuilds } from './rebuilds.ts';
 import { buildView, loadBuild } from './records.ts';
 import { createSweep } from './sweep.ts';
-import { resolveBuild, type BuildRequest, type ResolvedBuild } from './resolve-build.ts';
+import { takeMeasurement } from './toolchains.ts';
+import { noteRequest } from './note-request.ts';
+import { resolveBuild, type BuildRequest } from './resolve-build.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
@@ -25,6 +25,8 @@ export interface Coordinator {
   /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
   accept(outcome: Outcome): Promise<void>;
   measure(toolchain: Digest): Promise<void>;
+  /** Makes a finished build again and compares the bytes. */
+  rebuild(build: string): Promise<RebuildView>;
   /** Puts back on the queues what SQL says is under way and a queue no longer has. */
   sweep(): Promise<void>;
 }
@@ -34,14 +36,16 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const moves = createBuildMoves(deps);
   const { move, startAgain } = moves;
   const enqueue = createEnqueue(deps);
+  const rebuilds = createRebuilds(db, enqueue, now);
   const dependents = createDependents(db, moves, enqueue);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
-    const { source, kernel } = await loadBuild(db, id);
+    const { source, kernel, toolchain } = await loadBuild(db, id);
     const reason = refusalToSign({
       sourceTrust: source.trust,
       kernelTrust: kernel.trust,
+      toolchainState: toolchain.state as ToolchainState,
       signatureHash: kernel.signatureHash,
     });
     if (reason === null) {
@@ -107,18 +111,6 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     });
   };
 
-  const setToolchain = async (
-    digest: Digest,
-    change: Partial<Schema['toolchains']>,
-  ): Promise<void> => {
-    await db
-      .updateTable('toolchains')
-      .set(change)
-      .where('digest', '=', digest)
-      .where('state', '=', 'measuring')
-      .execute();
-  };
-
   /** Gets a build going that is not, or not any more. True if there is nothing to wait for. */
   const wake = async (row: BuildRow, isRetry: boolean): Promise<boolean> => {
     const state = row.state as BuildState;
@@ -145,74 +137,6 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     }
   };
 
-  /** Finds or makes a build's row, those it depends on first, and notes who asks. */
-  const ask = async (
-    transaction: Database,
-    { dependencies, settings, ...resolved }: ResolvedBuild,
-    token: string,
-  ): Promise<Asked> => {
-    const needs: Asked[] = [];
-    for (const dependency of dependencies) needs.push(await ask(transaction, dependency, token));
-    const inputs = fingerprintInputs(
-      {
-        ...resolved,
-        settings,
-        dependencies: dependencies.map(({ source }, index) => ({
-          name: source.name,
-          version: source.version,
-          fingerprint: needs[index]?.row.fingerprint as Digest,
-        })),
-      },
-      deps.script,
-    );
-    const fingerprint = fingerprintOf(inputs);
-    const id = buildIdOf(fingerprint);
-    const request = randomUUID();
-    await transaction
-      .insertInto('builds')
-      .values({
-        id,
-        fingerprint,
-        state: 'queued',
-        attempt: 0,
-        source: resolved.source.digest,
-        kernel: resolved.kernel.digest,
-        toolchain: resolved.toolchain,
-        inputs: JSON.stringify(inputs),
-        settings: JSON.stringify({ ...resolved.source.settings, ...settings }),
-        recipe: null,
-        exports: null,
-        signature: null,
-        failure: null,
-        exclusion: null,
-        log: null,
-        attestation: null,
-        timings: null,
-        created_at: now(),
-        started_at: null,
-        finished_at: null,
-      })
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-    for (const { row } of needs) {
-      await transaction
-        .insertInto('dependencies')
-        .values({ build: id, needs: row.id })
-        .onConflict((conflict) => conflict.doNothing())
-        .execute();
-    }
-    await transaction
-      .insertInto('requests')
-      .values({ id: request, build: id, token, created_at: now() })
-      .execute();
-    const row = await transaction
-      .selectFrom('builds')
-      .selectAll()
-      .where('id', '=', id)
-      .executeTakeFirstOrThrow();
-    return { row, request, needs: needs.flatMap((need) => [...need.needs, need]) };
-  };
-
   /** Takes in one outcome, before those who wait for that build are led on. */
   const take = async (outcome: Outcome): Promise<void> => {
     switch (outcome.kind) {
@@ -221,6 +145,9 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         return;
       case 'built':
         await acceptBuilt(outcome);
+        return;
+      case 'rebuilt':
+        await rebuilds.accept(outcome);
         return;
       case 'excluded':
         await moves.startLate(outcome.build, outcome.attempt);
@@ -236,14 +163,15 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         await acceptSigned(outcome);
         return;
       case 'measured':
-        await setToolchain(outcome.toolchain, {
-          state: 'ready',
-          contents: JSON.stringify(outcome.contents),
-          problem: null,
-        });
+        await takeMeasurement(deps, outcome.toolchain, outcome.contents);
         return;
       case 'unmeasurable':
-        await setToolchain(outcome.toolchain, { state: 'refused', problem: outcome.problem });
+        await db
+          .updateTable('toolchains')
+          .set({ state: 'refused', problem: outcome.problem })
+          .where('digest', '=', outcome.toolchain)
+          .where('state', '=', 'measuring')
+          .execute();
         return;
       case 'signer':
         await db
@@ -256,13 +184,16 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
 
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
+    rebuild: (build) => rebuilds.start(build),
     sweep: createSweep(deps, enqueue, dependents),
 
     async request(wanted, token) {
       const resolved = await resolveBuild(db, wanted);
       const asked = await db
         .transaction()
-        .execute((transaction) => ask(transaction, resolved, token));
+        .execute((transaction) =>
+          noteRequest(transaction, resolved, { token, script: deps.script, now: now() }),
+        );
       // What it is built against goes first.
       for (const { row } of asked.needs) await wake(row, wanted.retry);
       const isCached = await wake(asked.row, wanted.retry);
@@ -298,13 +229,6 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     },
   };
 };
-
-/** A request as it stands in SQL: its build, and those that one depends on, deepest first. */
-interface Asked {
-  readonly row: BuildRow;
-  readonly request: string;
-  readonly needs: readonly Asked[];
-}
 
 /** What a next try may cure: the failure was a machine's or another build's, not the source's. */
 const isCurable = (row: BuildRow): boolean => {

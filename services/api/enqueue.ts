@@ -12,6 +12,8 @@ import { loadBuild, type StoredSource } from './records.ts';
 export interface Enqueue {
   /** Does nothing while a build that it depends on is not finished. */
   build(id: string): Promise<void>;
+  /** Makes a finished build again, under the rebuild's own name. */
+  rebuild(id: string, rebuild: string): Promise<void>;
   signing(id: string): Promise<void>;
   measuring(toolchain: Digest): Promise<void>;
 }
@@ -62,16 +64,17 @@ const finishedDependencies = async (
 export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
   const { db } = deps;
 
-  const enqueueBuild = async (id: string): Promise<void> => {
+  const enqueueBuild = async (id: string, rebuild: string | null = null): Promise<void> => {
     const { build, source, kernel } = await loadBuild(db, id);
     const { attempt } = build;
     const dependencies = await finishedDependencies(db, id);
     if (dependencies === null) return;
     const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
-    await deps.builder.add(jobName.build(id, attempt), {
+    await deps.builder.add(rebuild ?? jobName.build(id, attempt), {
       kind: 'build',
       build: id,
       attempt,
+      rebuild,
       source: withoutRecord(source),
       kernel: kernelJob,
       toolchain: build.toolchain as Digest,
@@ -104,5 +107,10 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
   const enqueueMeasuring = (toolchain: Digest): Promise<void> =>
     deps.builder.add(jobName.measuring(toolchain), { kind: 'measure', toolchain });
 
-  return { build: enqueueBuild, signing: enqueueSigning, measuring: enqueueMeasuring };
+  return {
+    build: (id) => enqueueBuild(id),
+    rebuild: enqueueBuild,
+    signing: enqueueSigning,
+    measuring: enqueueMeasuring,
+  };
 };

@@ -11,7 +11,7 @@ import {
   type ToolchainView,
 } from '../core/protocol.ts';
 import type { Source } from '../core/source.ts';
-import type { ReadyToolchain, ToolchainContents } from '../core/toolchain.ts';
+import type { ReadyToolchain, ToolchainContents, ToolchainState } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 
@@ -66,14 +66,18 @@ export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
       ? null
       : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
   createdAt: row.created_at,
+  retiredAt: row.retired_at,
 });
 
-/** The toolchains that builds may use, newest first. */
-export const readyToolchains = async (db: Database): Promise<ReadyToolchain[]> => {
+/** The toolchains in some states, newest first. */
+export const toolchainsIn = async (
+  db: Database,
+  ...states: readonly ToolchainState[]
+): Promise<ReadyToolchain[]> => {
   const rows = await db
     .selectFrom('toolchains')
     .selectAll()
-    .where('state', '=', 'ready')
+    .where('state', 'in', states)
     .orderBy('created_at', 'desc')
     .execute();
   return rows.map((row) => ({

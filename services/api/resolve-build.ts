@@ -5,9 +5,9 @@ import { KilnError } from '../core/errors.ts';
 import { trustReaches } from '../core/policy.ts';
 import type { CreateBuild } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
-import { chooseToolchain } from '../core/toolchain.ts';
+import { chooseToolchain, type ToolchainState } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
-import { kernelOf, readyToolchains, sourceOf, type Stored, type StoredKernel } from './records.ts';
+import { kernelOf, toolchainsIn, sourceOf, type Stored, type StoredKernel } from './records.ts';
 
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
@@ -31,7 +31,12 @@ const MAX_DEPENDENCY_DEPTH = 8;
 export const resolveBuild = async (db: Database, request: BuildRequest): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
   const kernel = await findKernel(db, request.kernel);
-  const ready = await readyToolchains(db);
+  // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
+  const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
+  const ready = await toolchainsIn(
+    db,
+    ...(request.toolchain === undefined ? ['pinned' as const] : named),
+  );
   const resolve = async (
     source: Stored<Source>,
     settings: Settings,

@@ -39,6 +39,13 @@ export const createSweep = (
         await putBack(deps.builder, jobName.build(id, attempt), () => dependents.settle(id));
       else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));
     }
+    const rebuilding = await db
+      .selectFrom('rebuilds')
+      .select(['id', 'build'])
+      .where('state', '=', 'running')
+      .execute();
+    for (const { id, build } of rebuilding)
+      await putBack(deps.builder, id, () => enqueue.rebuild(build, id));
     const unmeasured = await db
       .selectFrom('toolchains')
       .select('digest')

@@ -1,3 +1,4 @@
+import { BUILD_PATH } from '../core/build-environment.ts';
 import type { Digest } from '../core/digest.ts';
 import { hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
@@ -44,7 +45,7 @@ export const measureToolchain = async (
       image,
       script: deps.script,
       args: [],
-      environment: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' },
+      environment: { PATH: BUILD_PATH, LC_ALL: 'C.UTF-8' },
       mounts: [],
       workplace: null,
       labels: { 'kiln.measure': hexOf(toolchain) },

@@ -52,7 +52,8 @@ export const runBuild = async (
   signal: AbortSignal,
 ): Promise<Outcome> => {
   const { build, attempt, kernel } = job;
-  const log = startBuildLog(build, `${build}-${attempt}`, deps.signals, deps.blobs);
+  const run = job.rebuild ?? `${build}-${attempt}`;
+  const log = startBuildLog(build, run, deps.signals, deps.blobs);
   const outcomeOf = async (failure: BuildFailure): Promise<Outcome> => ({
     kind: 'failed',
     build,
@@ -70,7 +71,7 @@ export const runBuild = async (
     log.write(
       `kiln: ${job.source.name}/${job.source.version} for ${kernel.release} with toolchain ${job.toolchain}\n`,
     );
-    const label = `${deps.prefix}.${build}`;
+    const label = `${deps.prefix}.${job.rebuild ?? build}`;
     await deps.sandbox.clear(`kiln.build=${label}`);
     const [image, mounts] = await Promise.all([
       deps.images.get(job.toolchain),

@@ -55,17 +55,19 @@ export const startBuilder = async (
   const report = (id: string, outcome: Outcome): Promise<void> => outcomes.add(id, outcome);
 
   const build = async (job: Extract<BuilderJob, { kind: 'build' }>, run: JobRun): Promise<void> => {
-    const name = `${job.build}-${job.attempt}`;
+    const name = job.rebuild ?? `${job.build}-${job.attempt}`;
     const cancelled = new AbortController();
     const unhook = signals.onCancel(name, () => cancelled.abort());
     try {
       if (await signals.isCancelled(name)) return;
       if (run.starts > MAX_STARTS) throw new Error('the job ended its builder too often');
-      await report(`${name}-started-${run.starts}`, {
-        kind: 'started',
-        build: job.build,
-        attempt: job.attempt,
-      });
+      if (job.rebuild === null) {
+        await report(`${name}-started-${run.starts}`, {
+          kind: 'started',
+          build: job.build,
+          attempt: job.attempt,
+        });
+      }
       const signal = AbortSignal.any([cancelled.signal, run.stopping]);
       const deps = {
         blobs,
@@ -78,7 +80,7 @@ export const startBuilder = async (
         script: config.scripts.build,
       };
       const outcome = await runBuild(job, deps, signal);
-      await report(`${name}-built`, outcome);
+      await report(`${name}-built`, asRebuilt(job, outcome));
       log.info({ build: job.build, outcome: outcome.kind }, 'build ended');
     } catch (error) {
       if (cancelled.signal.aborted) return;
@@ -90,13 +92,9 @@ export const startBuilder = async (
         message: 'no builder could run this build; ask the admin to look at the builders’ log',
         lines: [],
       } as const;
-      await report(`${name}-built`, {
-        kind: 'failed',
-        build: job.build,
-        attempt: job.attempt,
-        failure,
-        log: null,
-      });
+      const { build: id, attempt } = job;
+      const outcome = { kind: 'failed', build: id, attempt, failure, log: null } as const;
+      await report(`${name}-built`, asRebuilt(job, outcome));
     } finally {
       unhook();
     }
@@ -138,5 +136,19 @@ export const startBuilder = async (
       await Promise.all([jobs.close(), outcomes.close()]);
       signals.close();
     },
+  };
+};
+
+/** The outcome of a rebuild says what came out, and leaves the build as it is. */
+const asRebuilt = (
+  { rebuild }: Extract<BuilderJob, { kind: 'build' }>,
+  outcome: Outcome,
+): Outcome => {
+  if (rebuild === null) return outcome;
+  return {
+    kind: 'rebuilt',
+    rebuild,
+    modules: outcome.kind === 'built' ? outcome.modules : [],
+    failure: outcome.kind === 'failed' ? outcome.failure : null,
   };
 };

@@ -9,6 +9,9 @@ export const SOURCE_DATE_EPOCH = 1_000_000_000;
 export const BUILD_USER = { uid: 1000, gid: 1000 } as const;
 export const BUILD_HOST = 'kiln';
 
+/** Where programs are looked for; a toolchain is measured with it, too. */
+export const BUILD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 /**
  * Every environment variable that a build sees; part of the fingerprint.
  * `CC` is the compiler's name from the kernel's own record, as DKMS exports it. `KBUILD_EXTRA_SYMBOLS` is how Kbuild learns of the
@@ -22,7 +25,7 @@ export const buildEnvironment = (
   const compiler = /^([A-Za-z0-9_.+-]+)(?= \()/.exec(kernel.compiler)?.[0];
   return {
     HOME: '/tmp',
-    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    PATH: BUILD_PATH,
     LC_ALL: 'C.UTF-8',
     TZ: 'UTC',
     SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),

@@ -1,5 +1,6 @@
 const ERROR_LINES: readonly RegExp[] = [
   /^\S+:\d+(:\d+)?: (fatal )?error: /,
+  /^([\w.-]*(clang|gcc|cc1|ld(\.\w+)?)[\w.-]*: )?(fatal )?error: /,
   /^ERROR: modpost: /,
   /: undefined reference to /,
   /^(ld|collect2)(:|\.\S+:) /,

@@ -28,6 +28,8 @@ export type BuilderJob =
       readonly kind: 'build';
       readonly build: string;
       readonly attempt: number;
+      /** Set where a finished build is made again, to see whether the bytes are the same: it changes nothing of the build. */
+      readonly rebuild: string | null;
       readonly source: Source & TreeOrigin;
       readonly kernel: Kernel & TreeOrigin;
       readonly toolchain: Digest;
@@ -92,6 +94,12 @@ export type Outcome =
       readonly exports: Digest;
       readonly log: Digest;
       readonly timings: BuildTimings;
+    }
+  | {
+      readonly kind: 'rebuilt';
+      readonly rebuild: string;
+      readonly modules: readonly BuiltModule[];
+      readonly failure: BuildFailure | null;
     }
   | {
       readonly kind: 'excluded';

@@ -1,4 +1,5 @@
 import { isSignatureHash } from './module-signature.ts';
+import type { ToolchainState } from './toolchain.ts';
 
 /** What a token may be used for. Each role may do all that the ones before it may. */
 export const ROLES = ['client', 'ci', 'admin'] as const;
@@ -22,6 +23,7 @@ export const higherTrust = (a: Trust, b: Trust): Trust => (trustReaches(a, b) ? 
 export const refusalToSign = (build: {
   readonly sourceTrust: Trust;
   readonly kernelTrust: Trust;
+  readonly toolchainState: ToolchainState;
   /** The kernel's `CONFIG_MODULE_SIG_HASH`. */
   readonly signatureHash: string;
 }): string | null => {
@@ -31,6 +33,7 @@ export const refusalToSign = (build: {
   if (!trustReaches(build.kernelTrust, 'archive')) {
     return 'the kernel’s headers were neither verified from a distribution’s archive nor approved by an admin';
   }
+  if (build.toolchainState === 'candidate') return 'the toolchain is a candidate, not pinned yet';
   if (!isSignatureHash(build.signatureHash)) {
     return `the kernel wants signatures with ${build.signatureHash}, which Kiln does not make`;
   }

@@ -5,6 +5,7 @@ import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
 import { ROLES, TRUSTS } from './policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from './source.ts';
+import { TOOLCHAIN_STATES } from './toolchain.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
 
@@ -47,7 +48,13 @@ export const CreateKernel = z.union([
   /** A kernel that is known already. */
   z.strictObject({ digest }),
 ]);
-export const CreateToolchain = z.strictObject({ blob: digest, name: text(64) });
+export const CreateToolchain = z.strictObject({
+  blob: digest,
+  name: text(64),
+  /** Not to be pinned, even as the first of its name. */
+  candidate: z.boolean().default(false),
+});
+export const PromoteToolchain = z.strictObject({ untried: z.boolean().default(false) });
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
@@ -123,7 +130,7 @@ const tool = z.object({ path: z.string(), version: z.string() });
 export const ToolchainView = z.object({
   digest,
   name: z.string(),
-  state: z.enum(['measuring', 'ready', 'refused']),
+  state: z.enum(TOOLCHAIN_STATES),
   problem: z.string().nullable(),
   contents: z
     .object({
@@ -141,6 +148,7 @@ export const ToolchainView = z.object({
     })
     .nullable(),
   createdAt: z.number(),
+  retiredAt: z.number().nullable(),
 });
 
 export const TokenView = z.object({
@@ -201,6 +209,16 @@ export const BuildView = z.object({
   finishedAt: z.number().nullable(),
 });
 
+export const RebuildView = z.object({
+  id: z.string(),
+  build: z.string(),
+  state: z.enum(['running', 'same', 'different', 'failed']),
+  /** Modules whose bytes differ, or why it failed. */
+  findings: z.array(z.string()),
+  createdAt: z.number(),
+  finishedAt: z.number().nullable(),
+});
+
 export const BuildTicket = z.object({
   build: BuildView,
   /** Names this asking, to withdraw it: a build is cancelled when nobody asks for it any more. */
@@ -222,5 +240,6 @@ export type TokenView = z.infer<typeof TokenView>;
 export type IssuedToken = z.infer<typeof IssuedToken>;
 export type ModuleView = z.infer<typeof ModuleView>;
 export type BuildView = z.infer<typeof BuildView>;
+export type RebuildView = z.infer<typeof RebuildView>;
 export type BuildTicket = z.infer<typeof BuildTicket>;
 export type SignerView = z.infer<typeof SignerView>;

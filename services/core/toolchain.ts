@@ -29,6 +29,13 @@ export interface ToolchainContents {
   }[];
 }
 
+/**
+ * A toolchain's life. A `pinned` one is chosen for builds; a `candidate` builds for those who name it; a `retired` one builds nothing new,
+ * and what it has built can be rebuilt.
+ */
+export const TOOLCHAIN_STATES = ['measuring', 'refused', 'candidate', 'pinned', 'retired'] as const;
+export type ToolchainState = (typeof TOOLCHAIN_STATES)[number];
+
 /** A toolchain that may be chosen for a build. */
 export interface ReadyToolchain {
   readonly digest: Digest;

@@ -49,9 +49,12 @@ export interface Schema {
     digest: string;
     name: string;
     state: string;
+    /** 1: not to be pinned by itself. */
+    is_candidate: number;
     contents: string | null;
     problem: string | null;
     created_at: number;
+    retired_at: number | null;
   };
   builds: {
     id: string;
@@ -86,6 +89,17 @@ export interface Schema {
     size: number;
     modinfo: string;
   };
+  /** Finished builds made again, to see whether the bytes are the same. */
+  rebuilds: {
+    id: string;
+    build: string;
+    /** `running`, `same`, `different` or `failed`. */
+    state: string;
+    /** What differs, or why it failed: words as JSON. */
+    findings: string;
+    created_at: number;
+    finished_at: number | null;
+  };
   /** `build` waits for `needs`, and is built against it. */
   dependencies: { build: string; needs: string };
   requests: { id: string; build: string; token: string; created_at: number };
@@ -112,7 +126,7 @@ const TABLES = [
      blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE INDEX kernels_by_release ON kernels (release)`,
   `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
-     contents TEXT, problem TEXT, created_at BIGINT NOT NULL)`,
+     is_candidate INTEGER NOT NULL, contents TEXT, problem TEXT, created_at BIGINT NOT NULL, retired_at BIGINT)`,
   `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
      state TEXT NOT NULL, attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
      toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
@@ -122,6 +136,8 @@ const TABLES = [
      size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
   `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
   `CREATE INDEX modules_by_signed ON modules (signed)`,
+  `CREATE TABLE rebuilds (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), state TEXT NOT NULL, findings TEXT NOT NULL,
+     created_at BIGINT NOT NULL, finished_at BIGINT)`,
   `CREATE TABLE dependencies (build TEXT NOT NULL REFERENCES builds (id), needs TEXT NOT NULL REFERENCES builds (id), PRIMARY KEY (build, needs))`,
   `CREATE INDEX dependencies_by_needs ON dependencies (needs)`,
   `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,

@@ -15,3 +15,9 @@ export const DKMS_TOOLCHAIN = {
   name: 'debian-12-gcc-12-dkms',
   tar: `${WORK}/toolchains/debian-12-gcc-12-dkms.tar`,
 };
+
+/** What kernels that clang built are built for with. */
+export const CLANG_TOOLCHAIN = {
+  name: 'debian-12-clang-14',
+  tar: `${WORK}/toolchains/debian-12-clang-14.tar`,
+};

@@ -9,7 +9,12 @@ import {
 } from '../../services/core/policy.ts';
 
 it('leaves unsigned what a kernel wants signed in a way that Kiln does not sign', () => {
-  const build = { sourceTrust: 'admin', kernelTrust: 'admin', signatureHash: 'sha1' } as const;
+  const build = {
+    sourceTrust: 'admin',
+    kernelTrust: 'admin',
+    signatureHash: 'sha1',
+    toolchainState: 'pinned',
+  } as const;
   expect(refusalToSign(build)).toMatch(/signatures with sha1/);
 });
 
@@ -41,18 +46,46 @@ describe('the policy for signing', () => {
     ['ci', 'ci', /headers were neither verified .* nor approved/],
     ['admin', 'ci', /headers were neither verified .* nor approved/],
   ] as const)('refuses a source of %s on a kernel of %s', (sourceTrust, kernelTrust, reason) => {
-    expect(refusalToSign({ sourceTrust, kernelTrust, signatureHash: 'sha256' })).toMatch(reason);
+    expect(
+      refusalToSign({
+        sourceTrust,
+        kernelTrust,
+        signatureHash: 'sha256',
+        toolchainState: 'pinned',
+      }),
+    ).toMatch(reason);
   });
 
   it.each(['ci', 'admin'] as const)('lets a source of %s on an admin’s kernel pass', (role) => {
     expect(
-      refusalToSign({ sourceTrust: role, kernelTrust: 'admin', signatureHash: 'sha256' }),
+      refusalToSign({
+        sourceTrust: role,
+        kernelTrust: 'admin',
+        signatureHash: 'sha256',
+        toolchainState: 'pinned',
+      }),
     ).toBeNull();
   });
 
   it('lets headers pass that were verified from a distribution’s archive', () => {
     expect(
-      refusalToSign({ sourceTrust: 'ci', kernelTrust: 'archive', signatureHash: 'sha256' }),
+      refusalToSign({
+        sourceTrust: 'ci',
+        kernelTrust: 'archive',
+        signatureHash: 'sha256',
+        toolchainState: 'pinned',
+      }),
     ).toBeNull();
+  });
+
+  it('signs nothing that a candidate toolchain made', () => {
+    expect(
+      refusalToSign({
+        sourceTrust: 'admin',
+        kernelTrust: 'admin',
+        signatureHash: 'sha256',
+        toolchainState: 'candidate',
+      }),
+    ).toMatch(/candidate, not pinned/);
   });
 });

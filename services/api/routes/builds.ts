@@ -7,6 +7,7 @@ import { CancelBuild, CreateBuild } from '../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
 import { readUploadedBuild } from '../multipart.ts';
+import { rebuildView } from '../rebuilds.ts';
 import { buildView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
@@ -77,6 +78,18 @@ export const buildRoutes = (deps: ApiDeps): Router => {
       }
       return null;
     }),
+  );
+
+  router.post(
+    '/v1/builds/:id/rebuild',
+    route(deps, 'ci', NO_BODY, async ({ param }) => ({
+      status: 202,
+      json: await coordinator.rebuild(param('id')),
+    })),
+  );
+  router.get(
+    '/v1/rebuilds/:id',
+    route(deps, 'client', NO_BODY, async ({ param }) => ok(await rebuildView(db, param('id')))),
   );
 
   router.post(

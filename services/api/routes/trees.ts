@@ -1,6 +1,5 @@
 import { Router } from 'express';
-import { CreateKernel, CreateSource, CreateToolchain } from '../../core/protocol.ts';
-import { KilnError } from '../../core/errors.ts';
+import { CreateKernel, CreateSource } from '../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource } from '../ingest.ts';
 import {
@@ -10,10 +9,10 @@ import {
   ingestKernelDelta,
   kernelFiles,
 } from '../ingest-kernel.ts';
-import { kernelOf, kernelView, sourceOf, sourceView, toolchainView } from '../records.ts';
+import { kernelOf, kernelView, sourceOf, sourceView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
-/** `/v1/sources`, `/v1/kernels`, `/v1/toolchains`: what builds are made of. Each is made from a blob that was PUT before. */
+/** `/v1/sources`, `/v1/kernels`: the trees that builds are made of. Each is made from a blob that was PUT before. */
 export const treeRoutes = (deps: ApiDeps): Router => {
   const { db } = deps;
   const router = Router();
@@ -72,67 +71,6 @@ export const treeRoutes = (deps: ApiDeps): Router => {
         .orderBy('created_at', 'desc')
         .execute();
       return ok({ items: rows.map((row) => kernelView(kernelOf(row))) });
-    }),
-  );
-
-  router.post(
-    '/v1/toolchains',
-    route(deps, 'admin', CreateToolchain, async ({ body }) => {
-      if ((await deps.blobs.find(body.blob)) === null) {
-        throw new KilnError(
-          'not-found',
-          `there is no blob ${body.blob}; PUT the root file system first`,
-        );
-      }
-      const row = {
-        digest: body.blob,
-        name: body.name,
-        state: 'measuring',
-        contents: null,
-        problem: null,
-        created_at: deps.now(),
-      };
-      await db
-        .insertInto('toolchains')
-        .values(row)
-        .onConflict((conflict) => conflict.column('digest').doUpdateSet({ name: body.name }))
-        .execute();
-      await db
-        .updateTable('toolchains')
-        .set({ state: 'measuring', problem: null })
-        .where('digest', '=', body.blob)
-        .where('state', '=', 'refused')
-        .execute();
-      const stored = await db
-        .selectFrom('toolchains')
-        .selectAll()
-        .where('digest', '=', body.blob)
-        .executeTakeFirstOrThrow();
-      if (stored.state === 'measuring') await deps.coordinator.measure(body.blob);
-      return { status: 201, json: toolchainView(stored) };
-    }),
-  );
-  router.get(
-    '/v1/toolchains',
-    route(deps, 'client', NO_BODY, async () => {
-      const rows = await db
-        .selectFrom('toolchains')
-        .selectAll()
-        .orderBy('created_at', 'desc')
-        .execute();
-      return ok({ items: rows.map(toolchainView) });
-    }),
-  );
-  router.get(
-    '/v1/toolchains/:digest',
-    route(deps, 'client', NO_BODY, async ({ digest }) => {
-      const row = await db
-        .selectFrom('toolchains')
-        .selectAll()
-        .where('digest', '=', digest('digest'))
-        .executeTakeFirst();
-      if (row === undefined) throw new KilnError('not-found', 'there is no such toolchain');
-      return ok(toolchainView(row));
     }),
   );
   return router;

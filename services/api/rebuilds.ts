@@ -1,0 +1,78 @@
+import { randomUUID } from 'node:crypto';
+import { KilnError } from '../core/errors.ts';
+import type { Outcome } from '../core/jobs.ts';
+import type { RebuildView } from '../core/protocol.ts';
+import type { Database } from '../storage/database.ts';
+import type { Enqueue } from './enqueue.ts';
+import { loadBuild } from './records.ts';
+
+/** Makes finished builds again and compares: the same fingerprint must give the same bytes. */
+export interface Rebuilds {
+  start(build: string): Promise<RebuildView>;
+  accept(outcome: Extract<Outcome, { kind: 'rebuilt' }>): Promise<void>;
+}
+
+export const createRebuilds = (
+  db: Database,
+  enqueue: Pick<Enqueue, 'rebuild'>,
+  now: () => number,
+): Rebuilds => ({
+  async start(id) {
+    const { build } = await loadBuild(db, id);
+    if (build.state !== 'succeeded')
+      throw new KilnError(
+        'conflict',
+        `build ${id} is ${build.state}; only what succeeded is rebuilt`,
+      );
+    const rebuild = `rebuild-${randomUUID()}`;
+    await db
+      .insertInto('rebuilds')
+      .values({
+        id: rebuild,
+        build: id,
+        state: 'running',
+        findings: '[]',
+        created_at: now(),
+        finished_at: null,
+      })
+      .execute();
+    await enqueue.rebuild(id, rebuild);
+    return rebuildView(db, rebuild);
+  },
+
+  async accept({ rebuild, modules, failure }) {
+    const { build } = await rebuildView(db, rebuild);
+    const before = await db
+      .selectFrom('modules')
+      .select(['name', 'unsigned'])
+      .where('build', '=', build)
+      .execute();
+    const made = new Map(modules.map(({ name, unsigned }) => [name, unsigned as string]));
+    const names = new Set([...before.map(({ name }) => name), ...made.keys()]);
+    const different = [...names].filter(
+      (name) => before.find((each) => each.name === name)?.unsigned !== made.get(name),
+    );
+    const state = failure !== null ? 'failed' : different.length > 0 ? 'different' : 'same';
+    const findings = failure === null ? different.map((name) => `${name}.ko`) : [failure.message];
+    await db
+      .updateTable('rebuilds')
+      .set({ state, findings: JSON.stringify(findings), finished_at: now() })
+      .where('id', '=', rebuild)
+      .where('state', '=', 'running')
+      .execute();
+  },
+});
+
+/** A rebuild as the wire shows it. Throws `not-found`. */
+export const rebuildView = async (db: Database, id: string): Promise<RebuildView> => {
+  const row = await db.selectFrom('rebuilds').selectAll().where('id', '=', id).executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no rebuild ${id}`);
+  return {
+    id: row.id,
+    build: row.build,
+    state: row.state as RebuildView['state'],
+    findings: JSON.parse(row.findings) as string[],
+    createdAt: row.created_at,
+    finishedAt: row.finished_at,
+  };
+};

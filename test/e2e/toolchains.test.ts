@@ -1,0 +1,161 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { asClangBuilt, copyHeaders } from '../machine/change-headers.ts';
+import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
+import { CLANG_TOOLCHAIN, DKMS_TOOLCHAIN, TOOLCHAIN } from '../machine/places.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+interface Build {
+  readonly id: string;
+  readonly toolchain: { readonly digest: string; readonly name: string };
+  readonly inputs: { readonly waived: readonly string[] };
+  readonly signature: { readonly kind: string; readonly reason?: string };
+}
+interface Toolchain {
+  readonly digest: string;
+  readonly state: string;
+}
+
+const shared = sharedKiln();
+let kiln: KilnService;
+let pinned: string;
+let source: string;
+beforeAll(async () => {
+  kiln = await startKiln(await freshDirectory('toolchains'), { KILN_LOG_LEVEL: 'warn' });
+  pinned = await pinToolchain(kiln);
+  await kiln.json('kernel', 'push', shared.headers);
+  source = await dkmsSource('steel', '');
+  await kiln.json('source', 'push', source);
+}, 120_000);
+afterAll(async () => {
+  await kiln.stop();
+});
+const build = (...args: string[]): Promise<Build> =>
+  kiln.json<Build>('build', 'steel', '-k', shared.release, ...args);
+const stateOf = async (digest: string): Promise<string | undefined> =>
+  (await kiln.json<Toolchain[]>('toolchain', 'list')).find((each) => each.digest === digest)?.state;
+
+describe('a toolchain’s life', () => {
+  let candidate: string;
+
+  it('begins as a candidate where one of its name is pinned: it builds for who names it, unsigned', async () => {
+    expect(await stateOf(pinned)).toBe('pinned');
+    const first = await build();
+    expect(first).toMatchObject({ toolchain: { digest: pinned }, signature: { kind: 'signed' } });
+    candidate = await pinToolchain(kiln, { name: TOOLCHAIN.name, tar: DKMS_TOOLCHAIN.tar });
+    expect(await stateOf(candidate)).toBe('candidate');
+    const other = await dkmsSource('second', '');
+    const made = await kiln.json<Build>(
+      'build',
+      other,
+      '-k',
+      shared.release,
+      '--toolchain',
+      candidate,
+    );
+    expect(made.signature.reason).toMatch(/candidate, not pinned/);
+  });
+
+  it('goes on when it was tried on all that the pinned one built, and its bytes compared', async () => {
+    const early = await kiln.kiln('toolchain', 'promote', candidate);
+    expect([early.status, early.stderr]).toEqual([
+      2,
+      expect.stringMatching(/1 of the 1 builds .* kiln toolchain try/),
+    ]);
+    const tried = await kiln.json<{ verdict: string }[]>('toolchain', 'try', candidate);
+    expect(tried).toMatchObject([{ source: 'steel/1.0', verdict: 'same bytes', isBuilt: true }]);
+    expect(await kiln.json('toolchain', 'promote', candidate)).toMatchObject({ state: 'pinned' });
+    expect(await stateOf(pinned)).toBe('retired');
+    expect((await build()).toolchain.digest).toBe(candidate);
+    expect((await build()).signature.kind).toBe('signed');
+  });
+
+  it('ends retired: it builds nothing new, and makes again what it has made', async () => {
+    const old = await build('--toolchain', pinned);
+    expect(old.toolchain.digest).toBe(pinned);
+    const another = await dkmsSource('third', '');
+    const { status, stderr } = await kiln.kiln(
+      'build',
+      another,
+      '-k',
+      shared.release,
+      '--toolchain',
+      pinned,
+    );
+    expect([status, stderr]).toEqual([2, expect.stringMatching(/is retired: it rebuilds/)]);
+    expect(await kiln.json('rebuild', old.id)).toMatchObject({ state: 'same', findings: [] });
+  });
+
+  it('may begin anew by a rollback', async () => {
+    expect(await kiln.json('toolchain', 'rollback', TOOLCHAIN.name)).toMatchObject({
+      digest: pinned,
+      state: 'pinned',
+    });
+    expect(await stateOf(candidate)).toBe('retired');
+    expect((await build()).toolchain.digest).toBe(pinned);
+    expect((await kiln.kiln('toolchain', 'rollback', 'nothing')).status).toBe(3);
+  });
+});
+
+describe('the compiler contract', () => {
+  it('refuses a toolchain that is not the kernel’s, names what differs, and takes a waiver into the record', async () => {
+    const headers = await copyHeaders(shared.headers, shared.release);
+    await headers.edit('.config', (text) =>
+      text
+        .replace(/^(CONFIG_CC_VERSION_TEXT=").*"$/m, '$1gcc-12 (Debian 12.2.0-9) 12.2.0"')
+        .replace(/^CONFIG_LD_VERSION=.*$/m, 'CONFIG_LD_VERSION=23900'),
+    );
+    const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
+    const refused = await kiln.kiln('build', source, '-k', digest);
+    expect([refused.status, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(
+        /built with "gcc-12 \(Debian 12\.2\.0-9\) 12\.2\.0".*compiler should be .*linker should be GNU ld 23900, has GNU ld 24000.*--waive compiler,linker/,
+      ),
+    ]);
+    const half = await kiln.kiln('build', source, '-k', digest, '--waive', 'compiler');
+    expect(half.status).toBe(2);
+    const waived = await kiln.json<Build>(
+      'build',
+      source,
+      '-k',
+      digest,
+      '--waive',
+      'compiler,linker',
+    );
+    expect(waived.inputs.waived).toEqual(['compiler', 'linker']);
+  }, 120_000);
+
+  it.each<[string, (text: string) => string, RegExp]>([
+    [
+      'a newer libc',
+      (text) => text.replaceAll('GLIBC_2.34\0', 'GLIBC_2.77\0'),
+      /programs \(modpost\) need GLIBC 2\.77, it has 2\.36/,
+    ],
+    [
+      'another CPU',
+      (text) => `${text.slice(0, 18)}\u00b7\0${text.slice(20)}`,
+      /programs are for aarch64, it runs x86_64/,
+    ],
+  ])(
+    'is checked on the headers’ own programs before a build: %s',
+    async (_, change, words) => {
+      const headers = await copyHeaders(shared.headers, shared.release);
+      await headers.editBytes('usr/lib/linux-kbuild-6.1/scripts/basic/fixdep', change);
+      const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
+      const { status, stderr } = await kiln.kiln('build', source, '-k', digest);
+      expect([status, stderr]).toEqual([2, expect.stringMatching(words)]);
+    },
+    120_000,
+  );
+
+  it('builds for a kernel that clang built with clang and lld', async () => {
+    const clang = await pinToolchain(kiln, CLANG_TOOLCHAIN);
+    const headers = await copyHeaders(shared.headers, shared.release);
+    await asClangBuilt(headers);
+    const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
+    const made = await kiln.json<Build>('build', source, '-k', digest);
+    expect(made.toolchain.digest).toBe(clang);
+    expect((await kiln.kiln('logs', made.id)).stdout).toMatch(/make -j\d+ .* LLVM=1/);
+  }, 120_000);
+});
