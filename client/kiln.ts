@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
 import type { Command, Context } from './command.ts';
+import { ARCHIVE_COMMANDS } from './commands/archive.ts';
 import { BUILD_COMMANDS } from './commands/build.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
@@ -21,6 +22,7 @@ const COMMANDS: readonly Command[] = [
   ...SETUP_COMMANDS,
   ...SOURCE_COMMANDS,
   ...KERNEL_COMMANDS,
+  ...ARCHIVE_COMMANDS,
   ...TOOLCHAIN_COMMANDS,
   ...TOKEN_COMMANDS,
 ];

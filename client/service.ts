@@ -5,6 +5,7 @@ import { digestOf, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import type { Role } from '../services/core/policy.ts';
 import {
+  ArchiveView,
   BuildTicket,
   BuildView,
   IssuedToken,
@@ -13,6 +14,7 @@ import {
   RebuildView,
   SignerView,
   SourceView,
+  SyncView,
   TokenView,
   ToolchainView,
   type CreateBuild,
@@ -52,6 +54,11 @@ export interface Service {
   sources(): Promise<readonly SourceView[]>;
   kernels(): Promise<readonly KernelView[]>;
   toolchains(): Promise<readonly ToolchainView[]>;
+  archives(): Promise<readonly ArchiveView[]>;
+  createArchive(archive: { name: string; sources: string; headers: string }): Promise<ArchiveView>;
+  removeArchive(name: string): Promise<void>;
+  startSync(): Promise<SyncView>;
+  syncState(): Promise<SyncView>;
   signers(): Promise<readonly SignerView[]>;
   tokens(): Promise<readonly TokenView[]>;
   createToken(name: string, role: Role, days: number): Promise<IssuedToken>;
@@ -139,6 +146,13 @@ export const openService = (send: Send): Service => {
     sources: () => items(SourceView, '/v1/sources'),
     kernels: () => items(KernelView, '/v1/kernels'),
     toolchains: () => items(ToolchainView, '/v1/toolchains'),
+    archives: () => items(ArchiveView, '/v1/archives'),
+    createArchive: (archive) => post(ArchiveView, '/v1/archives', archive),
+    async removeArchive(name) {
+      (await send({ method: 'DELETE', path: `/v1/archives/${encodeURIComponent(name)}` })).resume();
+    },
+    startSync: () => post(SyncView, '/v1/sync', {}),
+    syncState: () => read(SyncView, '/v1/sync'),
     signers: () => items(SignerView, '/v1/signers'),
     tokens: () => items(TokenView, '/v1/tokens'),
     createToken: (name, role, days) => post(IssuedToken, '/v1/tokens', { name, role, days }),

@@ -1,6 +1,7 @@
 import express, { type Express } from 'express';
 import type { ApiDeps } from './deps.ts';
 import { answerErrors, sendProblem } from './problem.ts';
+import { archiveRoutes } from './routes/archives.ts';
 import { artifactRoutes } from './routes/artifacts.ts';
 import { blobRoutes } from './routes/blobs.ts';
 import { buildRoutes } from './routes/builds.ts';
@@ -17,7 +18,14 @@ export const createApp = (deps: ApiDeps): Express => {
   // Blobs are bytes, whatever the client calls them: no parser may touch them.
   app.use(healthRoutes(deps), blobRoutes(deps));
   app.use(express.json({ limit: '256kb' }));
-  for (const routes of [treeRoutes, toolchainRoutes, buildRoutes, artifactRoutes, tokenRoutes]) {
+  for (const routes of [
+    treeRoutes,
+    archiveRoutes,
+    toolchainRoutes,
+    buildRoutes,
+    artifactRoutes,
+    tokenRoutes,
+  ]) {
     app.use(routes(deps));
   }
   app.use((request, response) => {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
 import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
@@ -16,6 +17,8 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
       KILN_PORT: whole(8070, 0),
       KILN_ADMIN_TOKEN_FILE: z.string().min(1).optional(),
       KILN_BLOB_LIMIT: whole(2 * GiB),
+      KILN_ARCHIVES: z.string().min(1).optional(),
+      KILN_SYNC_HOURS: whole(6, 0),
     },
     environment,
   );
@@ -28,6 +31,8 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     port: settings.KILN_PORT,
     adminTokenFile: settings.KILN_ADMIN_TOKEN_FILE ?? null,
     blobLimit: settings.KILN_BLOB_LIMIT,
+    archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
+    syncHours: settings.KILN_SYNC_HOURS,
     script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
     logLevel: settings.KILN_LOG_LEVEL,
   };

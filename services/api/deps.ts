@@ -3,6 +3,7 @@ import type { Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';
 import type { Signals } from '../storage/signals.ts';
 import type { Coordinator } from './coordinator.ts';
+import type { KernelSync } from './kernel-sync.ts';
 
 /** What the routes work with. */
 export interface ApiDeps {
@@ -10,6 +11,7 @@ export interface ApiDeps {
   readonly blobs: Blobs;
   readonly signals: Signals;
   readonly coordinator: Coordinator;
+  readonly kernelSync: KernelSync;
   readonly now: () => number;
   readonly log: Log;
   /** The largest blob taken, in bytes. */

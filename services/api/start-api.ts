@@ -10,6 +10,7 @@ import type { RedisAddress } from '../storage/redis.ts';
 import { openSignals } from '../storage/signals.ts';
 import { createApp } from './app.ts';
 import { createCoordinator } from './coordinator.ts';
+import { createKernelSync } from './kernel-sync.ts';
 import { provideAdminToken } from './tokens.ts';
 
 /** The API's settings (see `config.ts`). */
@@ -23,6 +24,10 @@ export interface ApiConfig {
   readonly port: number;
   readonly adminTokenFile: string | null;
   readonly blobLimit: number;
+  /** Where apt keeps what it knows of the archives that are followed. */
+  readonly archives: string;
+  /** Hours between looks at them; 0 for never. */
+  readonly syncHours: number;
   /** Digest of the in-container build script. */
   readonly script: Digest;
 }
@@ -70,12 +75,27 @@ export const startApi = async (
       });
   }, SWEEP_INTERVAL);
 
+  const kernelSync = createKernelSync({
+    db,
+    blobs,
+    coordinator,
+    directory: config.archives,
+    blobLimit: config.blobLimit,
+    now: Date.now,
+    log,
+  });
+  const syncer =
+    config.syncHours === 0
+      ? null
+      : setInterval(() => kernelSync.start(), config.syncHours * 3_600_000);
+
   const stopping = new AbortController();
   const app = createApp({
     db,
     blobs,
     signals,
     coordinator,
+    kernelSync,
     now: Date.now,
     log,
     blobLimit: config.blobLimit,
@@ -93,6 +113,7 @@ export const startApi = async (
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     async close() {
       clearInterval(sweeper);
+      if (syncer !== null) clearInterval(syncer);
       stopping.abort();
       const closed = once(server, 'close');
       server.close();

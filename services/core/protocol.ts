@@ -55,6 +55,11 @@ export const CreateToolchain = z.strictObject({
   candidate: z.boolean().default(false),
 });
 export const PromoteToolchain = z.strictObject({ untried: z.boolean().default(false) });
+export const CreateArchive = z.strictObject({
+  name: text(64),
+  sources: text(16 * 1024),
+  headers: text(300),
+});
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
@@ -209,6 +214,19 @@ export const BuildView = z.object({
   finishedAt: z.number().nullable(),
 });
 
+export const ArchiveView = CreateArchive.extend({ createdAt: z.number() });
+
+/** How a run over the archives stands, or how the last one ended. */
+export const SyncView = z.object({
+  state: z.enum(['idle', 'running']),
+  step: z.string(),
+  kernels: z.array(z.object({ release: z.string(), digest, isNew: z.boolean() })),
+  /** Builds that it began. */
+  builds: z.array(z.string()),
+  problems: z.array(z.string()),
+  finishedAt: z.number().nullable(),
+});
+
 export const RebuildView = z.object({
   id: z.string(),
   build: z.string(),
@@ -240,6 +258,8 @@ export type TokenView = z.infer<typeof TokenView>;
 export type IssuedToken = z.infer<typeof IssuedToken>;
 export type ModuleView = z.infer<typeof ModuleView>;
 export type BuildView = z.infer<typeof BuildView>;
+export type ArchiveView = z.infer<typeof ArchiveView>;
+export type SyncView = z.infer<typeof SyncView>;
 export type RebuildView = z.infer<typeof RebuildView>;
 export type BuildTicket = z.infer<typeof BuildTicket>;
 export type SignerView = z.infer<typeof SignerView>;

@@ -89,6 +89,16 @@ export interface Schema {
     size: number;
     modinfo: string;
   };
+  /** Distributions' archives that kernels are taken from (core/archive.ts). */
+  archives: { name: string; sources: string; headers: string; created_at: number };
+  /** Kernels that were taken from them, by the packages they came in. */
+  archive_kernels: {
+    origin: string;
+    archive: string;
+    release: string;
+    kernel: string;
+    created_at: number;
+  };
   /** Finished builds made again, to see whether the bytes are the same. */
   rebuilds: {
     id: string;
@@ -136,6 +146,9 @@ const TABLES = [
      size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
   `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
   `CREATE INDEX modules_by_signed ON modules (signed)`,
+  `CREATE TABLE archives (name TEXT PRIMARY KEY, sources TEXT NOT NULL, headers TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE archive_kernels (origin TEXT PRIMARY KEY, archive TEXT NOT NULL, release TEXT NOT NULL,
+     kernel TEXT NOT NULL REFERENCES kernels (digest), created_at BIGINT NOT NULL)`,
   `CREATE TABLE rebuilds (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), state TEXT NOT NULL, findings TEXT NOT NULL,
      created_at BIGINT NOT NULL, finished_at BIGINT)`,
   `CREATE TABLE dependencies (build TEXT NOT NULL REFERENCES builds (id), needs TEXT NOT NULL REFERENCES builds (id), PRIMARY KEY (build, needs))`,

@@ -39,6 +39,22 @@ export const newestRelease = async (
   series: keyof typeof SERIES = '6.1',
 ): Promise<string> => (await releasesOf(flavour, series))[0] ?? '';
 
+/** The stanzas of this machine's apt that name Debian 12's archive. */
+export const debianSources = async (): Promise<readonly string[]> => {
+  const folder = '/etc/apt/sources.list.d';
+  const texts = await Promise.all(
+    (await readdir(folder))
+      .filter((name) => name.endsWith('.sources'))
+      .map((name) => readFile(join(folder, name), 'utf8')),
+  );
+  const stanzas = texts
+    .flatMap((text) => text.split(/\n\s*\n/))
+    .filter((stanza) => /^Suites:.*bookworm/m.test(stanza));
+  if (stanzas.length === 0)
+    throw new Error(`no bookworm in ${folder}; Debian 12’s sources must be set`);
+  return stanzas;
+};
+
 /** Debian's other components, which this machine's apt is not set to, through an apt of our own with the same archive. */
 const aptFor = async (component: string): Promise<readonly string[]> => {
   const place = join(WORK, 'debian', `apt-${component}`);
@@ -51,17 +67,7 @@ const aptFor = async (component: string): Promise<readonly string[]> => {
   if (await exists(join(place, 'lists/lock'))) return options;
   await mkdir(join(place, 'lists/partial'), { recursive: true });
   await mkdir(join(place, 'cache/archives/partial'), { recursive: true });
-  const folder = '/etc/apt/sources.list.d';
-  const texts = await Promise.all(
-    (await readdir(folder))
-      .filter((name) => name.endsWith('.sources'))
-      .map((name) => readFile(join(folder, name), 'utf8')),
-  );
-  const stanzas = texts
-    .flatMap((text) => text.split(/\n\s*\n/))
-    .filter((stanza) => /^Suites:.*bookworm/m.test(stanza));
-  if (stanzas.length === 0)
-    throw new Error(`no bookworm in ${folder}; Debian 12’s sources must be set`);
+  const stanzas = await debianSources();
   await writeFile(
     join(place, 'list.sources'),
     stanzas

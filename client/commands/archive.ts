@@ -1,0 +1,113 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isFinished } from '../../services/core/build-state.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { onlyArgument, table, type Command, type Context } from '../command.ts';
+
+const archiveAdd: Command = {
+  name: 'archive add',
+  args: 'NAME',
+  summary: 'follow a distribution’s archive for new kernels (admin)',
+  help: `Its signed metadata is verified by the service’s apt. Debian’s and Ubuntu’s differ in these two options alone.
+      --sources FILE     where the packages are and who signs them (deb822, as /etc/apt/sources.list.d/debian.sources)
+      --headers REGEX    the packages with headers, with groups release and flavour; the newest of each flavour is followed:
+                         'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'`,
+  options: { sources: { type: 'string' }, headers: { type: 'string' } },
+  async run(context) {
+    const name = onlyArgument(context, 'archive name');
+    const [file, headers] = [context.option('sources'), context.option('headers')];
+    if (file === undefined || headers === undefined)
+      throw new KilnError('bad-request', 'give --sources FILE and --headers REGEX');
+    const sources = await readFile(file, 'utf8').catch((cause: unknown) => {
+      throw new KilnError('bad-request', `${file} cannot be read`, { cause });
+    });
+    const archive = await context.service.createArchive({ name, sources, headers });
+    context.print(`following ${name}; kiln kernel sync looks at it now`, archive);
+  },
+};
+
+const archiveList: Command = {
+  name: 'archive list',
+  args: '',
+  summary: 'list the archives that are followed',
+  help: '',
+  options: {},
+  async run(context) {
+    const archives = await context.service.archives();
+    const rows = archives.map(({ name, headers }) => [name, headers]);
+    context.print(table([['ARCHIVE', 'HEADERS'], ...rows]), archives);
+  },
+};
+
+const archiveRemove: Command = {
+  name: 'archive remove',
+  args: 'NAME',
+  summary: 'follow an archive no longer; its kernels stay (admin)',
+  help: '',
+  options: {},
+  async run(context) {
+    const name = onlyArgument(context, 'archive name');
+    await context.service.removeArchive(name);
+    context.print(`no longer following ${name}`, { removed: name });
+  },
+};
+
+const kernelSync: Command = {
+  name: 'kernel sync',
+  args: '',
+  summary:
+    'take in the newest kernels of the archives that are followed, and build what is marked for it (ci)',
+  help: `The service does this by itself every KILN_SYNC_HOURS (6). A problem with one kernel or source keeps no other back;
+the exit status is 1 if there was any.
+      --wait             until the builds that were begun have ended`,
+  options: { wait: { type: 'boolean' } },
+  async run(context) {
+    const { service, progress, signal } = context;
+    let view = await service.startSync();
+    while (view.state === 'running') {
+      progress.step(view.step);
+      await sleep(300, undefined, { signal });
+      view = await service.syncState();
+    }
+    const states = context.flag('wait') ? await waitForAll(context, view.builds) : new Map();
+    progress.done();
+    const kernels = view.kernels.map(({ release, isNew }) => [
+      release,
+      isNew ? 'taken in' : 'known',
+    ]);
+    const builds = view.builds.map((id) => [id, String(states.get(id) ?? 'begun')]);
+    context.print(table([['KERNEL OR BUILD', 'STATE'], ...kernels, ...builds]), view);
+    const [first, ...others] = view.problems;
+    if (first !== undefined)
+      throw new KilnError(
+        'build-failed',
+        `${first}${others.length > 0 ? ` (and ${others.length} more)` : ''}`,
+      );
+  },
+};
+
+const waitForAll = async (
+  { service, progress, signal }: Context,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, string>> => {
+  const states = new Map<string, string>();
+  for (const [index, id] of ids.entries()) {
+    let build = await service.build(id);
+    while (!isFinished(build.state)) {
+      progress.step(
+        `build ${index + 1} of ${ids.length}: ${build.source.name} for ${build.kernel.release}`,
+      );
+      await sleep(500, undefined, { signal });
+      build = await service.build(id);
+    }
+    states.set(id, build.state);
+  }
+  return states;
+};
+
+export const ARCHIVE_COMMANDS: readonly Command[] = [
+  kernelSync,
+  archiveAdd,
+  archiveList,
+  archiveRemove,
+];

@@ -1,0 +1,112 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { KilnError } from '../core/errors.ts';
+
+/** A package as apt's signed metadata names it. */
+export interface AptPackage {
+  readonly name: string;
+  readonly version: string;
+  /** Of the `.deb`, in hex. */
+  readonly sha256: string;
+  /** Names of the packages it depends on. */
+  readonly depends: readonly string[];
+}
+
+/** One archive through an apt of our own: nothing of the machine's is read or changed but its keyrings. */
+export interface Apt {
+  /** Fetches the metadata. Throws `unverified` where its signature is not that of the sources' keyring. */
+  update(): Promise<void>;
+  names(prefix: string): Promise<readonly string[]>;
+  /** The newest version of a package. Throws `not-found`. */
+  show(name: string): Promise<AptPackage>;
+  /** Downloads packages, their bytes checked against the metadata; the files are gone when `use` ends. */
+  download<T>(
+    packages: readonly AptPackage[],
+    use: (files: readonly string[]) => Promise<T>,
+  ): Promise<T>;
+}
+
+const OUTPUT_LIMIT = 64 * 1024 ** 2;
+const TIME_LIMIT = 15 * 60_000;
+
+/** Opens an archive in a directory of its own. `sources` is a deb822 text (sources.list(5)). */
+export const openApt = async (directory: string, sources: string): Promise<Apt> => {
+  for (const part of ['lists/partial', 'cache/archives/partial'])
+    await mkdir(join(directory, part), { recursive: true });
+  await writeFile(join(directory, 'archive.sources'), sources);
+  await writeFile(join(directory, 'status'), '');
+  const options = [
+    `Dir::Etc::sourcelist=${directory}/archive.sources`,
+    'Dir::Etc::sourceparts=-',
+    `Dir::State::lists=${directory}/lists`,
+    `Dir::State::status=${directory}/status`,
+    `Dir::Cache=${directory}/cache`,
+    'APT::Sandbox::User=root',
+    'APT::Install-Recommends=false',
+    'Acquire::AllowInsecureRepositories=false',
+    'Acquire::Languages=none',
+    'APT::Get::AllowUnauthenticated=false',
+  ].flatMap((option) => ['-o', option]);
+
+  const run = async (
+    program: string,
+    args: readonly string[],
+    cwd = directory,
+  ): Promise<string> => {
+    try {
+      const { stdout } = await promisify(execFile)(program, [...args, ...options], {
+        cwd,
+        maxBuffer: OUTPUT_LIMIT,
+        timeout: TIME_LIMIT,
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+      });
+      return stdout;
+    } catch (cause) {
+      const words =
+        cause instanceof Error && 'stderr' in cause ? String(cause.stderr) : String(cause);
+      const [first = 'no words'] = words.split('\n').filter((line) => /^(E|W):/.test(line));
+      const code = /signature|NO_PUBKEY|not signed/i.test(words) ? 'unverified' : 'unavailable';
+      throw new KilnError(code, `${program} ${args[0] ?? ''} failed: ${first.slice(0, 300)}`, {
+        cause,
+      });
+    }
+  };
+
+  return {
+    async update() {
+      await run('apt-get', ['update', '-q', '--error-on=any']);
+    },
+    async names(prefix) {
+      return (await run('apt-cache', ['pkgnames', prefix]))
+        .split('\n')
+        .filter((name) => name !== '');
+    },
+    async show(name) {
+      const text = await run('apt-cache', ['show', '--no-all-versions', name]);
+      const field = (key: string): string =>
+        new RegExp(`^${key}: (.*)$`, 'm').exec(text)?.[1] ?? '';
+      if (field('SHA256') === '')
+        throw new KilnError('not-found', `the archive has no package ${name}`);
+      const depends = field('Depends')
+        .split(',')
+        .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
+        .filter((each) => each !== '');
+      return { name, version: field('Version'), sha256: field('SHA256'), depends };
+    },
+    async download(packages, use) {
+      const place = await mkdtemp(join(directory, 'download-'));
+      try {
+        await run(
+          'apt-get',
+          ['download', '-q', ...packages.map(({ name, version }) => `${name}=${version}`)],
+          place,
+        );
+        return await use((await readdir(place)).sort().map((name) => join(place, name)));
+      } finally {
+        await rm(place, { recursive: true, force: true });
+      }
+    },
+  };
+};
