@@ -19,7 +19,6 @@ export interface DkmsConf {
   readonly version: string;
   /** The make command as written, or `null` for DKMS's default. */
   readonly make: string | null;
-  readonly clean: string | null;
   readonly preBuild: string | null;
   readonly postBuild: string | null;
   readonly patches: readonly string[];
@@ -50,7 +49,6 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     name: valueAt(conf, 'PACKAGE_NAME'),
     version: valueAt(conf, 'PACKAGE_VERSION'),
     make: chooseMake(conf),
-    clean: valueAt(conf, 'CLEAN') || null,
     preBuild: valueAt(conf, 'PRE_BUILD') || null,
     postBuild: valueAt(conf, 'POST_BUILD') || null,
     patches: valuesOf(conf, 'PATCH').flatMap(([index, patch]) =>

@@ -27,7 +27,6 @@ const HONOURED = [
   'STRIP',
   'MAKE',
   'MAKE_MATCH',
-  'CLEAN',
   'PATCH',
   'PATCH_MATCH',
   'PRE_BUILD',
@@ -42,7 +41,7 @@ const HONOURED = [
 
 /**
  * Directives that Kiln cannot follow, with the reason: they are refused by name, never ignored. Those that DKMS itself
- * ignores on some system or has given up (`NO_WEAK_MODULES`, `REMAKE_INITRD`, `OBSOLETE_BY`, …) change no build.
+ * ignores on some system or has given up (`CLEAN`, `NO_WEAK_MODULES`, `REMAKE_INITRD`, …) change no build.
  */
 export const REFUSED: Readonly<Record<string, string>> = {
   POST_ADD: 'a source is not added on hosts',

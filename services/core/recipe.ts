@@ -13,13 +13,13 @@ export interface Recipe {
 }
 
 /**
- * One step of the build. `must` and `may-fail` are shell commands (DKMS ignores the status of `CLEAN`); a `script` is a program of
- * the source with arguments, passed over with a warning if it is not executable, as DKMS does.
+ * One step of the build. `one` is a shell command; `spread` is one whose every make is told to run in parallel, and that is given a second
+ * try without; a `script` is a program of the source with arguments, passed over with a warning if it is not executable, as DKMS does.
  */
 export interface Step {
-  readonly label: 'patch' | 'pre-build' | 'clean' | 'make' | 'post-build';
+  readonly label: 'patch' | 'pre-build' | 'make' | 'post-build';
   readonly command: string;
-  readonly kind: 'must' | 'may-fail' | 'script';
+  readonly kind: 'one' | 'spread' | 'script';
 }
 
 /** A module the build makes. */
@@ -53,7 +53,8 @@ export const kernelSourceDir = ({ release }: Pick<Kernel, 'release'>): string =>
   `/lib/modules/${release}/build`;
 
 /**
- * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, CLEAN, MAKE, POST_BUILD.
+ * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, MAKE, POST_BUILD. There is
+ * nothing to clean in a fresh copy: dkms 3.2 gave `CLEAN` up, too.
  * `jobs` is make's parallelism, which no byte depends on. The dependencies must be those the source was pushed with: they
  * were built before it.
  */
@@ -92,11 +93,10 @@ export const dkmsRecipe = (
       ...conf.patches.map((patch): Step => ({
         label: 'patch',
         command: `patch -p1 < ./patches/${shellWord(patch)}`,
-        kind: 'must',
+        kind: 'one',
       })),
       ...script('pre-build', conf.preBuild),
-      { label: 'clean', command: conf.clean ?? `${generic} clean`, kind: 'may-fail' },
-      { label: 'make', command: `${make}${llvm(kernel)}`, kind: 'must' },
+      { label: 'make', command: `${make}${llvm(kernel)}`, kind: howToMake(make) },
       ...script('post-build', conf.postBuild),
     ],
     modules: {
@@ -110,6 +110,15 @@ export const dkmsRecipe = (
   };
 };
 
+/**
+ * DKMS puts make's parallelism behind a `make` at the command's front alone; `(make …; make …)` it leaves to run one job at a time.
+ * Who writes `'make'` in quotes asks for that (dkms(8)).
+ */
+const howToMake = (command: string): Step['kind'] =>
+  !/['"\\\\]make/.test(command) && (!command.startsWith('make') || /[;&|(\n]/.test(command))
+    ? 'spread'
+    : 'one';
+
 const script = (label: 'pre-build' | 'post-build', command: string | null): readonly Step[] =>
   command === null ? [] : [{ label, command, kind: 'script' }];
 
@@ -119,7 +128,7 @@ export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Reci
     {
       label: 'make',
       command: `${kbuildCommand(source, kernel, jobs)}${llvm(kernel)} modules`,
-      kind: 'must',
+      kind: 'one',
     },
   ],
   modules: { kind: 'every' },

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { debianPackage, dkmsPackages, newestRelease, unpackPackages } from '../machine/debian.ts';
 
@@ -28,12 +28,15 @@ export const subjectOf = async (name: string): Promise<Subject> => {
   const component = CONTRIB.includes(name) ? 'contrib' : 'main';
   const root = await unpackPackages(`source-${name}`, [name], component);
   const [folder = ''] = await readdir(join(root, 'usr/src'));
-  const [, source = '', version = ''] = /^(.+?)-(\d.*)$/.exec(folder) ?? [];
+  const conf = await readFile(join(root, 'usr/src', folder, 'dkms.conf'), 'utf8');
+  const literal = (variable: string): string | undefined =>
+    new RegExp(`^${variable}="?([^"\\n$]+)"?$`, 'm').exec(conf)?.[1];
+  const version = literal('PACKAGE_VERSION') ?? '';
   return {
     package: name,
     deb: await debianPackage(name, component),
     directory: join(root, 'usr/src', folder),
-    name: source,
+    name: literal('PACKAGE_NAME') ?? '',
     version,
   };
 };

@@ -7,29 +7,54 @@ export interface Line {
   readonly kernel: string;
   readonly kiln: Fared;
   readonly dkms: Fared;
+  /** Where the bytes differ: what DKMS makes with `KBUILD_BUILD_TIMESTAMP` set, and whether Kiln makes its own again. */
+  dkmsToldToBeReproducible?: Readonly<Record<string, string>>;
+  kilnRepeats?: boolean;
 }
+
+/** Whether two made the same modules, byte for byte. */
+export const isSame = (a: Pick<Fared, 'modules'>, b: Pick<Fared, 'modules'>): boolean =>
+  differing(a.modules, b.modules).length === 0;
+
+const differing = (
+  a: Readonly<Record<string, string>>,
+  b: Readonly<Record<string, string>>,
+): readonly string[] =>
+  [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((name) => a[name] !== b[name]);
 
 /** Sources whose bytes DKMS does not repeat, and why. */
 const UNREPEATED: Readonly<Record<string, string>> = {
-  'openafs-modules-dkms': 'embeds the date of its build; Kiln’s is always the same',
+  'openafs-modules-dkms': 'embeds the date of its build',
 };
 
 /** How a line's two halves compare. */
-export const compare = ({
-  source,
-  kiln,
-  dkms,
-}: Line): { readonly verdict: string; readonly isWell: boolean } => {
+export const compare = (line: Line): { readonly verdict: string; readonly isWell: boolean } => {
+  const { source, kiln, dkms } = line;
   if (kiln.outcome !== dkms.outcome)
     return { verdict: `Kiln ${kiln.outcome}, DKMS ${dkms.outcome}`, isWell: false };
-  if (kiln.outcome !== 'built') return { verdict: kiln.outcome, isWell: true };
-  const names = [...new Set([...Object.keys(kiln.modules), ...Object.keys(dkms.modules)])];
-  const differing = names.filter((name) => kiln.modules[name] !== dkms.modules[name]);
-  if (differing.length === 0) return { verdict: `${names.length} identical`, isWell: true };
+  if (kiln.outcome === 'excluded') return { verdict: 'excluded', isWell: true };
+  if (kiln.outcome === 'failed') {
+    const isSaidAlike = kiln.diagnosis === dkms.diagnosis;
+    const words = isSaidAlike
+      ? kiln.diagnosis
+      : `Kiln says ${kiln.diagnosis}, DKMS ${dkms.diagnosis}`;
+    return { verdict: `failed: ${words?.replaceAll('|', '/') ?? ''}`, isWell: isSaidAlike };
+  }
+  const count = Object.keys(kiln.modules).length;
+  const others = differing(kiln.modules, dkms.modules);
+  if (others.length === 0) return { verdict: `${count} identical`, isWell: true };
+  const told = differing(kiln.modules, line.dkmsToldToBeReproducible ?? {});
+  if (told.length === 0) {
+    return {
+      verdict: `${count} identical once DKMS is told to be reproducible: pahole’s threads order ${others.join(', ')}`,
+      isWell: true,
+    };
+  }
   const reason = UNREPEATED[source];
+  const repeats = line.kilnRepeats === true ? '; Kiln repeats its own' : '';
   return {
-    verdict: `${names.length - differing.length} identical, ${differing.join(', ')} differ${reason === undefined ? '' : `: ${reason}`}`,
-    isWell: reason !== undefined,
+    verdict: `${count - others.length} identical, ${others.join(', ')} ${reason ?? 'differ'}${repeats}`,
+    isWell: reason !== undefined && line.kilnRepeats === true,
   };
 };
 

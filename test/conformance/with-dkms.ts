@@ -1,5 +1,6 @@
 import { readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorLines } from '../../services/core/compiler-output.ts';
 import { debianHeaders, unpackPackages } from '../machine/debian.ts';
 import { run } from '../machine/run.ts';
 import type { Subject } from './matrix.ts';
@@ -26,6 +27,7 @@ ln -s $4 /lib/modules/$release/build
 ln -s $5 /lib/modules/$release/source
 cp -a /given "/usr/src/$name-$version"
 dkms add "$name/$version" >/tmp/log 2>&1
+[ -z "$6" ] || export KBUILD_BUILD_TIMESTAMP=$6
 begin=$(date +%s%N)
 dkms build "$name/$version" -k "$release" >>/tmp/log 2>&1
 status=$?
@@ -33,15 +35,19 @@ end=$(date +%s%N)
 echo "status $status"
 echo "milliseconds $(((end - begin) / 1000000))"
 [ $status -ne 0 ] || (cd "/var/lib/dkms/$name/$version/$release/x86_64/module" && sha256sum *.ko)
-[ $status -eq 0 ] || { tail -n 100 /tmp/log; cat "/var/lib/dkms/$name/$version/build/make.log"; } >&2
+[ $status -eq 0 ] || { cat "/var/lib/dkms/$name/$version/build/make.log" || cat /tmp/log; } >&2
 `;
 
-/** Builds a source with Debian's own dkms, as root, in a container of the image. */
+/**
+ * Builds a source with Debian's own dkms, as root, in a container of the image. A `timestamp` is `KBUILD_BUILD_TIMESTAMP`, by which Kbuild
+ * knows that a reproducible build is wanted: without, it lets pahole write a module's types in the order its threads find them.
+ */
 export const buildWithDkms = async (
   subject: Subject,
   release: string,
   image: string,
   cpus: number,
+  timestamp = '',
 ): Promise<Fared> => {
   const dkms = await unpackPackages('dkms', ['dkms']);
   const headers = await debianHeaders(release);
@@ -72,6 +78,7 @@ export const buildWithDkms = async (
     release,
     await link('build'),
     await link('source'),
+    timestamp,
   ]);
   const fact = (name: string): number =>
     Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(stdout)?.[1] ?? NaN);
@@ -93,10 +100,5 @@ export const buildWithDkms = async (
   };
 };
 
-/** The first line that says what went wrong, without the paths and numbers that differ between runs. */
-export const tell = (log: string): string =>
-  /(?:^|\n)(\S+:\d+(?::\d+)?: (?:fatal )?error: [^\n]*|ERROR: modpost: [^\n]*|[^\n]*\*\*\* [^\n]*|configure: error: [^\n]*|[^\n]*[Ee]rror[^\n]*)/.exec(
-    log,
-  )?.[1] ??
-  log.trim().split('\n').at(-1) ??
-  '';
+/** The first line that says what went wrong, as Kiln tells it from a log. */
+export const tell = (log: string): string => errorLines(log, 1)[0] ?? '';

@@ -76,7 +76,11 @@ describe('a dkms.conf that', () => {
     // What follows does as little harm as under DKMS, and is built: what was set before counts.
     ['does not parse', 'if then fi (', null],
     ['ends the shell by force', 'kill -9 $$', null],
-    ['answers in our place', 'printf "9\nMAKE" >&3; printf "9\nMAKE" >&4', null],
+    [
+      'answers in our place',
+      'printf "9\nMAKE" >&3; printf "9\nMAKE" >&4',
+      /out of form \(bad-source\)/,
+    ],
   ])(
     '%s ends in a clear outcome',
     async (what, conf, words) => {

@@ -15,7 +15,6 @@ describe('a dkms.conf', () => {
       name: 'hello',
       version: '1.0',
       make: null,
-      clean: null,
       preBuild: null,
       postBuild: null,
       patches: [],
@@ -40,13 +39,11 @@ describe('a dkms.conf', () => {
       DEST_MODULE_NAME: { 1: 'd' },
       DEST_MODULE_LOCATION: { 0: '/kernel/drivers/net', 1: '/updates/dkms' },
       MAKE: 'make all',
-      CLEAN: 'make clean',
       PRE_BUILD: 'configure --now',
       POST_BUILD: 'keep "$kernelver"',
     });
     expect(full).toMatchObject({
       make: 'make all',
-      clean: 'make clean',
       preBuild: 'configure --now',
       postBuild: 'keep "$kernelver"',
     });

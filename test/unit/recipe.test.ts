@@ -10,6 +10,7 @@ import {
   resultDirectory,
   sourceDirectory,
   type Recipe,
+  type Step,
 } from '../../services/core/recipe.ts';
 import { debianKernel, dkmsSource, refusal } from './samples.ts';
 
@@ -19,7 +20,6 @@ const least: DkmsConf = {
   name: 'hello',
   version: '1.0',
   make: null,
-  clean: null,
   preBuild: null,
   postBuild: null,
   patches: [],
@@ -52,31 +52,28 @@ describe('the places of a source', () => {
 });
 
 describe('the recipe for a dkms.conf', () => {
-  it('is DKMS’s own clean and make where the conf says neither', () => {
+  it('is DKMS’s own make where the conf says none', () => {
     expect(recipeOf({}).steps).toEqual([
-      { label: 'clean', command: `${GENERIC} clean`, kind: 'may-fail' },
       {
         label: 'make',
         command: GENERIC.replace('make', 'make -j4 KERNELRELEASE=6.1.0-56-amd64'),
-        kind: 'must',
+        kind: 'one',
       },
     ]);
   });
 
-  it('goes in DKMS’s order: patches, pre-build, clean, make, post-build; only clean may fail', () => {
+  it('goes in DKMS’s order: patches, pre-build, make, post-build', () => {
     const { steps } = recipeOf({
       patches: ['b.patch', 'a.patch'],
       preBuild: 'configure --now',
       postBuild: 'keep $kernelver',
-      clean: 'rm -f *.o',
       make: 'make all',
     });
     expect(steps).toEqual([
-      { label: 'patch', command: "patch -p1 < ./patches/'b.patch'", kind: 'must' },
-      { label: 'patch', command: "patch -p1 < ./patches/'a.patch'", kind: 'must' },
+      { label: 'patch', command: "patch -p1 < ./patches/'b.patch'", kind: 'one' },
+      { label: 'patch', command: "patch -p1 < ./patches/'a.patch'", kind: 'one' },
       { label: 'pre-build', command: 'configure --now', kind: 'script' },
-      { label: 'clean', command: 'rm -f *.o', kind: 'may-fail' },
-      { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', kind: 'must' },
+      { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', kind: 'one' },
       { label: 'post-build', command: 'keep $kernelver', kind: 'script' },
     ]);
   });
@@ -89,7 +86,7 @@ describe('the recipe for a dkms.conf', () => {
     const scripts = { preBuild: 'configure', postBuild: 'keep' };
     const { steps } = recipeOf({ ...scripts, make }, clangKernel);
     expect(steps.filter((step) => step.command.includes('LLVM'))).toEqual([
-      { label: 'make', command, kind: 'must' },
+      expect.objectContaining({ label: 'make', command }),
     ]);
     expect(makeOf(make)).toBe(command.replace(' LLVM=1', ''));
   });
@@ -110,6 +107,18 @@ describe('the recipe for a dkms.conf', () => {
     ['./build.sh make', './build.sh make'],
   ])('puts make’s parallelism and release into %j only at its front', (make, command) => {
     expect(makeOf(make)).toBe(command);
+  });
+
+  it.each<[string, Step['kind']]>([
+    ['make all', 'one'],
+    ['make -C a && make -C b', 'spread'],
+    ['make a; find . -name x', 'spread'],
+    ['(make a; make b)', 'spread'],
+    ['./build.sh', 'spread'],
+    ["'make' all", 'one'],
+    ["(cd a && 'make' all)", 'one'],
+  ])('lets %j spread over the CPUs: %s', (make, kind) => {
+    expect(recipeOf({ make }).steps.find(({ label }) => label === 'make')?.kind).toBe(kind);
   });
 
   it('quotes a patch’s name for the shell', () => {
@@ -155,7 +164,7 @@ describe('the recipe for plain Kbuild', () => {
         {
           label: 'make',
           command: `${GENERIC.replace('make', 'make -j2')} modules`,
-          kind: 'must',
+          kind: 'one',
         },
       ],
       modules: { kind: 'every' },
