@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { release as runningRelease, version as runningBuild } from 'node:os';
+import { machine, release as runningRelease, version as runningBuild } from 'node:os';
 import { join, sep } from 'node:path';
 import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
@@ -26,14 +26,14 @@ export const openHost = async (root: string | undefined): Promise<Host> => {
 export const kernelFacts = async (
   host: Host,
   release: string,
-): Promise<{ release: string; build?: string; options?: Digest }> => {
+): Promise<{ release: string; build?: string; options?: Digest; arch?: string }> => {
   const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
     () => null,
   );
   const isRunning = host.root === '/' && release === runningRelease();
   return {
     release,
-    ...(isRunning ? { build: runningBuild() } : {}),
+    ...(isRunning ? { build: runningBuild(), arch: machine() } : {}),
     ...(config === null ? {} : { options: optionsDigest(parseKernelConfig(config)) }),
   };
 };

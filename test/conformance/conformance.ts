@@ -16,8 +16,9 @@ import { buildWithKiln } from './with-kiln.ts';
  * Builds Debian's module sources with Kiln and with Debian's own dkms, on the same input, one after the other on an otherwise idle
  * machine, and compares outcomes, bytes and times. What was built is kept, so that an interrupted run goes on where it was.
  *
- * usage   npm run conformance [-- --only PACKAGE,…] [--kernels RELEASE,…] [--json FILE] [--again]
- * output  a table; with --json also [{source, version, kernel, kiln: {outcome, seconds, modules}, dkms: {…}}]
+ * usage   npm run conformance [-- --only PACKAGE,…] [--kernels RELEASE,…] [--json FILE] [--table FILE] [--again | --report]
+ *           --again builds all anew, --report builds nothing: it tells of what was built so far
+ * output  a table in Markdown, with --table also in a file; with --json also [{source, version, kernel, kiln: {outcome, seconds, modules}, dkms: {…}}]
  * exit    0 all lines equal or explained · 1 a line differs
  */
 
@@ -26,7 +27,9 @@ const { values } = parseArgs({
     only: { type: 'string' },
     kernels: { type: 'string' },
     json: { type: 'string' },
+    table: { type: 'string' },
     again: { type: 'boolean' },
+    report: { type: 'boolean' },
   },
 });
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -80,6 +83,14 @@ const push = async ({ kiln }: Bench, { deb, name, version }: Subject): Promise<v
   await kiln.json('source', 'push', deb, '--name', name, '--version', version);
 };
 
+const HEAD = `# Kiln beside DKMS
+
+Debian 12's module sources, built by Kiln and by Debian's own dkms on the same input: the same image, headers and number of CPUs, one after
+the other on one machine. Written by \`npm run conformance -- --table test/conformance/RESULTS.md\`. Kiln's seconds are the client's, from its
+start to its end, container and signature included; DKMS's are those of \`dkms build\` alone, inside a container that runs already.
+
+`;
+
 const lines: Line[] = [];
 // The two that take minutes come last, so that an interrupted run has most of the table.
 const LONG = ['openafs-modules-dkms', 'zfs-dkms'];
@@ -91,7 +102,7 @@ const todo = [...inOrder(false), ...inOrder(true)];
 const isKnown = ({ name, kernel }: { name: string; kernel: string }): boolean =>
   known.has(keyOf(name, kernel));
 
-if (!todo.every(isKnown)) {
+if (values.report !== true && !todo.every(isKnown)) {
   const bench = await setUp('kiln');
   try {
     // The first build of a kernel unpacks its headers on the builder: at hand from here on.
@@ -139,5 +150,6 @@ for (const { name, kernel } of todo) {
 }
 const { text, isAllWell } = reportOf(lines);
 process.stdout.write(text);
+if (values.table !== undefined) await writeFile(values.table, `${HEAD}${text}`);
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(lines, null, 2)}\n`);
 process.exit(isAllWell ? 0 : 1);

@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { debianPackage } from '../machine/debian.ts';
@@ -192,6 +192,21 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
       JSON.stringify((await kiln.json<{ modules: { modinfo: unknown }[] }>('show', id)).modules);
     expect(await modinfoOf(plain)).toContain('level 1');
     expect(await modinfoOf(tuned)).toContain('level 7');
+  });
+
+  it('may come with the source, and are then part of it', async () => {
+    const file = join(await freshDirectory('settings'), 'conf');
+    await writeFile(file, 'LEVEL=3\n');
+    const source = await dkmsSource('tuned', conf.replace('/tuned/1.0', '/tuned/2.0'), {
+      'tuned.c': code,
+    });
+    const with2 = (await readFile(join(source, 'dkms.conf'), 'utf8')).replace('=1.0', '=2.0');
+    await writeFile(join(source, 'dkms.conf'), with2);
+    await kiln.json('source', 'push', source, '--setting', `/etc/dkms/tuned-host.conf=${file}`);
+    const made = await build('tuned/2.0');
+    expect(JSON.stringify(made.modules)).toContain('level 3');
+    // The same tree without them is another source.
+    expect((await kiln.kiln('source', 'push', source)).status).toBe(2);
   });
 
   it('may overrule the dkms.conf itself, as /etc/dkms/NAME.conf does on a host', async () => {
