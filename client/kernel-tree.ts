@@ -6,7 +6,7 @@ import { collect } from './pack.ts';
 import { walk, type Found } from './tree.ts';
 
 /** Where distributions put headers; what links lead to elsewhere is not part of them. */
-const HEADER_ROOT = /^\/usr\/(?:src\/kernels|src|lib)\/[^/]+/;
+const HEADER_ROOT = /^\/usr\/(?:src\/kernels|src|lib)\/(?!modules\/)[^/]+/;
 const MAX_ROOTS = 8;
 
 /**
@@ -29,7 +29,12 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
   const found: Found[] = [];
   const wanted = [root];
   for (const each of wanted) {
-    if (wanted.length > MAX_ROOTS) break;
+    if (wanted.length > MAX_ROOTS) {
+      throw new KilnError(
+        'bad-kernel',
+        `the headers of ${release} lead to over ${MAX_ROOTS} directories: ${wanted.slice(0, 3).join(', ')}, …`,
+      );
+    }
     const part = await collect(walk(join(host.root, each), each.slice(1)));
     found.push(...part);
     for (const target of await leadsTo(part)) {
@@ -44,7 +49,7 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
 /** Where a link of a host leads, its absolute targets taken from that host's root. */
 const resolveInside = async (root: string, link: string, hops = 0): Promise<string | null> => {
   const target = await readlink(link).catch(() => null);
-  if (target === null) return hops === 0 ? null : link;
+  if (target === null) return link;
   if (hops > MAX_ROOTS) return null;
   const next = target.startsWith('/') ? join(root, target) : resolve(dirname(link), target);
   return resolveInside(root, next, hops + 1);

@@ -8,6 +8,7 @@ import {
   parseManifest,
   travelling,
 } from '../services/core/kernel-delta.ts';
+import { trustReaches } from '../services/core/policy.ts';
 import type { KernelView } from '../services/core/protocol.ts';
 import { movedPath, type Tree } from '../services/core/tree.ts';
 import type { AskDeps } from './ask.ts';
@@ -42,21 +43,39 @@ export const sendHeaders = async (deps: AskDeps, found: readonly Found[]): Promi
     return path === null ? [] : [{ ...each, path }];
   });
   const base = await findBase(deps, kernel);
-  progress.step(base === null ? 'packing headers' : `packing what ${base.release} has not`);
-  const packed =
-    base === null ? await packFound(laid, signal) : await packDelta(deps, laid, tree, kernel, base);
+  if (base !== null) {
+    progress.step(`packing what ${base.release} has not`);
+    const { service: here } = deps;
+    const send = (delta: Digest) => here.deriveKernel(delta, base.digest, kernel.digest);
+    try {
+      return await sendPacked(deps, await packDelta(deps, laid, tree, kernel, base), send);
+    } catch (error) {
+      // Any reason that this base will not do is one to send the whole.
+      if (!(error instanceof KilnError) || !RETRIED_WHOLE.has(error.code)) throw error;
+    }
+  }
+  progress.step('packing headers');
+  return sendPacked(deps, await packFound(laid, signal), (blob) => service.createKernel(blob));
+};
+
+const RETRIED_WHOLE: ReadonlySet<string> = new Set([
+  'conflict',
+  'bad-archive',
+  'digest-mismatch',
+  'too-large',
+  'unreachable',
+]);
+
+const sendPacked = async (
+  { service, progress, signal }: AskDeps,
+  packed: Packed,
+  make: (blob: Digest) => Promise<KernelView>,
+): Promise<SentKernel> => {
   try {
     const { size } = await stat(packed.file);
     progress.step(`sending ${(size / 1e6).toFixed(1)} MB of headers`);
     await service.putBlob(packed.digest, packed.file, signal);
-    const made = await service.createKernel(packed.digest, base?.digest);
-    if (made.digest !== kernel.digest) {
-      throw new KilnError(
-        'unverified',
-        `the service made kernel ${made.digest} of what is ${kernel.digest} here; are both of one version?`,
-      );
-    }
-    return { kernel: made, sent: size };
+    return { kernel: await make(packed.digest), sent: size };
   } finally {
     await packed.dispose();
   }
@@ -68,7 +87,8 @@ const flavourOf = (release: string): string => /-[a-z][a-z0-9-]*$/.exec(release)
 const findBase = async ({ service }: AskDeps, kernel: Kernel): Promise<KernelView | null> => {
   const series = /^\d+\.\d+/.exec(kernel.release)?.[0] ?? '';
   const alike = (await service.kernels()).filter(
-    ({ release, arch }) => arch === kernel.arch && release.startsWith(`${series}.`),
+    ({ release, arch, trust }) =>
+      arch === kernel.arch && trustReaches(trust, 'archive') && release.startsWith(`${series}.`),
   );
   const sameFlavour = alike.filter(
     ({ release }) => flavourOf(release) === flavourOf(kernel.release),

@@ -30,8 +30,9 @@ export interface Service {
     blob: Digest,
     claims: SourceClaims & { readonly commit?: string | undefined },
   ): Promise<SourceView>;
-  /** `base` names the kernel that a delta is based on. */
-  createKernel(blob: Digest, base?: Digest): Promise<KernelView>;
+  createKernel(blob: Digest): Promise<KernelView>;
+  /** The kernel that a delta makes of another one. */
+  deriveKernel(delta: Digest, base: Digest, makes: Digest): Promise<KernelView>;
   /** A kernel, or `null` if it is not here. */
   kernel(digest: Digest): Promise<KernelView | null>;
   /** Says that one has the headers of a known kernel, too; an admin's word approves it. */
@@ -99,8 +100,8 @@ export const openService = (send: Send): Service => {
       );
     },
     createSource: (blob, claims) => post(SourceView, '/v1/sources', { blob, ...claims }),
-    createKernel: (blob, base) =>
-      post(KernelView, '/v1/kernels', base === undefined ? { blob } : { blob, base }),
+    createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
+    deriveKernel: (delta, base, makes) => post(KernelView, '/v1/kernels', { delta, base, makes }),
     kernel: (digest) => orNull(read(KernelView, `/v1/kernels/${digest}`)),
     confirmKernel: (digest) => post(KernelView, '/v1/kernels', { digest }),
     async kernelFiles(digest) {

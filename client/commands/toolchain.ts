@@ -101,7 +101,7 @@ const toolchainRollback: Command = {
   async run(context) {
     const name = onlyArgument(context, 'toolchain name');
     const retired = (await context.service.toolchains())
-      .filter((each) => each.name === name && each.retiredAt !== null)
+      .filter((each) => each.name === name && each.retiredAt !== null && each.pinnedAt !== null)
       .sort((a, b) => (b.retiredAt ?? 0) - (a.retiredAt ?? 0));
     const [last] = retired;
     if (last === undefined)

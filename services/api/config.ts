@@ -32,7 +32,8 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     adminTokenFile: settings.KILN_ADMIN_TOKEN_FILE ?? null,
     blobLimit: settings.KILN_BLOB_LIMIT,
     archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
-    syncHours: settings.KILN_SYNC_HOURS,
+    // A timer cannot wait for more than 24 days.
+    syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),
     script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
     logLevel: settings.KILN_LOG_LEVEL,
   };

@@ -2,7 +2,7 @@ import { isFinished, type BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, Outcome } from '../core/jobs.ts';
-import { refusalToSign } from '../core/policy.ts';
+import { refusalToSign, type Role } from '../core/policy.ts';
 import type { BuildTicket, RebuildView } from '../core/protocol.ts';
 import type { ToolchainState } from '../core/toolchain.ts';
 import { createBuildMoves, type BuildRow, type Change } from './build-moves.ts';
@@ -13,13 +13,13 @@ import { createRebuilds } from './rebuilds.ts';
 import { buildView, loadBuild } from './records.ts';
 import { createSweep } from './sweep.ts';
 import { takeMeasurement } from './toolchains.ts';
-import { noteRequest } from './note-request.ts';
+import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from './resolve-build.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
-  /** Finds or makes the build for a request, and notes that `token` wants it. */
-  request(request: BuildRequest, token: string): Promise<BuildTicket>;
+  /** Finds or makes the build for a request, and notes who wants it. */
+  request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
   /** Withdraws one request, or all of them; the build is cancelled when none is left. */
   withdraw(build: string, request: string | null): Promise<void>;
   /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
@@ -41,11 +41,13 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
-    const { source, kernel, toolchain } = await loadBuild(db, id);
+    const { build, source, kernel, toolchain } = await loadBuild(db, id);
     const reason = refusalToSign({
       sourceTrust: source.trust,
       kernelTrust: kernel.trust,
       toolchainState: toolchain.state as ToolchainState,
+      asker: build.asker as Role,
+      isTailored: build.is_tailored === 1,
       signatureHash: kernel.signatureHash,
     });
     if (reason === null) {
@@ -187,12 +189,12 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     rebuild: (build) => rebuilds.start(build),
     sweep: createSweep(deps, enqueue, dependents),
 
-    async request(wanted, token) {
+    async request(wanted, asker) {
       const resolved = await resolveBuild(db, wanted);
       const asked = await db
         .transaction()
         .execute((transaction) =>
-          noteRequest(transaction, resolved, { token, script: deps.script, now: now() }),
+          noteRequest(transaction, resolved, { ...asker, script: deps.script, now: now() }),
         );
       // What it is built against goes first.
       for (const { row } of asked.needs) await wake(row, wanted.retry);

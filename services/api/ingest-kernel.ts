@@ -6,14 +6,15 @@ import { higherTrust, trustReaches, type Trust } from '../core/policy.ts';
 import { layTree, type TreeEntry } from '../core/tree.ts';
 import { composeKernel } from '../storage/compose-kernel.ts';
 import { scanArchive } from '../storage/read-archive.ts';
-import { dropUnreferenced, keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
+import { keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 
-/** Records the kernel in a blob of headers. An admin's push approves it. A refused blob is not kept. */
+/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
 export const ingestKernel = async (
   deps: IngestDeps,
   blob: Digest,
   trust: Trust,
+  announced?: Digest,
 ): Promise<StoredKernel> =>
   keptOnlyIfRecorded(deps, blob, async () => {
     const there = await deps.db
@@ -25,6 +26,12 @@ export const ingestKernel = async (
     if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
     const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(archive);
+    if (announced !== undefined && announced !== kernel.digest) {
+      throw new KilnError(
+        'digest-mismatch',
+        `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
+      );
+    }
     const row = {
       digest: kernel.digest,
       release: kernel.release,
@@ -66,22 +73,32 @@ export const confirmKernel = async (
     return kernelOf({ ...row, trust: raised });
   });
 
-/** Records the kernel that a delta makes of another one. The delta itself is not kept. */
+/** One composition at a time: each holds files of headers in memory. */
+let composing: Promise<unknown> = Promise.resolve();
+
+/**
+ * Records the kernel that a delta makes of another one that is vouched for, if it is the one announced. The delta is not kept.
+ * Throws `conflict` where that base cannot be used: then the headers are to be sent whole.
+ */
 export const ingestKernelDelta = async (
   deps: IngestDeps & { readonly blobLimit: number },
-  delta: Digest,
-  base: Digest,
+  { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
   trust: Trust,
-): Promise<StoredKernel> => {
-  const { blob, layout } = await findKernel(deps, base);
-  const entries = await kernelEntries(deps, base);
-  try {
-    const whole = await composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit);
-    return await ingestKernel(deps, whole, trust);
-  } finally {
-    await dropUnreferenced(deps, delta);
-  }
-};
+): Promise<StoredKernel> =>
+  keptOnlyIfRecorded(deps, delta, async () => {
+    const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
+    if (!trustReaches(baseTrust, 'archive'))
+      throw new KilnError(
+        'conflict',
+        `nobody vouches for the base ${base}; send these headers whole`,
+      );
+    const entries = await kernelEntries(deps, base);
+    const turn = composing.then(() =>
+      composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
+    );
+    composing = turn.catch(() => {});
+    return ingestKernel(deps, await turn, trust, makes);
+  });
 
 /** A known kernel. Throws `not-found`. */
 export const findKernel = async (

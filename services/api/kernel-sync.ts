@@ -107,7 +107,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
             settings: {},
             retry: false,
           },
-          ASKED_BY,
+          { token: ASKED_BY, role: 'admin' },
         );
         if (!cached) update({ builds: [...view.builds, build.id] });
       } catch (error) {

@@ -5,6 +5,7 @@ import { buildIdOf, fingerprintInputs, fingerprintOf } from '../core/fingerprint
 import type { Database } from '../storage/database.ts';
 import type { BuildRow } from './build-moves.ts';
 import type { ResolvedBuild } from './resolve-build.ts';
+import { roleReaches, type Role } from '../core/policy.ts';
 import { findToolchain } from './toolchains.ts';
 
 /** A request as it stands in SQL: its build, and those that one depends on, deepest first. */
@@ -14,9 +15,14 @@ export interface Asked {
   readonly needs: readonly Asked[];
 }
 
-/** Who asks, when, and with which build script. */
-export interface Asking {
+/** Who asks: a token, and its role. */
+export interface Asker {
   readonly token: string;
+  readonly role: Role;
+}
+
+/** Who asks, when, and with which build script. */
+export interface Asking extends Asker {
   readonly script: Digest;
   readonly now: number;
 }
@@ -45,6 +51,7 @@ export const noteRequest = async (
   const fingerprint = fingerprintOf(inputs);
   const id = buildIdOf(fingerprint);
   await mustBuild(transaction, resolved.toolchain, id);
+  const isTailored = resolved.waived.length > 0 || Object.keys(settings).length > 0;
   const request = randomUUID();
   await transaction
     .insertInto('builds')
@@ -66,6 +73,8 @@ export const noteRequest = async (
       log: null,
       attestation: null,
       timings: null,
+      asker: asking.role,
+      is_tailored: isTailored ? 1 : 0,
       created_at: asking.now,
       started_at: null,
       finished_at: null,
@@ -88,6 +97,12 @@ export const noteRequest = async (
     .selectAll()
     .where('id', '=', id)
     .executeTakeFirstOrThrow();
+  if (!roleReaches(row.asker as Role, asking.role))
+    await transaction
+      .updateTable('builds')
+      .set({ asker: asking.role })
+      .where('id', '=', id)
+      .execute();
   return { row, request, needs: needs.flatMap((need) => [...need.needs, need]) };
 };
 
@@ -99,6 +114,7 @@ const mustBuild = async (db: Database, toolchain: Digest, build: string): Promis
     .selectFrom('builds')
     .select('id')
     .where('id', '=', build)
+    .where('state', '=', 'succeeded')
     .executeTakeFirst();
   if (known !== undefined) return;
   throw new KilnError(

@@ -66,6 +66,7 @@ export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
       ? null
       : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
   createdAt: row.created_at,
+  pinnedAt: row.pinned_at,
   retiredAt: row.retired_at,
 });
 

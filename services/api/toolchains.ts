@@ -35,13 +35,21 @@ export const addToolchain = async (
       contents: null,
       problem: null,
       created_at: now(),
+      pinned_at: null,
       retired_at: null,
     })
-    .onConflict((conflict) => conflict.column('digest').doUpdateSet({ name }))
+    .onConflict((conflict) => conflict.doNothing())
     .execute();
+  const there = await findToolchain(db, digest);
+  if (there.name !== name && there.state !== 'refused') {
+    throw new KilnError(
+      'conflict',
+      `this toolchain is here already, as ${there.name}; one has one name`,
+    );
+  }
   await db
     .updateTable('toolchains')
-    .set({ state: 'measuring', problem: null })
+    .set({ name, state: 'measuring', is_candidate: isCandidate ? 1 : 0, problem: null })
     .where('digest', '=', digest)
     .where('state', '=', 'refused')
     .execute();
@@ -50,7 +58,7 @@ export const addToolchain = async (
 
 /** Takes in what was measured: the first of a name is pinned at once, a later one is a candidate for its place. */
 export const takeMeasurement = async (
-  { db }: Pick<Deps, 'db'>,
+  { db, now }: Deps,
   digest: Digest,
   contents: ToolchainContents,
 ): Promise<void> => {
@@ -60,7 +68,12 @@ export const takeMeasurement = async (
   const state = row.is_candidate === 1 || pinned !== undefined ? 'candidate' : 'pinned';
   await db
     .updateTable('toolchains')
-    .set({ state, contents: JSON.stringify(contents), problem: null })
+    .set({
+      state,
+      contents: JSON.stringify(contents),
+      problem: null,
+      pinned_at: state === 'pinned' ? now() : null,
+    })
     .where('digest', '=', digest)
     .execute();
 };
@@ -89,10 +102,14 @@ export const promoteToolchain = async (
       throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it cannot be pinned`);
     const pinned = await pinnedOf(transaction, row.name);
     if (pinned !== undefined) {
-      if (!isUntried && row.state === 'candidate') await mustBeTried(transaction, row, pinned);
-      await setState(transaction, pinned.digest, 'retired', now());
+      if (!isUntried && row.pinned_at === null) await mustBeTried(transaction, row, pinned);
+      await retire(transaction, pinned.digest, now());
     }
-    await setState(transaction, digest, 'pinned', null);
+    await transaction
+      .updateTable('toolchains')
+      .set({ state: 'pinned', pinned_at: now(), retired_at: null })
+      .where('digest', '=', digest)
+      .execute();
     return findToolchain(transaction, digest);
   });
 
@@ -124,19 +141,14 @@ export const retireToolchain = async ({ db, now }: Deps, digest: Digest): Promis
   const row = await findToolchain(db, digest);
   if (row.state !== 'pinned' && row.state !== 'candidate')
     throw new KilnError('conflict', `toolchain ${row.name} is ${row.state} already`);
-  await setState(db, digest, 'retired', now());
+  await retire(db, digest, now());
   return findToolchain(db, digest);
 };
 
-const setState = async (
-  db: Database,
-  digest: string,
-  state: string,
-  retiredAt: number | null,
-): Promise<void> => {
+const retire = async (db: Database, digest: string, at: number): Promise<void> => {
   await db
     .updateTable('toolchains')
-    .set({ state, retired_at: retiredAt })
+    .set({ state: 'retired', retired_at: at })
     .where('digest', '=', digest)
     .execute();
 };

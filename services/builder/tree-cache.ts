@@ -49,7 +49,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   const arrivals = join(directory, 'arriving');
   await rm(arrivals, { recursive: true, force: true });
   await mkdir(arrivals, { recursive: true });
-  const underWay = new Map<Digest, Promise<string>>();
+  const underWay = new Map<string, Promise<string>>();
 
   const make = async (place: string, fill: (at: string) => Promise<void>): Promise<string> => {
     if (await exists(place)) return place;
@@ -65,13 +65,17 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   };
 
   /** Each place is made once, however many builds ask for it at the same time. */
-  const once = (digest: Digest, fill: (at: string) => Promise<void>): Promise<string> => {
-    const waiting = underWay.get(digest);
+  const once = (
+    kind: 'tree' | 'dependency' | 'setting',
+    digest: Digest,
+    fill: (at: string) => Promise<void>,
+  ): Promise<string> => {
+    // Each kind has its own places: a text may be chosen to have a tree's digest.
+    const name = `${kind}-${hexOf(digest)}`;
+    const waiting = underWay.get(name);
     if (waiting !== undefined) return waiting;
-    const started = make(join(directory, hexOf(digest)), fill).finally(() =>
-      underWay.delete(digest),
-    );
-    underWay.set(digest, started);
+    const started = make(join(directory, name), fill).finally(() => underWay.delete(name));
+    underWay.set(name, started);
     return started;
   };
 
@@ -87,13 +91,13 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
 
   return {
     source: (tree, origin) =>
-      once(tree, async (at) => {
+      once('tree', tree, async (at) => {
         await unpack(origin, at, tree);
       }),
 
     async kernel(kernel) {
       const modules = join('lib/modules', kernel.release);
-      const place = await once(kernel.digest, async (at) => {
+      const place = await once('tree', kernel.digest, async (at) => {
         const tree = await unpack(kernel, at, kernel.digest);
         for (const mount of kernelMounts(tree))
           await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
@@ -111,12 +115,12 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     },
 
     async symvers(kernel) {
-      const place = join(directory, hexOf(kernel.digest));
+      const place = join(directory, `tree-${hexOf(kernel.digest)}`);
       return readSymvers(join(place, kernel.buildDirectory));
     },
 
     async dependency({ fingerprint, source, modules, exports }, kernel) {
-      const from = await once(fingerprint, async (at) => {
+      const from = await once('dependency', fingerprint, async (at) => {
         const result = join(at, kernel.release, kernel.arch);
         await mkdir(join(result, 'module'), { recursive: true });
         await symlink(sourceDirectory(source), join(at, 'source'));
@@ -133,7 +137,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     settings: (settings) =>
       Promise.all(
         Object.entries(settings).map(async ([at, text]) => {
-          const place = await once(digestOf(text), (arrival) =>
+          const place = await once('setting', digestOf(text), (arrival) =>
             writeFile(join(arrival, 'text'), text),
           );
           return { from: join(place, 'text'), at };
@@ -144,7 +148,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
 
 /** The `Module.symvers` in a directory. */
 export const readSymvers = async (directory: string): Promise<Symvers> =>
-  parseSymvers(await readFile(join(directory, 'Module.symvers'), 'latin1').catch(() => ''));
+  parseSymvers(await readFile(join(directory, 'Module.symvers'), 'latin1'));
 
 const exists = async (path: string): Promise<boolean> =>
   access(path).then(

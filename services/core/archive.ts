@@ -18,14 +18,8 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
     throw bad(
       `${JSON.stringify(archive.name)} is no name for an archive; use letters, digits, . and -`,
     );
-  for (const stanza of archive.sources.split(/\n\s*\n/).filter((each) => each.trim() !== '')) {
-    if (!/^Types:/m.test(stanza) || !/^URIs:/m.test(stanza) || !/^Suites:/m.test(stanza))
-      throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
-    if (!/^Signed-By:/m.test(stanza))
-      throw bad('the sources name no Signed-By keyring: nothing in them could be verified');
-    if (/^(Trusted|Allow-Insecure|Allow-Weak|Allow-Downgrade-To-Insecure):/im.test(stanza))
-      throw bad('the sources take unsigned packages (Trusted, Allow-Insecure); leave that out');
-  }
+  for (const stanza of archive.sources.split(/\n\s*\n/).filter((each) => each.trim() !== ''))
+    checkStanza(stanza);
   if (archive.sources.trim() === '') throw bad('the sources are empty');
   if (archive.headers.length > 300 || !archive.headers.includes('(?<release>'))
     throw bad('the pattern for header packages needs a group (?<release>…)');
@@ -37,6 +31,33 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
     });
   }
   return archive;
+};
+
+/** All that a stanza may say: where packages are and who signs them. Fields such as `Trusted` would take unsigned ones. */
+const FIELDS = ['types', 'uris', 'suites', 'components', 'architectures', 'signed-by'];
+
+const checkStanza = (stanza: string): void => {
+  const fields = new Map<string, string>();
+  let last = '';
+  for (const line of stanza.split('\n')) {
+    if (line.startsWith('#')) continue;
+    const [, name, value = ''] = /^([^:\s]+)\s*:(.*)$/.exec(line) ?? [];
+    if (name !== undefined) last = name.toLowerCase();
+    else if (!/^\s/.test(line) || last === '')
+      throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
+    fields.set(last, `${fields.get(last) ?? ''} ${name === undefined ? line : value}`.trim());
+  }
+  const other = [...fields.keys()].find((name) => !FIELDS.includes(name));
+  if (other !== undefined)
+    throw bad(
+      `the sources have the field ${other}, and may have ${FIELDS.join(', ')} only: nothing unsigned is taken`,
+    );
+  if (!fields.has('types') || !fields.has('uris') || !fields.has('suites'))
+    throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
+  if ((fields.get('signed-by') ?? '') === '')
+    throw bad('the sources name no Signed-By keyring: nothing in them could be verified');
+  if (!(fields.get('uris') ?? '').split(/\s+/).every((uri) => /^(https?|file):\//.test(uri)))
+    throw bad('the sources may use http, https and file URIs only');
 };
 
 const bad = (message: string): KilnError => new KilnError('bad-request', message);

@@ -18,7 +18,7 @@ export const BUILD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
  * symbols that other modules export (`Documentation/kbuild/modules.rst`).
  */
 export const buildEnvironment = (
-  kernel: Pick<Kernel, 'compiler' | 'release' | 'arch'>,
+  kernel: Pick<Kernel, 'compiler' | 'contract' | 'release' | 'arch'>,
   dependencies: readonly Pick<Source, 'name' | 'version'>[] = [],
 ): Readonly<Record<string, string>> => {
   // "gcc-12 (Debian …)" names the program, "Debian clang version …" does not.
@@ -34,6 +34,8 @@ export const buildEnvironment = (
     KBUILD_BUILD_HOST: BUILD_HOST,
     KBUILD_BUILD_VERSION: '1',
     ...(compiler === undefined ? {} : { CC: compiler }),
+    // What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`).
+    ...(kernel.contract.isClang ? { LLVM: '1' } : {}),
     ...(dependencies.length === 0
       ? {}
       : {

@@ -12,12 +12,18 @@ const ERROR_LINES: readonly RegExp[] = [
   /^kiln: (the build|step|dkms\.conf|not for) /,
 ];
 
+/** Of a line, in characters: the log is a build's, and patterns take their time on long lines. */
+const LINE_LIMIT = 1000;
+
 /**
  * The lines of a build's log that say why it failed: those of the most telling kind, the compiler's own first,
  * at most `limit` of them; the log's last lines where none is known.
  */
 export const errorLines = (log: string, limit = 12): readonly string[] => {
-  const lines = log.split('\n').filter((line) => line.trim() !== '');
+  const lines = log
+    .split('\n')
+    .map((line) => line.slice(0, LINE_LIMIT))
+    .filter((line) => line.trim() !== '');
   for (const pattern of ERROR_LINES) {
     const found = lines.filter((line) => pattern.test(line));
     if (found.length > 0) return found.slice(0, limit);

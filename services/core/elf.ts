@@ -88,7 +88,8 @@ export const readElf = (bytes: Buffer): ElfObject => {
     const [offset, size] = isWide
       ? [long(header + 24), long(header + 32)]
       : [word(header + 16), word(header + 20)];
-    if (type !== NO_BITS) inside(offset, size);
+    if (type === NO_BITS) throw bad('the module refers to a section that is empty');
+    inside(offset, size);
     return { type, offset, size, link: word(header + (isWide ? 40 : 24)) };
   };
   const text = (section: ElfSection, offset: number): string => {
@@ -101,8 +102,11 @@ export const readElf = (bytes: Buffer): ElfObject => {
   };
   if (namesIndex >= count) throw bad('the module has no section names');
   const names = at(namesIndex);
+  const typeOf = (index: number): number => word(table + index * entrySize + 4);
+  // A section without bytes in the file is none that can be read.
   const first = (isIt: (index: number) => boolean): ElfSection | null => {
-    for (let index = 0; index < count; index += 1) if (isIt(index)) return at(index);
+    for (let index = 0; index < count; index += 1)
+      if (typeOf(index) !== NO_BITS && isIt(index)) return at(index);
     return null;
   };
 
@@ -120,6 +124,6 @@ export const readElf = (bytes: Buffer): ElfObject => {
         const offset = word(table + index * entrySize);
         return offset < names.size && text(names, offset) === name;
       }),
-    findType: (type) => first((index) => word(table + index * entrySize + 4) === type),
+    findType: (type) => first((index) => typeOf(index) === type),
   };
 };

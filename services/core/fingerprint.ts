@@ -8,7 +8,7 @@ import type { Settings, Source } from './source.ts';
 
 /** Everything that can change a module's bytes. Same inputs, same fingerprint, same bytes. */
 export interface FingerprintInputs {
-  readonly source: { readonly tree: Digest; readonly name: string; readonly version: string };
+  readonly source: Pick<Source, 'digest' | 'tree' | 'name' | 'version'>;
   readonly kernel: {
     readonly tree: Digest;
     readonly config: Digest;
@@ -48,7 +48,12 @@ export const fingerprintInputs = (
   { source, kernel, toolchain, waived, dependencies, settings }: ResolvedInputs,
   script: Digest,
 ): FingerprintInputs => ({
-  source: { tree: source.tree, name: source.name, version: source.version },
+  source: {
+    digest: source.digest,
+    tree: source.tree,
+    name: source.name,
+    version: source.version,
+  },
   kernel: {
     tree: kernel.digest,
     config: kernel.configDigest,

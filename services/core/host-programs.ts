@@ -19,14 +19,20 @@ export const isHostProgram = (path: string): boolean =>
 export const inspectHostPrograms = (programs: readonly Buffer[]): HostPrograms => {
   const binaries = programs.filter(isElf);
   const arches = new Set(binaries.map(elfArch).filter((arch) => arch !== null));
-  const versions = binaries.flatMap((bytes) =>
-    [...bytes.toString('latin1').matchAll(/\0GLIBC_(\d{1,3}\.\d{1,3})(?:\.\d+)?(?=\0)/g)].map(
-      (match) => match[1] ?? '',
-    ),
-  );
-  // Packed relative relocations came with 2.36, and are asked for by a name of their own.
-  if (binaries.some((bytes) => bytes.includes('\0GLIBC_ABI_DT_RELR\0'))) versions.push('2.36');
-  return { arches: [...arches].sort(), glibc: versions.sort(byVersion).at(-1) ?? null };
+  let newest: string | null = null;
+  for (const bytes of binaries) {
+    for (const [, version = ''] of bytes
+      .toString('latin1')
+      .matchAll(/\0GLIBC_(\d{1,3}\.\d{1,3})(?:\.\d+)?(?=\0)/g))
+      if (newest === null || byVersion(version, newest) > 0) newest = version;
+    // Packed relative relocations came with 2.36, and are asked for by a name of their own.
+    if (
+      bytes.includes('\0GLIBC_ABI_DT_RELR\0') &&
+      (newest === null || byVersion('2.36', newest) > 0)
+    )
+      newest = '2.36';
+  }
+  return { arches: [...arches].sort(), glibc: newest };
 };
 
 const byVersion = (a: string, b: string): number => a.localeCompare(b, 'en', { numeric: true });

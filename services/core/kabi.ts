@@ -6,13 +6,21 @@ export type Symvers = ReadonlyMap<string, number>;
 
 /** Reads a `Module.symvers`: CRC, symbol, module, kind of export and namespace, parted by tabs. Lines out of form are left out. */
 export const parseSymvers = (text: string): Symvers => {
+  if (text.length > SYMVERS_LIMIT)
+    throw new KilnError('too-large', `a Module.symvers is over ${SYMVERS_LIMIT} bytes`);
   const symbols = new Map<string, number>();
-  for (const line of text.split('\n')) {
-    const [crc = '', symbol = ''] = line.split('\t', 2);
+  for (let at = 0; at < text.length;) {
+    const newline = text.indexOf('\n', at);
+    const end = newline < 0 ? text.length : newline;
+    const [crc = '', symbol = ''] = end - at > 1000 ? [] : text.slice(at, end).split('\t', 2);
     if (/^0x[0-9a-f]{1,8}$/.test(crc) && symbol !== '') symbols.set(symbol, Number(crc));
+    at = end + 1;
   }
   return symbols;
 };
+
+/** A distribution's kernel has some 2 MB. */
+const SYMVERS_LIMIT = 32 * 1024 ** 2;
 
 const SHOWN = 5;
 

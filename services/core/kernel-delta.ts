@@ -18,10 +18,16 @@ const Step = z.union([
   z.tuple([z.number().int().nonnegative(), z.string()]),
   z.string(),
 ]);
+const MAX_ENTRIES = 200_000;
+const releaseName = z.string().regex(/^[0-9][A-Za-z0-9.+_~-]{2,127}$/);
 export const KernelDelta = z.strictObject({
-  from: z.string().max(128),
-  to: z.string().max(128),
-  steps: z.array(Step).max(200_000),
+  from: releaseName,
+  to: releaseName,
+  // Their number is looked at before they are.
+  steps: z.preprocess(
+    (steps) => (Array.isArray(steps) && steps.length > MAX_ENTRIES ? null : steps),
+    z.array(Step),
+  ),
 });
 export type KernelDelta = z.infer<typeof KernelDelta>;
 
@@ -81,8 +87,11 @@ export const travelling = (delta: KernelDelta): ReadonlySet<string> =>
 export const takenFromBase = (
   delta: KernelDelta,
   base: readonly TreeEntry[],
-): readonly { readonly from: string; readonly entry: TreeEntry }[] =>
-  delta.steps.flatMap((step) => {
+): readonly { readonly from: string; readonly entry: TreeEntry }[] => {
+  const counts = delta.steps.map((step) => (isRun(step) ? step[1] : 1));
+  if (counts.reduce((sum, count) => sum + count, 0) > MAX_ENTRIES)
+    throw new KilnError('too-large', `the delta makes over ${MAX_ENTRIES} entries`);
+  return delta.steps.flatMap((step) => {
     if (typeof step === 'string') return [];
     const [start, rest] = step;
     const count = typeof rest === 'number' ? rest : 1;
@@ -95,6 +104,7 @@ export const takenFromBase = (
         typeof rest === 'string' ? { ...entry, path: rest } : renamed(entry, delta.from, delta.to),
     }));
   });
+};
 
 /** A tree's list of entries on the wire: the lines that its digest is made over. */
 export const parseManifest = (text: string): readonly TreeEntry[] =>
@@ -102,7 +112,7 @@ export const parseManifest = (text: string): readonly TreeEntry[] =>
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const [, kind, content = '', path = ''] = /^([xfl]) (\S+) (.*)$/.exec(line) ?? [];
+      const [, kind, content = '', path = ''] = /^([xfl]) (\S+) ([^\n]*)$/.exec(line) ?? [];
       if (kind === undefined)
         throw new KilnError('unreachable', 'the service’s list of files is not understood');
       return kind === 'l'

@@ -11,7 +11,7 @@ import {
   vermagicOf,
   type Arch,
 } from './kernel-config.ts';
-import { layTree, movedPath, type Move, type Tree, type TreeEntry } from './tree.ts';
+import { layTree, movedPath, mustKeepLinks, type Move, type Tree, type TreeEntry } from './tree.ts';
 
 /** One built kernel's headers. Its digest is its tree's: same release, other headers, another kernel. */
 export interface Kernel {
@@ -55,6 +55,8 @@ export const isKernelEvidence = (path: string): boolean =>
 export interface ScannedArchive {
   readonly entries: readonly TreeEntry[];
   readonly evidence: ReadonlyMap<string, Buffer>;
+  /** Entries that share their bytes with an entry before them. */
+  readonly hardLinks?: readonly { readonly path: string; readonly target: string }[];
 }
 
 const RELEASE = /^[0-9]+\.[0-9]+[A-Za-z0-9.+_~-]{0,100}$/;
@@ -87,6 +89,7 @@ export const inspectKernel = (
     );
   }
   const layout = layoutFor(archive, home, release);
+  mustKeepLinks(archive, layout);
   const tree = layTree(archive.entries, layout);
   const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
   const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;

@@ -24,6 +24,9 @@ export const refusalToSign = (build: {
   readonly sourceTrust: Trust;
   readonly kernelTrust: Trust;
   readonly toolchainState: ToolchainState;
+  /** The highest role that asked for it, and whether its request brought settings or waivers: they can change what is built. */
+  readonly asker: Role;
+  readonly isTailored: boolean;
   /** The kernel's `CONFIG_MODULE_SIG_HASH`. */
   readonly signatureHash: string;
 }): string | null => {
@@ -33,7 +36,10 @@ export const refusalToSign = (build: {
   if (!trustReaches(build.kernelTrust, 'archive')) {
     return 'the kernel’s headers were neither verified from a distribution’s archive nor approved by an admin';
   }
-  if (build.toolchainState === 'candidate') return 'the toolchain is a candidate, not pinned yet';
+  if (build.toolchainState !== 'pinned')
+    return `the toolchain is ${build.toolchainState}, not pinned`;
+  if (build.isTailored && !roleReaches(build.asker, 'ci'))
+    return 'the request brought settings or waivers, and was not made by ci or an admin';
   if (!isSignatureHash(build.signatureHash)) {
     return `the kernel wants signatures with ${build.signatureHash}, which Kiln does not make`;
   }

@@ -43,8 +43,9 @@ export const CreateSource = z.strictObject({
     .optional(),
 });
 export const CreateKernel = z.union([
-  /** An archive of headers; with `base`, of what is new in them against that kernel (core/kernel-delta.ts). */
-  z.strictObject({ blob: digest, base: digest.optional() }),
+  z.strictObject({ blob: digest }),
+  /** What is new against a kernel that is here, and the digest of what it must make with it (core/kernel-delta.ts). */
+  z.strictObject({ delta: digest, base: digest, makes: digest }),
   /** A kernel that is known already. */
   z.strictObject({ digest }),
 ]);
@@ -153,6 +154,7 @@ export const ToolchainView = z.object({
     })
     .nullable(),
   createdAt: z.number(),
+  pinnedAt: z.number().nullable(),
   retiredAt: z.number().nullable(),
 });
 

@@ -96,7 +96,7 @@ export const dkmsRecipe = (
         kind: 'one',
       })),
       ...script('pre-build', conf.preBuild),
-      { label: 'make', command: `${make}${llvm(kernel)}`, kind: howToMake(make) },
+      { label: 'make', command: make, kind: howToMake(make) },
       ...script('post-build', conf.postBuild),
     ],
     modules: {
@@ -127,7 +127,7 @@ export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Reci
   steps: [
     {
       label: 'make',
-      command: `${kbuildCommand(source, kernel, jobs)}${llvm(kernel)} modules`,
+      command: `${kbuildCommand(source, kernel, jobs)} modules`,
       kind: 'one',
     },
   ],
@@ -136,8 +136,5 @@ export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Reci
 
 const kbuildCommand = (source: Source, kernel: Kernel, jobs?: number): string =>
   `make${jobs === undefined ? '' : ` -j${jobs}`} -C ${kernelSourceDir(kernel)} M=${buildDirectory(source)}`;
-
-/** What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`). */
-const llvm = ({ contract }: Kernel): string => (contract.isClang ? ' LLVM=1' : '');
 
 const shellWord = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

@@ -2,11 +2,11 @@ import { canonicalJson } from './canonical-json.ts';
 import { digestOf, shortDigest, type Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
 import type { ScannedArchive } from './kernel.ts';
-import { layTree, type Move, type Tree } from './tree.ts';
+import { layTree, mustKeepLinks, type Move, type Tree } from './tree.ts';
 
 /** A module's source tree. */
 export interface Source {
-  /** The source's identity: digest of its name, version and tree. The same tree under two names builds in two places. */
+  /** The source's identity: digest of its name, version and tree, and of what was said of it. The same tree under two names builds in two places. */
   readonly digest: Digest;
   readonly tree: Digest;
   readonly name: string;
@@ -23,7 +23,7 @@ export interface Source {
   readonly settings: Settings;
 }
 
-/** Settings files by their absolute path below `/etc`. */
+/** Settings files by their absolute path, below `/etc/dkms`, `/etc/default` or `/etc/sysconfig`. */
 export type Settings = Readonly<Record<string, string>>;
 
 /** Where the description of a Debian package stands among its files. */
@@ -65,6 +65,7 @@ export const inspectSource = (
     );
   }
   const layout = [{ from: home, to: '' }];
+  mustKeepLinks(archive, layout);
   const tree = layTree(archive.entries, layout);
   const confText =
     archive.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
@@ -94,16 +95,16 @@ export const inspectSource = (
 
 const SETTINGS_LIMIT = 64 * 1024;
 
-/** Checks settings files: plain paths below `/etc`, 64 KiB in all. Throws `KilnError('bad-request')`. */
+/** Checks settings files: plain paths below those directories, 64 KiB in all. Throws `KilnError('bad-request')`. */
 export const checkSettings = (settings: Settings): Settings => {
   const size = Object.values(settings).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (size > SETTINGS_LIMIT)
     throw new KilnError('bad-request', `the settings are over ${SETTINGS_LIMIT} bytes`);
   for (const path of Object.keys(settings)) {
-    if (!/^\/etc(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,6}$/.test(path)) {
+    if (!/^\/etc\/(dkms|default|sysconfig)(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,4}$/.test(path)) {
       throw new KilnError(
         'bad-request',
-        `${JSON.stringify(path)} is no place for a settings file; give one below /etc, such as /etc/dkms/zfs.conf`,
+        `${JSON.stringify(path)} is no place for a settings file; give one below /etc/dkms, /etc/default or /etc/sysconfig`,
       );
     }
     const below = Object.keys(settings).find((other) => other.startsWith(`${path}/`));

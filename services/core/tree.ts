@@ -1,4 +1,5 @@
 import { digestOf, type Digest } from './digest.ts';
+import { KilnError } from './errors.ts';
 
 /** One thing in a tree. Directories are implied by the paths below them, as in git. */
 export type TreeEntry =
@@ -45,6 +46,25 @@ export const layTree = (entries: readonly TreeEntry[], layout: readonly Move[]):
   });
   laid.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
   return { entries: laid, digest: digestOf(laid.map(line).join('')) };
+};
+
+/**
+ * A layout that keeps a hard link must keep the file that has its bytes. Throws `KilnError('bad-archive')`.
+ */
+export const mustKeepLinks = (
+  archive: {
+    readonly hardLinks?: readonly { readonly path: string; readonly target: string }[];
+  },
+  layout: readonly Move[],
+): void => {
+  const lost = archive.hardLinks?.find(
+    ({ path, target }) => movedPath(path, layout) !== null && movedPath(target, layout) === null,
+  );
+  if (lost === undefined) return;
+  throw new KilnError(
+    'bad-archive',
+    `${lost.path} is a hard link to ${lost.target}, which is not part of the tree; make the archive of the tree alone`,
+  );
 };
 
 const line = (entry: TreeEntry): string =>

@@ -37,9 +37,14 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
     await mkdir(join(directory, part), { recursive: true });
   await writeFile(join(directory, 'archive.sources'), sources);
   await writeFile(join(directory, 'status'), '');
+  // The machine's own configuration may have hooks and pins.
+  const configuration = join(directory, 'apt.conf');
+  await writeFile(configuration, 'Dir::Etc::Main "/dev/null";\nDir::Etc::Parts "/dev/null";\n');
   const options = [
     `Dir::Etc::sourcelist=${directory}/archive.sources`,
     'Dir::Etc::sourceparts=-',
+    'Dir::Etc::preferences=/dev/null',
+    'Dir::Etc::preferencesparts=/dev/null',
     `Dir::State::lists=${directory}/lists`,
     `Dir::State::status=${directory}/status`,
     `Dir::Cache=${directory}/cache`,
@@ -60,7 +65,7 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
         cwd,
         maxBuffer: OUTPUT_LIMIT,
         timeout: TIME_LIMIT,
-        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', APT_CONFIG: configuration },
       });
       return stdout;
     } catch (cause) {

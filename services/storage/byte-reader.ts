@@ -5,6 +5,8 @@ import { KilnError } from '../core/errors.ts';
 export interface ByteReader {
   /** The next `size` bytes; fewer only where the stream ends. */
   read(size: number): Promise<Buffer>;
+  /** The next `size` bytes, which stay to be read; fewer only where the stream ends. */
+  peek(size: number): Promise<Buffer>;
   /** The next `size` bytes as a stream, which must be read to its end before anything else is. Throws `bad-archive` if they end early. */
   slice(size: number): Readable;
   /** All that is left, as a stream. */
@@ -49,13 +51,25 @@ export const createByteReader = (stream: AsyncIterable<Buffer>): ByteReader => {
   }
 
   async function* whole(): AsyncGenerator<Buffer> {
-    while (held.length > 0 || (await more())) yield take(held.length);
+    try {
+      while (held.length > 0 || (await more())) yield take(held.length);
+    } finally {
+      await pieces.return?.();
+    }
   }
+
+  const fill = async (size: number): Promise<void> => {
+    while (held.length < size && (await more()));
+  };
 
   return {
     async read(size) {
-      while (held.length < size && (await more()));
+      await fill(size);
       return take(size);
+    },
+    async peek(size) {
+      await fill(size);
+      return held.subarray(0, size);
     },
     slice: (size) => Readable.from(counted(size), { objectMode: false }),
     rest: () => Readable.from(whole(), { objectMode: false }),

@@ -1,7 +1,7 @@
-import type { Readable } from 'node:stream';
-import { Readable as Streams } from 'node:stream';
+import { Readable } from 'node:stream';
 import { constants, createZstdCompress } from 'node:zlib';
 import { pack, type Pack } from 'tar-stream';
+import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { TreeOrigin } from '../core/jobs.ts';
@@ -11,10 +11,12 @@ import type { Blobs } from './blobs.ts';
 import { readArchive } from './read-archive.ts';
 
 const DELTA_LIMIT = 16 * 1024 ** 2;
+/** Of one file of headers: a `vmlinux` has some MiB. */
+const FILE_LIMIT = 256 * 1024 ** 2;
 
 /**
  * Makes the whole archive of a kernel's tree out of a delta and the kernel it is based on, and stores it; its digest.
- * Throws `KilnError('bad-archive')` where the delta is out of form.
+ * Throws `KilnError('bad-archive' | 'too-large')` where the delta is out of form or makes too much.
  */
 export const composeKernel = async (
   blobs: Blobs,
@@ -23,36 +25,56 @@ export const composeKernel = async (
   limit: number,
 ): Promise<Digest> => {
   const plan = await readPlan(await blobs.open(delta));
-  const taken = takenFromBase(plan, base.entries);
   const places = new Map<string, TreeEntry[]>();
-  for (const { from, entry } of taken) places.set(from, [...(places.get(from) ?? []), entry]);
+  for (const { from, entry } of takenFromBase(plan, base.entries)) {
+    const targets = places.get(from);
+    if (targets === undefined) places.set(from, [entry]);
+    else targets.push(entry);
+  }
 
   const tar = pack();
   const compressed = tar.pipe(
     createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
   );
   const storing = blobs.put(compressed, { limit });
-  storing.catch(() => tar.destroy());
+  let failure: unknown;
+  storing.catch((error: unknown) => {
+    failure ??= error;
+    tar.destroy();
+  });
+  let made = 0;
+  const add = async (entry: TreeEntry, bytes: Buffer): Promise<void> => {
+    made += bytes.length;
+    if (made > DEFAULT_ARCHIVE_LIMITS.bytes)
+      throw new KilnError(
+        'too-large',
+        `the delta makes over ${DEFAULT_ARCHIVE_LIMITS.bytes} bytes`,
+      );
+    await addEntry(tar, entry, bytes);
+  };
   try {
     await readArchive(await blobs.open(base.blob), async (entry, body) => {
       const path = movedPath(entry.path, base.layout);
       const targets = path === null ? [] : (places.get(path) ?? []);
       if (targets.length === 0) return;
-      const bytes = entry.kind === 'file' ? await whole(body) : null;
-      for (const target of targets) await add(tar, target, bytes);
+      if (entry.kind === 'hardlink')
+        throw new KilnError('conflict', 'the base has hard links; send these headers whole');
+      const bytes = await wholeFile(body, FILE_LIMIT);
+      for (const target of targets) await add(target, bytes);
     });
     await readArchive(await blobs.open(delta), async (entry, body) => {
       if (entry.path === DELTA_FILE || entry.kind === 'directory') return;
       if (entry.kind === 'hardlink')
         throw new KilnError('bad-archive', 'a delta has no hard links; send it anew');
-      const bytes = entry.kind === 'file' ? await whole(body) : null;
-      await add(tar, entry.kind === 'file' ? { ...entry, digest: delta } : entry, bytes);
+      const bytes = await wholeFile(body, FILE_LIMIT);
+      await add(entry.kind === 'file' ? { ...entry, digest: delta } : entry, bytes);
     });
     tar.finalize();
   } catch (error) {
     tar.destroy();
     await storing.catch(() => {});
-    throw error;
+    // What ended the storing ended the packing, too, and says why.
+    throw failure instanceof KilnError ? failure : error;
   }
   return (await storing).digest;
 };
@@ -60,11 +82,8 @@ export const composeKernel = async (
 const readPlan = async (archive: Readable): Promise<KernelDelta> => {
   const found: Buffer[] = [];
   await readArchive(archive, async (entry, body) => {
-    if (entry.path !== DELTA_FILE || entry.kind !== 'file') return;
-    const bytes = await whole(body);
-    if (bytes.length > DELTA_LIMIT)
-      throw new KilnError('too-large', 'the delta’s plan is too long');
-    found.push(bytes);
+    if (entry.path === DELTA_FILE && entry.kind === 'file')
+      found.push(await wholeFile(body, DELTA_LIMIT));
   });
   try {
     return KernelDelta.parse(JSON.parse(Buffer.concat(found).toString('utf8')));
@@ -73,18 +92,22 @@ const readPlan = async (archive: Readable): Promise<KernelDelta> => {
   }
 };
 
-const whole = async (body: AsyncIterable<Buffer>): Promise<Buffer> =>
-  Buffer.concat(await Streams.from(body).toArray());
+const wholeFile = async (body: AsyncIterable<Buffer>, limit: number): Promise<Buffer> => {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  for await (const piece of body) {
+    size += piece.length;
+    if (size > limit)
+      throw new KilnError('too-large', `a file of the headers is over ${limit} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+};
 
-const add = (tar: Pack, entry: TreeEntry, bytes: Buffer | null): Promise<void> =>
+const addEntry = (tar: Pack, entry: TreeEntry, bytes: Buffer): Promise<void> =>
   new Promise((resolve, reject) => {
     const done = (error?: Error | null): void => (error ? reject(error) : resolve());
     if (entry.kind === 'symlink')
       tar.entry({ name: entry.path, type: 'symlink', linkname: entry.target }, done);
-    else
-      tar.entry(
-        { name: entry.path, mode: entry.executable ? 0o755 : 0o644 },
-        bytes ?? Buffer.alloc(0),
-        done,
-      );
+    else tar.entry({ name: entry.path, mode: entry.executable ? 0o755 : 0o644 }, bytes, done);
   });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { Duplex, PassThrough, Readable } from 'node:stream';
+import { Duplex, PassThrough, Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
@@ -16,6 +16,7 @@ import { KilnError } from '../core/errors.ts';
 import type { ScannedArchive } from '../core/kernel.ts';
 import { CONTROL_FILE } from '../core/source.ts';
 import type { TreeEntry } from '../core/tree.ts';
+import { createByteReader } from './byte-reader.ts';
 import { DEB_MAGIC, readDeb } from './read-deb.ts';
 import { openRpm, readCpio, RPM_MAGIC } from './read-rpm.ts';
 
@@ -55,69 +56,111 @@ const xzDecoder = (): Duplex => {
   return Duplex.from({ writable: child.stdin, readable: output });
 };
 
-/** The first bytes of a stream, which stay in it. */
-const peek = (stream: Readable): Promise<Buffer> =>
-  new Promise((resolve, reject) => {
-    const settle = (bytes: Buffer): void => {
-      stream.removeListener('error', reject);
-      resolve(bytes);
-    };
-    stream.once('error', reject);
-    stream.once('end', () => settle(Buffer.alloc(0)));
-    stream.once('readable', () => {
-      const chunk = stream.read() as Buffer | null;
-      if (chunk !== null) stream.unshift(chunk);
-      settle(chunk ?? Buffer.alloc(0));
-    });
-  });
+/** A stream, and how it begins. */
+const peek = async (
+  stream: AsyncIterable<Buffer>,
+): Promise<{ readonly first: Buffer; readonly stream: Readable }> => {
+  const reader = createByteReader(stream);
+  const first = await reader.peek(512);
+  return { first, stream: reader.rest() };
+};
 
 const startsWith = (bytes: Buffer, magic: Buffer): boolean =>
   bytes.subarray(0, magic.length).equals(magic);
 
-/** What is inside: gzip, zstd and xz are told by the first bytes; all else is taken as it is. */
-const decompress = (stream: Readable, first: Buffer): Readable => {
+/** What one archive may take, all that is inside of it included. */
+interface Reading {
+  readonly limits: ArchiveLimits;
+  /** Counts decompressed bytes, wherever they come from; throws `too-large`. */
+  count(bytes: number): void;
+  /** Gets every entry as its archive claims it. */
+  readonly visit: ClaimVisitor;
+}
+
+type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
+
+/** What is inside: gzip, zstd and xz are told by the first bytes; all else is taken as it is. Its bytes are counted. */
+const decompress = async (
+  compressed: AsyncIterable<Buffer>,
+  reading: Reading,
+): Promise<Readable> => {
+  const { first, stream } = await peek(compressed);
   const format = MAGICS.find(({ magic }) => startsWith(first, magic));
   if (format === undefined) return stream;
   const decoder = format.decoder();
   stream.once('error', (error) => decoder.destroy(error));
   decoder.once('close', () => stream.destroy());
-  return stream.pipe(decoder);
+  const meter = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      try {
+        reading.count(chunk.length);
+        done(null, chunk);
+      } catch (error) {
+        done(error as Error);
+      }
+    },
+  });
+  decoder.once('error', (error) => meter.destroy(error));
+  meter.once('close', () => decoder.destroy());
+  return stream.pipe(decoder).pipe(meter);
 };
 
-/** Gets every entry as its archive claims it. */
-type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
-
-/**
- * Reads whatever archive this is: tar, Debian's or an RPM package, or a tar archive of such packages. A Debian package's description is
- * an entry of it where it comes alone.
- */
-const readAny = async (archive: Readable, visit: ClaimVisitor, isAlone = true): Promise<void> => {
-  const first = await peek(archive);
+/** Reads tar, Debian's or an RPM package; or a tar archive of such packages and of nothing else, where those are `welcome`. */
+const readAny = async (
+  bytes: AsyncIterable<Buffer>,
+  reading: Reading,
+  packages: 'welcome' | 'inside',
+): Promise<void> => {
+  const { first, stream: archive } = await peek(bytes);
   if (startsWith(first, DEB_MAGIC)) {
+    const isAlone = packages === 'welcome';
     await readDeb(archive, {
-      data: (tar) => readTar(tar, visit),
+      data: (tar) => readTar(tar, reading),
       control: (tar) =>
-        readTar(tar, async (claim, body) => {
-          if (isAlone && claim.name.replace(/^\.\//, '') === 'control')
-            await visit({ ...claim, name: CONTROL_FILE }, body);
+        readTar(tar, {
+          ...reading,
+          async visit(claim, body) {
+            if (isAlone && claim.name.replace(/^\.\//, '') === 'control')
+              await reading.visit({ ...claim, name: CONTROL_FILE }, body);
+          },
         }),
     });
   } else if (startsWith(first, RPM_MAGIC)) {
     const cpio = await openRpm(archive);
-    await readCpio(decompress(cpio, await peek(cpio)), visit);
+    await readCpio(await decompress(cpio, reading), reading.visit, reading.limits.entries);
+  } else if (packages === 'inside') {
+    throw new KilnError(
+      'bad-archive',
+      'a file called .deb or .rpm is no such package; leave it out',
+    );
   } else {
-    await readTar(archive, async (claim, body) => {
-      if (claim.type === 'file' && /^(\.\/)?[^/]+\.(deb|rpm)$/.test(claim.name))
-        await readAny(Readable.from(body, { objectMode: false }), visit, false);
-      else await visit(claim, body);
-    });
+    await readTarOrPackages(archive, reading);
   }
 };
 
-const readTar = async (archive: Readable, visit: ClaimVisitor): Promise<void> => {
-  const plain = decompress(archive, await peek(archive));
-  const start = await peek(plain);
-  if (start.toString('latin1', 257, 262) !== 'ustar') {
+/** An archive whose first entry is a package holds packages and nothing else; in any other, a package is a file like any. */
+const readTarOrPackages = async (archive: Readable, reading: Reading): Promise<void> => {
+  let isOfPackages: boolean | null = null;
+  await readTar(archive, {
+    ...reading,
+    async visit(claim, body) {
+      if (claim.type === 'directory' && /^\.?\/?$/.test(claim.name)) return;
+      const isPackage = claim.type === 'file' && /^(\.\/)?[^/]+\.(deb|rpm)$/.test(claim.name);
+      isOfPackages ??= isPackage;
+      if (!isOfPackages) await reading.visit(claim, body);
+      else if (isPackage) await readAny(body, reading, 'inside');
+      else
+        throw new KilnError(
+          'bad-archive',
+          `the archive has packages and ${JSON.stringify(claim.name.slice(0, 80))}; send packages alone, or a tree`,
+        );
+    },
+  });
+};
+
+const readTar = async (archive: Readable, reading: Reading): Promise<void> => {
+  const { first, stream: plain } = await peek(await decompress(archive, reading));
+  if (first.toString('latin1', 257, 262) !== 'ustar') {
     plain.destroy();
     throw new KilnError(
       'bad-archive',
@@ -131,7 +174,7 @@ const readTar = async (archive: Readable, visit: ClaimVisitor): Promise<void> =>
     body.on('error', () => {});
     const { name, type, mode, size, linkname } = header;
     const handle = async (): Promise<void> => {
-      await visit({ name, type, mode, size, linkname }, body as AsyncIterable<Buffer>);
+      await reading.visit({ name, type, mode, size, linkname }, body as AsyncIterable<Buffer>);
       body.resume();
     };
     handle().then(
@@ -149,6 +192,9 @@ const readTar = async (archive: Readable, visit: ClaimVisitor): Promise<void> =>
   }
 };
 
+/** A tar archive has half a KiB and some padding more for each entry. */
+const OVERHEAD = 2048;
+
 /**
  * Reads an archive once, from front to back, through the rules of `core/archive-rules.ts`.
  * Throws `bad-archive` or `too-large`; the visitor's own failure passes through.
@@ -159,8 +205,23 @@ export const readArchive = async (
   limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
 ): Promise<void> => {
   const gate = createArchiveGate(limits);
+  const most = limits.bytes + limits.entries * OVERHEAD;
+  let read = 0;
+  const reading: Reading = {
+    limits,
+    count(bytes) {
+      read += bytes;
+      if (read > 2 * most) {
+        throw new KilnError(
+          'too-large',
+          `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
+        );
+      }
+    },
+    visit: (claim, body) => visit(gate.admit(claim), body),
+  };
   try {
-    await readAny(archive, (claim, body) => visit(gate.admit(claim), body));
+    await readAny(archive, reading, 'welcome');
   } catch (error) {
     throw asArchiveError(error);
   } finally {
@@ -200,6 +261,7 @@ export const scanArchive = async (
   const entries: TreeEntry[] = [];
   const files = new Map<string, { digest: Digest; executable: boolean }>();
   const evidence = new Map<string, Buffer>();
+  const hardLinks: { path: string; target: string }[] = [];
   await readArchive(
     archive,
     async (entry, body) => {
@@ -213,6 +275,17 @@ export const scanArchive = async (
         if (target === undefined) return;
         files.set(entry.path, target);
         entries.push({ kind: 'file', path: entry.path, ...target });
+        hardLinks.push({ path: entry.path, target: entry.target });
+        if (isEvidence(entry.path)) {
+          const bytes = evidence.get(entry.target);
+          if (bytes === undefined) {
+            throw new KilnError(
+              'bad-archive',
+              `${entry.path} is a hard link to ${entry.target}; make the archive with that file as a file (tar --hard-dereference)`,
+            );
+          }
+          evidence.set(entry.path, bytes);
+        }
         return;
       }
       const file = {
@@ -224,7 +297,7 @@ export const scanArchive = async (
     },
     limits,
   );
-  return { entries, evidence };
+  return { entries, evidence, hardLinks };
 };
 
 const hashBody = async (

@@ -18,15 +18,19 @@ export const readDeb = async (
 ): Promise<void> => {
   const reader = createByteReader(deb);
   await reader.read(DEB_MAGIC.length);
+  let hasData = false;
   for (let member = 0; member < MAX_MEMBERS; member += 1) {
     const header = (await reader.read(HEADER)).toString('latin1');
-    if (header === '') return;
+    if (header === '' && hasData) return;
     const size = /^[^\n]{48}(\d{1,10}) *`\n$/.exec(header)?.[1];
     if (size === undefined) break;
     const name = header.slice(0, 16).trim().replace(/\/$/, '');
     const body = reader.slice(Number(size));
     if (/^control\.tar(\.[a-z0-9]+)?$/.test(name)) await visit.control(body);
-    else if (/^data\.tar(\.[a-z0-9]+)?$/.test(name)) await visit.data(body);
+    else if (/^data\.tar(\.[a-z0-9]+)?$/.test(name)) {
+      await visit.data(body);
+      hasData = true;
+    }
     for await (const _ of body);
     if (Number(size) % 2 === 1) await reader.read(1);
   }

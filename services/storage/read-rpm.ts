@@ -43,15 +43,18 @@ const TYPES: Readonly<Record<number, string>> = {
 
 /**
  * Walks a cpio archive of the "new ASCII" kind (source: cpio(5)). Files with several names come as one file and hard links to it.
+ * Of names that wait for their content there may be `limit`.
  * Throws `KilnError('bad-archive')`.
  */
 export const readCpio = async (
   cpio: AsyncIterable<Buffer>,
   visit: (entry: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>,
+  limit: number,
 ): Promise<void> => {
   const reader = createByteReader(cpio);
   /** Names of a file whose content comes with a later one. */
   const waiting = new Map<string, ClaimedEntry[]>();
+  let held = 0;
   for (;;) {
     const header = (await reader.read(CPIO_HEADER)).toString('latin1');
     if (!/^07070[12][0-9A-Fa-f]{104}$/.test(header)) throw broken();
@@ -66,7 +69,15 @@ export const readCpio = async (
     const entry = { name, type, mode: mode & 0o7777, size };
     const inode = `${field(7)}:${field(8)}:${field(0)}`;
     if (type === 'file' && links > 1 && size === 0) {
-      waiting.set(inode, [...(waiting.get(inode) ?? []), entry]);
+      const others = waiting.get(inode);
+      if (others === undefined) waiting.set(inode, [entry]);
+      else others.push(entry);
+      held += 1;
+      if (held > limit)
+        throw new KilnError(
+          'too-large',
+          `the archive has over ${limit} entries, the limit of this service`,
+        );
       continue;
     }
     if (type === 'symlink') {

@@ -54,6 +54,7 @@ export interface Schema {
     contents: string | null;
     problem: string | null;
     created_at: number;
+    pinned_at: number | null;
     retired_at: number | null;
   };
   builds: {
@@ -65,6 +66,10 @@ export interface Schema {
     kernel: string;
     toolchain: string;
     inputs: string;
+    /** The highest role that asked for it. */
+    asker: string;
+    /** 1: the request brought settings or waivers. */
+    is_tailored: number;
     /** Texts of the settings files, by path; their digests are in `inputs`. */
     settings: string;
     recipe: string | null;
@@ -136,10 +141,10 @@ const TABLES = [
      blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE INDEX kernels_by_release ON kernels (release)`,
   `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
-     is_candidate INTEGER NOT NULL, contents TEXT, problem TEXT, created_at BIGINT NOT NULL, retired_at BIGINT)`,
+     is_candidate INTEGER NOT NULL, contents TEXT, problem TEXT, created_at BIGINT NOT NULL, pinned_at BIGINT, retired_at BIGINT)`,
   `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
      state TEXT NOT NULL, attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
-     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
+     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, asker TEXT NOT NULL, is_tailored INTEGER NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
      exclusion TEXT, log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
   `CREATE INDEX builds_by_state ON builds (state)`,
   `CREATE TABLE modules (build TEXT NOT NULL REFERENCES builds (id), name TEXT NOT NULL, unsigned TEXT NOT NULL, signed TEXT,

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { ArchiveLimits } from '../core/archive-rules.ts';
 import { toDigest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
 import { layTree, movedPath, type Move, type Tree, type TreeEntry } from '../core/tree.ts';
 import { readArchive } from './read-archive.ts';
 
@@ -63,6 +64,11 @@ export const unpackTree = async (
         files.set(entry.path, linked);
         entries.push(linked);
         const from = movedPath(entry.target, layout);
+        if (path !== null && from === null)
+          throw new KilnError(
+            'bad-archive',
+            `${entry.path} is a link to what is not part of the tree`,
+          );
         if (path !== null && from !== null)
           await copyFile(join(directory, from), await placeOf(path));
       }

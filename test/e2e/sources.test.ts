@@ -209,6 +209,46 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
     expect((await kiln.kiln('source', 'push', source)).status).toBe(2);
   });
 
+  it('of a client make a module that is not signed: they can change all that is built', async () => {
+    const token = await kiln.json<{ secret: string }>('token', 'create', 'settings-client');
+    await kiln.json('source', 'push', await dkmsSource('trusted', ''));
+    const folder = await freshDirectory('settings');
+    await writeFile(
+      join(folder, 'conf'),
+      'MAKE[0]="cp /etc/dkms/other.c trusted.c && make -C $kernel_source_dir M=$dkms_tree/trusted/1.0/build modules"\n',
+    );
+    await writeFile(join(folder, 'other.c'), moduleCode('MODULE_DESCRIPTION("somebody else");'));
+    const { status, stdout } = await kiln.kilnAs(
+      token.secret,
+      'build',
+      'trusted',
+      '-k',
+      kiln.kernel,
+      '--setting',
+      `/etc/dkms/trusted.conf=${join(folder, 'conf')}`,
+      '--setting',
+      `/etc/dkms/other.c=${join(folder, 'other.c')}`,
+      '--json',
+      '-q',
+    );
+    expect(status).toBe(0);
+    expect(stdout).toContain('somebody else');
+    expect(JSON.parse(stdout)).toMatchObject({
+      signature: { kind: 'unsigned', reason: expect.stringMatching(/settings or waivers/) },
+    });
+    // The source as it is, asked for by the same client, is signed.
+    const plain = await kiln.kilnAs(
+      token.secret,
+      'build',
+      'trusted',
+      '-k',
+      kiln.kernel,
+      '--json',
+      '-q',
+    );
+    expect(JSON.parse(plain.stdout)).toMatchObject({ signature: { kind: 'signed' } });
+  });
+
   it('may overrule the dkms.conf itself, as /etc/dkms/NAME.conf does on a host', async () => {
     const source = await dkmsSource('overruled', '');
     const file = join(await freshDirectory('settings'), 'conf');

@@ -48,4 +48,10 @@ describe('the environment of a build', () => {
     expect(symbols(spl)).toBe('/var/lib/dkms/spl/2/6.1.0-56-amd64/x86_64/Module.symvers');
     expect(symbols()).toBeUndefined();
   });
+
+  it('tells make of LLVM for a kernel that clang built, and for no other', () => {
+    const contract = { ...debianKernel.contract, isClang: true };
+    expect(buildEnvironment({ ...debianKernel, contract })).toMatchObject({ LLVM: '1' });
+    expect(buildEnvironment(debianKernel)).not.toHaveProperty('LLVM');
+  });
 });

@@ -70,7 +70,7 @@ describe('a delta between kernels', () => {
   it.each([[[[4, 2]]], [[[9, 'usr/src/x']]]])(
     'is refused where it reaches beyond its base',
     (steps) => {
-      const wrong = KernelDelta.parse({ from: 'a', to: 'b', steps });
+      const wrong = KernelDelta.parse({ from: '6.1.0-55-amd64', to: '6.1.0-56-amd64', steps });
       expect(() => takenFromBase(wrong, old.entries)).toThrow(
         refusal('bad-archive', /its base does not have/),
       );
@@ -78,7 +78,24 @@ describe('a delta between kernels', () => {
   );
 });
 
+it.each<[string, object, RegExp | null]>([
+  ['too many steps', { steps: Array.from({ length: 200_001 }, () => 'x') }, null],
+  ['a release that is none', { from: '' }, null],
+  [
+    'few steps that make too many entries',
+    { steps: Array.from({ length: 60_000 }, () => [0, 5]) },
+    /over 200000 entries/,
+  ],
+])('a delta with %s is refused', (_, change, words) => {
+  const parsed = KernelDelta.safeParse({ from: '6.1.0', to: '6.1.1', steps: [], ...change });
+  if (words === null) expect(parsed.success).toBe(false);
+  else
+    expect(() => takenFromBase(KernelDelta.parse(parsed.data), old.entries)).toThrow(
+      refusal('too-large', words),
+    );
+});
+
 it('a list of files is read as it was written', () => {
-  const odd: TreeEntry = { kind: 'symlink', path: 'a b', target: '../x y\u00e9' };
+  const odd: TreeEntry = { kind: 'symlink', path: 'a\u2028b', target: '../x y\u00e9' };
   expect(parseManifest(manifestOf([...next.entries, odd]))).toEqual([...next.entries, odd]);
 });

@@ -8,12 +8,15 @@ import {
   TRUSTS,
 } from '../../services/core/policy.ts';
 
+const PLAIN = { asker: 'client', isTailored: false } as const;
+
 it('leaves unsigned what a kernel wants signed in a way that Kiln does not sign', () => {
   const build = {
     sourceTrust: 'admin',
     kernelTrust: 'admin',
     signatureHash: 'sha1',
     toolchainState: 'pinned',
+    ...PLAIN,
   } as const;
   expect(refusalToSign(build)).toMatch(/signatures with sha1/);
 });
@@ -52,6 +55,7 @@ describe('the policy for signing', () => {
         kernelTrust,
         signatureHash: 'sha256',
         toolchainState: 'pinned',
+        ...PLAIN,
       }),
     ).toMatch(reason);
   });
@@ -63,6 +67,7 @@ describe('the policy for signing', () => {
         kernelTrust: 'admin',
         signatureHash: 'sha256',
         toolchainState: 'pinned',
+        ...PLAIN,
       }),
     ).toBeNull();
   });
@@ -74,6 +79,7 @@ describe('the policy for signing', () => {
         kernelTrust: 'archive',
         signatureHash: 'sha256',
         toolchainState: 'pinned',
+        ...PLAIN,
       }),
     ).toBeNull();
   });
@@ -85,7 +91,27 @@ describe('the policy for signing', () => {
         kernelTrust: 'admin',
         signatureHash: 'sha256',
         toolchainState: 'candidate',
+        ...PLAIN,
       }),
-    ).toMatch(/candidate, not pinned/);
+    ).toMatch(/is candidate, not pinned/);
   });
+
+  it('signs nothing that a retired toolchain made before it was ever pinned', () => {
+    const build = { sourceTrust: 'ci', kernelTrust: 'admin', signatureHash: 'sha256' } as const;
+    expect(refusalToSign({ ...build, ...PLAIN, toolchainState: 'retired' })).toMatch(/is retired/);
+  });
+
+  it.each([
+    ['client', /settings or waivers/],
+    ['ci', null],
+    ['admin', null],
+  ] as const)(
+    'lets the settings and waivers of %s into what is signed only from ci on',
+    (asker, words) => {
+      const build = { sourceTrust: 'ci', kernelTrust: 'admin', signatureHash: 'sha256' } as const;
+      const reason = refusalToSign({ ...build, toolchainState: 'pinned', asker, isTailored: true });
+      if (words === null) expect(reason).toBeNull();
+      else expect(reason).toMatch(words);
+    },
+  );
 });

@@ -1,6 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
 import type { DkmsConf } from '../../services/core/dkms-conf.ts';
-import type { Kernel } from '../../services/core/kernel.ts';
 import {
   buildDirectory,
   dkmsRecipe,
@@ -28,11 +27,6 @@ const least: DkmsConf = {
     { builtName: 'hello', builtLocation: '', name: 'hello', destination: '/extra', strip: true },
   ],
   excluded: null,
-};
-const clangKernel: Kernel = {
-  ...debianKernel,
-  compiler: 'Debian clang version 14.0.6',
-  contract: { ...debianKernel.contract, isClang: true },
 };
 const recipeOf = (conf: Partial<DkmsConf>, kernel = debianKernel): Recipe =>
   dkmsRecipe({ ...least, ...conf }, dkmsSource, kernel, 4);
@@ -76,19 +70,6 @@ describe('the recipe for a dkms.conf', () => {
       { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', kind: 'one' },
       { label: 'post-build', command: 'keep $kernelver', kind: 'script' },
     ]);
-  });
-
-  it.each([
-    [null, `${GENERIC.replace('make', 'make -j4 KERNELRELEASE=6.1.0-56-amd64')} LLVM=1`],
-    ['make all', 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all LLVM=1'],
-    ['./build.sh', './build.sh LLVM=1'],
-  ])('tells a clang kernel’s make %j, and no other step, of LLVM', (make, command) => {
-    const scripts = { preBuild: 'configure', postBuild: 'keep' };
-    const { steps } = recipeOf({ ...scripts, make }, clangKernel);
-    expect(steps.filter((step) => step.command.includes('LLVM'))).toEqual([
-      expect.objectContaining({ label: 'make', command }),
-    ]);
-    expect(makeOf(make)).toBe(command.replace(' LLVM=1', ''));
   });
 
   it('asks for a source that was pushed with all it is built against, in any order', () => {
@@ -169,10 +150,5 @@ describe('the recipe for plain Kbuild', () => {
       ],
       modules: { kind: 'every' },
     });
-  });
-
-  it('tells make of LLVM for a clang kernel', () => {
-    const [step] = kbuildRecipe({ ...dkmsSource, kind: 'kbuild' }, clangKernel, 2).steps;
-    expect(step?.command).toBe(`${GENERIC.replace('make', 'make -j2')} LLVM=1 modules`);
   });
 });

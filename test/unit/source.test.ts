@@ -89,9 +89,9 @@ describe('a module’s source', () => {
       { depends: ['a', 'b'] },
       { needs: ['a'] },
       { needs: ['a', 'b'] },
-      { settings: { '/etc/a': 'a' } },
-      { settings: { '/etc/a': 'b' } },
-      { settings: { '/etc/b': 'a' } },
+      { settings: { '/etc/dkms/a': 'a' } },
+      { settings: { '/etc/dkms/a': 'b' } },
+      { settings: { '/etc/dkms/b': 'a' } },
     ];
     expect(new Set(claims.map((given) => digest(CONF, given))).size).toBe(claims.length);
   });
@@ -100,12 +100,12 @@ describe('a module’s source', () => {
     const claims = {
       depends: ['b', 'a'],
       needs: ['d', 'c'],
-      settings: { '/etc/b': '1', '/etc/a': '2' },
+      settings: { '/etc/dkms/b': '1', '/etc/dkms/a': '2' },
     };
     const other = {
       depends: ['a', 'b', 'a'],
       needs: ['c', 'd', 'd'],
-      settings: { '/etc/a': '2', '/etc/b': '1' },
+      settings: { '/etc/dkms/a': '2', '/etc/dkms/b': '1' },
     };
     expect(sourceOf(CONF, other)).toEqual(sourceOf(CONF, claims));
     expect(sourceOf(CONF, claims)).toMatchObject({
@@ -250,12 +250,12 @@ describe('a module’s source', () => {
 
 describe('settings', () => {
   it.each([
-    '/etc/zfs',
+    '/etc/sysconfig/zfs',
     '/etc/dkms/zfs.conf',
     '/etc/default/zfs',
     '/etc/dkms/r8125-9.011.00+dfsg_1.conf',
-    '/etc/a/b/c/d/e/f',
-    `/etc/${'a'.repeat(128)}`,
+    '/etc/dkms/a/b/c/d',
+    `/etc/dkms/${'a'.repeat(128)}`,
   ])('may lie at %s', (path) => {
     expect(checkSettings({ [path]: 'a' })).toEqual({ [path]: 'a' });
     expect(sourceOf(CONF, { settings: { [path]: 'a' } }).settings).toEqual({ [path]: 'a' });
@@ -266,26 +266,30 @@ describe('settings', () => {
     'etc/a',
     '/etc',
     '/etc/',
-    '/etc/a/',
-    '/etc//a',
+    '/etc/dkms/a/',
+    '/etc/dkms//a',
     '/etc/../a',
     '/etc/a/../../b',
-    '/etc/./a',
-    '/etc/.a',
-    '/etc/-a',
+    '/etc/dkms/./a',
+    '/etc/dkms/.a',
+    '/etc/dkms/-a',
     '/etcetera/a',
     '/usr/src/a',
     '/var/etc/a',
-    '/etc/a b',
-    '/etc/a:ro',
-    '/etc/a,b',
-    '/etc/ä',
-    '/etc/a\n',
-    '/etc/a\0',
-    '/etc/a/b/c/d/e/f/g',
-    `/etc/${'a'.repeat(129)}`,
+    '/etc/dkms/a b',
+    '/etc/dkms/a:ro',
+    '/etc/dkms/a,b',
+    '/etc/dkms/ä',
+    '/etc/dkms/a\n',
+    '/etc/dkms/a\0',
+    '/etc/dkms/a/b/c/d/e',
+    '/etc/passwd',
+    '/etc/ld.so.preload',
+    '/etc/mtab',
+    '/etc/default',
+    `/etc/dkms/${'a'.repeat(129)}`,
   ])('may not lie at %j', (path) => {
-    const settings = { '/etc/fine': '', [path]: '' };
+    const settings = { '/etc/dkms/fine': '', [path]: '' };
     const words = /is no place for a settings file; give one below \/etc/;
     expect(() => checkSettings(settings)).toThrow(refusal('bad-request', words));
     expect(() => sourceOf(CONF, { settings })).toThrow(refusal('bad-request', words));
@@ -293,8 +297,11 @@ describe('settings', () => {
 
   it('are 64 KiB in all at the most, counted in bytes', () => {
     const half = 'é'.repeat(16 * 1024);
-    expect(checkSettings({ '/etc/a': half, '/etc/b': half })).toHaveProperty(['/etc/b'], half);
-    expect(() => checkSettings({ '/etc/a': half, '/etc/b': `${half}a` })).toThrow(
+    expect(checkSettings({ '/etc/dkms/a': half, '/etc/dkms/b': half })).toHaveProperty(
+      ['/etc/dkms/b'],
+      half,
+    );
+    expect(() => checkSettings({ '/etc/dkms/a': half, '/etc/dkms/b': `${half}a` })).toThrow(
       refusal('bad-request', /over 65536 bytes/),
     );
   });

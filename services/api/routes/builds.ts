@@ -25,7 +25,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         request.is('multipart/form-data') === false
           ? CreateBuild.parse(body)
           : await readUploadedBuild(request, deps, caller.role);
-      const ticket = await coordinator.request(wanted, caller.token);
+      const ticket = await coordinator.request(wanted, caller);
       return { status: ticket.cached ? 200 : 202, json: ticket };
     }),
   );

@@ -43,9 +43,9 @@ export const treeRoutes = (deps: ApiDeps): Router => {
       const stored =
         'digest' in body
           ? await confirmKernel(deps, body.digest, caller.role)
-          : body.base === undefined
-            ? await ingestKernel(deps, body.blob, caller.role)
-            : await ingestKernelDelta(deps, body.blob, body.base, caller.role);
+          : 'delta' in body
+            ? await ingestKernelDelta(deps, body, caller.role)
+            : await ingestKernel(deps, body.blob, caller.role);
       return { status: 201, json: kernelView(stored) };
     }),
   );
