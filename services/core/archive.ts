@@ -40,7 +40,7 @@ const checkStanza = (stanza: string): void => {
   const fields = new Map<string, string>();
   let last = '';
   for (const line of stanza.split('\n')) {
-    if (line.startsWith('#')) continue;
+    if (line.startsWith('#') || line.trim() === '') continue;
     const [, name, value = ''] = /^([^:\s]+)\s*:(.*)$/.exec(line) ?? [];
     if (name !== undefined) last = name.toLowerCase();
     else if (!/^\s/.test(line) || last === '')
