@@ -48,6 +48,8 @@ export interface Service {
   createBuild(request: CreateBuild): Promise<BuildTicket>;
   build(id: string): Promise<BuildView>;
   builds(): Promise<readonly BuildView[]>;
+  /** All builds that a toolchain has made. */
+  buildsOf(toolchain: Digest): Promise<readonly BuildView[]>;
   cancel(id: string, request: string | null): Promise<BuildView>;
   log(id: string): Promise<string>;
   /** An artifact's bytes, their digest checked. */
@@ -120,6 +122,8 @@ export const openService = (send: Send): Service => {
     createBuild: (request) => post(BuildTicket, '/v1/builds', request),
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
     builds: () => items(BuildView, '/v1/builds'),
+    buildsOf: (toolchain) =>
+      items(BuildView, `/v1/builds?state=succeeded&toolchain=${encodeURIComponent(toolchain)}`),
     cancel: (id, request) =>
       post(
         BuildView,

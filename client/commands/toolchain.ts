@@ -133,9 +133,7 @@ const toolchainTry: Command = {
         'conflict',
         `no toolchain called ${candidate.name} is pinned to compare with`,
       );
-    const made = (await context.service.builds()).filter(
-      (build) => build.toolchain.digest === pinned.digest && build.state === 'succeeded',
-    );
+    const made = await context.service.buildsOf(pinned.digest);
     const rows: Trial[] = [];
     for (const before of made) rows.push(await tryBuild(context, before, digest));
     context.progress.done();

@@ -36,7 +36,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const moves = createBuildMoves(deps);
   const { move, startAgain } = moves;
   const enqueue = createEnqueue(deps);
-  const rebuilds = createRebuilds(db, enqueue, now);
+  const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */

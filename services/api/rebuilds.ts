@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
+import type { FingerprintInputs } from '../core/fingerprint.ts';
 import type { Outcome } from '../core/jobs.ts';
 import type { RebuildView } from '../core/protocol.ts';
 import type { Database } from '../storage/database.ts';
@@ -15,7 +17,7 @@ export interface Rebuilds {
 export const createRebuilds = (
   db: Database,
   enqueue: Pick<Enqueue, 'rebuild'>,
-  now: () => number,
+  { now, script }: { readonly now: () => number; readonly script: Digest },
 ): Rebuilds => ({
   async start(id) {
     const { build } = await loadBuild(db, id);
@@ -24,6 +26,12 @@ export const createRebuilds = (
         'conflict',
         `build ${id} is ${build.state}; only what succeeded is rebuilt`,
       );
+    if ((JSON.parse(build.inputs) as FingerprintInputs).script !== script) {
+      throw new KilnError(
+        'conflict',
+        `build ${id} was made with another version of Kiln’s build script, which its fingerprint names; rebuild it with that version`,
+      );
+    }
     const rebuild = `rebuild-${randomUUID()}`;
     await db
       .insertInto('rebuilds')

@@ -1,3 +1,4 @@
+import { isFinished, type BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
 import type { WorkQueue } from '../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -27,6 +28,16 @@ export const createSweep = (
       deps.log.warn({ job: name }, 'put back on its queue');
       await add();
     };
+    /** Whether a build is not on a queue because another one must be made before it. */
+    const waits = async (id: string): Promise<boolean> => {
+      const needs = await db
+        .selectFrom('dependencies')
+        .innerJoin('builds', 'builds.id', 'dependencies.needs')
+        .select('builds.state')
+        .where('dependencies.build', '=', id)
+        .execute();
+      return needs.some(({ state }) => !isFinished(state as BuildState));
+    };
     const open = await db
       .selectFrom('builds')
       .select(['id', 'attempt', 'state'])
@@ -35,6 +46,7 @@ export const createSweep = (
     for (const { id, attempt, state } of open) {
       if (state === 'signing')
         await putBack(deps.signer, jobName.build(id, attempt), () => enqueue.signing(id));
+      else if (state === 'queued' && (await waits(id))) continue;
       else if (state === 'queued')
         await putBack(deps.builder, jobName.build(id, attempt), () => dependents.settle(id));
       else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));

@@ -12,6 +12,8 @@ import { buildView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 const LIST_LIMIT = 200;
+/** All that one toolchain has made: a candidate for its place must make it, too. */
+const TRIAL_LIMIT = 10_000;
 
 /** `/v1/builds`: ask, show, list, follow, read the log, cancel. */
 export const buildRoutes = (deps: ApiDeps): Router => {
@@ -47,6 +49,9 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         .orderBy('created_at', 'desc')
         .limit(LIST_LIMIT);
       if (state !== '') wanted = wanted.where('state', '=', state);
+      const toolchain = request.query['toolchain'];
+      if (typeof toolchain === 'string')
+        wanted = wanted.where('toolchain', '=', toolchain).limit(TRIAL_LIMIT);
       const rows = await wanted.execute();
       return ok({ items: await Promise.all(rows.map(({ id }) => buildView(db, id))) });
     }),
