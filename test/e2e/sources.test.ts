@@ -211,21 +211,21 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
 
   it('of a client make a module that is not signed: they can change all that is built', async () => {
     const token = await kiln.json<{ secret: string }>('token', 'create', 'settings-client');
-    await kiln.json('source', 'push', await dkmsSource('trusted', ''));
+    await kiln.json('source', 'push', await dkmsSource('tailored', ''));
     const folder = await freshDirectory('settings');
     await writeFile(
       join(folder, 'conf'),
-      'MAKE[0]="cp /etc/dkms/other.c trusted.c && make -C $kernel_source_dir M=$dkms_tree/trusted/1.0/build modules"\n',
+      'MAKE[0]="cp /etc/dkms/other.c tailored.c && make -C $kernel_source_dir M=$dkms_tree/tailored/1.0/build modules"\n',
     );
     await writeFile(join(folder, 'other.c'), moduleCode('MODULE_DESCRIPTION("somebody else");'));
     const { status, stdout } = await kiln.kilnAs(
       token.secret,
       'build',
-      'trusted',
+      'tailored',
       '-k',
       kiln.kernel,
       '--setting',
-      `/etc/dkms/trusted.conf=${join(folder, 'conf')}`,
+      `/etc/dkms/tailored.conf=${join(folder, 'conf')}`,
       '--setting',
       `/etc/dkms/other.c=${join(folder, 'other.c')}`,
       '--json',
@@ -240,7 +240,7 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
     const plain = await kiln.kilnAs(
       token.secret,
       'build',
-      'trusted',
+      'tailored',
       '-k',
       kiln.kernel,
       '--json',
