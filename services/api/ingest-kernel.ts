@@ -5,7 +5,7 @@ import { manifestOf } from '../core/kernel-delta.ts';
 import { higherTrust, trustReaches, type Trust } from '../core/policy.ts';
 import { layTree, type TreeEntry } from '../core/tree.ts';
 import { composeKernel } from '../storage/compose-kernel.ts';
-import { scanArchive } from '../storage/read-archive.ts';
+import { scanArchive } from '../storage/scan-archive.ts';
 import { keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 

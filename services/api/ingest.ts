@@ -5,7 +5,7 @@ import { inspectSource, isSourceEvidence, type Source, type SourceClaims } from 
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
-import { scanArchive } from '../storage/read-archive.ts';
+import { scanArchive } from '../storage/scan-archive.ts';
 import { findArtifact, sourceOf, type SourceFacts, type StoredSource } from './records.ts';
 
 /** What taking in a tree needs. */

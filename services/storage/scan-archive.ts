@@ -1,0 +1,95 @@
+import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { DEFAULT_ARCHIVE_LIMITS, type ArchiveLimits } from '../core/archive-rules.ts';
+import { toDigest, type Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+import type { ScannedArchive } from '../core/kernel.ts';
+import type { TreeEntry } from '../core/tree.ts';
+import { readArchive } from './read-archive.ts';
+
+const EVIDENCE_LIMIT = 4 * 1024 * 1024;
+/** Of all evidence in one archive: it is kept in memory. */
+const EVIDENCE_TOTAL = 16 * 1024 * 1024;
+
+/** Hashes every file of an archive and keeps the content of those that `isEvidence` names. Writes nothing. */
+export const scanArchive = async (
+  archive: Readable,
+  isEvidence: (path: string) => boolean,
+  limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
+): Promise<ScannedArchive> => {
+  const entries: TreeEntry[] = [];
+  const files = new Map<string, { digest: Digest; executable: boolean }>();
+  const evidence = new Map<string, Buffer>();
+  const hardLinks: { path: string; target: string }[] = [];
+  await readArchive(
+    archive,
+    async (entry, body) => {
+      if (entry.kind === 'directory') return;
+      if (entry.kind === 'symlink') {
+        entries.push(entry);
+        return;
+      }
+      if (entry.kind === 'hardlink') {
+        const target = files.get(entry.target);
+        if (target === undefined) return;
+        files.set(entry.path, target);
+        entries.push({ kind: 'file', path: entry.path, ...target });
+        hardLinks.push({ path: entry.path, target: entry.target });
+        if (isEvidence(entry.path)) {
+          const bytes = evidence.get(entry.target);
+          if (bytes === undefined) {
+            throw new KilnError(
+              'bad-archive',
+              `${entry.path} is a hard link to ${entry.target}; make the archive with that file as a file (tar --hard-dereference)`,
+            );
+          }
+          evidence.set(entry.path, bytes);
+        }
+        return;
+      }
+      const file = {
+        digest: await hashBody(body, entry.path, isEvidence, evidence),
+        executable: entry.executable,
+      };
+      files.set(entry.path, file);
+      entries.push({ kind: 'file', path: entry.path, ...file });
+    },
+    limits,
+  );
+  return { entries, evidence, hardLinks };
+};
+
+const hashBody = async (
+  body: AsyncIterable<Buffer>,
+  path: string,
+  isEvidence: (path: string) => boolean,
+  evidence: Map<string, Buffer>,
+): Promise<Digest> => {
+  const hash = createHash('sha256');
+  const isKept = isEvidence(path);
+  const kept: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    hash.update(chunk);
+    size += chunk.length;
+    if (!isKept) continue;
+    if (size > EVIDENCE_LIMIT) {
+      throw new KilnError(
+        'too-large',
+        `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can be`,
+      );
+    }
+    kept.push(chunk);
+  }
+  if (isKept) {
+    const total = [...evidence.values()].reduce((sum, { length }) => sum + length, size);
+    if (total > EVIDENCE_TOTAL || evidence.size > 1000) {
+      throw new KilnError(
+        'too-large',
+        `the archive has too many files like ${path}; send one tree at a time`,
+      );
+    }
+    evidence.set(path, Buffer.concat(kept));
+  }
+  return toDigest(hash.digest('hex'));
+};
