@@ -3,24 +3,11 @@ import { isDigest, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../services/core/protocol.ts';
 import type { SourceClaims } from '../services/core/source.ts';
+import type { AskDeps } from './ask-deps.ts';
 import { followBuild } from './follow.ts';
-import type { Send } from './http.ts';
 import { kernelFacts, type Host } from './host.ts';
 import { packPaths } from './pack.ts';
-import type { Progress } from './progress.ts';
 import { sendKernelDirectory, type SentKernel } from './send-kernel.ts';
-import type { Service } from './service.ts';
-
-/** What asking for a build needs. */
-export interface AskDeps {
-  readonly send: Send;
-  readonly service: Service;
-  readonly progress: Progress;
-  /** Aborted by ^C. */
-  readonly signal: AbortSignal;
-  /** Gets the build's log as it comes, if anybody wants it. */
-  readonly onLog?: (text: string) => void;
-}
 
 /** Sends a tree's bytes unless the service has them. */
 export const sendTree = async (

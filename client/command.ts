@@ -1,6 +1,6 @@
 import type { ParseArgsConfig } from 'node:util';
 import type { ClientConfig } from './config.ts';
-import type { AskDeps } from './ask.ts';
+import type { AskDeps } from './ask-deps.ts';
 import type { Host } from './host.ts';
 import { KilnError } from '../services/core/errors.ts';
 

@@ -11,7 +11,7 @@ import {
 import { trustReaches } from '../services/core/policy.ts';
 import type { KernelView } from '../services/core/protocol.ts';
 import { movedPath, type Tree } from '../services/core/tree.ts';
-import type { AskDeps } from './ask.ts';
+import type { AskDeps } from './ask-deps.ts';
 import { collect, packFound, type Packed } from './pack.ts';
 import { scanFound, walk, type Found } from './tree.ts';
 

@@ -11,7 +11,8 @@ import {
   type ToolchainView,
 } from '../core/protocol.ts';
 import type { Source } from '../core/source.ts';
-import type { ReadyToolchain, ToolchainContents, ToolchainState } from '../core/toolchain.ts';
+import type { ToolchainContents } from '../core/measurement.ts';
+import type { ReadyToolchain, ToolchainState } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 

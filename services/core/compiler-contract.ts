@@ -1,5 +1,5 @@
 import type { KernelConfig } from './kernel-config.ts';
-import type { MeasuredTool, ToolchainContents } from './toolchain.ts';
+import type { MeasuredTool, ToolchainContents } from './measurement.ts';
 
 /** What built a kernel, as its `.config` records it; modules must be built with the same. `null`: the kernel does not say. */
 export interface CompilerContract {

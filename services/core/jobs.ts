@@ -4,7 +4,7 @@ import type { Kernel } from './kernel.ts';
 import type { SignatureHash } from './module-signature.ts';
 import type { Recipe } from './recipe.ts';
 import type { Settings, Source } from './source.ts';
-import type { ToolchainContents } from './toolchain.ts';
+import type { ToolchainContents } from './measurement.ts';
 import type { Move } from './tree.ts';
 
 /** Where a tree comes from: the archive's blob, and how the archive is laid out. */

@@ -79,6 +79,12 @@ export const inspectSource = (
       `${JSON.stringify(`${name}/${version}`)} is not a usable name and version; use letters, digits and _ . + - (--name, --version)`,
     );
   }
+  if (/^linux-(headers|kbuild)-/.test(`${name}-${version}`)) {
+    throw new KilnError(
+      'bad-source',
+      `${name}-${version} is where a kernel’s headers stand in /usr/src; give the source another name (--name)`,
+    );
+  }
   const kind = conf === null ? 'kbuild' : 'dkms';
   const depends = [...new Set(given.depends ?? literals(confText, 'BUILD_DEPENDS'))].sort();
   const needs = [...new Set(given.needs ?? packagesNeeded(archive))].sort();

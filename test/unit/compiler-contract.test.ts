@@ -7,7 +7,7 @@ import {
   type ContractBreach,
 } from '../../services/core/compiler-contract.ts';
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
-import type { MeasuredTool, ToolchainContents } from '../../services/core/toolchain.ts';
+import type { MeasuredTool, ToolchainContents } from '../../services/core/measurement.ts';
 
 const GCC = [
   'CC_VERSION_TEXT="gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0"',

@@ -248,6 +248,15 @@ describe('a module’s source', () => {
   });
 });
 
+it('a source that would stand where a kernel’s headers do is refused', () => {
+  expect(() => sourceOf(CONF, { name: 'linux', version: 'headers-6.1.0-56-amd64' })).toThrow(
+    refusal('bad-source', /version|another name/),
+  );
+  expect(() => sourceOf(CONF, { name: 'linux-kbuild', version: '6.1' })).toThrow(
+    refusal('bad-source', /where a kernel’s headers stand/),
+  );
+});
+
 describe('settings', () => {
   it.each([
     '/etc/sysconfig/zfs',

@@ -1,11 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Kernel } from '../../services/core/kernel.ts';
+import { parseMeasurement, type ToolchainContents } from '../../services/core/measurement.ts';
 import {
   chooseToolchain,
-  parseMeasurement,
   type ReadyToolchain,
-  type ToolchainContents,
   type ToolchainWish,
 } from '../../services/core/toolchain.ts';
 import { debianKernel, refusal } from './samples.ts';
