@@ -145,6 +145,18 @@ sed -i 's/renamed/second/g' sub/Kbuild
     expect(renamed?.get('name')).toBe('second');
   });
 
+  it('that embeds the date of its build gets the same one every time, and those it asks for', async () => {
+    const source = await dkmsSource('dated', 'PRE_BUILD=stamp.sh', {
+      'stamp.sh':
+        '#!/bin/sh\necho "#define STAMP \\"$(date +%Y-%m-%d) $(date -d 2020-02-02 +%Y)\\"" >stamp.h\n',
+      'dated.c': moduleCode('#include "stamp.h"\nMODULE_DESCRIPTION("made " STAMP);'),
+    });
+    await mustRun('chmod', ['755', join(source, 'stamp.sh')]);
+    const made = await build(source);
+    expect(new Map(made.modules[0]?.modinfo).get('description')).toBe('made 2001-09-09 2020');
+    expect(await kiln.json('rebuild', made.id)).toMatchObject({ state: 'same' });
+  });
+
   it('that excludes this kernel makes that the outcome: no failure, exit 77, and not tried again', async () => {
     const source = await dkmsSource('excluded', 'BUILD_EXCLUSIVE_KERNEL_MAX=5.10');
     const first = await kiln.kiln('build', source, '-k', kiln.kernel, '--json', '-q');
