@@ -1,6 +1,7 @@
 const ERROR_LINES: readonly RegExp[] = [
   /^\S+:\d+(:\d+)?: (fatal )?error: /,
   /^([\w.-]*(clang|gcc|cc1|ld(\.\w+)?)[\w.-]*: )?(fatal )?error: /,
+  /^configure: error: \S|^\s*\*\*\* \S/,
   /^ERROR: modpost: /,
   /: undefined reference to /,
   /^(ld|collect2)(:|\.\S+:) /,

@@ -148,7 +148,12 @@ for (const { name, kernel } of todo) {
   const line = known.get(keyOf(name, kernel));
   if (line !== undefined) lines.push(line);
 }
-const { text, isAllWell } = reportOf(lines);
+const missing = todo.filter((each) => !isKnown(each));
+const { text: table, isAllWell } = reportOf(lines);
+const text =
+  missing.length === 0
+    ? table
+    : `${table}Not built (yet): ${missing.map(({ name, kernel }) => `${name} on ${kernel}`).join(', ')}.\n`;
 process.stdout.write(text);
 if (values.table !== undefined) await writeFile(values.table, `${HEAD}${text}`);
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(lines, null, 2)}\n`);

@@ -29,6 +29,8 @@ const UNREPEATED: Readonly<Record<string, string>> = {
 
 /** Sources that both fail to build, in other words, and why. */
 const OTHER_WORDS: Readonly<Record<string, string>> = {
+  'zfs-dkms':
+    'its configure refuses this kernel, and Kiln stops there as dkms 3.2 does; dkms 3.0 goes on to a make without a Makefile',
   'west-chamber-dkms':
     'it links into /usr/src, which Kiln keeps read-only, the source of a package that is not there: either way no rule to make compat_xtables',
 };

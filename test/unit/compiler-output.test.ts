@@ -64,4 +64,16 @@ describe('the lines that say why a build failed', () => {
   ])('name a Makefile’s own error: %s', (line) => {
     expect(errorLines(log(line, ...MAKE))).toContain(line);
   });
+
+  it('are a configure script’s own words, over those of the make that has nothing to go by', () => {
+    const log =
+      'checking kernel source version... 6.12\nconfigure: error:\n\t*** Cannot build against kernel version 6.12.\n\t*** The maximum supported kernel version is 6.2.\n\nmake: *** No targets specified and no makefile found.  Stop.\n';
+    expect(errorLines(log)).toEqual([
+      '\t*** Cannot build against kernel version 6.12.',
+      '\t*** The maximum supported kernel version is 6.2.',
+    ]);
+    expect(errorLines('configure: error: no iptables\nmake: *** [all] Error 1\n')).toEqual([
+      'configure: error: no iptables',
+    ]);
+  });
 });
