@@ -66,9 +66,15 @@ describe('the lines that say why a build failed', () => {
   });
 
   it('are a configure script’s own words, over those of the make that has nothing to go by', () => {
-    const log =
-      'checking kernel source version... 6.12\nconfigure: error:\n\t*** Cannot build against kernel version 6.12.\n\t*** The maximum supported kernel version is 6.2.\n\nmake: *** No targets specified and no makefile found.  Stop.\n';
-    expect(errorLines(log)).toEqual([
+    const configured = [
+      'checking kernel source version... 6.12',
+      'configure: error:',
+      '\t*** Cannot build against kernel version 6.12.',
+      '\t*** The maximum supported kernel version is 6.2.',
+      '',
+      'make: *** No targets specified and no makefile found.  Stop.',
+    ].join('\n');
+    expect(errorLines(configured)).toEqual([
       '\t*** Cannot build against kernel version 6.12.',
       '\t*** The maximum supported kernel version is 6.2.',
     ]);
