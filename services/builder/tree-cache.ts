@@ -6,6 +6,7 @@ import {
   readFile,
   rename,
   rm,
+  stat,
   symlink,
   utimes,
   writeFile,
@@ -15,7 +16,7 @@ import { SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
 import { digestOf, hexOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { Dependency, TreeOrigin } from '../core/jobs.ts';
-import { parseSymvers, type Symvers } from '../core/kabi.ts';
+import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../core/kabi.ts';
 import { kernelMounts, type Kernel } from '../core/kernel.ts';
 import { packageDirectory, sourceDirectory } from '../core/recipe.ts';
 import type { Settings } from '../core/source.ts';
@@ -146,9 +147,17 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   };
 };
 
-/** The `Module.symvers` in a directory. */
-export const readSymvers = async (directory: string): Promise<Symvers> =>
-  parseSymvers(await readFile(join(directory, 'Module.symvers'), 'latin1'));
+/** The `Module.symvers` in a directory. Throws `too-large` before it is read. */
+export const readSymvers = async (directory: string): Promise<Symvers> => {
+  const file = join(directory, 'Module.symvers');
+  const { size } = await stat(file);
+  if (size > SYMVERS_LIMIT)
+    throw new KilnError(
+      'too-large',
+      `Module.symvers is ${size} bytes; the limit is ${SYMVERS_LIMIT}`,
+    );
+  return parseSymvers(await readFile(file, 'latin1'));
+};
 
 const exists = async (path: string): Promise<boolean> =>
   access(path).then(

@@ -19,8 +19,8 @@ export const parseSymvers = (text: string): Symvers => {
   return symbols;
 };
 
-/** A distribution's kernel has some 2 MB. */
-const SYMVERS_LIMIT = 32 * 1024 ** 2;
+/** Of a `Module.symvers`, in bytes; a distribution's kernel has some 2 MB. */
+export const SYMVERS_LIMIT = 32 * 1024 ** 2;
 
 const SHOWN = 5;
 
