@@ -18,6 +18,7 @@ import type { Signals } from '../storage/signals.ts';
 import { startBuildLog, type BuildLog } from './build-log.ts';
 import { collectModules } from './collect-modules.ts';
 import { startConversation } from './conversation.ts';
+import { compilerAnswers } from './compiler-answers.ts';
 import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
@@ -77,6 +78,7 @@ export const runBuild = async (
       deps.images.get(job.toolchain),
       mountsFor(job, deps.trees),
     ]);
+    const answers = await compilerAnswers(job, image, deps);
     const prepared = performance.now();
 
     let recipe: Recipe | null = null;
@@ -97,7 +99,7 @@ export const runBuild = async (
           ...DKMS_VARIABLES,
         ],
         environment: job.inputs.environment,
-        mounts,
+        mounts: [...mounts, answers],
         workplace: packageDirectory(job.source),
         labels: { 'kiln.build': label },
       },

@@ -42,6 +42,8 @@ export interface TreeCache {
   dependency(dependency: Dependency, kernel: Kernel): Promise<Mount>;
   /** Settings files, each at its own path. */
   settings(settings: Settings): Promise<readonly Mount[]>;
+  /** A directory that `fill` fills once and that follows from what the key is the digest of. */
+  answers(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
 }
 
 const MODULE_LIMIT = 1024 ** 3;
@@ -67,7 +69,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
 
   /** Each place is made once, however many builds ask for it at the same time. */
   const once = (
-    kind: 'tree' | 'dependency' | 'setting',
+    kind: 'tree' | 'dependency' | 'setting' | 'answers',
     digest: Digest,
     fill: (at: string) => Promise<void>,
   ): Promise<string> => {
@@ -144,6 +146,8 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
           return { from: join(place, 'text'), at };
         }),
       ),
+
+    answers: (key, fill) => once('answers', key, fill),
   };
 };
 

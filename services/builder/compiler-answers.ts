@@ -1,0 +1,60 @@
+import { Readable } from 'node:stream';
+import { buildEnvironment, SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
+import { canonicalJson } from '../core/canonical-json.ts';
+import { digestOf, hexOf } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+import type { BuilderJob } from '../core/jobs.ts';
+import { unpackTree } from '../storage/unpack-tree.ts';
+import { createPieces } from './pieces.ts';
+import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
+import type { Mount, TreeCache } from './tree-cache.ts';
+
+/** A kernel's Kbuild asks some thirty questions; a second is enough. */
+const PATIENCE = 30_000;
+const LIMITS = { entries: 1000, bytes: 4 * 1024 ** 2, pathLength: 100 };
+
+/**
+ * What the toolchain's compiler answers to the kernel's Kbuild, which asks the same in every build: collected once, in the sandbox,
+ * with a module of nothing. No build adds to it, and a kernel's own files can tell lies to its own builds alone.
+ * Where it cannot be collected it is empty, and builds ask for themselves.
+ */
+export const compilerAnswers = async (
+  { kernel, toolchain, inputs }: Extract<BuilderJob, { kind: 'build' }>,
+  image: string,
+  deps: { readonly trees: TreeCache; readonly sandbox: Sandbox; readonly script: string },
+): Promise<Mount> => {
+  const key = digestOf(canonicalJson([toolchain, kernel.digest, inputs.script]));
+  const from = await deps.trees.answers(key, async (at) => {
+    const archive = createPieces();
+    const patience = AbortSignal.timeout(PATIENCE);
+    try {
+      const { exitCode } = await deps.sandbox.run(
+        {
+          image,
+          script: deps.script,
+          args: [kernel.release],
+          environment: buildEnvironment(kernel),
+          mounts: await deps.trees.kernel(kernel),
+          workplace: null,
+          labels: { 'kiln.answers': hexOf(key) },
+        },
+        {
+          log: () => {},
+          output(piece) {
+            if (archive.length() + piece.length > 2 * LIMITS.bytes)
+              throw new KilnError('too-large', 'the compiler’s answers are out of bounds');
+            archive.add(Buffer.from(piece));
+          },
+        },
+        patience,
+      );
+      if (exitCode !== 0) return;
+      const bytes = Readable.from([archive.whole()], { objectMode: false });
+      await unpackTree(bytes, at, [{ from: '', to: '' }], SOURCE_DATE_EPOCH, LIMITS);
+    } catch (error) {
+      const isItsOwnDoing = error instanceof KilnError || error instanceof SandboxLimitReached;
+      if (!isItsOwnDoing && !patience.aborted) throw error;
+    }
+  });
+  return { from, at: '/usr/lib/kiln/answers' };
+};
