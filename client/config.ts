@@ -7,6 +7,16 @@ export interface ClientConfig {
   readonly tokenFile: string | null;
   /** PEM file of the certificate that modules must be signed with. */
   readonly certificate: string | null;
+  /** Whether kernels that come get what is wanted, without being asked. */
+  readonly autoinstall: boolean;
+  /** Kernel releases that are left alone by it: names, with `*` for any text. */
+  readonly skipKernels: readonly string[];
+  /** Whether a module of another kernel may be linked instead of being built, where it is proven to fit. */
+  readonly reuse: boolean;
+  /** Whether initramfs images that hold one of the modules are made anew. */
+  readonly initramfs: boolean;
+  /** Whether `kiln guard --hook` keeps the boot loader's default on a kernel that has all its modules. */
+  readonly guard: boolean;
 }
 
 /** Flags that stand above the file. */
@@ -29,6 +39,11 @@ export const readConfig = (flags: ConfigFlags): ClientConfig => {
     tokenFile:
       flags['token-file'] ?? process.env['KILN_TOKEN_FILE'] ?? file.get('token-file') ?? null,
     certificate: flags.certificate ?? file.get('certificate') ?? null,
+    autoinstall: isYes(file, 'autoinstall', true),
+    skipKernels: (file.get('skip-kernels') ?? '').split(/[\s,]+/).filter((name) => name !== ''),
+    reuse: isYes(file, 'weak-updates', false),
+    initramfs: file.get('initramfs') !== 'never',
+    guard: isYes(file, 'guard', false),
   };
 };
 
@@ -36,7 +51,18 @@ export const readConfig = (flags: ConfigFlags): ClientConfig => {
 export const isColourWanted = (stream: NodeJS.WriteStream): boolean =>
   stream.isTTY && (process.env['NO_COLOR'] ?? '') === '';
 
-const KEYS = ['server', 'token-file', 'certificate'];
+const KEYS = [
+  ...['server', 'token-file', 'certificate'],
+  ...['autoinstall', 'skip-kernels', 'weak-updates', 'initramfs', 'guard'],
+];
+
+/** Throws `bad-request` for what is neither yes nor no. */
+const isYes = (file: ReadonlyMap<string, string>, key: string, otherwise: boolean): boolean => {
+  const word = file.get(key);
+  if (word === undefined) return otherwise;
+  if (word === 'yes' || word === 'no') return word === 'yes';
+  throw new KilnError('bad-request', `${configPath()}: ${key} is yes or no, not ${word}`);
+};
 
 const parseConfig = (path: string): Map<string, string> => {
   let text = '';

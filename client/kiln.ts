@@ -1,12 +1,15 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
 import type { Command, Context } from './command.ts';
+import { AUTOINSTALL_COMMANDS } from './commands/autoinstall.ts';
 import { ARCHIVE_COMMANDS } from './commands/archive.ts';
 import { BUILD_COMMANDS } from './commands/build.ts';
+import { BUNDLE_COMMANDS } from './commands/bundle.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { SOURCE_COMMANDS } from './commands/source.ts';
+import { STATUS_COMMANDS } from './commands/status.ts';
 import { TOKEN_COMMANDS } from './commands/token.ts';
 import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
 import { configPath, isColourWanted, readConfig, readToken } from './config.ts';
@@ -18,6 +21,9 @@ import { openService } from './service.ts';
 
 const COMMANDS: readonly Command[] = [
   ...INSTALL_COMMANDS,
+  ...STATUS_COMMANDS,
+  ...AUTOINSTALL_COMMANDS,
+  ...BUNDLE_COMMANDS,
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
   ...SOURCE_COMMANDS,

@@ -12,12 +12,14 @@ import {
   KernelView,
   list,
   RebuildView,
+  ResolvedView,
   SignerView,
   SourceView,
   SyncView,
   TokenView,
   ToolchainView,
   type CreateBuild,
+  type KernelFacts,
 } from '../services/core/protocol.ts';
 import type { SourceClaims } from '../services/core/source.ts';
 import { readBytes, readText, type Send } from './http.ts';
@@ -49,6 +51,10 @@ export interface Service {
   build(id: string): Promise<BuildView>;
   builds(): Promise<readonly BuildView[]>;
   /** All builds that a toolchain has made. */
+  /** What each wish would be built as now (core/protocol.ts). */
+  resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
+  /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
+  symvers(facts: KernelFacts): Promise<string | null>;
   buildsOf(toolchain: Digest): Promise<readonly BuildView[]>;
   cancel(id: string, request: string | null): Promise<BuildView>;
   log(id: string): Promise<string>;
@@ -121,6 +127,15 @@ export const openService = (send: Send): Service => {
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
     createBuild: (request) => post(BuildTicket, '/v1/builds', request),
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
+    resolve: async (wishes) => (await post(list(ResolvedView), '/v1/resolve', { wishes })).items,
+    async symvers(facts) {
+      const query = new URLSearchParams(Object.entries(facts)).toString();
+      const [kernel] = await items(KernelView, `/v1/kernels?${query}`);
+      if (kernel === undefined || kernel.symversDigest === null) return null;
+      return readText(
+        await send({ method: 'GET', path: `/v1/kernels/${kernel.digest}/symvers`, idle: 300_000 }),
+      );
+    },
     builds: () => items(BuildView, '/v1/builds'),
     buildsOf: (toolchain) =>
       items(BuildView, `/v1/builds?state=succeeded&toolchain=${encodeURIComponent(toolchain)}`),

@@ -7,7 +7,7 @@ import { configPath } from '../config.ts';
 import { connect } from '../http.ts';
 import { readToken } from '../config.ts';
 import { openService } from '../service.ts';
-import { writeWhole } from '../receipts.ts';
+import { writeWhole } from '../whole-file.ts';
 import { certificateId } from '../verify.ts';
 
 const setup: Command = {

@@ -23,6 +23,11 @@ const ERRORS = {
     exit: 77,
     meaning: 'The source is not for this kernel, by its own word',
   },
+  'in-tree': {
+    status: 409,
+    exit: 77,
+    meaning: 'The kernel’s own module is the same or newer',
+  },
   'build-cancelled': { status: 409, exit: 130, meaning: 'The build was cancelled' },
   unverified: { status: 422, exit: 6, meaning: 'The module did not pass verification' },
   'install-failed': { status: 500, exit: 7, meaning: 'The host could not be changed' },
