@@ -3,6 +3,8 @@ import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
 import type { Command, Context } from './command.ts';
 import { ARCHIVE_COMMANDS } from './commands/archive.ts';
 import { BUILD_COMMANDS } from './commands/build.ts';
+import { DOCTOR_COMMANDS } from './commands/doctor.ts';
+import { ENROLL_COMMANDS } from './commands/enroll.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
@@ -20,6 +22,8 @@ const COMMANDS: readonly Command[] = [
   ...INSTALL_COMMANDS,
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
+  ...DOCTOR_COMMANDS,
+  ...ENROLL_COMMANDS,
   ...SOURCE_COMMANDS,
   ...KERNEL_COMMANDS,
   ...ARCHIVE_COMMANDS,
