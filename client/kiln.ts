@@ -5,6 +5,8 @@ import { AUTOINSTALL_COMMANDS } from './commands/autoinstall.ts';
 import { ARCHIVE_COMMANDS } from './commands/archive.ts';
 import { BUILD_COMMANDS } from './commands/build.ts';
 import { BUNDLE_COMMANDS } from './commands/bundle.ts';
+import { DOCTOR_COMMANDS } from './commands/doctor.ts';
+import { ENROLL_COMMANDS } from './commands/enroll.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
@@ -26,6 +28,8 @@ const COMMANDS: readonly Command[] = [
   ...BUNDLE_COMMANDS,
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
+  ...DOCTOR_COMMANDS,
+  ...ENROLL_COMMANDS,
   ...SOURCE_COMMANDS,
   ...KERNEL_COMMANDS,
   ...ARCHIVE_COMMANDS,
