@@ -5,7 +5,7 @@ import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
-import { askForBuild, BuildEnded, nameKernel, nameSource } from '../ask.ts';
+import { askForBuild, nameKernel, nameSource } from '../ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host.ts';
 import { writeWhole } from '../receipts.ts';
@@ -98,11 +98,7 @@ ${SOURCE_HELP}
       --log              show the build's log while it runs`,
   options: { ...BUILD_OPTIONS, output: { type: 'string', short: 'o' }, log: { type: 'boolean' } },
   async run(context) {
-    const { build: made, isCached } = await requestedBuild(context).catch((error: unknown) => {
-      // A script that asked for JSON gets the record of what failed, too.
-      if (error instanceof BuildEnded && context.flag('json')) context.print('', error.build);
-      throw error;
-    });
+    const { build: made, isCached } = await requestedBuild(context);
     const output = context.option('output');
     if (output !== undefined) {
       await mkdir(output, { recursive: true });
