@@ -7,6 +7,7 @@ import { DOCTOR_COMMANDS } from './commands/doctor.ts';
 import { ENROLL_COMMANDS } from './commands/enroll.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
+import { MISS_COMMANDS } from './commands/misses.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { SOURCE_COMMANDS } from './commands/source.ts';
 import { STATUS_COMMANDS } from './commands/status.ts';
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   ...ARCHIVE_COMMANDS,
   ...TOOLCHAIN_COMMANDS,
   ...TOKEN_COMMANDS,
+  ...MISS_COMMANDS,
 ];
 
 /** Options that every command takes. */
@@ -36,6 +38,8 @@ export const COMMON_OPTIONS = {
   server: { type: 'string' },
   'token-file': { type: 'string' },
   certificate: { type: 'string' },
+  ca: { type: 'string' },
+  patience: { type: 'string' },
   root: { type: 'string' },
   json: { type: 'boolean' },
   quiet: { type: 'boolean', short: 'q' },
@@ -45,6 +49,8 @@ export const COMMON_OPTIONS = {
 /** What `--help` says of them. */
 export const COMMON_HELP = `everywhere
       --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
+      --ca FILE          CAs (PEM) that https is trusted by, besides the system's
+      --patience SECONDS keep trying so long to reach the service (default 60; 0: one try)
       --json             the result as JSON on standard output
   -q, --quiet            no progress on standard error
   -h, --help             this text; kiln COMMAND --help says more`;

@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
+import { BuildEnded } from './ask.ts';
 import type { Command, Context } from './command.ts';
 import { COMMANDS, COMMON_HELP, COMMON_OPTIONS } from './commands.ts';
 import { isColourWanted, readConfig, readToken } from './config.ts';
 import { openHost } from './host.ts';
 import { writeOutput } from './output.ts';
-import { connect } from './http.ts';
+import { connect, type Send } from './http.ts';
 import { createProgress } from './progress.ts';
 import { openService } from './service.ts';
 
@@ -88,23 +89,31 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     server: option('server'),
     'token-file': option('token-file'),
     certificate: option('certificate'),
+    ca: option('ca'),
+    patience: option('patience'),
   });
-  const send = lazily(() => connect(config.server, readToken(config.tokenFile)));
+  const { network } = config;
+  const lazy = lazily(() => connect(config.server, readToken(config.tokenFile), network));
+  const send: Send = async (call) => lazy()(call);
   const progress = createProgress(process.stderr, flag('quiet'));
+  const patience = { seconds: config.patience, signal, say: progress.say };
   const context: Context = {
     config,
     args: positionals,
     option,
     options,
     flag,
-    send: (call) => send()(call),
-    service: openService((call) => send()(call)),
+    send,
+    service: openService(send, patience),
     progress,
+    patience,
     signal,
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
     host: () => openHost(option('root')),
-    print: (text, json) =>
-      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
+    print: (text, json) => {
+      hasPrinted = true;
+      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`);
+    },
   };
   try {
     await command.run(context);
@@ -117,6 +126,16 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
 const lazily = <T>(make: () => T): (() => T) => {
   let made: { readonly value: T } | null = null;
   return () => (made ??= { value: make() }).value;
+};
+
+/** Whether standard output has a command's result. */
+let hasPrinted = false;
+
+/** A failure for scripts; of a build that ended without modules, its record too. */
+const failureJson = (error: unknown, message: string): string => {
+  const code = error instanceof KilnError ? error.code : 'internal';
+  const record = error instanceof BuildEnded ? error.build : {};
+  return JSON.stringify({ ...record, error: { code, message, exit: exitStatus(code) } }, null, 2);
 };
 
 const interrupted = new AbortController();
@@ -138,6 +157,9 @@ main(process.argv.slice(2), interrupted.signal).then(
         ? known.message
         : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
     process.stderr.write(`${label} ${message}\n`);
+    // A command that printed its findings before it failed has said all in them.
+    if (process.argv.includes('--json') && !hasPrinted)
+      writeOutput(`${failureJson(known, message)}\n`);
     process.exit(exitStatus(known instanceof KilnError ? known.code : 'internal'));
   },
 );

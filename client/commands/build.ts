@@ -5,7 +5,7 @@ import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
-import { askForBuild, BuildEnded, nameKernel, nameSource } from '../ask.ts';
+import { askForBuild, nameKernel, nameSource } from '../ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host.ts';
 import { writeWhole } from '../whole-file.ts';
@@ -96,13 +96,7 @@ ${SOURCE_HELP}
     const kernel =
       context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
     const request = await namedRequest(context, source, kernel);
-    const { build: made, isCached } = await askForBuild(context, request).catch(
-      (error: unknown) => {
-        // A script that asked for JSON gets the record of what failed, too.
-        if (error instanceof BuildEnded && context.flag('json')) context.print('', error.build);
-        throw error;
-      },
-    );
+    const { build: made, isCached } = await askForBuild(context, request);
     const output = context.option('output');
     if (output !== undefined) {
       await mkdir(output, { recursive: true });

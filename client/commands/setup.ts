@@ -22,9 +22,9 @@ unless one is given; compare its SHA-256 with what the admin tells you.
   options: {},
   async run(context) {
     const url = onlyArgument(context, 'service URL');
-    const { tokenFile } = context.config;
+    const { tokenFile, network } = context.config;
     const given = context.option('certificate');
-    const service = openService(connect(url, readToken(tokenFile)));
+    const service = openService(connect(url, readToken(tokenFile), network), context.patience);
     const [newest] = await service.signers();
     const pem = given === undefined ? newest?.certificate : await readFile(given, 'utf8');
     if (pem === undefined)
@@ -41,6 +41,8 @@ unless one is given; compare its SHA-256 with what the admin tells you.
       `server = ${url}`,
       ...(tokenFile === null ? [] : [`token-file = ${resolve(tokenFile)}`]),
       `certificate = ${pinned}`,
+      ...(network.ca === null ? [] : [`ca = ${resolve(network.ca)}`]),
+      ...(network.proxies.configured === null ? [] : [`proxy = ${network.proxies.configured}`]),
     ];
     await writeWhole(configPath(), Buffer.from(`${lines.join('\n')}\n`));
     const id = certificateId(certificate);

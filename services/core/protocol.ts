@@ -264,6 +264,15 @@ export const BuildTicket = z.object({
 
 export const SignerView = z.object({ key: z.string(), certificate: z.string() });
 
+/** What was asked for and not had: how often, for one reason, source and kernel release. `null` where the request named none. */
+export const MissView = z.object({
+  reason: z.custom<ErrorCode>((value) => typeof value === 'string' && isErrorCode(value)),
+  source: z.string().nullable(),
+  release: z.string().nullable(),
+  count: z.number(),
+  lastAt: z.number(),
+});
+
 export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });
 
 export type Problem = z.infer<typeof Problem>;
@@ -281,4 +290,5 @@ export type ArchiveView = z.infer<typeof ArchiveView>;
 export type SyncView = z.infer<typeof SyncView>;
 export type RebuildView = z.infer<typeof RebuildView>;
 export type BuildTicket = z.infer<typeof BuildTicket>;
+export type MissView = z.infer<typeof MissView>;
 export type SignerView = z.infer<typeof SignerView>;
