@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
 import { extract } from 'tar-stream';
 import { z } from 'zod';
 import { digestOf, hexOf, type Digest } from '../services/core/digest.ts';
@@ -98,7 +99,7 @@ const readEntry = async (file: string, name: string, limit: number): Promise<Buf
   try {
     for await (const entry of entries) {
       if (entry.header.name === name && entry.header.type === 'file')
-        return await readBytes(entry, limit);
+        return await readBytes(entry as unknown as Readable, limit);
       entry.resume();
     }
     return null;

@@ -104,7 +104,8 @@ export const installAll = async (
       }
     }
     for (const release of new Set(laid.map((receipt) => receipt.release))) {
-      const warning = await loadWarning(host, release, terms.certificate);
+      const warning =
+        terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
       if (warning !== null) context.progress.say(`warning: ${warning}`);
     }
     // What could be had for no kernel at all is not wanted: a name may be mistyped.
