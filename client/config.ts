@@ -79,10 +79,10 @@ const parsePatience = (text: string): number => {
 export const isColourWanted = (stream: NodeJS.WriteStream): boolean =>
   stream.isTTY && (process.env['NO_COLOR'] ?? '') === '';
 
-const KEYS = [
-  ...['server', 'token-file', 'certificate', 'ca', 'proxy', 'patience'],
-  ...['autoinstall', 'skip-kernels', 'weak-updates', 'initramfs', 'guard'],
-];
+const KEYS =
+  'server token-file certificate ca proxy patience autoinstall skip-kernels weak-updates initramfs guard'.split(
+    ' ',
+  );
 
 /** Throws `bad-request` for what is neither yes nor no. */
 const isYes = (file: ReadonlyMap<string, string>, key: string, otherwise: boolean): boolean => {

@@ -143,7 +143,8 @@ export const openService = (send: Send, patience: Patience): Service => {
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
     resolve: async (wishes) => (await post(list(ResolvedView), '/v1/resolve', { wishes })).items,
     async symvers(facts) {
-      const query = new URLSearchParams(JSON.parse(JSON.stringify(facts)) as Record<string, string>);
+      const given = JSON.parse(JSON.stringify(facts)) as Record<string, string>;
+      const query = new URLSearchParams(given).toString();
       const [kernel] = await items(KernelView, `/v1/kernels?${query}`);
       if (kernel === undefined || kernel.symversDigest === null) return null;
       return readText(

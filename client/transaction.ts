@@ -3,6 +3,7 @@ import {
   link,
   lstat,
   mkdir,
+  readdir,
   readFile,
   rename,
   rm,
@@ -64,10 +65,12 @@ const Journal = z.object({
 type Journal = z.infer<typeof Journal>;
 
 /** What depmod writes in `/lib/modules/RELEASE`. */
-const INDEXES = [
-  ...['alias', 'alias.bin', 'builtin.alias.bin', 'builtin.bin', 'dep', 'dep.bin'],
-  ...['devname', 'softdep', 'symbols', 'symbols.bin', 'weakdep'],
-].map((name) => `modules.${name}`);
+const INDEXES = (
+  'alias alias.bin builtin.alias.bin builtin.bin dep dep.bin ' +
+  'devname softdep symbols symbols.bin weakdep'
+)
+  .split(' ')
+  .map((name) => `modules.${name}`);
 
 /** Makes all changes, or throws `install-failed` and leaves the host as it was. The caller holds the lock and has recovered. */
 export const runTransaction = async (host: Host, transaction: Transaction): Promise<void> => {
@@ -128,6 +131,8 @@ export const recover = async (host: Host): Promise<string | null> => {
     await rm(`${at(path)}.kiln-old`, { force: true });
     await rm(`${at(path)}.kiln-new`, { force: true });
   }
+  for (const directory of new Set(journal.paths.map(({ path }) => dirname(path))))
+    await dropLeftovers(at(directory));
   await settlePrevious(host, isDone);
   await syncDirectories(host, journal.paths);
   for (const { path } of journal.paths) await dropEmptyDirectories(host, dirname(path));
@@ -189,6 +194,12 @@ const syncDirectories = async (
     const place = join(host.root, directory);
     if (await isThere(place)) await syncPath(place);
   }
+};
+
+/** What depmod was writing when it ended: it gives its files their names at the end, by renaming. */
+const dropLeftovers = async (directory: string): Promise<void> => {
+  for (const name of await readdir(directory).catch(() => []))
+    if (/^modules\.[a-z.]+(\.\d+){3}$/.test(name)) await rm(join(directory, name), { force: true });
 };
 
 /** Directories that this client makes are taken away with the last file in them. */
