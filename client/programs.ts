@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { hasErrno } from '../services/core/errors.ts';
 
 /** How a program of the host ended. */
 export interface ProgramEnd {
@@ -38,41 +39,45 @@ export const run = (
     const child = spawn(program, args, {
       stdio: ['pipe', limit === undefined ? 'ignore' : 'pipe', 'pipe'],
       env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
-      timeout: seconds * 1000,
-      killSignal: 'SIGKILL',
     });
     const pieces: Buffer[] = [];
     let size = 0;
     let words = '';
     let problem: string | null = null;
+    const end = (why: string): void => {
+      problem = why;
+      child.kill('SIGKILL');
+    };
+    const timer = setTimeout(() => end(`${program} took more than ${seconds} s`), seconds * 1000);
     child.stdout?.on('data', (piece: Buffer) => {
       size += piece.length;
       if (limit === undefined || size <= limit) {
         pieces.push(piece);
         return;
       }
-      problem = `${program} wrote more than ${limit} bytes`;
-      child.kill('SIGKILL');
+      end(`${program} wrote more than ${limit} bytes`);
     });
     child.stderr?.on('data', (piece: Buffer) => {
       words = (words + piece.toString()).slice(0, WORDS);
     });
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
-    child.once('error', (error) =>
+    child.once('error', (error) => {
+      clearTimeout(timer);
       resolve({
         status: 127,
         stdout: Buffer.alloc(0),
         words: `${program} cannot be run: ${error.message}`,
-        isMissing: 'code' in error && error.code === 'ENOENT',
-      }),
-    );
+        isMissing: hasErrno(error, 'ENOENT'),
+      });
+    });
     child.once('close', (code, signal) => {
-      const ended = signal === null ? null : `${program} was ended (${signal})`;
+      clearTimeout(timer);
+      const ended = signal === null ? '' : `${program} was ended (${signal})`;
       resolve({
         status: problem === null ? (code ?? 1) : 1,
         stdout: Buffer.concat(pieces),
-        words: problem ?? (words.trim() || (ended ?? '')),
+        words: problem ?? (words.trim() || ended),
         isMissing: false,
       });
     });

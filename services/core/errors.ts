@@ -68,6 +68,7 @@ export const errorTable = (): readonly {
   meaning: string;
 }[] => Object.entries(ERRORS).map(([code, entry]) => ({ code, ...entry }));
 
-/** Tells whether an unknown failure carries this Node error code (`ENOSPC`, `ENOENT`). */
+/** Tells whether an unknown failure, of whatever realm, carries this Node error code (`ENOSPC`, `ENOENT`). */
 export const hasErrno = (error: unknown, errno: string): boolean =>
-  error instanceof Error && 'code' in error && error.code === errno;
+  Object.prototype.toString.call(error) === '[object Error]' &&
+  (error as { readonly code?: unknown }).code === errno;
