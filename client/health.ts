@@ -4,6 +4,7 @@ import { KilnError } from '../services/core/errors.ts';
 import { signatureHashOf } from '../services/core/kernel-config.ts';
 import {
   hashSupport,
+  heldKey,
   isEnrolled,
   isPending,
   isSecureBootOn,
@@ -63,7 +64,14 @@ const describePolicy = (config: NonNullable<KernelFacts['config']>): string => {
   return `${force}; ${hash}, which is ${hashSupport(config) ?? 'missing'}`;
 };
 
-const describeOwnerKeys = ({ mok, db, pending }: NonNullable<KernelFacts['firmware']>): string => {
+const describeOwnerKeys = ({
+  isEfi,
+  hasVariables,
+  mok,
+  db,
+  pending,
+}: NonNullable<KernelFacts['firmware']>): string => {
+  if (isEfi && !hasVariables) return 'not shown: efivarfs is not mounted';
   const waiting = pending.certificates.length;
   const isWhole = mok.isWhole && db.isWhole && pending.isWhole;
   return [
@@ -88,8 +96,11 @@ const describeEnrolment = (facts: KernelFacts, signer: ModuleSigner): string => 
   if (isPending(facts, signer)) return 'waits for a reboot and MokManager';
   if (facts.firmware?.db.certificates.some((each) => each.equals(signer.certificate)) === true)
     return 'in the firmware’s db';
-  const isHeld = facts.keys?.keys.some(({ id }) => id === signer.keyId) === true;
-  return isHeld ? 'in the running kernel’s own keyrings' : 'not enrolled';
+  const held = heldKey(facts, signer);
+  if (held === null) return 'not enrolled';
+  return held.isFromFirmware
+    ? 'in the running kernel’s keyrings, out of the firmware'
+    : 'in the running kernel’s own keyrings';
 };
 
 /**

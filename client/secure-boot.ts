@@ -122,7 +122,8 @@ const readFirmware = async (host: Host): Promise<Firmware | null> => {
   };
   return {
     isEfi: await isOnHost(host, 'sys/firmware/efi'),
-    secureBoot: await isSet('SecureBoot', GLOBAL),
+    hasVariables: (await readVariable(host, 'SecureBoot', GLOBAL)) !== null,
+    secureBoot: (await isSet('SecureBoot', GLOBAL)) ?? (await readBootParameter(host)),
     isSetupMode: (await isSet('SetupMode', GLOBAL)) === true,
     isShimOff: (await isSet('MokSBStateRT')) === true,
     isMokTrusted: (await readVariable(host, 'MokListTrustedRT', SHIM)) !== null,
@@ -134,6 +135,18 @@ const readFirmware = async (host: Host): Promise<Firmware | null> => {
       await readSplit(database, 'MokListXRT'),
     ]),
   };
+};
+
+/** `secure_boot` of `struct boot_params` (`arch/x86/include/uapi/asm/bootparam.h`), and its values that say something. */
+const SECURE_BOOT_AT = 0x1ec;
+const DISABLED = 2;
+const ENABLED = 3;
+
+/** What the running kernel was told of Secure Boot when it was started, on x86; `null` if nothing. */
+const readBootParameter = async (host: Host): Promise<boolean | null> => {
+  const parameters = await readHostFile(host, 'sys/kernel/boot_params/data', LINE_LIMIT);
+  const said = parameters?.[SECURE_BOOT_AT];
+  return said === DISABLED || said === ENABLED ? said === ENABLED : null;
 };
 
 const PARTS = 32;

@@ -3,6 +3,8 @@ export interface KernelKey {
   readonly subject: string;
   /** The subject key identifier, or the serial number of a certificate that has none: hex. */
   readonly id: string;
+  /** Whether it came out of the firmware, into `.platform` or `.machine`, and not with the kernel. */
+  readonly isFromFirmware: boolean;
 }
 
 /** The keys and system keyrings of a running kernel. */
@@ -19,28 +21,36 @@ export const SYSTEM_KEYRINGS = [
   '.platform',
 ] as const;
 
+/** What `security/integrity/digsig.c` lets be done with a key; the kernel's own may also be read. */
+const FIRMWARE_PERMISSIONS = '1f010000';
+
 const LINE =
-  /^[0-9a-f]+ +([A-Za-z-]+) +\d+ +\S+ +[0-9a-f]{8} +-?\d+ +-?\d+ +(keyring|asymmetri) +(.*)$/;
+  /^[0-9a-f]+ +([A-Za-z-]+) +\d+ +\S+ +([0-9a-f]{8}) +-?\d+ +-?\d+ +(keyring|asymmetri) +(.*)$/;
 
 /**
  * Reads `/proc/keys` (`proc_keys_show`, `security/keys/proc.c`). `null` if it does not show the system's keyrings: they are shown to root
  * alone. Keys that are revoked or dead are left out.
  */
 export const parseKernelKeys = (text: string): KernelKeys | null => {
-  const keyrings: { name: string; count: number }[] = [];
+  const counts = new Map<string, number>();
   const keys: KernelKey[] = [];
   for (const line of text.split('\n')) {
-    const [, flags = '', type = '', description = ''] = LINE.exec(line) ?? [];
-    if (type === '' || /[RD]/.test(flags)) continue;
+    const [, flags = '', permissions, type, description = ''] = LINE.exec(line) ?? [];
+    if (type === undefined || /[RD]/.test(flags)) continue;
     if (type === 'keyring') {
       const name = SYSTEM_KEYRINGS.find((each) => description.startsWith(`${each}: `));
       if (name === undefined) continue;
       const count = Number.parseInt(description.slice(name.length + 2), 10);
-      keyrings.push({ name, count: Number.isNaN(count) ? 0 : count });
+      counts.set(name, Number.isNaN(count) ? 0 : count);
       continue;
     }
     const [, subject = '', id = ''] = /^(.*): ([0-9a-f]+): \S+ /.exec(description) ?? [];
-    if (id !== '') keys.push({ subject, id });
+    if (id !== '') keys.push({ subject, id, isFromFirmware: permissions === FIRMWARE_PERMISSIONS });
   }
-  return keyrings.length === 0 ? null : { keyrings, keys };
+  if (counts.size === 0) return null;
+  const keyrings = SYSTEM_KEYRINGS.flatMap((name) => {
+    const count = counts.get(name);
+    return count === undefined ? [] : [{ name, count }];
+  });
+  return { keyrings, keys };
 };

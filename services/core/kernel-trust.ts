@@ -1,11 +1,13 @@
 import { hasCertificate, isRevoked, type EfiSignatures } from './efi-signatures.ts';
 import { signatureHashOf, type KernelConfig } from './kernel-config.ts';
-import type { KernelKeys } from './kernel-keys.ts';
+import type { KernelKey, KernelKeys } from './kernel-keys.ts';
 import type { ModuleSigner } from './module-signer.ts';
 
 /** What a machine's firmware and shim say. */
 export interface Firmware {
   readonly isEfi: boolean;
+  /** Whether its variables can be read at all. */
+  readonly hasVariables: boolean;
   /** `null`: it cannot be read. */
   readonly secureBoot: boolean | null;
   readonly isSetupMode: boolean;
@@ -145,7 +147,8 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
   const { release, firmware, keys } = facts;
   const problem = verificationProblem(facts.config, signer);
   if (problem !== null) return { is: false, why: `kernel ${release} ${problem}` };
-  const isHeld = keys === null ? null : keys.keys.some(({ id }) => id === signer.keyId);
+  const held = heldKey(facts, signer);
+  const isHeld = keys === null ? null : held !== null;
   const name = `the signer’s certificate (${signer.subject})`;
   const place = firmware === null ? null : placeInFirmware(firmware, signer);
   if (place !== null) {
@@ -159,12 +162,21 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
       why: `${name} is in ${place}, from which kernel ${release} ${verb} module keys${far}`,
     };
   }
-  if (isHeld === true && facts.isRunning)
+  if (held?.isFromFirmware === true && facts.isRunning)
+    return {
+      is: takesFromPlatform(facts) || null,
+      why: `${name} came to the running kernel out of the firmware`,
+    };
+  if (held !== null && facts.isRunning)
     return { is: true, why: `${name} is in the running kernel’s own keyrings` };
   if (isHeld === false) return { is: false, why: `${name} is in none of this machine’s keyrings` };
   const hidden = facts.isRunning && keys === null ? ' (they are shown to root alone)' : '';
   return { is: null, why: `whether kernel ${release} holds ${name} cannot be read${hidden}` };
 };
+
+/** The running kernel's key of a signer. */
+export const heldKey = ({ keys }: KernelFacts, { keyId }: ModuleSigner): KernelKey | null =>
+  keys?.keys.find(({ id }) => id === keyId) ?? null;
 
 type Place = 'the machine owner keys (MOK)' | 'the firmware’s db';
 
@@ -179,12 +191,16 @@ const placeInFirmware = ({ mok, db }: Firmware, { certificate }: ModuleSigner): 
  */
 const PLATFORM_TRUSTING: readonly string[] = ['debian', 'ubuntu', 'fedora', 'rhel', 'centos'];
 
+/** Whether a kernel is known to take module keys from wherever in the firmware they are. */
+const takesFromPlatform = ({ config, distribution }: KernelFacts): boolean =>
+  distribution.some((id) => PLATFORM_TRUSTING.includes(id)) &&
+  (config === null || config.get('INTEGRITY_PLATFORM_KEYRING') === 'y');
+
 /** Whether a kernel takes module keys from a place in the firmware. */
 const isTaken = (facts: KernelFacts, signer: ModuleSigner, place: Place): boolean | null => {
-  const { config, distribution, firmware } = facts;
-  const trustsPlatform = distribution.some((id) => PLATFORM_TRUSTING.includes(id));
-  if (config === null) return trustsPlatform ? true : null;
-  if (trustsPlatform && config.get('INTEGRITY_PLATFORM_KEYRING') === 'y') return true;
+  const { config, firmware } = facts;
+  if (takesFromPlatform(facts)) return true;
+  if (config === null) return null;
   return (
     place === 'the machine owner keys (MOK)' &&
     machineKeyring(config, signer) === 'takes it' &&
@@ -243,6 +259,8 @@ const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
   if (firmware === null) return 'run kiln doctor on the host itself, while it runs';
   if (isPending(facts, signer))
     return 'reboot and choose Enroll MOK in the screen that comes up: that finishes the enrolment';
+  if (firmware.isEfi && !firmware.hasVariables)
+    return 'run mount -t efivarfs efivarfs /sys/firmware/efi/efivars, then kiln doctor again';
   const place = placeInFirmware(firmware, signer);
   if (!firmware.isEfi) return facts.keys === null ? 'run kiln doctor as root' : BUILD_IT_IN;
   const taken = isTaken(facts, signer, place ?? 'the machine owner keys (MOK)');
