@@ -23,7 +23,7 @@ _kiln() {
   if [[ $COMP_CWORD -eq 1 ]]; then
     words='${firsts.join(' ')} --help'
   elif [[ $before == -k || $before == --kernel ]]; then
-    words=$(ls /lib/modules 2>/dev/null)
+    words=$(ls /lib/modules 2>/dev/null || true)
   elif [[ $word == -* ]]; then
     words='${optionWords(common).join(' ')}'
     case "\${COMP_WORDS[1]} \${COMP_WORDS[2]}" in
