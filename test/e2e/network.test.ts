@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +13,7 @@ import {
   startRelay,
   startTls,
 } from '../machine/faulty-network.ts';
-import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
 import { run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
@@ -103,16 +105,42 @@ describe('a broken network', () => {
   });
 
   it('has a gateway that asks to come again later, and does not have to ask twice', async () => {
-    const gateway = await kept(startGateway(kiln.url, 1, 503, { 'Retry-After': '2' }));
+    const gateway = await kept(
+      startGateway(kiln.url, { count: 1, status: 503, headers: { 'Retry-After': '2' } }),
+    );
     const seconds = await took(async () => {
       expect((await client(gateway.url, ['kernel', 'list'])).status).toBe(0);
     });
     expect(seconds).toBeGreaterThan(2);
-    const busy = await kept(startGateway(kiln.url, 99, 429, { 'Retry-After': '3600' }));
+    const busy = await kept(
+      startGateway(kiln.url, { count: 99, status: 429, headers: { 'Retry-After': '3600' } }),
+    );
     expect(await client(busy.url, ['kernel', 'list', '--patience', '5'])).toMatchObject({
       status: 5,
       stderr: expect.stringMatching(/status 429/),
     });
+  });
+
+  it('breaks uploads, which are sent again from their beginning', async () => {
+    const gateway = await kept(startGateway(kiln.url, { count: 2, status: 502, method: 'PUT' }));
+    const source = await kbuildSource('resent', moduleCode(`/* ${'random '.repeat(50_000)} */`));
+    const args = ['source', 'push', source, '--name', 'resent', '--version', '1', '--json'];
+    const { status, stdout, stderr } = await client(gateway.url, args);
+    expect({ status, stderr }).toEqual({
+      status: 0,
+      stderr: expect.stringMatching(/status 502; again in .*\nstatus 502; again in /),
+    });
+    expect(JSON.parse(stdout)).toMatchObject({ name: 'resent', version: '1' });
+  });
+
+  it('is not waited for after ^C', async () => {
+    const mute = await kept(startMute());
+    const env = { ...process.env, KILN_SERVER: `http://127.0.0.1:${mute.port}` };
+    const waiting = spawn(CLIENT, ['list'], { env, stdio: 'ignore' });
+    const ended = once(waiting, 'exit');
+    await sleep(500);
+    expect(await took(() => Promise.resolve(waiting.kill('SIGINT') && ended))).toBeLessThan(2);
+    expect(waiting.exitCode).toBe(130);
   });
 
   it('falls silent, in the handshake or amidst an answer, and is given up after the time for each', async () => {
@@ -224,6 +252,18 @@ describe('https with a CA of one’s own', () => {
     expect((await client(url, ['kernel', 'list'], { config: [`ca = ${ca}`] })).status).toBe(0);
   });
 
+  it('is set up with its CA, which is then in the configuration', async () => {
+    const { port, ca } = await kept(startTls(kiln.url));
+    const config = join(await freshDirectory('config'), 'config');
+    const { PATH = '' } = process.env;
+    const env = { PATH, KILN_CONFIG: config };
+    const token = join(kiln.data, 'admin.token');
+    const args = ['setup', `https://127.0.0.1:${port}`, '--token-file', token, '--ca', ca];
+    expect(await run(CLIENT, args, { env })).toMatchObject({ status: 0 });
+    expect(await readFile(config, 'utf8')).toMatch(`\nca = ${ca}\n`);
+    expect(await run(CLIENT, ['kernel', 'list'], { env })).toMatchObject({ status: 0 });
+  });
+
   it('is refused under another name, and a CA file that holds none is said to', async () => {
     const { port, ca } = await kept(startTls(kiln.url));
     expect(await client(`https://localhost:${port}`, ['list', '--ca', ca])).toMatchObject({
@@ -240,11 +280,11 @@ describe('https with a CA of one’s own', () => {
 });
 
 describe('a proxy', () => {
-  const through = (port: number, credentials = 'user:s%40cret'): string =>
+  const through = (port: number, credentials = 'user:s%40cret='): string =>
     `http://${credentials}@127.0.0.1:${port}`;
 
   it('is gone through with CONNECT for https, and with whole addresses for http', async () => {
-    const proxy = await kept(startHttpProxy('user:s@cret'));
+    const proxy = await kept(startHttpProxy('user:s@cret='));
     const { port, ca } = await kept(startTls(kiln.url));
     const secure = `https://kiln.test:${port}`;
     const config = [`proxy = ${through(proxy.port)}`, `ca = ${ca}`];
@@ -261,7 +301,7 @@ describe('a proxy', () => {
   });
 
   it('carries a build’s upload, report and modules', async () => {
-    const proxy = await kept(startHttpProxy('user:s@cret'));
+    const proxy = await kept(startHttpProxy('user:s@cret='));
     const plain = `http://kiln.test:${new URL(kiln.url).port}`;
     const env = { http_proxy: through(proxy.port) };
     const directory = await freshDirectory('modules');
@@ -275,7 +315,7 @@ describe('a proxy', () => {
   });
 
   it('that refuses is named, its password is not', async () => {
-    const proxy = await kept(startHttpProxy('user:s@cret'));
+    const proxy = await kept(startHttpProxy('user:s@cret='));
     for (const url of ['https://kiln.test', 'http://kiln.test']) {
       const config = [`proxy = ${through(proxy.port, 'user:secret')}`];
       const { status, stdout, stderr } = await client(url, ['list', '--json'], { config });

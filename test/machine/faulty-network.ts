@@ -115,16 +115,22 @@ const forward = (incoming: IncomingMessage, answer: ServerResponse, to: URL): vo
   pipeline(incoming, outgoing, () => {});
 };
 
-/** A gateway that answers so many requests with a status of its own, then lets them through. */
+/** What a gateway answers by itself: so many requests, with this status and these headers; of one method, where one is named. */
+export interface Refusals {
+  readonly count: number;
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly method?: string;
+}
+
+/** A gateway that answers some requests with a status of its own and lets all others through. */
 export const startGateway = async (
   to: string,
-  refusals: number,
-  status: number,
-  headers: Readonly<Record<string, string>>,
+  { count, status, headers, method }: Refusals,
 ): Promise<{ url: string; close(): Promise<void> }> => {
-  let left = refusals;
+  let left = count;
   const server = createHttpServer((incoming, answer) => {
-    if (left > 0) {
+    if (left > 0 && (method === undefined || method === incoming.method)) {
       left -= 1;
       answer.writeHead(status, headers).end('not now');
       return;
