@@ -174,7 +174,7 @@ describe('a broken network', () => {
     const args = ['kernel', 'list', '--json'];
     const quick = await took(async () => {
       const { status, stdout, stderr } = await client(url, [...args, '--patience', '0']);
-      const message = `${url} does not answer: connection refused; is kilnd running there?`;
+      const message = `${url} does not answer: connection refused; is it running, and on that port?`;
       expect({ status, stderr }).toEqual({ status: 5, stderr: `kiln: ${message}\n` });
       expect(JSON.parse(stdout)).toEqual({ error: { code: 'unreachable', message, exit: 5 } });
     });
@@ -188,6 +188,10 @@ describe('a broken network', () => {
       { status: 5, stderr: expect.stringMatching(/does not answer: no such host/) },
     );
     expect(await client(url, [...args, '--patience', 'long'])).toMatchObject({ status: 2 });
+    const env = { http_proxy: url };
+    expect(await client('http://kiln.test', [...args, '--patience', '0'], { env })).toMatchObject({
+      stderr: expect.stringMatching(/the proxy 127\.0\.0\.1:\d+ does not answer: conn/),
+    });
   });
 
   it('is not waited for after a refusal of the service’s', async () => {
