@@ -42,7 +42,7 @@ export const configPath = (): string => process.env['KILN_CONFIG'] ?? '/etc/kiln
  * Where the file names no proxy, curl's variables do: of `http_proxy`, only the lower-case one.
  */
 export const readConfig = (flags: ConfigFlags): ClientConfig => {
-  const file = parseConfig(configPath());
+  const file = fileSettings();
   return {
     server: flags.server ?? process.env['KILN_SERVER'] ?? file.get('server') ?? DEFAULT_SERVER,
     tokenFile:
@@ -92,7 +92,10 @@ const isYes = (file: ReadonlyMap<string, string>, key: string, otherwise: boolea
   throw new KilnError('bad-request', `${configPath()}: ${key} is yes or no, not ${word}`);
 };
 
-const parseConfig = (path: string): Map<string, string> => {
+/** What the configuration file says, by key. Throws `bad-request` if it cannot be understood. */
+export const fileSettings = (): ReadonlyMap<string, string> => parseConfig(configPath());
+
+const parseConfig = (path: string): ReadonlyMap<string, string> => {
   let text = '';
   try {
     text = readFileSync(path, 'utf8');

@@ -29,7 +29,7 @@ const BROKEN = { reason: 'connection broken', advice: 'try again' };
 
 /** Causes that may pass by themselves, by Node's code. */
 const PASSING: Readonly<Record<string, { readonly reason: string; readonly advice: string }>> = {
-  ECONNREFUSED: { reason: 'connection refused', advice: 'is kilnd running there?' },
+  ECONNREFUSED: { reason: 'connection refused', advice: 'is it running, and on that port?' },
   ENOTFOUND: NO_HOST,
   EAI_AGAIN: NO_HOST,
   EAI_FAIL: NO_HOST,
@@ -62,6 +62,11 @@ const LASTING: readonly {
     codes: /SELF_SIGNED|^UNABLE_TO_(GET_ISSUER|VERIFY)|^CERT_|^INVALID_CA$/,
     reason: 'certificate not trusted',
     advice: 'give its CA with ca = FILE in /etc/kiln/config, or --ca FILE',
+  },
+  {
+    codes: /^HPE_/,
+    reason: 'no HTTP understood by both',
+    advice: 'is that port one for http, and not for https?',
   },
   {
     codes: /^ERR_SSL_|^EPROTO$/,

@@ -114,6 +114,8 @@ describe('a fault', () => {
     ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'certificate not trusted'],
     ['CERT_HAS_EXPIRED', 'certificate out of date'],
     ['ERR_TLS_CERT_ALTNAME_INVALID', 'certificate for another name'],
+    ['ERR_SSL_WRONG_VERSION_NUMBER', 'no TLS understood by both'],
+    ['HPE_INVALID_CONSTANT', 'no HTTP understood by both'],
   ])('of %s stays and is called %s', (code, reason) => {
     expect(caused(code).fault).toMatchObject({ reason, mayPass: false });
   });
