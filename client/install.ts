@@ -7,7 +7,7 @@ import type { CreateBuild } from '../services/core/protocol.ts';
 import type { Context } from './command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
 import { hostKernels, type Host } from './host.ts';
-import { initramfsOf } from './initramfs.ts';
+import { initramfsOf, refreshInitramfs } from './initramfs.ts';
 import { withLock } from './lock.ts';
 import { planInstall, planLink, planRemove, releasesOf, type Plan } from './plan.ts';
 import { listReceipts, type Receipt } from './receipts.ts';
@@ -186,13 +186,13 @@ export const change = async (
     const names = [...given.laid, ...given.taken]
       .filter((receipt) => receipt.release === release)
       .flatMap((receipt) => receipt.modules.map(({ modname }) => modname));
-    const image = await initramfsOf(host, release);
-    if (image === null || names.length === 0 || !(await image.holds(names))) continue;
+    const initramfs = await initramfsOf(host, release);
+    if (initramfs.image === null || names.length === 0 || !(await initramfs.holds(names))) continue;
     images.push({
-      path: image.path,
+      path: initramfs.image.slice(1),
       refresh: () => {
         context.progress.step(`making the initramfs of ${release} anew`);
-        return image.refresh();
+        return refreshInitramfs(host, release);
       },
     });
   }

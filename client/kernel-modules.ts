@@ -16,6 +16,8 @@ export interface KernelModules {
   readonly suffix: Suffix;
   /** The path of one below `/lib/modules/RELEASE`, or `null`. `-` and `_` are one letter in a module's name. */
   find(name: string): Promise<string | null>;
+  /** The path of any of them, or `null` where the kernel came without modules. */
+  any(): Promise<string | null>;
 }
 
 const SUFFIXES: readonly Suffix[] = ['', '.gz', '.xz', '.zst'];
@@ -54,13 +56,21 @@ export const inTree = async (host: Host, release: string): Promise<KernelModules
     const bare = KERNEL_MODULE.exec(path)?.[1];
     if (bare !== undefined && !bare.split('/').includes('..')) paths.set(moduleName(bare), bare);
   }
+  const find = async (name: string): Promise<string | null> => {
+    const path = paths.get(moduleName(name));
+    if (path === undefined) return null;
+    for (const suffix of SUFFIXES)
+      if (await isFile(join(home, path + suffix))) return path + suffix;
+    return null;
+  };
   return {
     suffix: suffixOf(listed.find((path) => KERNEL_MODULE.test(path)) ?? ''),
-    find: async (name) => {
-      const path = paths.get(moduleName(name));
-      if (path === undefined) return null;
-      for (const suffix of SUFFIXES)
-        if (await isFile(join(home, path + suffix))) return path + suffix;
+    find,
+    any: async () => {
+      for (const name of paths.keys()) {
+        const path = await find(name);
+        if (path !== null) return path;
+      }
       return null;
     },
   };

@@ -2,11 +2,11 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { digestOf, type Digest } from '../services/core/digest.ts';
-import { parseSymvers, SYMVERS_LIMIT } from '../services/core/kabi.ts';
-import { flavourOf, whyNotReusable } from '../services/core/kabi-reuse.ts';
-import { readModuleFile } from '../services/core/module-file.ts';
+import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../services/core/kabi.ts';
+import { flavourOf, parseExportTerms, whyNotReusable } from '../services/core/kabi-reuse.ts';
+import { modinfoValue, readModuleFile, type ModuleFile } from '../services/core/module-file.ts';
 import { kernelFacts, type Host } from './host.ts';
-import { readModule } from './kernel-modules.ts';
+import { inTree, readModule } from './kernel-modules.ts';
 import { listReceipts, readReceipt, type Receipt } from './receipts.ts';
 import type { Service } from './service.ts';
 
@@ -73,23 +73,45 @@ export const findLink = async (
   return null;
 };
 
-/** Why a module set may not be linked to a kernel, in words; `null` where it may. */
+/** Why a module set may not be linked to a kernel, in words; `null` where it is proven that it may. */
 export const whyNotLinked = async (
   host: Host,
   origin: Receipt,
   release: string,
   symbols: KernelSymbols,
-): Promise<string | null> => {
-  const exported = parseSymvers(symbols.text);
-  for (const { path } of origin.modules) {
-    const bytes = await readModule(join(host.root, 'lib/modules', origin.release, path)).catch(
-      () => null,
-    );
-    if (bytes === null) return `${path} of ${origin.release} cannot be read`;
-    const why = whyNotReusable(readModuleFile(bytes), exported);
+): Promise<readonly string[] | null> => {
+  const modules = await Promise.all(
+    origin.modules.map(async ({ path }) =>
+      readModuleFile(await readModule(placeOf(host, origin.release, path))),
+    ),
+  );
+  const own = await (await inTree(host, release)).any();
+  if (own === null) return ['it has no module of its own to compare with'];
+  const pattern = readModuleFile(await readModule(placeOf(host, release, own)));
+  if (pattern.arch === null) return ['its architecture is not known'];
+  const target = {
+    release,
+    arch: pattern.arch,
+    vermagic: modinfoValue(pattern, 'vermagic') ?? '',
+    exporters: [parseSymvers(symbols.text), siblingSymbols(modules)],
+    terms: parseExportTerms(symbols.text),
+  };
+  for (const module of modules) {
+    const why = whyNotReusable(module, target);
     if (why !== null) return why;
   }
   return null;
+};
+
+const placeOf = (host: Host, release: string, path: string): string =>
+  join(host.root, 'lib/modules', release, path);
+
+/** What modules of one source export to each other. They are linked together, so what they were built against is what they find. */
+const siblingSymbols = (modules: readonly ModuleFile[]): Symvers => {
+  const exported = new Set(modules.flatMap((module) => module.exports));
+  return new Map(
+    modules.flatMap(({ versions }) => [...versions].filter(([symbol]) => exported.has(symbol))),
+  );
 };
 
 /** Whether a linked module set still fits its kernel: proven anew where the kernel's symbols have changed since. */

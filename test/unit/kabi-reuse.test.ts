@@ -18,6 +18,7 @@ const module: ModuleFile = {
     ['name', 'hello'],
   ],
   imports: ['_printk', 'dma_buf_get'],
+  exports: [],
   versions: new Map([
     ['module_layout', 1],
     ['_printk', 2],
