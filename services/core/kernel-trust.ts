@@ -221,6 +221,12 @@ const machineKeyring = (
   return isStrict ? 'authorities alone' : 'takes it';
 };
 
+/** Whether enrolling a signer as a machine owner key could help a kernel: it takes such keys, or may. */
+export const canEnrol = (facts: KernelFacts, signer: ModuleSigner): boolean =>
+  takesFromPlatform(facts) ||
+  facts.config === null ||
+  machineKeyring(facts.config, signer) === 'takes it';
+
 const RSA_BITS = [1024, 1536, 2048, 3072, 4096];
 const HASH_OPTIONS: Readonly<Record<string, string>> = {
   sha1: 'CRYPTO_SHA1',
@@ -248,7 +254,8 @@ const verificationProblem = (config: KernelConfig | null, signer: ModuleSigner):
   return null;
 };
 
-const BUILD_IT_IN =
+/** The step where enrolling would not help. */
+export const BUILD_IT_IN =
   'give this host a kernel that has the certificate built in (CONFIG_SYSTEM_TRUSTED_KEYS)';
 
 /** The one step that brings a machine nearer to loading the signer's modules. */
@@ -266,12 +273,9 @@ const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
   const taken = isTaken(facts, signer, place ?? 'the machine owner keys (MOK)');
   if (place !== null && taken === true)
     return 'reboot through shim, which hands the machine owner keys to the kernel';
-  if (taken === false) {
-    const machine = config === null ? 'none' : machineKeyring(config, signer);
-    if (machine !== 'takes it') return BUILD_IT_IN;
-    if (isEnrolled(facts, signer))
-      return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
-  }
+  if (!canEnrol(facts, signer)) return BUILD_IT_IN;
+  if (taken === false && isEnrolled(facts, signer))
+    return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
   if (place !== null)
     return `put the configuration of kernel ${release} where it can be read, /boot/config-${release}`;
   return 'run kiln enroll, then reboot and choose Enroll MOK in the screen that comes up';

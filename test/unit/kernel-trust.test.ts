@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { NO_SIGNATURES, type EfiSignatures } from '../../services/core/efi-signatures.ts';
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
 import {
+  canEnrol,
   hashSupport,
   isSecureBootOn,
   kernelTrust,
@@ -202,7 +203,9 @@ describe('Linux without a distribution’s patch', () => {
     (option) => {
       for (const firmware of [FIRMWARE, { ...enrolled(), isMokTrusted: true }]) {
         const keys = firmware === FIRMWARE ? OTHERS : held(signer);
-        expect(onPlain({ firmware, keys, config: config(without(option)) })).toMatchObject({
+        const lacking = { ...plainLinux, config: config(without(option)) };
+        expect(canEnrol(facts(lacking), signer)).toBe(false);
+        expect(onPlain({ firmware, keys, ...lacking })).toMatchObject({
           verdict: 'refused',
           next: expect.stringMatching(/CONFIG_SYSTEM_TRUSTED_KEYS/),
         });
