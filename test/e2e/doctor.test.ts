@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { chmod, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { clockCheck } from '../../client/health.ts';
 import { loadWarning } from '../../client/secure-boot.ts';
 import { moduleSigner } from '../../services/core/module-signer.ts';
 import { debianKernel } from '../machine/debian.ts';
@@ -222,6 +223,10 @@ describe('kiln doctor, where modules will load,', () => {
     await writeFile(join(root, 'future.pem'), future.toString());
     const diagnosis = await diagnose(root, '--certificate', join(root, 'future.pem'));
     expect(valueOf(diagnosis, 'clock')).toMatch(/looks wrong, the signer is not valid yet/);
+    expect(clockCheck(Date.parse('2000-01-01'), Date.parse('2026-01-01'), null)).toMatchObject({
+      value: expect.stringMatching(/^2000-01-01T.*looks wrong, the client was made long after$/),
+      step: expect.stringMatching(/^set this host’s clock/),
+    });
   });
 
   it('names the hooks and tools that it finds', async () => {

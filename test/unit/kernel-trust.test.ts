@@ -179,6 +179,7 @@ describe('Linux without a distribution’s patch', () => {
     expect(onPlain({ firmware })).toMatchObject({
       verdict: 'refused',
       because: expect.stringMatching(/db, from which kernel .* does not take module keys$/),
+      next: expect.stringMatching(/^run kiln enroll/),
     });
   });
 
@@ -226,7 +227,12 @@ describe('a kernel that enforces nothing', () => {
     const trust = kernelTrust(facts({ ...unlocked, firmware: BIOS }), signer);
     expect(trust).toMatchObject({ verdict: 'taints' });
     expect(trust.because).toMatch(/marks itself as tainted/);
-    expect(trust.next).toMatch(/CONFIG_SYSTEM_TRUSTED_KEYS/);
+    expect(trust.next).toBeNull();
+    const pending = { ...FIRMWARE, secureBoot: false, pending: holding(signer) };
+    expect(kernelTrust(facts({ ...unlocked, firmware: pending }), signer)).toMatchObject({
+      verdict: 'taints',
+      next: expect.stringMatching(/^reboot and choose Enroll MOK/),
+    });
   });
 
   it.each<[string, Partial<Firmware>]>([
@@ -261,6 +267,7 @@ describe('a kernel enforces signatures', () => {
     'quiet module.sig_enforce=1 ro',
     'lockdown=integrity',
     'ro lockdown=confidentiality',
+    'lockdown=none module.sig-enforce=on',
   ])('when it does not run yet, but is started with %j', (commandLine) => {
     expect(verdict(kernelTrust(facts({ ...free, ...next, commandLine }), signer))).toBe('refused');
   });
