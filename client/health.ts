@@ -111,7 +111,7 @@ export const clockCheck = (now: number, made: number, signer: ModuleSigner | nul
   const value = new Date(now).toISOString();
   const step = 'set this host’s clock (timedatectl set-ntp true)';
   if (now < made - YEAR)
-    return { name: 'clock', value: `${value}: looks wrong, the client is younger`, step };
+    return { name: 'clock', value: `${value}: looks wrong, the client was made long after`, step };
   if (signer !== null && now < signer.notBefore)
     return { name: 'clock', value: `${value}: looks wrong, the signer is not valid yet`, step };
   if (signer !== null && now > signer.notAfter)

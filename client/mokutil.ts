@@ -13,6 +13,7 @@ export type EnrolmentPassword =
 const OUTPUT_LIMIT = 64 * 1024;
 const WITHIN = 60_000;
 const LONGEST = 256;
+const STDERR = 2;
 
 /**
  * Asks shim, by mokutil, to enrol a certificate (DER) at the next boot. With the password `from` the terminal mokutil asks for it there.
@@ -60,7 +61,7 @@ const hashPassword = async (mokutil: string, file: string): Promise<string> => {
   return `${hash}\n`;
 };
 
-/** Runs mokutil to its end; its output. Without `input` it has the terminal. */
+/** Runs mokutil to its end; its output. Without `input` it asks on the terminal, and standard output is left to the result. */
 const runMokutil = (
   mokutil: string,
   args: readonly string[],
@@ -69,7 +70,7 @@ const runMokutil = (
   new Promise((resolve, reject) => {
     const child =
       input === null
-        ? spawn(mokutil, args, { stdio: 'inherit' })
+        ? spawn(mokutil, args, { stdio: ['inherit', STDERR, STDERR] })
         : spawn(mokutil, args, { stdio: 'pipe', timeout: WITHIN });
     let output = '';
     const keep = (piece: Buffer): void => {

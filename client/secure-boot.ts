@@ -111,7 +111,7 @@ const readDistribution = async (host: Host): Promise<readonly string[]> => {
 
 /** `null` if the host has no /sys that would show it. */
 const readFirmware = async (host: Host): Promise<Firmware | null> => {
-  if (!(await isOnHost(host, 'sys/firmware'))) return null;
+  if (!(await isOnHost(host, 'sys/kernel'))) return null;
   const isSet = async (name: string, guid = SHIM): Promise<boolean | null> => {
     const value = await readVariable(host, name, guid);
     return value === null || value.length === 0 ? null : value[0] === 1;

@@ -1,5 +1,7 @@
 import { KilnError } from '../../services/core/errors.ts';
 import {
+  BUILD_IT_IN,
+  canEnrol,
   isEnrolled,
   isPending,
   kernelTrust,
@@ -13,15 +15,15 @@ import { importCertificate, type EnrolmentPassword } from '../mokutil.ts';
 import { chooseKernel, readKernelFacts } from '../secure-boot.ts';
 import { readCertificate } from '../verify.ts';
 
-const REBOOT_SCREEN = `Now reboot, at the machine's own screen or console, with the password at hand. Before Linux starts a blue screen comes up
-(MokManager, "Perform MOK management"):
-  1. press a key within ten seconds, else it goes on booting; kiln enroll --check then says whether the request still stands
+const REBOOT_SCREEN = `Now reboot, at the machine's own screen or console, with the password at hand. Before Linux starts
+a blue screen comes up (MokManager, "Perform MOK management"):
+  1. press a key within ten seconds, else the machine goes on booting and nothing is enrolled
   2. choose Enroll MOK
-  3. choose View key 0 and compare it with the name and serial number above; press a key to come back
+  3. choose View key 0, compare with the name and serial number above, and press a key to come back
   4. choose Continue, then Yes
-  5. type the password; nothing shows while you type, and the keyboard is a US one
+  5. type the password; nothing shows while you type, and the keyboard is taken for a US one
   6. choose Reboot
-Then kiln doctor says that modules will load.`;
+After that kiln doctor says whether modules will load.`;
 
 /** How far the enrolment has come. */
 type State = 'enrolled' | 'trusted' | 'pending' | 'none';
@@ -61,6 +63,11 @@ certificate is enrolled or trusted already.
       return;
     }
     const mokutil = await findMokutil(host, facts);
+    if (!canEnrol(facts, signer))
+      throw new KilnError(
+        'install-failed',
+        `kernel ${release} takes no module keys from the machine owner’s, so enrolling would not help; ${BUILD_IT_IN}`,
+      );
     await importCertificate(mokutil, signer.certificate, passwordOf(context));
     if (!isPending(await readKernelFacts(host, release), signer)) {
       throw new KilnError(

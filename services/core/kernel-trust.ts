@@ -79,7 +79,7 @@ export const kernelTrust = (facts: KernelFacts, signer: ModuleSigner): KernelTru
     return {
       verdict: 'taints',
       because: `${trusted.why}; it loads the module all the same, for ${enforced.why}, and marks itself as tainted`,
-      next: nextStep(facts, signer),
+      next: isPending(facts, signer) ? FINISH : null,
     };
   const because = `${enforced.why}, and ${trusted.why}`;
   const isRefused = enforced.is === true && trusted.is === false;
@@ -112,11 +112,8 @@ const enforcement = (facts: KernelFacts): Finding => {
     if (sigEnforce === false && lockdown === 'none')
       return { is: false, why: 'neither lockdown nor module.sig_enforce is on' };
   }
-  const asked = /(?:^|\s)(?:module\.sig_enforce(?:=[1yY])?|lockdown=\w+)(?=\s|$)/.exec(
-    facts.commandLine,
-  );
-  if (asked !== null && !asked[0].endsWith('=none'))
-    return { is: true, why: `the kernel command line says ${asked[0].trim()}` };
+  const asked = ENFORCING.exec(facts.commandLine)?.[1];
+  if (asked !== undefined) return { is: true, why: `the kernel command line says ${asked}` };
   if (config === null)
     return { is: null, why: `no configuration of kernel ${release} was found in /boot` };
   const forcing = FORCING.find((option) => config.get(option) === 'y');
@@ -134,6 +131,8 @@ const enforcement = (facts: KernelFacts): Finding => {
     : { is: null, why: 'whether Secure Boot is on cannot be read' };
 };
 
+const ENFORCING =
+  /(?:^|\s)(module\.sig[-_]enforce(?:=(?:[1yYtT]\w*|on))?|lockdown=(?:integrity|confidentiality))(?=\s|$)/;
 const FORCING = [
   'MODULE_SIG_FORCE',
   'LOCK_DOWN_KERNEL_FORCE_INTEGRITY',
@@ -203,23 +202,20 @@ const isTaken = (facts: KernelFacts, signer: ModuleSigner, place: Place): boolea
   if (config === null) return null;
   return (
     place === 'the machine owner keys (MOK)' &&
-    machineKeyring(config, signer) === 'takes it' &&
+    fitsMachineKeyring(config, signer) &&
     firmware?.isMokTrusted === true
   );
 };
 
 /** `.machine` is behind `.secondary_trusted_keys`, and may be for authorities alone (`security/integrity/Kconfig`). */
-const machineKeyring = (
-  config: KernelConfig,
-  signer: ModuleSigner,
-): 'takes it' | 'authorities alone' | 'none' => {
-  const isBuilt = ['INTEGRITY_MACHINE_KEYRING', 'SECONDARY_TRUSTED_KEYRING'].every(
-    (option) => config.get(option) === 'y',
-  );
-  if (!isBuilt) return 'none';
-  const isStrict = config.get('INTEGRITY_CA_MACHINE_KEYRING') === 'y' && !signer.isAuthority;
-  return isStrict ? 'authorities alone' : 'takes it';
-};
+const fitsMachineKeyring = (config: KernelConfig, { isAuthority }: ModuleSigner): boolean =>
+  config.get('INTEGRITY_MACHINE_KEYRING') === 'y' &&
+  config.get('SECONDARY_TRUSTED_KEYRING') === 'y' &&
+  (isAuthority || config.get('INTEGRITY_CA_MACHINE_KEYRING') !== 'y');
+
+/** Whether enrolling a signer as a machine owner key could help a kernel: it takes such keys, or may. */
+export const canEnrol = (facts: KernelFacts, signer: ModuleSigner): boolean =>
+  takesFromPlatform(facts) || facts.config === null || fitsMachineKeyring(facts.config, signer);
 
 const RSA_BITS = [1024, 1536, 2048, 3072, 4096];
 const HASH_OPTIONS: Readonly<Record<string, string>> = {
@@ -228,6 +224,9 @@ const HASH_OPTIONS: Readonly<Record<string, string>> = {
   sha256: 'CRYPTO_SHA256',
   sha384: 'CRYPTO_SHA512',
   sha512: 'CRYPTO_SHA512',
+  'sha3-256': 'CRYPTO_SHA3',
+  'sha3-384': 'CRYPTO_SHA3',
+  'sha3-512': 'CRYPTO_SHA3',
 };
 
 /** How a kernel has the digest that its modules are signed with: `null` where it has not, or the digest is not one we know. */
@@ -248,7 +247,10 @@ const verificationProblem = (config: KernelConfig | null, signer: ModuleSigner):
   return null;
 };
 
-const BUILD_IT_IN =
+const FINISH =
+  'reboot and choose Enroll MOK in the screen that comes up: that finishes the enrolment';
+/** The step where enrolling would not help. */
+export const BUILD_IT_IN =
   'give this host a kernel that has the certificate built in (CONFIG_SYSTEM_TRUSTED_KEYS)';
 
 /** The one step that brings a machine nearer to loading the signer's modules. */
@@ -257,22 +259,18 @@ const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
   if (verificationProblem(config, signer) !== null)
     return 'have the admin sign with an RSA key of 2048, 3072 or 4096 bits and a digest that this kernel has';
   if (firmware === null) return 'run kiln doctor on the host itself, while it runs';
-  if (isPending(facts, signer))
-    return 'reboot and choose Enroll MOK in the screen that comes up: that finishes the enrolment';
+  if (isPending(facts, signer)) return FINISH;
   if (firmware.isEfi && !firmware.hasVariables)
     return 'run mount -t efivarfs efivarfs /sys/firmware/efi/efivars, then kiln doctor again';
   const place = placeInFirmware(firmware, signer);
   if (!firmware.isEfi) return facts.keys === null ? 'run kiln doctor as root' : BUILD_IT_IN;
   const taken = isTaken(facts, signer, place ?? 'the machine owner keys (MOK)');
   if (place !== null && taken === true)
-    return 'reboot through shim, which hands the machine owner keys to the kernel';
-  if (taken === false) {
-    const machine = config === null ? 'none' : machineKeyring(config, signer);
-    if (machine !== 'takes it') return BUILD_IT_IN;
-    if (isEnrolled(facts, signer))
-      return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
-  }
-  if (place !== null)
+    return 'reboot through shim: a kernel takes the firmware’s keys when it starts';
+  if (!canEnrol(facts, signer)) return BUILD_IT_IN;
+  if (taken === false && isEnrolled(facts, signer))
+    return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
+  if (place !== null && taken === null)
     return `put the configuration of kernel ${release} where it can be read, /boot/config-${release}`;
   return 'run kiln enroll, then reboot and choose Enroll MOK in the screen that comes up';
 };

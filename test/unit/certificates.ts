@@ -10,11 +10,13 @@ export const makeCertificate = async (
     isAuthority = false,
     hasKeyId = true,
     serial = '1234',
+    notBefore = '2026-01-01',
   }: {
     readonly bits?: number;
     readonly isAuthority?: boolean;
     readonly hasKeyId?: boolean;
     readonly serial?: string;
+    readonly notBefore?: string;
   } = {},
 ): Promise<X509Certificate> => {
   const algorithm = {
@@ -28,7 +30,7 @@ export const makeCertificate = async (
     {
       serialNumber: serial,
       name,
-      notBefore: new Date('2026-01-01'),
+      notBefore: new Date(notBefore),
       notAfter: new Date('2036-01-01'),
       signingAlgorithm: algorithm,
       keys,

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { NO_SIGNATURES, type EfiSignatures } from '../../services/core/efi-signatures.ts';
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
 import {
+  canEnrol,
   hashSupport,
   isSecureBootOn,
   kernelTrust,
@@ -178,6 +179,7 @@ describe('Linux without a distribution’s patch', () => {
     expect(onPlain({ firmware })).toMatchObject({
       verdict: 'refused',
       because: expect.stringMatching(/db, from which kernel .* does not take module keys$/),
+      next: expect.stringMatching(/^run kiln enroll/),
     });
   });
 
@@ -202,7 +204,9 @@ describe('Linux without a distribution’s patch', () => {
     (option) => {
       for (const firmware of [FIRMWARE, { ...enrolled(), isMokTrusted: true }]) {
         const keys = firmware === FIRMWARE ? OTHERS : held(signer);
-        expect(onPlain({ firmware, keys, config: config(without(option)) })).toMatchObject({
+        const lacking = { ...plainLinux, config: config(without(option)) };
+        expect(canEnrol(facts(lacking), signer)).toBe(false);
+        expect(onPlain({ firmware, keys, ...lacking })).toMatchObject({
           verdict: 'refused',
           next: expect.stringMatching(/CONFIG_SYSTEM_TRUSTED_KEYS/),
         });
@@ -223,7 +227,12 @@ describe('a kernel that enforces nothing', () => {
     const trust = kernelTrust(facts({ ...unlocked, firmware: BIOS }), signer);
     expect(trust).toMatchObject({ verdict: 'taints' });
     expect(trust.because).toMatch(/marks itself as tainted/);
-    expect(trust.next).toMatch(/CONFIG_SYSTEM_TRUSTED_KEYS/);
+    expect(trust.next).toBeNull();
+    const pending = { ...FIRMWARE, secureBoot: false, pending: holding(signer) };
+    expect(kernelTrust(facts({ ...unlocked, firmware: pending }), signer)).toMatchObject({
+      verdict: 'taints',
+      next: expect.stringMatching(/^reboot and choose Enroll MOK/),
+    });
   });
 
   it.each<[string, Partial<Firmware>]>([
@@ -258,6 +267,7 @@ describe('a kernel enforces signatures', () => {
     'quiet module.sig_enforce=1 ro',
     'lockdown=integrity',
     'ro lockdown=confidentiality',
+    'lockdown=none module.sig-enforce=on',
   ])('when it does not run yet, but is started with %j', (commandLine) => {
     expect(verdict(kernelTrust(facts({ ...free, ...next, commandLine }), signer))).toBe('refused');
   });
