@@ -64,7 +64,7 @@ describe('the packages', () => {
       expect(digestOf(await readFile(again.deb))).toBe(digestOf(await readFile(deb)));
       expect(digestOf(await readFile(again.rpm))).toBe(digestOf(await readFile(rpm)));
     },
-    5 * MINUTES,
+    10 * MINUTES,
   );
 
   it('bring kmod and no compiler to a bare Debian', async () => {
