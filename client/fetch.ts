@@ -61,6 +61,11 @@ const fetchOne = async (
       `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
     );
   }
+  if (isSigned && certificate === null)
+    throw new KilnError(
+      'unverified',
+      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+    );
   const pinned = isSigned ? certificate : null;
   const { release, arch, vermagic } = build.kernel;
   const modules: FetchedModule[] = [];

@@ -6,7 +6,7 @@ import { KilnError } from '../services/core/errors.ts';
 import type { CreateBuild } from '../services/core/protocol.ts';
 import type { Context } from './command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
-import { hostKernels, type Host } from './host.ts';
+import { hostKernels, modulesDirectory, type Host } from './host.ts';
 import { initramfsOf, refreshInitramfs } from './initramfs.ts';
 import { withLock } from './lock.ts';
 import { planInstall, planLink, planRemove, releasesOf, type Plan } from './plan.ts';
@@ -196,7 +196,7 @@ export const change = async (
       },
     });
   }
-  context.progress.step('installing');
+  context.progress.step(given.title);
   await runTransaction(host, {
     title: given.title,
     changes,
@@ -220,6 +220,7 @@ const find = async (
   terms: InstallTerms,
 ): Promise<Found> => {
   try {
+    await modulesDirectory(host, wish.release);
     const link =
       terms.reuse && wish.name !== null
         ? await findLink(host, context.service, wish.name, wish.release)

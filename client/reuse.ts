@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { digestOf, type Digest } from '../services/core/digest.ts';
+import { KilnError } from '../services/core/errors.ts';
 import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../services/core/kabi.ts';
 import { flavourOf, parseExportTerms, whyNotReusable } from '../services/core/kabi-reuse.ts';
 import { modinfoValue, readModuleFile, type ModuleFile } from '../services/core/module-file.ts';
@@ -39,8 +40,14 @@ export const kernelSymbols = async (
       : bytes.toString('latin1');
     return { text, digest: digestOf(text) };
   }
-  const text = await service.symvers(await kernelFacts(host, release));
+  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
   return text === null ? null : { text, digest: digestOf(text) };
+};
+
+/** Without the service there is no proof, and so no link: that it does not answer, asking for a build will tell. */
+const onlyOffline = (error: unknown): null => {
+  if (error instanceof KilnError && error.code === 'unreachable') return null;
+  throw error;
 };
 
 /**
