@@ -17,12 +17,14 @@ export interface ProgramOptions {
   readonly input?: Buffer;
   /** Bytes of standard output that are kept; a program that writes more is ended. Without it the output is thrown away. */
   readonly limit?: number;
+  /** Characters of standard error that are kept: 500 if it is not said. */
+  readonly words?: number;
   /** Wall-clock seconds after which it is ended. */
   readonly seconds?: number;
 }
 
 const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
-const WORDS = 500;
+const DEFAULT_WORDS = 500;
 /** An initramfs of a large host takes some minutes on a slow disk. */
 const DEFAULT_SECONDS = 1800;
 
@@ -33,7 +35,7 @@ const DEFAULT_SECONDS = 1800;
 export const run = (
   program: string,
   args: readonly string[],
-  { input, limit, seconds = DEFAULT_SECONDS }: ProgramOptions = {},
+  { input, limit, words: kept = DEFAULT_WORDS, seconds = DEFAULT_SECONDS }: ProgramOptions = {},
 ): Promise<ProgramEnd> =>
   new Promise((resolve) => {
     const child = spawn(program, args, {
@@ -58,7 +60,7 @@ export const run = (
       end(`${program} wrote more than ${limit} bytes`);
     });
     child.stderr?.on('data', (piece: Buffer) => {
-      words = (words + piece.toString()).slice(0, WORDS);
+      words = (words + piece.toString()).slice(0, kept);
     });
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
