@@ -33,6 +33,8 @@ export interface InstallTerms {
   readonly allowUnsigned: boolean;
   /** Install even where the kernel's own module is the same or newer. */
   readonly force: boolean;
+  /** Whether modules of the same names that are moved aside come back when these are removed. */
+  readonly keepDisplaced: boolean;
   /** Link modules of another kernel of this host where they are proven to fit. */
   readonly reuse: boolean;
   /** Sources that every kernel shall have from now on. */
@@ -252,6 +254,7 @@ const plansOf = async (
         server: terms.supply.name,
         signer: terms.certificate === null ? null : certificateId(terms.certificate),
         force: terms.force,
+        keepDisplaced: terms.keepDisplaced,
         receipts: standing,
       }),
     );

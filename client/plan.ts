@@ -33,6 +33,8 @@ export const planInstall = async (
     readonly server: string;
     readonly signer: string | null;
     readonly force: boolean;
+    /** Whether modules of the same names that are moved aside come back when these are removed. */
+    readonly keepDisplaced: boolean;
     readonly receipts: readonly Receipt[];
   },
 ): Promise<Plan> => {
@@ -70,7 +72,7 @@ export const planInstall = async (
     linkedFrom: null,
     provenWith: null,
     modules: laid,
-    displaced: displaced.list,
+    displaced: given.keepDisplaced ? displaced.list : (before?.displaced ?? []),
     installedAt: Date.now(),
   };
   const kept = new Set(laid.map(({ path }) => path));
@@ -78,7 +80,7 @@ export const planInstall = async (
   return {
     receipt,
     changes: [
-      ...displaced.changes,
+      ...displaced.changes.filter(({ to }) => given.keepDisplaced || to === null),
       ...gone.map(({ path }): Change => ({ path: inModules(release, path), to: null })),
       ...changes,
       receiptChange(receipt),

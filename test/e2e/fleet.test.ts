@@ -239,7 +239,7 @@ describe('a host whose kernels change', () => {
   const addTwin = async (twin: string): Promise<void> => {
     const home = join(root, 'lib/modules', twin);
     await mkdir(home, { recursive: true });
-    await mustRun('cp', ['-a', `${join(root, 'lib/modules', older, 'kernel')}`, home]);
+    await mustRun('cp', ['-a', join(root, 'lib/modules', older, 'kernel'), home]);
     for (const name of ['modules.order', 'modules.builtin', 'modules.builtin.modinfo'])
       await mustRun('cp', [join(root, 'lib/modules', older, name), home]);
     await mkdir(join(home, 'build'));
