@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { freshDirectory } from './make-source.ts';
 import { WORK } from './places.ts';
 import { mustRun } from './run.ts';
+import { runInside } from './scratch-host.ts';
 
 /** A minimal Debian with these packages, as a directory: made once, below `.kiln/debian`. */
 export const debianRoot = async (label: string, packages: readonly string[]): Promise<string> => {
@@ -33,19 +34,16 @@ export const copyRoot = async (label: string, packages: readonly string[]): Prom
   return root;
 };
 
-/** Runs a program inside such a root, which has a /proc meanwhile; its standard output. */
-export const mustRunIn = (root: string, program: string, ...args: string[]): Promise<string> =>
-  mustRun(
-    'unshare',
-    [
-      '--mount',
-      'sh',
-      '-c',
-      'root=$1; shift; mount -t proc proc "$root/proc" && exec chroot "$root" "$@"',
-      'sh',
-      root,
-      program,
-      ...args,
-    ],
-    { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' } },
-  );
+/** Runs a program inside such a root that must succeed; its standard output. */
+export const mustRunIn = async (
+  root: string,
+  program: string,
+  ...args: string[]
+): Promise<string> => {
+  const { status, stdout, stderr } = await runInside(root, program, args);
+  if (status !== 0)
+    throw new Error(
+      `${program} ${args.join(' ')} in ${root} ended with ${status}:\n${stderr || stdout}`,
+    );
+  return stdout;
+};
