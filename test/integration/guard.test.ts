@@ -156,6 +156,26 @@ describe('kiln guard', () => {
   });
 });
 
+describe('systemd-boot', () => {
+  it('has its entries read, and what bootctl says against a default told', async () => {
+    const root = await copyRoot('dracut', ['dracut', 'kmod']);
+    const packages = ['systemd-boot', 'libsystemd-shared', 'libip4tc2'];
+    const unpacked = await unpackPackages('bootctl', packages);
+    for (const part of ['usr/bin', 'usr/lib', 'lib'])
+      await mustRun('cp', ['-a', join(unpacked, part), join(root, 'usr')]);
+    const entries = join(root, 'boot/loader/entries');
+    await mkdir(entries, { recursive: true });
+    await writeFile(join(entries, `abc-${OLDER}.conf`), `title Debian\nversion ${OLDER}\n`);
+    const loader = await bootLoaderOf(await openHost(root));
+    expect(loader).toMatchObject({ name: 'systemd-boot', current: null });
+    expect([...(loader?.entries ?? [])]).toEqual([[OLDER, `abc-${OLDER}.conf`]]);
+    await expect(loader?.setDefault(`abc-${OLDER}.conf`)).rejects.toEqual(
+      refusal('install-failed', /bootctl failed \(Not booted with UEFI\.\)/),
+    );
+    await rm(dirname(root), { recursive: true, force: true });
+  });
+});
+
 describe('releases', () => {
   const releases = [
     OLDER,
