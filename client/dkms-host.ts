@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { KilnError } from '../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../services/core/source.ts';
 import { modulesDirectory, runDepmod, type Host } from './host.ts';
-import { run } from './programs.ts';
+import { hasProgram, runOn } from './programs.ts';
 
 /** A module source that DKMS has on a host. */
 export interface DkmsSource {
@@ -102,11 +102,11 @@ export const removeFromDkms = async (
 ): Promise<void> => {
   const label = `${source.name}/${source.version}`;
   const where = `${kernel.release}/${kernel.arch}`;
-  const end = await runDkms(host, ['remove', label, '-k', where]);
-  if (end.isMissing) {
+  if (!(await hasProgram(host, 'dkms'))) {
     await removeFiles(host, source, kernel);
     return;
   }
+  const end = await runOn(host, 'dkms', ['remove', label, '-k', where]);
   const home = join(host.root, TREE, source.name, source.version);
   if (await isThere(join(home, kernel.release, kernel.arch)))
     throw new KilnError(
@@ -115,18 +115,7 @@ export const removeFromDkms = async (
     );
   // Older dkms keeps a source that is built for no kernel any more.
   if ((await kernelsOf(host, source.name, source.version)).length === 0 && (await isThere(home)))
-    await runDkms(host, ['remove', label, '--all']);
-};
-
-const runDkms = async (
-  host: Host,
-  args: readonly string[],
-): Promise<{ readonly isMissing: boolean; readonly status: number; readonly words: string }> => {
-  if (host.root === '/') return run('dkms', args);
-  const places = ['usr/sbin/dkms', 'usr/bin/dkms'].map((path) => join(host.root, path));
-  const isHere = (await Promise.all(places.map(isThere))).includes(true);
-  if (!isHere) return { isMissing: true, status: 127, words: '' };
-  return run('chroot', [host.root, 'dkms', ...args]);
+    await runOn(host, 'dkms', ['remove', label, '--all']);
 };
 
 /** Where DKMS puts modules below `/lib/modules/RELEASE`, by distribution. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { KilnError } from '../services/core/errors.ts';
 import type { Host } from './host.ts';
 import { moduleName } from './kernel-modules.ts';
-import { run, type ProgramEnd, type ProgramOptions } from './programs.ts';
+import { hasProgram, runOn, type ProgramEnd } from './programs.ts';
 
 /** What makes a host's initramfs images. */
 export type InitramfsTool = 'update-initramfs' | 'dracut';
@@ -81,23 +81,6 @@ const firstError = ({ words, status }: ProgramEnd): string => {
     if (line !== undefined) return line.slice(0, 300);
   }
   return `exit status ${status}`;
-};
-
-/** Runs a program of the host, in its own root. */
-const runOn = (
-  host: Host,
-  program: string,
-  args: readonly string[],
-  options: ProgramOptions,
-): Promise<ProgramEnd> =>
-  host.root === '/'
-    ? run(program, args, options)
-    : run('chroot', [host.root, program, ...args], options);
-
-const hasProgram = async (host: Host, program: string): Promise<boolean> => {
-  for (const directory of ['usr/sbin', 'usr/bin', 'sbin', 'bin'])
-    if (await exists(join(host.root, directory, program))) return true;
-  return false;
 };
 
 const findImage = async (host: Host, release: string): Promise<string | null> => {

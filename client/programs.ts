@@ -1,5 +1,8 @@
 import { spawn } from 'node:child_process';
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { hasErrno } from '../services/core/errors.ts';
+import type { Host } from './host.ts';
 
 /** How a program of the host ended. */
 export interface ProgramEnd {
@@ -84,3 +87,26 @@ export const run = (
       });
     });
   });
+
+/** Runs a program that a host has, in the host's own root. */
+export const runOn = (
+  host: Host,
+  program: string,
+  args: readonly string[],
+  options: ProgramOptions = {},
+): Promise<ProgramEnd> =>
+  host.root === '/'
+    ? run(program, args, options)
+    : run('chroot', [host.root, program, ...args], options);
+
+/** Whether a host has a program where its system has programs. */
+export const hasProgram = async (host: Host, program: string): Promise<boolean> => {
+  for (const directory of SYSTEM_PATH.split(':')) {
+    const isHere = await lstat(join(host.root, directory, program)).then(
+      () => true,
+      () => false,
+    );
+    if (isHere) return true;
+  }
+  return false;
+};

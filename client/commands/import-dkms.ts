@@ -27,8 +27,8 @@ export type InstallAll = (
 
 /** What became of a source that DKMS has for a kernel. */
 export interface Taken extends Wish {
-  readonly outcome: 'taken over' | 'would be taken over' | 'left to DKMS';
-  /** Why it was left to DKMS. */
+  readonly outcome: 'taken over' | 'would be taken over' | 'left to DKMS' | 'not in use';
+  /** Why it is still DKMS's. */
   readonly why: string | null;
 }
 
@@ -101,16 +101,14 @@ const takeOver = async (
   for (const source of sources) {
     const ours = source.kernels.map((kernel): Subject => ({ source, kernel }));
     subjects.push(...ours);
-    for (const subject of ours) {
-      const problem = kernelProblem(subject, present);
-      if (problem !== null) reasons.set(subject, problem);
-    }
-    const wanted = ours.filter((subject) => !reasons.has(subject));
+    const wanted = ours.filter((subject) => whyNotInUse(subject, present) === null);
     if (wanted.length === 0) continue;
     const problem = await sourceProblem(context, host, source, published);
     if (problem !== null) for (const subject of wanted) reasons.set(subject, problem);
   }
-  const able = subjects.filter((subject) => !reasons.has(subject));
+  const able = subjects.filter(
+    (subject) => whyNotInUse(subject, present) === null && !reasons.has(subject),
+  );
   const isDryRun = context.flag('dry-run');
   if (!isDryRun && able.length > 0) {
     const installed = await installAll(context, able.map(wishOf));
@@ -121,6 +119,8 @@ const takeOver = async (
   }
   const done = isDryRun ? 'would be taken over' : 'taken over';
   return subjects.map((subject) => {
+    const unused = whyNotInUse(subject, present);
+    if (unused !== null) return { ...wishOf(subject), outcome: 'not in use', why: unused };
     const why = reasons.get(subject) ?? null;
     return { ...wishOf(subject), outcome: why === null ? done : 'left to DKMS', why };
   });
@@ -132,10 +132,8 @@ const wishOf = ({ source, kernel }: Subject): Wish => ({
   release: kernel.release,
 });
 
-const kernelProblem = (
-  { source, kernel }: Subject,
-  present: ReadonlySet<string>,
-): string | null => {
+/** Why a kernel is none to install for: what DKMS has built for it is in nobody's way. */
+const whyNotInUse = ({ source, kernel }: Subject, present: ReadonlySet<string>): string | null => {
   const removal = `dkms remove ${source.name}/${source.version} -k ${kernel.release} removes it`;
   if (!present.has(kernel.release)) return `that kernel is not on this host any more; ${removal}`;
   return kernel.isInstalled ? null : `it was built, but not installed; ${removal}`;
@@ -190,7 +188,10 @@ const sourceProblem = async (
 const settingsOf = async (host: Host, source: DkmsSource): Promise<Settings> => {
   const directory = join(host.root, 'etc/dkms');
   const names = (await readdir(directory).catch(() => [])).filter(
-    (name) => name === `${source.name}.conf` || name.startsWith(`${source.name}-${source.version}`),
+    (name) =>
+      name === `${source.name}.conf` ||
+      name === `${source.name}-${source.version}.conf` ||
+      (name.startsWith(`${source.name}-${source.version}-`) && name.endsWith('.conf')),
   );
   const settings: Record<string, string> = {};
   for (const name of names.sort())
