@@ -241,7 +241,7 @@ const plansOf = async (
   receipts: readonly Receipt[],
 ): Promise<readonly Plan[]> => {
   if (found.kind === 'problem') throw found.problem;
-  if (found.kind === 'link') return [planLink(found.origin, release, found.provenWith)];
+  if (found.kind === 'link') return [planLink(found.origin, release, found.provenWith, receipts)];
   const plans: Plan[] = [];
   for (const build of found.builds) {
     const { receipt } = plans.at(-1) ?? { receipt: null };
