@@ -113,7 +113,9 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
     );
     throw asInstallError(error, undone);
   }
-  await recover(host);
+  await recover(host).catch((error: unknown) => {
+    throw asInstallError(error, 'all was changed; kiln recover drops what was kept for undoing it');
+  });
 };
 
 /** Undoes, or finishes, what an earlier process left half done; what it did, in words, or `null`. The caller holds the lock. */
