@@ -127,6 +127,11 @@ const fetchOne = async (
       `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
     );
   }
+  if (isSigned && certificate === null)
+    throw new KilnError(
+      'unverified',
+      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+    );
   mustBeCovered(build);
   const pinned = isSigned ? certificate : null;
   const { release, arch, vermagic } = build.kernel;

@@ -6,7 +6,7 @@ import { KilnError } from '../services/core/errors.ts';
 import type { CreateBuild } from '../services/core/protocol.ts';
 import type { Context } from './command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
-import { hostKernels, type Host } from './host.ts';
+import { hostKernels, modulesDirectory, type Host } from './host.ts';
 import { initramfsOf, refreshInitramfs } from './initramfs.ts';
 import { moduleName } from './kernel-modules.ts';
 import { withLock } from './lock.ts';
@@ -34,6 +34,8 @@ export interface InstallTerms {
   readonly allowUnsigned: boolean;
   /** Install even where the kernel's own module is the same or newer. */
   readonly force: boolean;
+  /** Whether modules of the same names that are moved aside come back when these are removed. */
+  readonly keepDisplaced: boolean;
   /** Link modules of another kernel of this host where they are proven to fit. */
   readonly reuse: boolean;
   /** Sources that every kernel shall have from now on. */
@@ -215,7 +217,7 @@ export const change = async (
       },
     });
   }
-  context.progress.step('installing');
+  context.progress.step(given.title);
   await runTransaction(host, {
     title: given.title,
     changes,
@@ -240,6 +242,7 @@ const find = async (
   wishes: readonly Wish[],
 ): Promise<Found> => {
   try {
+    await modulesDirectory(host, wish.release);
     const { name } = wish;
     // What may be replaced in this very run proves nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
@@ -288,6 +291,7 @@ const plansOf = async (
         server: terms.supply.name,
         signer: terms.certificate === null ? null : certificateId(terms.certificate),
         force: terms.force,
+        keepDisplaced: terms.keepDisplaced,
         receipts: standing,
       }),
     );

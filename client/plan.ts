@@ -33,6 +33,8 @@ export const planInstall = async (
     readonly server: string;
     readonly signer: string | null;
     readonly force: boolean;
+    /** Whether modules of the same names that are moved aside come back when these are removed. */
+    readonly keepDisplaced: boolean;
     readonly receipts: readonly Receipt[];
   },
 ): Promise<Plan> => {
@@ -70,12 +72,17 @@ export const planInstall = async (
     linkedFrom: null,
     provenWith: null,
     modules: laid,
-    displaced: displaced.list,
+    displaced: given.keepDisplaced ? displaced.list : (before?.displaced ?? []),
     installedAt: Date.now(),
   };
   return {
     receipt,
-    changes: [...displaced.changes, ...gone(before, laid), ...changes, receiptChange(receipt)],
+    changes: [
+      ...displaced.changes.filter(({ to }) => given.keepDisplaced || to === null),
+      ...gone(before, laid),
+      ...changes,
+      receiptChange(receipt),
+    ],
   };
 };
 

@@ -38,7 +38,7 @@ export const kernelSymbols = async (
     const text = await readSymvers(path);
     if (text !== null) return { text, digest: digestOf(text) };
   }
-  const text = await service.symvers(await kernelFacts(host, release));
+  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
   return text === null ? null : { text, digest: digestOf(text) };
 };
 
@@ -52,6 +52,12 @@ const readSymvers = async (path: string): Promise<string | null> => {
   } catch {
     return null;
   }
+};
+
+/** Without the service there is no proof, and so no link: that it does not answer, asking for a build will tell. */
+const onlyOffline = (error: unknown): null => {
+  if (error instanceof KilnError && error.code === 'unreachable') return null;
+  throw error;
 };
 
 /**

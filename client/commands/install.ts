@@ -33,6 +33,7 @@ export const termsOf = async (
     certificate: await (allowUnsigned ? certificate.catch(() => null) : certificate),
     allowUnsigned,
     force: context.flag('force'),
+    keepDisplaced: true,
     reuse: context.config.reuse && context.option('bundle') === undefined,
     wanted,
     initramfs: context.config.initramfs && !context.flag('no-initramfs'),

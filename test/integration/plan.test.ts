@@ -87,6 +87,7 @@ describe('a plan', () => {
       server: 'x',
       signer: null,
       force: false,
+      keepDisplaced: true,
       receipts: standing ?? (await receipts()),
     });
   const run = (changes: readonly Change[]): Promise<void> =>
