@@ -31,6 +31,16 @@ const DEFAULT_WORDS = 500;
 /** An initramfs of a large host takes some minutes on a slow disk. */
 const DEFAULT_SECONDS = 1800;
 
+let shared: number | null = null;
+
+/**
+ * A descriptor that programs get from now on, or none: a lock on it stays as long as one of them runs, even if this process is killed
+ * before.
+ */
+export const shareDescriptor = (descriptor: number | null): void => {
+  shared = descriptor;
+};
+
 /**
  * Runs a program of the host to its end, in the C locale and with the system's own path. A failure is a result, not an exception:
  * the exit status decides.
@@ -42,7 +52,12 @@ export const run = (
 ): Promise<ProgramEnd> =>
   new Promise((resolve) => {
     const child = spawn(program, args, {
-      stdio: ['pipe', limit === undefined ? 'ignore' : 'pipe', 'pipe'],
+      stdio: [
+        'pipe',
+        limit === undefined ? 'ignore' : 'pipe',
+        'pipe',
+        ...(shared === null ? [] : [shared]),
+      ],
       env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
     });
     const pieces: Buffer[] = [];

@@ -125,7 +125,24 @@ const bringUp = async (
     request: requests[index] ?? { source: { name }, kernel: { release } },
   }));
   const terms = await termsOf(context, []);
-  return wishes.length === 0 ? [] : installAll(context, host, wishes, terms);
+  if (wishes.length === 0) return [];
+  const { receipts: before } = await listReceipts(host);
+  const granted = await installAll(context, host, wishes, terms);
+  // Links go with what they led to; their kernels get theirs at once.
+  const { receipts: after } = await listReceipts(host);
+  const bereft = before.filter(
+    ({ name, release, linkedFrom }) =>
+      linkedFrom !== null && !after.some((each) => each.name === name && each.release === release),
+  );
+  if (bereft.length === 0) return granted;
+  return [
+    ...granted,
+    ...(await bringUp(
+      context,
+      host,
+      bereft.map(({ release }) => release),
+    )),
+  ];
 };
 
 const isLacking = async (context: Context, host: Host, row: Standing): Promise<boolean> => {
