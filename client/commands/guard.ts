@@ -6,7 +6,7 @@ import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { bootLoaderOf, type BootLoader } from '../boot-loader.ts';
 import type { Command } from '../command.ts';
 import { hostKernels, type Host } from '../host.ts';
-import { writeWhole } from '../receipts.ts';
+import { writeWhole } from '../whole-file.ts';
 
 /** The kernels whose module set is not complete, and why. */
 export type Incomplete = (host: Host) => Promise<ReadonlyMap<string, string>>;
