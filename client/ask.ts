@@ -117,7 +117,7 @@ export const askForBuild = async (
           deps.onLog?.(text);
         },
       },
-      signal,
+      deps.patience,
     );
     return { build: checkEnd(build), isCached: false };
   } catch (error) {

@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
 import { isFinished } from '../services/core/build-state.ts';
-import { KilnError } from '../services/core/errors.ts';
 import { BuildView } from '../services/core/protocol.ts';
-import type { Send } from './http.ts';
+import { CallFailed } from './fault.ts';
+import { readPieces, understand, type Send } from './http.ts';
+import { keepTrying, type Patience } from './retry.ts';
 
 /** Hears of a build's life. */
 export interface Follower {
@@ -10,49 +11,41 @@ export interface Follower {
   log(text: string): void;
 }
 
-const TRIES = 60;
-
 /**
  * Follows a build to its end, and gives it back finished. A connection that breaks is made again where it broke: no line of the log is
- * lost or repeated. Gives up with `unreachable` after about two minutes without the service.
+ * lost or repeated. Throws `CallFailed` when patience is at its end.
  */
 export const followBuild = async (
   send: Send,
   id: string,
   follower: Follower,
-  signal: AbortSignal,
+  patience: Patience,
 ): Promise<BuildView> => {
   let lastEvent: string | null = null;
-  let failures = 0;
-  for (;;) {
-    try {
-      const headers: Record<string, string> = { Accept: 'text/event-stream' };
-      if (lastEvent !== null) headers['Last-Event-ID'] = lastEvent;
-      const response = await send({
-        method: 'GET',
-        path: `/v1/builds/${id}/events`,
-        headers,
-        signal,
-      });
-      for await (const event of readEvents(response as AsyncIterable<Buffer>)) {
-        failures = 0;
-        lastEvent = event.id ?? lastEvent;
-        if (event.name === 'log') follower.log((JSON.parse(event.data) as { text: string }).text);
-        if (event.name !== 'state') continue;
-        const build = BuildView.parse(JSON.parse(event.data));
-        follower.state(build);
-        if (isFinished(build.state)) return build;
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      const isFinal =
-        error instanceof KilnError && error.code !== 'unreachable' && error.code !== 'unavailable';
-      if (isFinal || failures >= TRIES) throw error;
+  return keepTrying(patience, true, async (progressed) => {
+    const headers: Record<string, string> = { Accept: 'text/event-stream' };
+    if (lastEvent !== null) headers['Last-Event-ID'] = lastEvent;
+    const path = `/v1/builds/${id}/events`;
+    const response = await send({ method: 'GET', path, headers, signal: patience.signal });
+    for await (const event of readEvents(readPieces(response))) {
+      progressed();
+      lastEvent = event.id ?? lastEvent;
+      if (event.name === 'log') follower.log(understand(LogEvent, event.data).text);
+      if (event.name !== 'state') continue;
+      const build = understand(BuildView, event.data);
+      follower.state(build);
+      if (isFinished(build.state)) return build;
     }
-    failures += 1;
-    await sleep(Math.min(250 * failures, 2000), undefined, { signal });
-  }
+    throw new CallFailed('unreachable', 'the service ended its report of the build; try again', {
+      reason: 'the report of the build ended',
+      mayPass: true,
+      mayBeDone: true,
+      wait: null,
+    });
+  });
 };
+
+const LogEvent = z.object({ text: z.string() });
 
 interface ServerEvent {
   readonly id: string | null;

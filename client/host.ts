@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { machine, release as runningRelease, version as runningBuild } from 'node:os';
 import { join, sep } from 'node:path';
 import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../services/core/kernel-config.ts';
+import { run } from './programs.ts';
 
 /** The machine, or the root of another, that modules go to. */
 export interface Host {
@@ -86,34 +86,11 @@ export const modulesDirectory = async (host: Host, release: string): Promise<str
   return place;
 };
 
-const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
-
 /** Brings a kernel's module index up to date. Throws `install-failed` with depmod's own words. */
 export const runDepmod = async (host: Host, release: string): Promise<void> => {
   const args = host.root === '/' ? [release] : ['-b', host.root, release];
-  const { status, words } = await run('depmod', args);
+  const { status, words, isMissing } = await run('depmod', args);
+  if (isMissing) throw new KilnError('install-failed', `${words}; it is in the package kmod`);
   if (status !== 0)
     throw new KilnError('install-failed', `depmod failed (${words || `exit status ${status}`})`);
 };
-
-const run = (
-  program: string,
-  args: readonly string[],
-): Promise<{ status: number; words: string }> =>
-  new Promise((resolve) => {
-    const child = spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
-    });
-    let words = '';
-    child.stderr.on('data', (piece: Buffer) => {
-      words = (words + piece.toString()).slice(0, 500);
-    });
-    child.once('error', (error) =>
-      resolve({
-        status: 127,
-        words: `${program} cannot be run: ${error.message}; it is in the package kmod`,
-      }),
-    );
-    child.once('close', (code) => resolve({ status: code ?? 1, words: words.trim() }));
-  });

@@ -1,48 +1,14 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
+import { BuildEnded } from './ask.ts';
 import type { Command, Context } from './command.ts';
-import { ARCHIVE_COMMANDS } from './commands/archive.ts';
-import { BUILD_COMMANDS } from './commands/build.ts';
-import { INSTALL_COMMANDS } from './commands/install.ts';
-import { KERNEL_COMMANDS } from './commands/kernel.ts';
-import { SETUP_COMMANDS } from './commands/setup.ts';
-import { SOURCE_COMMANDS } from './commands/source.ts';
-import { TOKEN_COMMANDS } from './commands/token.ts';
-import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
-import { configPath, isColourWanted, readConfig, readToken } from './config.ts';
+import { COMMANDS, COMMON_HELP, COMMON_OPTIONS } from './commands.ts';
+import { isColourWanted, readConfig, readToken } from './config.ts';
 import { openHost } from './host.ts';
 import { writeOutput } from './output.ts';
-import { connect } from './http.ts';
+import { connect, type Send } from './http.ts';
 import { createProgress } from './progress.ts';
 import { openService } from './service.ts';
-
-const COMMANDS: readonly Command[] = [
-  ...INSTALL_COMMANDS,
-  ...BUILD_COMMANDS,
-  ...SETUP_COMMANDS,
-  ...SOURCE_COMMANDS,
-  ...KERNEL_COMMANDS,
-  ...ARCHIVE_COMMANDS,
-  ...TOOLCHAIN_COMMANDS,
-  ...TOKEN_COMMANDS,
-];
-
-/** Options that every command takes. */
-const COMMON_OPTIONS = {
-  server: { type: 'string' },
-  'token-file': { type: 'string' },
-  certificate: { type: 'string' },
-  root: { type: 'string' },
-  json: { type: 'boolean' },
-  quiet: { type: 'boolean', short: 'q' },
-  help: { type: 'boolean', short: 'h' },
-} as const;
-
-const COMMON_HELP = `everywhere
-      --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
-      --json             the result as JSON on standard output
-  -q, --quiet            no progress on standard error
-  -h, --help             this text; kiln COMMAND --help says more`;
 
 const usage = (): string => {
   const width = Math.max(...COMMANDS.map(({ name, args }) => name.length + args.length + 1));
@@ -123,23 +89,31 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     server: option('server'),
     'token-file': option('token-file'),
     certificate: option('certificate'),
+    ca: option('ca'),
+    patience: option('patience'),
   });
-  const send = lazily(() => connect(config.server, readToken(config.tokenFile)));
+  const { network } = config;
+  const lazy = lazily(() => connect(config.server, readToken(config.tokenFile), network));
+  const send: Send = async (call) => lazy()(call);
   const progress = createProgress(process.stderr, flag('quiet'));
+  const patience = { seconds: config.patience, signal, say: progress.say };
   const context: Context = {
     config,
     args: positionals,
     option,
     options,
     flag,
-    send: (call) => send()(call),
-    service: openService((call) => send()(call)),
+    send,
+    service: openService(send, patience),
     progress,
+    patience,
     signal,
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
     host: () => openHost(option('root')),
-    print: (text, json) =>
-      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`),
+    print: (text, json) => {
+      hasPrinted = true;
+      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`);
+    },
   };
   try {
     await command.run(context);
@@ -152,6 +126,16 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
 const lazily = <T>(make: () => T): (() => T) => {
   let made: { readonly value: T } | null = null;
   return () => (made ??= { value: make() }).value;
+};
+
+/** Whether standard output has a command's result. */
+let hasPrinted = false;
+
+/** A failure for scripts; of a build that ended without modules, its record too. */
+const failureJson = (error: unknown, message: string): string => {
+  const code = error instanceof KilnError ? error.code : 'internal';
+  const record = error instanceof BuildEnded ? error.build : {};
+  return JSON.stringify({ ...record, error: { code, message, exit: exitStatus(code) } }, null, 2);
 };
 
 const interrupted = new AbortController();
@@ -173,6 +157,9 @@ main(process.argv.slice(2), interrupted.signal).then(
         ? known.message
         : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
     process.stderr.write(`${label} ${message}\n`);
+    // A command that printed its findings before it failed has said all in them.
+    if (process.argv.includes('--json') && !hasPrinted)
+      writeOutput(`${failureJson(known, message)}\n`);
     process.exit(exitStatus(known instanceof KilnError ? known.code : 'internal'));
   },
 );

@@ -1,12 +1,14 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import type { Host } from './host.ts';
+import type { Change } from './transaction.ts';
 
-/** What was installed: enough to check it, to say where it came from, and to take it away again. */
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
+
+/** What was installed: enough to check it, to say where it came from and what has changed since, and to take it away again. */
 const Receipt = z.object({
   name: z.string(),
   version: z.string(),
@@ -15,10 +17,18 @@ const Receipt = z.object({
   vermagic: z.string(),
   build: z.string(),
   fingerprint: digest,
-  toolchain: digest,
+  /** All that the fingerprint covers (core/fingerprint.ts). */
+  inputs: z.record(z.string(), z.unknown()),
+  toolchain: z.object({ digest, name: z.string() }),
   server: z.string(),
   /** SHA-256 of the signer's certificate; `null` where an unsigned module was wanted. */
   signer: z.string().nullable(),
+  /** The DSSE envelope that says how it was built, if the service has signed one. */
+  provenance: z.string().nullable(),
+  /** The kernel whose modules are linked here instead of being built again; `null` where they were built for this one. */
+  linkedFrom: z.string().nullable(),
+  /** For links: the digest of the symbols' CRCs that the proof was made with. */
+  provenWith: digest.nullable(),
   modules: z.array(
     z.object({
       name: z.string(),
@@ -26,24 +36,34 @@ const Receipt = z.object({
       modname: z.string(),
       /** Relative to `/lib/modules/RELEASE`. */
       path: z.string(),
+      /** Of the file as it lies there, compressed if the kernel's own modules are. */
       digest,
+      /** Of the module that the service sent, signed unless an unsigned one was wanted. */
+      module: digest,
       unsigned: digest,
     }),
   ),
+  /** Modules of the same names that were moved aside: from where, and to where below the root. */
+  displaced: z.array(z.object({ path: z.string(), kept: z.string() })),
   installedAt: z.number(),
 });
 export type Receipt = z.infer<typeof Receipt>;
 
-const directory = (host: Host): string => join(host.root, 'var/lib/kiln/receipts');
-const pathOf = (host: Host, release: string, name: string): string =>
-  join(directory(host), release, `${name}.json`);
+/** Where receipts lie, below the host's root. */
+const RECEIPTS = 'var/lib/kiln/receipts';
+const pathOf = (release: string, name: string): string => `${RECEIPTS}/${release}/${name}.json`;
 
-/** Writes a receipt: beside, then renamed into place. */
-export const writeReceipt = async (host: Host, receipt: Receipt): Promise<void> => {
-  const path = pathOf(host, receipt.release, receipt.name);
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-  await writeWhole(path, Buffer.from(`${JSON.stringify(receipt, null, 2)}\n`));
-};
+/** The change that writes a receipt. */
+export const receiptChange = (receipt: Receipt): Change => ({
+  path: pathOf(receipt.release, receipt.name),
+  to: Buffer.from(`${JSON.stringify(receipt, null, 2)}\n`),
+});
+
+/** The change that takes a receipt away. */
+export const noReceipt = ({ release, name }: Pick<Receipt, 'release' | 'name'>): Change => ({
+  path: pathOf(release, name),
+  to: null,
+});
 
 /** The receipt of a module source for a kernel, or `null`. */
 export const readReceipt = async (
@@ -51,7 +71,7 @@ export const readReceipt = async (
   release: string,
   name: string,
 ): Promise<Receipt | null> => {
-  const path = pathOf(host, release, name);
+  const path = join(host.root, pathOf(release, name));
   try {
     return Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (cause) {
@@ -68,36 +88,18 @@ export const readReceipt = async (
 export const listReceipts = async (
   host: Host,
 ): Promise<{ readonly receipts: readonly Receipt[]; readonly damaged: readonly string[] }> => {
+  const directory = join(host.root, RECEIPTS);
   const receipts: Receipt[] = [];
   const damaged: string[] = [];
-  for (const release of (await readdir(directory(host)).catch(() => [])).sort()) {
-    for (const file of (await readdir(join(directory(host), release))).sort()) {
+  for (const release of (await readdir(directory).catch(() => [])).sort()) {
+    for (const file of (await readdir(join(directory, release))).sort()) {
       if (!file.endsWith('.json')) continue;
       const receipt = await readReceipt(host, release, file.slice(0, -'.json'.length)).catch(
         () => 'damaged' as const,
       );
-      if (receipt === 'damaged') damaged.push(join(directory(host), release, file));
+      if (receipt === 'damaged') damaged.push(join(directory, release, file));
       else if (receipt !== null) receipts.push(receipt);
     }
   }
   return { receipts, damaged };
-};
-
-export const removeReceipt = (host: Host, receipt: Receipt): Promise<void> =>
-  rm(pathOf(host, receipt.release, receipt.name), { force: true });
-
-/** Writes a file so that it is there whole or as it was before, also after a power cut. */
-export const writeWhole = async (path: string, bytes: Buffer): Promise<void> => {
-  const arrival = `${path}.kiln-new`;
-  const file = await open(arrival, 'w', 0o644);
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } catch (error) {
-    await file.close();
-    await rm(arrival, { force: true });
-    throw error;
-  }
-  await file.close();
-  await rename(arrival, path);
 };

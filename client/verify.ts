@@ -1,12 +1,14 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { verifyProvenance } from '../services/core/attestation.ts';
 import { digestOf } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import type { Arch } from '../services/core/kernel-config.ts';
 import { checkModule, readModuleFile } from '../services/core/module-file.ts';
 import { splitModule, verifyModule } from '../services/core/module-signature.ts';
 import type { Host } from './host.ts';
+import { readModule } from './kernel-modules.ts';
 import type { Receipt } from './receipts.ts';
 
 /** The pinned certificate, from its PEM file. Throws `unverified` with what to do. */
@@ -73,42 +75,66 @@ export interface Verdict {
   readonly problem: string | null;
 }
 
-/** Checks what a receipt says against what is on the disk, without asking anybody. */
+/** Checks what a receipt says against what is on the disk, without asking anybody: bytes, signatures, provenance. */
 export const verifyReceipt = async (
   host: Host,
   receipt: Receipt,
   certificate: () => Promise<X509Certificate>,
 ): Promise<readonly Verdict[]> => {
-  const verdicts: Verdict[] = [];
-  for (const module of receipt.modules) {
-    const path = join(host.root, 'lib/modules', receipt.release, module.path);
-    const problem = await findProblem(
-      path,
-      module.digest,
-      { ...receipt, name: module.modname },
-      receipt.signer,
-      certificate,
-    );
-    verdicts.push({ module: module.name, release: receipt.release, path, problem });
-  }
-  return verdicts;
+  const provenance = await problemOf(() => checkProvenance(receipt, certificate));
+  return Promise.all(
+    receipt.modules.map(async (module) => {
+      const path = join(host.root, 'lib/modules', receipt.release, module.path);
+      const problem = await problemOf(() => checkFile(path, receipt, module, certificate));
+      const { release } = receipt;
+      return { module: module.name, release, path, problem: problem ?? provenance };
+    }),
+  );
 };
 
-const findProblem = async (
-  path: string,
-  digest: string,
-  expected: Expectation,
-  signer: string | null,
-  certificate: () => Promise<X509Certificate>,
-): Promise<string | null> => {
-  const bytes = await readFile(path).catch(() => null);
-  if (bytes === null) return 'the file is missing';
-  if (digestOf(bytes) !== digest) return 'its bytes are not those that were installed';
+const problemOf = async (check: () => Promise<void>): Promise<string | null> => {
   try {
-    verifyBytes(bytes, expected, signer === null ? null : await certificate());
+    await check();
     return null;
   } catch (error) {
     if (error instanceof KilnError) return error.message;
     throw error;
   }
+};
+
+const checkFile = async (
+  path: string,
+  receipt: Receipt,
+  module: Receipt['modules'][number],
+  certificate: () => Promise<X509Certificate>,
+): Promise<void> => {
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    throw new KilnError('unverified', 'the file is missing', { cause });
+  });
+  if (digestOf(bytes) !== module.digest)
+    throw new KilnError('unverified', 'its bytes are not those that were installed');
+  const unpacked = await readModule(path);
+  if (digestOf(unpacked) !== module.module)
+    throw new KilnError('unverified', 'its bytes are not those that the service sent');
+  const expected = {
+    name: module.modname,
+    arch: receipt.arch,
+    // A linked module is for the kernel that it was built for, and proven to fit this one.
+    release: receipt.linkedFrom ?? receipt.release,
+    vermagic: receipt.vermagic,
+  };
+  verifyBytes(unpacked, expected, receipt.signer === null ? null : await certificate());
+};
+
+const checkProvenance = async (
+  { signer, provenance, fingerprint, modules }: Receipt,
+  certificate: () => Promise<X509Certificate>,
+): Promise<void> => {
+  if (signer === null) return;
+  if (provenance === null)
+    throw new KilnError('unverified', 'no provenance was kept; install the module again');
+  verifyProvenance(provenance, await certificate(), {
+    fingerprint,
+    modules: modules.map(({ name, module }) => ({ name, digest: module })),
+  });
 };

@@ -4,11 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-contract.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
-import { askForBuild, BuildEnded, nameKernel, nameSource } from '../ask.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import { askForBuild, nameKernel, nameSource } from '../ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host.ts';
-import { writeWhole } from '../receipts.ts';
+import { writeWhole } from '../whole-file.ts';
 import { readSettings, sourceClaims, SOURCE_HELP, SOURCE_OPTIONS } from './source.ts';
 
 /** Options that name what is to be built. */
@@ -29,32 +29,26 @@ export const contractParts = (context: Context): readonly ContractPart[] =>
     return known;
   });
 
-/** Asks for what the arguments name and waits for it. */
-export const requestedBuild = async (
+/** What the options make of a request for one source and one kernel, as a command line names them; trees are sent first. */
+export const namedRequest = async (
   context: Context,
-): Promise<{ build: BuildView; isCached: boolean }> => {
+  sourceName: string,
+  kernelName: string,
+): Promise<CreateBuild> => {
   const toolchain = context.option('toolchain');
   if (toolchain !== undefined && !isDigest(toolchain))
     throw new KilnError(
       'bad-request',
       '--toolchain takes a digest; kiln toolchain list shows them',
     );
-  const kernelName =
-    context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
-  const source = await nameSource(
-    context,
-    onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)'),
-    sourceClaims(context),
-  );
-  const kernel = await nameKernel(context, kernelName, await context.host());
-  return askForBuild(context, {
-    source,
-    kernel,
+  return {
+    source: await nameSource(context, sourceName, sourceClaims(context)),
+    kernel: await nameKernel(context, kernelName, await context.host()),
     waive: [...contractParts(context)],
     settings: (await readSettings(context)) ?? {},
     retry: context.flag('retry'),
     ...(toolchain === undefined ? {} : { toolchain }),
-  });
+  };
 };
 
 /** A build in a few lines. */
@@ -98,11 +92,11 @@ ${SOURCE_HELP}
       --log              show the build's log while it runs`,
   options: { ...BUILD_OPTIONS, output: { type: 'string', short: 'o' }, log: { type: 'boolean' } },
   async run(context) {
-    const { build: made, isCached } = await requestedBuild(context).catch((error: unknown) => {
-      // A script that asked for JSON gets the record of what failed, too.
-      if (error instanceof BuildEnded && context.flag('json')) context.print('', error.build);
-      throw error;
-    });
+    const source = onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)');
+    const kernel =
+      context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
+    const request = await namedRequest(context, source, kernel);
+    const { build: made, isCached } = await askForBuild(context, request);
     const output = context.option('output');
     if (output !== undefined) {
       await mkdir(output, { recursive: true });

@@ -1,204 +1,245 @@
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
-import { onlyArgument, table, type Command, type Context } from '../command.ts';
-import { chooseRelease, modulesDirectory } from '../host.ts';
+import { bundleSupply } from '../bundle.ts';
+import { table, type Command, type Context } from '../command.ts';
+import { chooseRelease, hostKernels, type Host } from '../host.ts';
 import {
-  INSTALL_DIRECTORY,
-  installFiles,
-  removeFiles,
-  type ModuleBytes,
-} from '../install-files.ts';
-import { listReceipts, readReceipt, type Receipt } from '../receipts.ts';
-import { certificateId, readCertificate, verifyBytes, verifyReceipt } from '../verify.ts';
-import { BUILD_OPTIONS, describeBuild, requestedBuild } from './build.ts';
+  change,
+  installAll,
+  recoverAloud,
+  removeAll,
+  type Granted,
+  type InstallTerms,
+  type Wish,
+} from '../install.ts';
+import { withLock } from '../lock.ts';
+import { INSTALL_DIRECTORY } from '../plan.ts';
+import { readPrevious } from '../previous.ts';
+import { listReceipts, readReceipt } from '../receipts.ts';
+import { serviceSupply, type Supply } from '../supply.ts';
+import { readCertificate } from '../verify.ts';
+import { BUILD_OPTIONS, namedRequest } from './build.ts';
+
+/** The terms that a command's options and the configuration set. */
+export const termsOf = async (
+  context: Context,
+  wanted: InstallTerms['wanted'],
+  supply: Supply = serviceSupply(context, context.config.server),
+): Promise<InstallTerms> => {
+  const allowUnsigned = context.flag('allow-unsigned');
+  const certificate = readCertificate(context.config.certificate);
+  return {
+    supply,
+    certificate: await (allowUnsigned ? certificate.catch(() => null) : certificate),
+    allowUnsigned,
+    force: context.flag('force'),
+    reuse: context.config.reuse,
+    wanted,
+    initramfs: context.config.initramfs && !context.flag('no-initramfs'),
+  };
+};
+
+/** Kernels that `-k`, given once or more often, or `--all-kernels` names; the running one otherwise. */
+const namedKernels = async (context: Context, host: Host): Promise<readonly string[]> => {
+  if (context.flag('all-kernels')) return hostKernels(host);
+  const named = context.options('kernel');
+  return named.length > 0 ? named : [await chooseRelease(host, undefined)];
+};
+
+/** Prints how wishes ended. Throws the first problem, so that the exit status tells of it. */
+export const tellGranted = (
+  context: Context,
+  granted: readonly Granted[],
+  seconds: number,
+): void => {
+  const done = granted.filter(({ receipt }) => receipt !== null);
+  const failed = granted.flatMap(({ name, release, problem }) =>
+    problem === null ? [] : [{ name, release, problem }],
+  );
+  const paths = done.flatMap(({ release, receipt }) =>
+    (receipt?.modules ?? []).map(({ path }) => `/lib/modules/${release}/${path}`),
+  );
+  const rows = done.map(({ release, receipt, isCached }) => [
+    `${receipt?.name ?? ''}/${receipt?.version ?? ''}`,
+    release,
+    receipt?.linkedFrom === null
+      ? `installed (${isCached ? 'was there already' : 'built now'})`
+      : `linked from ${receipt?.linkedFrom ?? ''}`,
+  ]);
+  context.progress.done();
+  if (done.length > 0 || context.flag('json')) {
+    context.print(`${table(rows)}\n${paths.join('\n')}\nafter ${seconds.toFixed(2)} s`, {
+      installed: paths,
+      cached: done.every(({ isCached }) => isCached),
+      seconds,
+      receipts: done.map(({ receipt }) => receipt),
+      problems: failed.map(({ name, release, problem: { code, message } }) => ({
+        name,
+        release,
+        code,
+        message,
+      })),
+    });
+  }
+  const [first] = failed;
+  if (first === undefined) return;
+  if (granted.length === 1) throw first.problem;
+  const lines = failed.map(
+    ({ name, release, problem }) => `\n  ${name} for ${release}: ${problem.message}`,
+  );
+  throw new KilnError(
+    first.problem.code,
+    `${failed.length} of ${granted.length} could not be installed:${lines.join('')}`,
+  );
+};
 
 const install: Command = {
   name: 'install',
-  args: 'SOURCE',
-  summary: 'get a module built, verify it and install it',
-  help: `Before anything is changed the module's digest, its signature against the pinned certificate, its name and its
-vermagic are verified. It goes to /lib/modules/RELEASE/${INSTALL_DIRECTORY}, depmod is run, and a receipt is kept in
-/var/lib/kiln/receipts; if a step fails, all is put back.
+  args: 'SOURCE…',
+  summary: 'get modules built, verify and install them: all or nothing',
+  help: `Everything is fetched and verified first: digests, signatures and provenance against the pinned certificate, names, vermagic.
+Then all modules are laid down in one transaction, compressed as the kernel's own are, to /lib/modules/RELEASE/${INSTALL_DIRECTORY};
+depmod runs once for each kernel, and the initramfs is made anew if it holds one of them. If a step fails, or the machine dies,
+all is as it was. One that cannot be had does not keep the others. What is installed by NAME is wanted from then on: kernels that
+come get it, too (kiln autoinstall).
 
-  -k, --kernel RELEASE   default: the running kernel, or the only one below --root
+  -k, --kernel RELEASE   default: the running kernel, or the only one below --root; may be repeated
+      --all-kernels      every kernel of this host
+      --bundle FILE      from a file that kiln bundle made; no service is asked
       --root DIR         install into another root
+      --force            also where the kernel's own module is the same or newer
       --allow-unsigned   install also what policy left unsigned
+      --no-initramfs     leave initramfs images alone
       --name, --version, --toolchain, --retry   as for kiln build`,
-  options: { ...BUILD_OPTIONS, 'allow-unsigned': { type: 'boolean' }, log: { type: 'boolean' } },
+  options: {
+    ...BUILD_OPTIONS,
+    kernel: { type: 'string', short: 'k', multiple: true },
+    'all-kernels': { type: 'boolean' },
+    bundle: { type: 'string' },
+    force: { type: 'boolean' },
+    'allow-unsigned': { type: 'boolean' },
+    'no-initramfs': { type: 'boolean' },
+    log: { type: 'boolean' },
+  },
   async run(context) {
+    if (context.args.length === 0)
+      throw new KilnError('bad-request', 'name what to install: NAME[/VERSION], or a directory');
     const host = await context.host();
     const started = performance.now();
-    const certificate = context.flag('allow-unsigned')
-      ? null
-      : await readCertificate(context.config.certificate);
-    const { build, isCached } = await requestedBuild(context);
-    const { release } = build.kernel;
-    await modulesDirectory(host, release);
-
-    const isSigned = build.signature?.kind === 'signed';
-    if (!isSigned && !context.flag('allow-unsigned')) {
-      const reason =
-        build.signature?.kind === 'unsigned' ? build.signature.reason : 'it is not signed';
-      throw new KilnError(
-        'unverified',
-        `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
-      );
-    }
-    context.progress.step('verifying');
-    const pinned = isSigned
-      ? (certificate ?? (await readCertificate(context.config.certificate)))
-      : null;
-    const modules = await fetchModules(context, build, (bytes, name) =>
-      verifyBytes(
-        bytes,
-        { name, release, arch: build.kernel.arch, vermagic: build.kernel.vermagic },
-        pinned,
-      ),
+    const wishes: Wish[] = [];
+    const releases = await namedKernels(context, host);
+    for (const source of context.args)
+      for (const release of releases) {
+        const request = await namedRequest(context, source, release);
+        const name = 'name' in request.source ? request.source.name : null;
+        wishes.push({ name, release, request });
+      }
+    const bundle = context.option('bundle');
+    const wanted = wishes.flatMap(({ name, request: { source } }) =>
+      name === null ? [] : [{ name, version: 'name' in source ? (source.version ?? null) : null }],
     );
-    context.progress.step('installing');
-    const receipt = receiptOf(
-      build,
-      context.config.server,
-      pinned === null ? null : certificateId(pinned),
+    const terms = await termsOf(
+      context,
+      wanted,
+      bundle === undefined ? undefined : await bundleSupply(bundle),
     );
-    await installFiles(host, receipt, modules);
-    context.progress.done();
-    const paths = receipt.modules.map(({ path }) => `/lib/modules/${release}/${path}`);
-    const seconds = (performance.now() - started) / 1000;
-    context.print(
-      `${describeBuild(build)}\ninstalled    ${paths.join('\n             ')}\nanswer       ${isCached ? 'was there already' : 'built now'}, installed after ${seconds.toFixed(2)} s`,
-      { build, cached: isCached, installed: paths, root: host.root, seconds },
-    );
+    const granted = await installAll(context, host, wishes, terms);
+    tellGranted(context, granted, (performance.now() - started) / 1000);
   },
 };
-
-const fetchModules = async (
-  context: Context,
-  build: BuildView,
-  verify: (bytes: Buffer, name: string) => void,
-): Promise<readonly ModuleBytes[]> => {
-  const modules: ModuleBytes[] = [];
-  for (const { name, signed, unsigned, modinfo } of build.modules) {
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(name))
-      throw new KilnError('unverified', 'the service sent a module with an impossible name');
-    const bytes = await context.service.artifact(signed ?? unsigned);
-    verify(bytes, modnameOf(name, modinfo));
-    modules.push({ name, bytes });
-  }
-  if (modules.length === 0) throw new KilnError('unverified', 'the build has no modules');
-  return modules;
-};
-
-const modnameOf = (name: string, modinfo: readonly (readonly [string, string])[]): string =>
-  modinfo.find(([key]) => key === 'name')?.[1] ?? name;
-
-const receiptOf = (build: BuildView, server: string, signer: string | null): Receipt => ({
-  name: build.source.name,
-  version: build.source.version,
-  release: build.kernel.release,
-  arch: build.kernel.arch,
-  vermagic: build.kernel.vermagic,
-  build: build.id,
-  fingerprint: build.fingerprint,
-  toolchain: build.toolchain.digest,
-  server,
-  signer,
-  modules: build.modules.map(({ name, signed, unsigned, modinfo }) => ({
-    name,
-    modname: modnameOf(name, modinfo),
-    path: `${INSTALL_DIRECTORY}/${name}.ko`,
-    digest: signed ?? unsigned,
-    unsigned,
-  })),
-  installedAt: Date.now(),
-});
 
 const remove: Command = {
   name: 'remove',
-  args: 'NAME',
-  summary: 'take an installed module away',
-  help: `  -k, --kernel RELEASE   default: the running kernel, or the only one below --root
+  args: 'NAME…',
+  summary: 'take installed modules away, and put back what they had displaced',
+  help: `Without -k they go from every kernel, and kernels to come do not get them either.
+
+  -k, --kernel RELEASE   from this kernel alone; may be repeated
+      --no-initramfs     leave initramfs images alone
       --root DIR         from another root`,
-  options: { kernel: { type: 'string', short: 'k' } },
+  options: {
+    kernel: { type: 'string', short: 'k', multiple: true },
+    'no-initramfs': { type: 'boolean' },
+  },
   async run(context) {
     const host = await context.host();
-    const name = onlyArgument(context, 'module source');
-    const release = await chooseRelease(host, context.option('kernel'));
-    const receipt = await readReceipt(host, release, name);
-    if (receipt === null)
+    if (context.args.length === 0)
+      throw new KilnError('bad-request', 'name what to remove; kiln status lists what there is');
+    const releases = context.options('kernel');
+    const { receipts } = await listReceipts(host);
+    const meant = receipts.filter(
+      ({ name, release }) =>
+        context.args.includes(name) && (releases.length === 0 || releases.includes(release)),
+    );
+    for (const name of context.args) {
+      if (meant.some((receipt) => receipt.name === name)) continue;
+      for (const release of releases) await readReceipt(host, release, name);
       throw new KilnError(
         'not-found',
-        `${name} was not installed by kiln for ${release}; kiln status lists what was`,
+        `${name} was not installed by kiln${releases.length === 0 ? '' : ` for ${releases.join(', ')}`}; kiln status lists what was`,
       );
-    await removeFiles(host, receipt);
-    context.print(`removed ${name}/${receipt.version} from ${release}`, receipt);
+    }
+    await removeAll(context, host, meant, {
+      forget: releases.length === 0 ? context.args : [],
+      initramfs: context.config.initramfs && !context.flag('no-initramfs'),
+    });
+    context.print(
+      meant.map((each) => `removed ${each.name}/${each.version} from ${each.release}`).join('\n'),
+      meant,
+    );
   },
 };
 
-const status: Command = {
-  name: 'status',
+const rollback: Command = {
+  name: 'rollback',
   args: '',
-  summary: 'list what is installed, and whether it still is what was installed',
-  help: '      --root DIR         of another root',
-  options: {},
+  summary: 'put back what the last install, removal or rollback replaced',
+  help: `Files and receipts alike, of all kernels it concerned, in one transaction. A second rollback takes the first one back.
+
+      --show             only say what it would undo
+      --no-initramfs     leave initramfs images alone
+      --root DIR         of another root`,
+  options: { show: { type: 'boolean' }, 'no-initramfs': { type: 'boolean' } },
   async run(context) {
     const host = await context.host();
-    const rows = await Promise.all(
-      (await listReceipts(host)).receipts.map(async (receipt) => {
-        const verdicts = await verifyReceipt(host, receipt, () =>
-          readCertificate(context.config.certificate),
-        );
-        const problem = verdicts.find((verdict) => verdict.problem !== null)?.problem ?? null;
-        return { ...receipt, state: problem === null ? 'installed' : 'broken', problem };
-      }),
-    );
-    const lines = rows.map((row) => [
-      row.release,
-      `${row.name}/${row.version}`,
-      row.problem === null ? 'installed' : `broken: ${row.problem}`,
-      row.signer === null ? 'unsigned' : 'signed',
-    ]);
-    context.print(lines.length === 0 ? 'nothing is installed by kiln' : table(lines), rows);
+    const last = await readPrevious(host);
+    const words = `${last.title}, of ${last.at.toISOString()}`;
+    if (context.flag('show')) {
+      context.print(words, { title: last.title, at: last.at });
+      return;
+    }
+    await withLock(host, async () => {
+      await recoverAloud(context, host);
+      const { title, changes } = await readPrevious(host);
+      const { receipts } = await listReceipts(host);
+      const concerned = new Set(changes.map(({ path }) => path));
+      const taken = receipts.filter(({ release, modules }) =>
+        modules.some(({ path }) => concerned.has(`lib/modules/${release}/${path}`)),
+      );
+      await change(context, host, {
+        title: `roll back: ${title}`,
+        changes,
+        laid: [],
+        taken,
+        initramfs: context.config.initramfs && !context.flag('no-initramfs'),
+      });
+    });
+    context.print(`rolled back: ${words}`, { title: last.title, at: last.at });
   },
 };
 
-const verify: Command = {
-  name: 'verify',
-  args: '[NAME]',
-  summary: 'check installed modules’ bytes, signature, name and vermagic; asks nobody',
-  help: `Exit status 6 if any does not pass.
+const recoverCommand: Command = {
+  name: 'recover',
+  args: '',
+  summary: 'undo or finish what an interrupted kiln left half done',
+  help: `Every command that changes the host does this first; at boot kiln-recover.service does.
+
       --root DIR         of another root`,
   options: {},
   async run(context) {
     const host = await context.host();
-    const [name] = context.args;
-    const { receipts: all, damaged } = await listReceipts(host);
-    if (damaged.length > 0)
-      throw new KilnError(
-        'unverified',
-        `damaged receipts: ${damaged.join(', ')}; install their modules again`,
-      );
-    const receipts = all.filter((receipt) => name === undefined || receipt.name === name);
-    if (receipts.length === 0)
-      throw new KilnError(
-        'not-found',
-        name === undefined ? 'nothing is installed by kiln' : `${name} was not installed by kiln`,
-      );
-    const verdicts = (
-      await Promise.all(
-        receipts.map((receipt) =>
-          verifyReceipt(host, receipt, () => readCertificate(context.config.certificate)),
-        ),
-      )
-    ).flat();
-    context.print(table(verdicts.map(({ path, problem }) => [path, problem ?? 'ok'])), verdicts);
-    const bad = verdicts.filter(({ problem }) => problem !== null);
-    if (bad.length > 0)
-      throw new KilnError(
-        'unverified',
-        `${bad.length} of ${verdicts.length} modules did not pass; kiln install puts them right`,
-      );
+    const words = await withLock(host, () => recoverAloud(context, host));
+    context.print(words ?? 'nothing was interrupted', { recovered: words });
   },
 };
 
-export const INSTALL_COMMANDS: readonly Command[] = [install, remove, status, verify];
+export const INSTALL_COMMANDS: readonly Command[] = [install, remove, rollback, recoverCommand];

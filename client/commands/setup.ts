@@ -3,11 +3,10 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { onlyArgument, type Command } from '../command.ts';
-import { configPath } from '../config.ts';
+import { configPath, fileSettings, readToken } from '../config.ts';
 import { connect } from '../http.ts';
-import { readToken } from '../config.ts';
 import { openService } from '../service.ts';
-import { writeWhole } from '../receipts.ts';
+import { writeWhole } from '../whole-file.ts';
 import { certificateId } from '../verify.ts';
 
 const setup: Command = {
@@ -18,13 +17,14 @@ const setup: Command = {
 unless one is given; compare its SHA-256 with what the admin tells you.
 
       --token-file FILE    where this host's token lies
-      --certificate FILE   pin this one, got on another way`,
+      --certificate FILE   pin this one, got on another way
+      --ca FILE            trust these CAs for https; what else the configuration says stays`,
   options: {},
   async run(context) {
     const url = onlyArgument(context, 'service URL');
-    const { tokenFile } = context.config;
+    const { tokenFile, network } = context.config;
     const given = context.option('certificate');
-    const service = openService(connect(url, readToken(tokenFile)));
+    const service = openService(connect(url, readToken(tokenFile), network), context.patience);
     const [newest] = await service.signers();
     const pem = given === undefined ? newest?.certificate : await readFile(given, 'utf8');
     if (pem === undefined)
@@ -37,12 +37,15 @@ unless one is given; compare its SHA-256 with what the admin tells you.
     const pinned = join(directory, 'signer.pem');
     await mkdir(directory, { recursive: true });
     await writeWhole(pinned, Buffer.from(certificate.toString()));
-    const lines = [
-      `server = ${url}`,
-      ...(tokenFile === null ? [] : [`token-file = ${resolve(tokenFile)}`]),
-      `certificate = ${pinned}`,
-    ];
-    await writeWhole(configPath(), Buffer.from(`${lines.join('\n')}\n`));
+    const settings = new Map(fileSettings());
+    settings.set('server', url);
+    if (tokenFile !== null) settings.set('token-file', resolve(tokenFile));
+    settings.set('certificate', pinned);
+    if (network.ca !== null) settings.set('ca', resolve(network.ca));
+    const lines = [...settings].map(([key, value]) => `${key} = ${value}\n`);
+    // A proxy's password is not for everybody's eyes.
+    if (settings.get('proxy')?.includes('@') === true) process.umask(0o077);
+    await writeWhole(configPath(), Buffer.from(lines.join('')));
     const id = certificateId(certificate);
     context.print(
       `wrote ${configPath()}\npinned ${pinned}: ${certificate.subject}, SHA-256 ${id}`,

@@ -6,6 +6,7 @@ import { artifactRoutes } from './routes/artifacts.ts';
 import { blobRoutes } from './routes/blobs.ts';
 import { buildRoutes } from './routes/builds.ts';
 import { healthRoutes } from './routes/health.ts';
+import { missRoutes } from './routes/misses.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { toolchainRoutes } from './routes/toolchains.ts';
 import { treeRoutes } from './routes/trees.ts';
@@ -25,6 +26,7 @@ export const createApp = (deps: ApiDeps): Express => {
     buildRoutes,
     artifactRoutes,
     tokenRoutes,
+    missRoutes,
   ]) {
     app.use(routes(deps));
   }

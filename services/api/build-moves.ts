@@ -4,6 +4,7 @@ import type { BuildFailure } from '../core/jobs.ts';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { noteLostBuild } from './misses.ts';
 
 /** A build's row, and what may change in it along with its state. */
 export type BuildRow = Schema['builds'];
@@ -50,8 +51,15 @@ export const createBuildMoves = ({
       )
       .executeTakeFirst();
     if (numUpdatedRows === 0n) return false;
-    // Nobody waits for what has ended.
-    if (isFinished(to)) await on.deleteFrom('requests').where('build', '=', id).execute();
+    if (isFinished(to)) {
+      // Nobody waits for what has ended.
+      const { numDeletedRows } = await on
+        .deleteFrom('requests')
+        .where('build', '=', id)
+        .executeTakeFirst();
+      if ((to === 'failed' || to === 'excluded') && numDeletedRows > 0n)
+        await noteLostBuild(on, now(), id, to, Number(numDeletedRows));
+    }
     await signals.announce(id);
     return true;
   };

@@ -1,3 +1,4 @@
+import type { Digest } from '../core/digest.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';
@@ -12,6 +13,8 @@ export interface ApiDeps {
   readonly signals: Signals;
   readonly coordinator: Coordinator;
   readonly kernelSync: KernelSync;
+  /** Digest of the in-container build script. */
+  readonly script: Digest;
   readonly now: () => number;
   readonly log: Log;
   /** The largest blob taken, in bytes. */

@@ -1,10 +1,13 @@
+import { Readable } from 'node:stream';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
+import { SYMVERS_LIMIT } from '../core/kabi.ts';
 import { inspectKernel, isKernelEvidence } from '../core/kernel.ts';
 import { manifestOf } from '../core/kernel-delta.ts';
 import { higherTrust, trustReaches, type Trust } from '../core/policy.ts';
 import { layTree, type TreeEntry } from '../core/tree.ts';
 import { composeKernel } from '../storage/compose-kernel.ts';
+import { readArchive } from '../storage/read-archive.ts';
 import { scanArchive } from '../storage/scan-archive.ts';
 import { keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
@@ -128,3 +131,27 @@ export const kernelFiles = async (
   deps: Pick<IngestDeps, 'db' | 'blobs'>,
   digest: Digest,
 ): Promise<string> => manifestOf(await kernelEntries(deps, digest));
+
+/** A kernel's `Module.symvers`, taken out of its headers when first asked for; `null` where they have none. */
+export const kernelSymvers = async (
+  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<Buffer | null> => {
+  const { blob, symversDigest } = await findKernel(deps, digest);
+  if (symversDigest === null) return null;
+  if ((await deps.blobs.find(symversDigest)) === null) {
+    await readArchive(await deps.blobs.open(blob), async (entry, body) => {
+      if (entry.kind !== 'file' || !entry.path.endsWith('Module.symvers')) return;
+      const bytes = Readable.from(body, { objectMode: false });
+      await deps.blobs
+        .put(bytes, { limit: SYMVERS_LIMIT, expected: symversDigest })
+        .catch(ofOthers);
+    });
+  }
+  return deps.blobs.read(symversDigest, SYMVERS_LIMIT);
+};
+
+/** A tree may hold more than one `Module.symvers`. */
+const ofOthers = (error: unknown): void => {
+  if (!(error instanceof KilnError) || error.code !== 'digest-mismatch') throw error;
+};

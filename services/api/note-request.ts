@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../core/fingerprint.ts';
+import { buildIdOf, fingerprintOf } from '../core/fingerprint.ts';
 import type { Database } from '../storage/database.ts';
 import type { BuildRow } from './build-moves.ts';
-import type { ResolvedBuild } from './resolve-build.ts';
+import { inputsOf, type ResolvedBuild } from './resolve-build.ts';
 import { roleReaches, type Role } from '../core/policy.ts';
 import { findToolchain } from './toolchains.ts';
 
@@ -30,28 +30,17 @@ export interface Asking extends Asker {
 /** Finds or makes a build's row, those it depends on first, and notes who asks. */
 export const noteRequest = async (
   transaction: Database,
-  { dependencies, settings, ...resolved }: ResolvedBuild,
+  resolved: ResolvedBuild,
   asking: Asking,
 ): Promise<Asked> => {
   const needs: Asked[] = [];
-  for (const dependency of dependencies)
+  for (const dependency of resolved.dependencies)
     needs.push(await noteRequest(transaction, dependency, asking));
-  const inputs = fingerprintInputs(
-    {
-      ...resolved,
-      settings,
-      dependencies: dependencies.map(({ source }, index) => ({
-        name: source.name,
-        version: source.version,
-        fingerprint: needs[index]?.row.fingerprint as Digest,
-      })),
-    },
-    asking.script,
-  );
+  const inputs = inputsOf(resolved, asking.script);
   const fingerprint = fingerprintOf(inputs);
   const id = buildIdOf(fingerprint);
   await mustBuild(transaction, resolved.toolchain, id);
-  const isTailored = resolved.waived.length > 0 || Object.keys(settings).length > 0;
+  const isTailored = resolved.waived.length > 0 || Object.keys(resolved.settings).length > 0;
   const request = randomUUID();
   await transaction
     .insertInto('builds')
@@ -64,7 +53,7 @@ export const noteRequest = async (
       kernel: resolved.kernel.digest,
       toolchain: resolved.toolchain,
       inputs: JSON.stringify(inputs),
-      settings: JSON.stringify({ ...resolved.source.settings, ...settings }),
+      settings: JSON.stringify({ ...resolved.source.settings, ...resolved.settings }),
       recipe: null,
       exports: null,
       signature: null,

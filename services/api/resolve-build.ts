@@ -2,8 +2,9 @@ import type { z } from 'zod';
 import type { ContractPart } from '../core/compiler-contract.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
+import { fingerprintInputs, fingerprintOf, type FingerprintInputs } from '../core/fingerprint.ts';
 import { trustReaches } from '../core/policy.ts';
-import type { CreateBuild } from '../core/protocol.ts';
+import type { CreateBuild, KernelFacts } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
 import { chooseToolchain, type ToolchainState } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
@@ -30,7 +31,7 @@ const MAX_DEPENDENCY_DEPTH = 8;
  */
 export const resolveBuild = async (db: Database, request: BuildRequest): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
-  const kernel = await findKernel(db, request.kernel);
+  const kernel = await findKernelOf(db, request.kernel);
   // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
   const ready = await toolchainsIn(
@@ -62,6 +63,23 @@ export const resolveBuild = async (db: Database, request: BuildRequest): Promise
   };
   return resolve(await findSource(db, request.source), request.settings, []);
 };
+
+/** All that the fingerprint of a resolved build covers. */
+export const inputsOf = (
+  { dependencies, ...resolved }: ResolvedBuild,
+  script: Digest,
+): FingerprintInputs =>
+  fingerprintInputs(
+    {
+      ...resolved,
+      dependencies: dependencies.map((dependency) => ({
+        name: dependency.source.name,
+        version: dependency.source.version,
+        fingerprint: fingerprintOf(inputsOf(dependency, script)),
+      })),
+    },
+    script,
+  );
 
 const findSource = async (
   db: Database,
@@ -95,7 +113,11 @@ const findSource = async (
   return sourceOf(row);
 };
 
-const findKernel = async (db: Database, wanted: BuildRequest['kernel']): Promise<StoredKernel> => {
+/** The kernel that a request means. Throws `not-found`, saying what is here and how to supply it. */
+export const findKernelOf = async (
+  db: Database,
+  wanted: BuildRequest['kernel'],
+): Promise<StoredKernel> => {
   if ('digest' in wanted) {
     const row = await db
       .selectFrom('kernels')
@@ -127,8 +149,6 @@ const findKernel = async (db: Database, wanted: BuildRequest['kernel']): Promise
       : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
   );
 };
-
-type KernelFacts = Extract<BuildRequest['kernel'], { release: string }>;
 
 /**
  * The one kernel that is what a host says it is. What somebody vouches for goes before what clients pushed, and newer headers

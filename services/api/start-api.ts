@@ -96,6 +96,7 @@ export const startApi = async (
     signals,
     coordinator,
     kernelSync,
+    script: config.script,
     now: Date.now,
     log,
     blobLimit: config.blobLimit,

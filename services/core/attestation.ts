@@ -1,5 +1,8 @@
+import { verify, type X509Certificate } from 'node:crypto';
+import { z } from 'zod';
 import { canonicalJson, type Canonical } from './canonical-json.ts';
 import { hexOf, type Digest } from './digest.ts';
+import { KilnError } from './errors.ts';
 import type { FingerprintInputs } from './fingerprint.ts';
 import type { Recipe } from './recipe.ts';
 
@@ -74,3 +77,52 @@ export const dsseEnvelope = (statement: string, keyId: string, signature: Buffer
     payload: Buffer.from(statement).toString('base64'),
     signatures: [{ keyid: keyId, sig: signature.toString('base64') }],
   });
+
+const Envelope = z.object({
+  payloadType: z.literal(PAYLOAD_TYPE),
+  payload: z.string(),
+  signatures: z.array(z.object({ sig: z.string() })).min(1),
+});
+const Statement = z.object({
+  subject: z.array(z.object({ name: z.string(), digest: z.object({ sha256: z.string() }) })),
+  predicate: z.object({
+    buildDefinition: z.object({ externalParameters: z.object({ fingerprint: z.string() }) }),
+  }),
+});
+
+/**
+ * Checks an envelope against the one certificate that is trusted, and that it speaks of this build and of each of these modules.
+ * Throws `KilnError('unverified')` saying what differs.
+ */
+export const verifyProvenance = (
+  envelope: string,
+  certificate: X509Certificate,
+  claimed: {
+    readonly fingerprint: string;
+    readonly modules: readonly { readonly name: string; readonly digest: Digest }[];
+  },
+): void => {
+  const bad = (what: string, cause?: unknown): KilnError =>
+    new KilnError('unverified', `the provenance ${what}; install the module again`, { cause });
+  let statement = '';
+  try {
+    const { payload, signatures } = Envelope.parse(JSON.parse(envelope));
+    statement = Buffer.from(payload, 'base64').toString('utf8');
+    const signature = Buffer.from(signatures[0]?.sig ?? '', 'base64');
+    if (!verify('sha256', dsseMessage(statement), certificate.publicKey, signature))
+      throw bad('was not signed with the pinned certificate’s key');
+  } catch (cause) {
+    throw cause instanceof KilnError ? cause : bad('is out of form', cause);
+  }
+  const parsed = Statement.safeParse(JSON.parse(statement));
+  if (!parsed.success) throw bad('is out of form');
+  const { subject, predicate } = parsed.data;
+  if (predicate.buildDefinition.externalParameters.fingerprint !== claimed.fingerprint)
+    throw bad('is another build’s');
+  for (const { name, digest } of claimed.modules) {
+    const isNamed = subject.some(
+      (each) => each.name === `${name}.ko` && each.digest.sha256 === hexOf(digest),
+    );
+    if (!isNamed) throw bad(`does not speak of these bytes of ${name}.ko`);
+  }
+};

@@ -23,6 +23,11 @@ const ERRORS = {
     exit: 77,
     meaning: 'The source is not for this kernel, by its own word',
   },
+  'in-tree': {
+    status: 409,
+    exit: 77,
+    meaning: 'The kernel’s own module is the same or newer',
+  },
   'build-cancelled': { status: 409, exit: 130, meaning: 'The build was cancelled' },
   unverified: { status: 422, exit: 6, meaning: 'The module did not pass verification' },
   'install-failed': { status: 500, exit: 7, meaning: 'The host could not be changed' },
@@ -63,6 +68,7 @@ export const errorTable = (): readonly {
   meaning: string;
 }[] => Object.entries(ERRORS).map(([code, entry]) => ({ code, ...entry }));
 
-/** Tells whether an unknown failure carries this Node error code (`ENOSPC`, `ENOENT`). */
+/** Tells whether an unknown failure, of whatever realm, carries this Node error code (`ENOSPC`, `ENOENT`). */
 export const hasErrno = (error: unknown, errno: string): boolean =>
-  error instanceof Error && 'code' in error && error.code === errno;
+  Object.prototype.toString.call(error) === '[object Error]' &&
+  (error as { readonly code?: unknown }).code === errno;

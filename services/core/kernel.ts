@@ -61,6 +61,9 @@ export interface ScannedArchive {
 
 const RELEASE = /^[0-9]+\.[0-9]+[A-Za-z0-9.+_~-]{0,100}$/;
 
+/** Tells whether a text can be what `uname -r` says. */
+export const isKernelRelease = (text: string): boolean => RELEASE.test(text);
+
 /**
  * Finds the kernel in an archive of headers: a tree from `/` (`usr/src`, `usr/lib/linux-kbuild-*`) or
  * a single build tree, at the top or in a directory. Whatever the way in, the same headers give the same digest.
@@ -75,7 +78,7 @@ export const inspectKernel = (
   const configText = read('.config') ?? '';
   const config = parseKernelConfig(configText);
   const release = definition(read('include/generated/utsrelease.h'), 'UTS_RELEASE');
-  if (release === null || !RELEASE.test(release)) {
+  if (release === null || !isKernelRelease(release)) {
     throw new KilnError(
       'bad-kernel',
       'the headers do not say which kernel release they are for (include/generated/utsrelease.h); send a prepared tree',

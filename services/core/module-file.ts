@@ -9,6 +9,8 @@ export interface ModuleFile {
   readonly modinfo: readonly (readonly [key: string, value: string])[];
   /** The symbols it needs of the kernel and of other modules. */
   readonly imports: readonly string[];
+  /** The symbols it has for other modules. */
+  readonly exports: readonly string[];
   /** The CRCs it was built against (`CONFIG_MODVERSIONS`), by symbol. */
   readonly versions: ReadonlyMap<string, number>;
 }
@@ -30,7 +32,7 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
   return {
     arch: elf.arch,
     modinfo: parseModinfo(bytes.toString('utf8', info.offset, info.offset + info.size)),
-    imports: readImports(elf),
+    ...readSymbols(elf),
     versions: readVersions(elf),
   };
 };
@@ -39,22 +41,27 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
 const SYMBOL_TABLE = 2;
 const GLOBAL = 1;
 
-const readImports = (elf: ElfObject): string[] => {
+/** What `EXPORT_SYMBOL` puts before a name (`include/linux/export-internal.h`). */
+const EXPORTED = '__ksymtab_';
+
+const readSymbols = (elf: ElfObject): Pick<ModuleFile, 'imports' | 'exports'> => {
+  const imports: string[] = [];
+  const exports: string[] = [];
   const table = elf.findType(SYMBOL_TABLE);
-  if (table === null) return [];
+  if (table === null) return { imports, exports };
   const names = elf.at(table.link);
   const [size, info, section] = elf.isWide ? [24, 4, 6] : [16, 12, 14];
   const count = Math.floor(table.size / size);
   if (count > SYMBOL_LIMIT) throw bad(`the module has over ${SYMBOL_LIMIT} symbols`);
-  const imports: string[] = [];
   // The first entry is empty in every table.
   for (let index = 1; index < count; index += 1) {
     const entry = table.offset + index * size;
-    if (elf.half(entry + section) !== 0 || elf.byte(entry + info) >> 4 !== GLOBAL) continue;
     const name = elf.text(names, elf.word(entry));
+    if (name.startsWith(EXPORTED)) exports.push(name.slice(EXPORTED.length));
+    if (elf.half(entry + section) !== 0 || elf.byte(entry + info) >> 4 !== GLOBAL) continue;
     if (name !== '' && name !== '_GLOBAL_OFFSET_TABLE_') imports.push(name);
   }
-  return imports;
+  return { imports, exports };
 };
 
 /** `struct modversion_info`: a CRC as wide as an address, and a name that fills 64 bytes with it. */

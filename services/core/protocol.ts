@@ -66,21 +66,19 @@ export const CreateToken = z.strictObject({
   role,
   days: z.number().int().min(1).max(3650).default(365),
 });
+/** What a host's kernel is: `uname -r`, `uname -v`, and the digest of its options (core/kernel-config.ts). */
+export const KernelFacts = z.strictObject({
+  release: text(128),
+  build: text(256).optional(),
+  options: digest.optional(),
+  arch: text(32).optional(),
+});
 export const CreateBuild = z.strictObject({
   source: z.union([
     z.strictObject({ digest }),
     z.strictObject({ name: text(64), version: text(64).optional() }),
   ]),
-  kernel: z.union([
-    z.strictObject({ digest }),
-    /** By what a host is: `uname -r`, `uname -v`, and the digest of its kernel's options (core/kernel-config.ts). */
-    z.strictObject({
-      release: text(128),
-      build: text(256).optional(),
-      options: digest.optional(),
-      arch: text(32).optional(),
-    }),
-  ]),
+  kernel: z.union([z.strictObject({ digest }), KernelFacts]),
   toolchain: digest.optional(),
   /** Parts of the kernel's compiler contract that need not be kept. */
   waive: z.array(z.enum(CONTRACT_PARTS)).default([]),
@@ -89,6 +87,8 @@ export const CreateBuild = z.strictObject({
   /** Build once more what failed. */
   retry: z.boolean().default(false),
 });
+/** Asks what builds would be, without asking for them. */
+export const ResolveBuilds = z.strictObject({ wishes: z.array(CreateBuild).max(1000) });
 export const CancelBuild = z.strictObject({ request: text(64).optional() });
 
 export const SourceView = z.object({
@@ -216,6 +216,21 @@ export const BuildView = z.object({
   finishedAt: z.number().nullable(),
 });
 
+/** What a wish would be built as now, or why it cannot be. */
+export const ResolvedView = z.union([
+  z.object({
+    fingerprint: digest,
+    source: SourceView.pick({ digest: true, name: true, version: true }),
+    toolchain: z.object({ digest, name: z.string() }),
+    inputs: z.record(z.string(), z.unknown()),
+    /** Of the build with this fingerprint, if there is one. */
+    state: z.enum(BUILD_STATES).nullable(),
+    exclusion: z.string().nullable(),
+    failure: z.string().nullable(),
+  }),
+  z.object({ problem: Problem.pick({ code: true, detail: true }) }),
+]);
+
 export const ArchiveView = CreateArchive.extend({ createdAt: z.number() });
 
 /** How a run over the archives stands, or how the last one ended. */
@@ -249,10 +264,21 @@ export const BuildTicket = z.object({
 
 export const SignerView = z.object({ key: z.string(), certificate: z.string() });
 
+/** What was asked for and not had: how often, for one reason, source and kernel release. `null` where the request named none. */
+export const MissView = z.object({
+  reason: z.custom<ErrorCode>((value) => typeof value === 'string' && isErrorCode(value)),
+  source: z.string().nullable(),
+  release: z.string().nullable(),
+  count: z.number(),
+  lastAt: z.number(),
+});
+
 export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });
 
 export type Problem = z.infer<typeof Problem>;
 export type CreateBuild = z.input<typeof CreateBuild>;
+export type KernelFacts = z.infer<typeof KernelFacts>;
+export type ResolvedView = z.infer<typeof ResolvedView>;
 export type SourceView = z.infer<typeof SourceView>;
 export type KernelView = z.infer<typeof KernelView>;
 export type ToolchainView = z.infer<typeof ToolchainView>;
@@ -264,4 +290,5 @@ export type ArchiveView = z.infer<typeof ArchiveView>;
 export type SyncView = z.infer<typeof SyncView>;
 export type RebuildView = z.infer<typeof RebuildView>;
 export type BuildTicket = z.infer<typeof BuildTicket>;
+export type MissView = z.infer<typeof MissView>;
 export type SignerView = z.infer<typeof SignerView>;

@@ -21,13 +21,19 @@ export interface PutOptions {
   readonly limit: number;
 }
 
+/** Some of a blob's bytes, the first and the last of them counted from 0. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Content-addressed bytes. A blob is there whole or not at all, under the digest of what it holds. */
 export interface Blobs {
   put(bytes: Readable, options: PutOptions): Promise<BlobInfo>;
   /** The stored blob's size, or `null`. */
   find(digest: Digest): Promise<BlobInfo | null>;
-  /** Streams a blob. Throws `not-found`. */
-  open(digest: Digest): Promise<Readable>;
+  /** Streams a blob, or its bytes from `start` to `end`, both of them included. Throws `not-found`. */
+  open(digest: Digest, range?: ByteRange): Promise<Readable>;
   /** A whole blob of at most `limit` bytes, its digest checked on the way. */
   read(digest: Digest, limit: number): Promise<Buffer>;
   /** Removes a blob; one that is not there is no error. */
@@ -94,10 +100,10 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
       }
     },
 
-    async open(digest) {
+    async open(digest, range) {
       if ((await find(digest)) === null)
         throw new KilnError('not-found', `there is no blob ${digest}`);
-      return createReadStream(pathOf(digest), { highWaterMark: 1024 * 1024 });
+      return createReadStream(pathOf(digest), { highWaterMark: 1024 * 1024, ...range });
     },
 
     remove: (digest) => rm(pathOf(digest), { force: true }),

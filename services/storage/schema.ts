@@ -119,11 +119,13 @@ export interface Schema {
   dependencies: { build: string; needs: string };
   requests: { id: string; build: string; token: string; created_at: number };
   signers: { key: string; certificate: string; seen_at: number };
+  /** What was asked for and not had; '' where the request named none. */
+  misses: { reason: string; source: string; release: string; count: number; last_at: number };
 }
 
 /** The schema's history, oldest first. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  '001-any-kernel': {
+  '001-fleet': {
     async up(db: Kysely<unknown>) {
       for (const statement of TABLES) await sql.raw(statement).execute(db);
     },
@@ -161,4 +163,7 @@ const TABLES = [
   `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE INDEX requests_by_build ON requests (build)`,
   `CREATE TABLE signers (key TEXT PRIMARY KEY, certificate TEXT NOT NULL, seen_at BIGINT NOT NULL)`,
+  `CREATE TABLE misses (reason TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL, count BIGINT NOT NULL, last_at BIGINT NOT NULL,
+     PRIMARY KEY (reason, source, release))`,
+  `CREATE INDEX misses_by_last ON misses (last_at)`,
 ];

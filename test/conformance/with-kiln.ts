@@ -32,8 +32,8 @@ export const buildWithKiln = async (
     '--quiet',
   );
   const seconds = (performance.now() - started) / 1000;
-  if (stdout === '') throw new Error(`kiln build ${subject.name}: ${stderr}`);
   const build = JSON.parse(stdout) as Build;
+  if (!('state' in build)) throw new Error(`kiln build ${subject.name}: ${stderr}`);
   const outcome = OUTCOMES[build.state];
   if (outcome === undefined) throw new Error(`build ${build.id} is ${build.state}`);
   if (build.cached === true)

@@ -1,4 +1,14 @@
-import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol.ts';
@@ -160,6 +170,24 @@ describe('a host without compiler, headers or Node', () => {
     }
     expect(await files()).toEqual([]);
     expect((await host.run('kiln', 'status')).stdout).toMatch(/nothing is installed/);
+  });
+
+  it('is as it was when depmod is told to prefer another module of the name', async () => {
+    const rule = join(host.root, 'etc/depmod.d/other.conf');
+    const rival = join(host.root, 'lib/modules', kiln.release, 'kernel/lib/v4l2loopback.ko');
+    await mkdir(join(host.root, 'etc/depmod.d'), { recursive: true });
+    await writeFile(rule, 'search built-in updates\n');
+    try {
+      await copyFile(join(host.root, 'lib/modules', kiln.release, 'kernel/lib/crc7.ko'), rival);
+      expect(await install()).toMatchObject({
+        status: 7,
+        stderr: expect.stringMatching(/depmod prefers another v4l2loopback/),
+      });
+    } finally {
+      await rm(rule);
+      await rm(rival, { force: true });
+    }
+    expect(await files()).toEqual([]);
   });
 
   it('keeps the module it had when a newer one cannot be laid down', async () => {

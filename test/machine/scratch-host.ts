@@ -53,8 +53,8 @@ export const makeScratchHost = async (
   return { root, release, run: (program, ...args) => runInside(root, program, args) };
 };
 
-/** In a mount namespace of its own, so that the host has a /proc and nothing stays mounted after. */
-const runInside = (root: string, program: string, args: readonly string[]): Promise<Ran> =>
+/** Runs a program inside a root, in a mount namespace of its own, so that the host has a /proc and nothing stays mounted after. */
+export const runInside = (root: string, program: string, args: readonly string[]): Promise<Ran> =>
   run(
     'unshare',
     [

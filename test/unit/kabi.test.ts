@@ -14,6 +14,7 @@ const module = (
   arch: 'x86_64',
   modinfo: [['name', 'hello']],
   imports,
+  exports: [],
   versions: new Map(Object.entries(versions)),
 });
 

@@ -3,12 +3,14 @@ import { Router } from 'express';
 import { BUILD_STATES } from '../../core/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { CancelBuild, CreateBuild } from '../../core/protocol.ts';
+import { CancelBuild, CreateBuild, ResolveBuilds } from '../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
 import { readUploadedBuild } from '../multipart.ts';
+import { noteLostBuild, noteRefusal } from '../misses.ts';
 import { rebuildView } from '../rebuilds.ts';
 import { buildView } from '../records.ts';
+import { resolveWishes } from '../resolve-wishes.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 const LIST_LIMIT = 200;
@@ -23,13 +25,26 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/builds',
     route(deps, 'client', NO_BODY, async ({ body, caller, request }) => {
-      const wanted =
-        request.is('multipart/form-data') === false
-          ? CreateBuild.parse(body)
-          : await readUploadedBuild(request, deps, caller.role);
-      const ticket = await coordinator.request(wanted, caller);
-      return { status: ticket.cached ? 200 : 202, json: ticket };
+      let wanted = request.is('multipart/form-data') === false ? CreateBuild.parse(body) : null;
+      try {
+        wanted ??= await readUploadedBuild(request, deps, caller.role);
+        const ticket = await coordinator.request(wanted, caller);
+        const { id, state } = ticket.build;
+        if (ticket.cached && (state === 'failed' || state === 'excluded'))
+          await noteLostBuild(db, deps.now(), id, state, 1);
+        return { status: ticket.cached ? 200 : 202, json: ticket };
+      } catch (error) {
+        await noteRefusal(db, deps.now(), wanted, error);
+        throw error;
+      }
     }),
+  );
+
+  router.post(
+    '/v1/resolve',
+    route(deps, 'client', ResolveBuilds, async ({ body }) =>
+      ok({ items: await resolveWishes(db, body.wishes, deps.script) }),
+    ),
   );
 
   router.get(

@@ -1,5 +1,6 @@
 import { Router } from 'express';
-import { CreateKernel, CreateSource } from '../../core/protocol.ts';
+import { KilnError } from '../../core/errors.ts';
+import { CreateKernel, CreateSource, KernelFacts } from '../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource } from '../ingest.ts';
 import {
@@ -8,8 +9,10 @@ import {
   ingestKernel,
   ingestKernelDelta,
   kernelFiles,
+  kernelSymvers,
 } from '../ingest-kernel.ts';
 import { kernelOf, kernelView, sourceOf, sourceView } from '../records.ts';
+import { findKernelOf } from '../resolve-build.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** `/v1/sources`, `/v1/kernels`: the trees that builds are made of. Each is made from a blob that was PUT before. */
@@ -63,8 +66,25 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     }),
   );
   router.get(
+    '/v1/kernels/:digest/symvers',
+    route(deps, 'client', NO_BODY, async ({ digest, response }) => {
+      const text = await kernelSymvers(deps, digest('digest'));
+      if (text === null)
+        throw new KilnError('not-found', 'the headers of this kernel have no Module.symvers');
+      response.type('text/plain; charset=utf-8').send(text);
+      return null;
+    }),
+  );
+  /** With `release` (and `build`, `options`, `arch`): the one kernel that a host with these facts means, or none. */
+  router.get(
     '/v1/kernels',
-    route(deps, 'client', NO_BODY, async () => {
+    route(deps, 'client', NO_BODY, async ({ request }) => {
+      const { release, ...facts } = request.query;
+      if (release !== undefined) {
+        const named = KernelFacts.parse({ release, ...facts });
+        const found = await findKernelOf(db, named).catch(onlyNotFound);
+        return ok({ items: found === null ? [] : [kernelView(found)] });
+      }
       const rows = await db
         .selectFrom('kernels')
         .selectAll()
@@ -74,4 +94,9 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     }),
   );
   return router;
+};
+
+const onlyNotFound = (error: unknown): null => {
+  if (error instanceof KilnError && error.code === 'not-found') return null;
+  throw error;
 };

@@ -1,0 +1,56 @@
+import type { Command, Options } from './command.ts';
+import { ARCHIVE_COMMANDS } from './commands/archive.ts';
+import { AUTOINSTALL_COMMANDS } from './commands/autoinstall.ts';
+import { BUILD_COMMANDS } from './commands/build.ts';
+import { BUNDLE_COMMANDS } from './commands/bundle.ts';
+import { DOCTOR_COMMANDS } from './commands/doctor.ts';
+import { ENROLL_COMMANDS } from './commands/enroll.ts';
+import { INSTALL_COMMANDS } from './commands/install.ts';
+import { KERNEL_COMMANDS } from './commands/kernel.ts';
+import { MISS_COMMANDS } from './commands/misses.ts';
+import { SETUP_COMMANDS } from './commands/setup.ts';
+import { SOURCE_COMMANDS } from './commands/source.ts';
+import { STATUS_COMMANDS } from './commands/status.ts';
+import { TOKEN_COMMANDS } from './commands/token.ts';
+import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
+import { configPath } from './config.ts';
+
+/** Every command, in the order that `kiln --help` lists them. */
+export const COMMANDS: readonly Command[] = [
+  ...INSTALL_COMMANDS,
+  ...STATUS_COMMANDS,
+  ...AUTOINSTALL_COMMANDS,
+  ...BUNDLE_COMMANDS,
+  ...BUILD_COMMANDS,
+  ...SETUP_COMMANDS,
+  ...DOCTOR_COMMANDS,
+  ...ENROLL_COMMANDS,
+  ...SOURCE_COMMANDS,
+  ...KERNEL_COMMANDS,
+  ...ARCHIVE_COMMANDS,
+  ...TOOLCHAIN_COMMANDS,
+  ...TOKEN_COMMANDS,
+  ...MISS_COMMANDS,
+];
+
+/** Options that every command takes. */
+export const COMMON_OPTIONS = {
+  server: { type: 'string' },
+  'token-file': { type: 'string' },
+  certificate: { type: 'string' },
+  ca: { type: 'string' },
+  patience: { type: 'string' },
+  root: { type: 'string' },
+  json: { type: 'boolean' },
+  quiet: { type: 'boolean', short: 'q' },
+  help: { type: 'boolean', short: 'h' },
+} as const satisfies Options;
+
+/** What `--help` says of them. */
+export const COMMON_HELP = `everywhere
+      --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
+      --ca FILE          CAs (PEM) that https is trusted by, besides the system's
+      --patience SECONDS keep trying so long to reach the service (default 60; 0: one try)
+      --json             the result as JSON on standard output
+  -q, --quiet            no progress on standard error
+  -h, --help             this text; kiln COMMAND --help says more`;

@@ -1,0 +1,88 @@
+import { constants } from 'node:fs';
+import { access, open, readdir, realpath } from 'node:fs/promises';
+import { join, sep } from 'node:path';
+import type { Host } from './host.ts';
+
+/** A path below a host's root, links followed; `null` if nothing is there or it leads out of the root. */
+const placeBelow = async ({ root }: Host, path: string): Promise<string | null> => {
+  const place = await realpath(join(root, path)).catch(() => null);
+  if (place === null) return null;
+  const inside = root === '/' ? '/' : `${root}${sep}`;
+  return place.startsWith(inside) ? place : null;
+};
+
+const PIECE = 64 * 1024;
+
+/**
+ * A file of a host, whole. `null` if it is not there, cannot be read, is no plain file, lies outside of the host's root or has more than
+ * `limit` bytes. Files of /proc and /sys, which do not know their size, can be read too.
+ */
+export const readHostFile = async (
+  host: Host,
+  path: string,
+  limit: number,
+): Promise<Buffer | null> => {
+  const place = await placeBelow(host, path);
+  if (place === null) return null;
+  const file = await open(place, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => null);
+  if (file === null) return null;
+  try {
+    if (!(await file.stat()).isFile()) return null;
+    const pieces: Buffer[] = [];
+    let size = 0;
+    for (;;) {
+      const piece = Buffer.alloc(PIECE);
+      const { bytesRead } = await file.read(piece, 0, PIECE, null);
+      if (bytesRead === 0) return Buffer.concat(pieces, size);
+      size += bytesRead;
+      if (size > limit) return null;
+      pieces.push(piece.subarray(0, bytesRead));
+    }
+  } catch {
+    return null;
+  } finally {
+    await file.close();
+  }
+};
+
+/** The same as text without white space at its ends. */
+export const readHostText = async (
+  host: Host,
+  path: string,
+  limit: number,
+): Promise<string | null> => {
+  const bytes = await readHostFile(host, path, limit);
+  return bytes === null ? null : bytes.toString('utf8').trim();
+};
+
+/** Whether a host has something at a path. */
+export const isOnHost = async (host: Host, path: string): Promise<boolean> =>
+  (await placeBelow(host, path)) !== null;
+
+/** The names in a directory of a host, sorted; none if it is not there. */
+export const namesOnHost = async (host: Host, path: string): Promise<readonly string[]> => {
+  const place = await placeBelow(host, path);
+  return place === null ? [] : (await readdir(place).catch(() => [])).sort();
+};
+
+const PROGRAM_DIRECTORIES = ['usr/sbin', 'usr/bin', 'sbin', 'bin'];
+
+/** Where a host has the first of these programs, as a path on that host; `null` if it has none. */
+export const findProgram = async (
+  host: Host,
+  ...programs: readonly string[]
+): Promise<string | null> => {
+  for (const program of programs) {
+    for (const directory of PROGRAM_DIRECTORIES) {
+      const place = await placeBelow(host, join(directory, program));
+      const isThere =
+        place !== null &&
+        (await access(place, constants.X_OK).then(
+          () => true,
+          () => false,
+        ));
+      if (isThere) return join('/', directory, program);
+    }
+  }
+  return null;
+};

@@ -1,0 +1,319 @@
+import type { X509Certificate } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '../services/core/digest.ts';
+import { KilnError } from '../services/core/errors.ts';
+import type { CreateBuild } from '../services/core/protocol.ts';
+import type { Context } from './command.ts';
+import { fetchBuilds, type Fetched } from './fetch.ts';
+import { hostKernels, type Host } from './host.ts';
+import { initramfsOf, refreshInitramfs } from './initramfs.ts';
+import { withLock } from './lock.ts';
+import { planInstall, planLink, planRemove, releasesOf, type Plan } from './plan.ts';
+import { listReceipts, type Receipt } from './receipts.ts';
+import { findLink } from './reuse.ts';
+import { loadWarning } from './secure-boot.ts';
+import type { Supply } from './supply.ts';
+import { recover, runTransaction, type Change, type Image } from './transaction.ts';
+import { certificateId } from './verify.ts';
+import { noteFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
+
+/** One source for one kernel. */
+export interface Wish {
+  /** What the source is called in messages and among what is wanted; `null` for one that has no name before it is built. */
+  readonly name: string | null;
+  readonly release: string;
+  readonly request: CreateBuild;
+}
+
+/** How installations are made, the same for all of one run. */
+export interface InstallTerms {
+  readonly supply: Supply;
+  readonly certificate: X509Certificate | null;
+  readonly allowUnsigned: boolean;
+  /** Install even where the kernel's own module is the same or newer. */
+  readonly force: boolean;
+  /** Link modules of another kernel of this host where they are proven to fit. */
+  readonly reuse: boolean;
+  /** Sources that every kernel shall have from now on. */
+  readonly wanted: Wanted;
+  /** Whether initramfs images may be made anew. */
+  readonly initramfs: boolean;
+}
+
+/** How one wish ended. */
+export interface Granted {
+  readonly name: string;
+  readonly release: string;
+  /** What stands now; `null` where it failed. */
+  readonly receipt: Receipt | null;
+  /** Whether nothing had to be compiled for it. */
+  readonly isCached: boolean;
+  readonly problem: KilnError | null;
+}
+
+/** Builds that are asked for at once. */
+const AT_ONCE = 8;
+
+/**
+ * Grants what wishes can be granted, in one transaction: all is fetched and verified first, one that fails does not keep others from
+ * being finished. Throws `install-failed` where the host could not be changed: then it is as it was.
+ */
+export const installAll = async (
+  context: Context,
+  host: Host,
+  wishes: readonly Wish[],
+  terms: InstallTerms,
+): Promise<readonly Granted[]> => {
+  const found = await eachAtOnce(wishes, (wish) => find(context, host, wish, terms));
+  return withLock(host, async () => {
+    await recoverAloud(context, host);
+    const standing = new Map(
+      (await listReceipts(host)).receipts.map((receipt) => [keyOf(receipt), receipt]),
+    );
+    const changes: Change[] = [];
+    const laid: Receipt[] = [];
+    const granted: Granted[] = [];
+    for (const [index, { name, release }] of wishes.entries()) {
+      try {
+        const plans = await plansOf(host, found[index] as Found, release, terms, [
+          ...standing.values(),
+        ]);
+        for (const plan of plans) {
+          changes.push(...plan.changes);
+          laid.push(plan.receipt);
+          standing.set(keyOf(plan.receipt), plan.receipt);
+        }
+        const receipt = plans.at(-1)?.receipt ?? null;
+        granted.push({
+          name: receipt?.name ?? name ?? '',
+          release,
+          receipt,
+          isCached: isCached(found[index]),
+          problem: null,
+        });
+      } catch (error) {
+        if (!(error instanceof KilnError)) throw error;
+        granted.push({
+          name: name ?? 'the source',
+          release,
+          receipt: null,
+          isCached: false,
+          problem: error,
+        });
+      }
+    }
+    for (const release of new Set(laid.map((receipt) => receipt.release))) {
+      const warning =
+        terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
+      if (warning !== null) context.progress.say(`warning: ${warning}`);
+    }
+    // What could be had for no kernel at all is not wanted: a name may be mistyped.
+    const hadBefore = await readWanted(host);
+    const had = terms.wanted.filter((each) =>
+      granted.some(({ name, receipt }) => name === each.name && receipt !== null),
+    );
+    const wanted = mergeWanted(hadBefore, had);
+    if (laid.length > 0) {
+      const title = laid.map((each) => `${each.name}/${each.version} for ${each.release}`);
+      await change(context, host, {
+        title: `install ${title.join(', ')}`,
+        changes: [...changes, wantedChange(wanted)],
+        laid,
+        taken: [],
+        initramfs: terms.initramfs,
+      });
+    }
+    await noteFailures(
+      host,
+      granted.filter(({ name }) => wanted.some((each) => each.name === name)),
+    );
+    return granted;
+  });
+};
+
+/** Takes sources away, from some kernels or all, in one transaction. `forget`: names that are no longer wanted. */
+export const removeAll = (
+  context: Context,
+  host: Host,
+  wanted: readonly Receipt[],
+  terms: { readonly forget: readonly string[]; readonly initramfs: boolean },
+): Promise<void> =>
+  withLock(host, async () => {
+    await recoverAloud(context, host);
+    const { receipts } = await listReceipts(host);
+    const changes: Change[] = [];
+    for (const receipt of wanted) changes.push(...(await planRemove(host, receipt, receipts)));
+    const left = (await readWanted(host)).filter(({ name }) => !terms.forget.includes(name));
+    const title = `remove ${wanted.map(({ name, version, release }) => `${name}/${version} from ${release}`).join(', ')}`;
+    await change(context, host, {
+      title,
+      changes: [...changes, wantedChange(left)],
+      laid: [],
+      taken: wanted,
+      initramfs: terms.initramfs,
+    });
+    await noteFailures(
+      host,
+      wanted.map(({ name, release }) => ({ name, release, problem: null })),
+    );
+  });
+
+/** Undoes or finishes what an earlier kiln left half done, and says so. The caller holds the lock. */
+export const recoverAloud = async (context: Context, host: Host): Promise<string | null> => {
+  const words = await recover(host);
+  if (words !== null) context.progress.say(words);
+  return words;
+};
+
+/** Runs a transaction with the images that it concerns, and looks whether depmod gives what was meant. */
+export const change = async (
+  context: Context,
+  host: Host,
+  given: {
+    readonly title: string;
+    readonly changes: readonly Change[];
+    /** What shall be found by modprobe afterwards. */
+    readonly laid: readonly Receipt[];
+    readonly taken: readonly Receipt[];
+    readonly initramfs: boolean;
+  },
+): Promise<void> => {
+  const changes = lastWord(given.changes);
+  const releases = await present(host, releasesOf(changes));
+  const images: Image[] = [];
+  for (const release of given.initramfs ? releases : []) {
+    const names = [...given.laid, ...given.taken]
+      .filter((receipt) => receipt.release === release)
+      .flatMap((receipt) => receipt.modules.map(({ modname }) => modname));
+    const initramfs = await initramfsOf(host, release);
+    if (initramfs.image === null || names.length === 0 || !(await initramfs.holds(names))) continue;
+    images.push({
+      path: initramfs.image.slice(1),
+      refresh: () => {
+        context.progress.step(`making the initramfs of ${release} anew`);
+        return refreshInitramfs(host, release);
+      },
+    });
+  }
+  context.progress.step('installing');
+  await runTransaction(host, {
+    title: given.title,
+    changes,
+    releases,
+    images,
+    check: () => checkIndexes(host, given.laid),
+  });
+  context.progress.done();
+};
+
+/** What a wish comes to before the host is looked at. */
+type Found =
+  | { readonly kind: 'builds'; readonly builds: readonly Fetched[] }
+  | { readonly kind: 'link'; readonly origin: Receipt; readonly provenWith: Digest }
+  | { readonly kind: 'problem'; readonly problem: KilnError };
+
+const find = async (
+  context: Context,
+  host: Host,
+  wish: Wish,
+  terms: InstallTerms,
+): Promise<Found> => {
+  try {
+    const link =
+      terms.reuse && wish.name !== null
+        ? await findLink(host, context.service, wish.name, wish.release)
+        : null;
+    if (link !== null) return { kind: 'link', ...link };
+    return { kind: 'builds', builds: await fetchBuilds(terms.supply, wish.request, terms) };
+  } catch (error) {
+    if (error instanceof KilnError && error.code !== 'build-cancelled')
+      return { kind: 'problem', problem: error };
+    throw error;
+  }
+};
+
+const plansOf = async (
+  host: Host,
+  found: Found,
+  release: string,
+  terms: InstallTerms,
+  receipts: readonly Receipt[],
+): Promise<readonly Plan[]> => {
+  if (found.kind === 'problem') throw found.problem;
+  if (found.kind === 'link') return [planLink(found.origin, release, found.provenWith)];
+  const plans: Plan[] = [];
+  for (const build of found.builds) {
+    const { receipt } = plans.at(-1) ?? { receipt: null };
+    const standing = receipt === null ? receipts : [...receipts, receipt];
+    plans.push(
+      await planInstall(host, build, {
+        server: terms.supply.name,
+        signer: terms.certificate === null ? null : certificateId(terms.certificate),
+        force: terms.force,
+        receipts: standing,
+      }),
+    );
+  }
+  return plans;
+};
+
+const isCached = (found: Found | undefined): boolean =>
+  found?.kind === 'link' ||
+  (found?.kind === 'builds' && found.builds.every((each) => each.isCached));
+
+const keyOf = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>
+  `${release} ${name}`;
+
+/** What was wanted, and what is now, the newer word counting. */
+const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
+  ...before.filter(({ name }) => !now.some((each) => each.name === name)),
+  ...now,
+];
+
+/** Where several changes are for one path, the last. */
+const lastWord = (changes: readonly Change[]): readonly Change[] => [
+  ...new Map(changes.map((each) => [each.path, each])).values(),
+];
+
+/** Kernels that still are on the host. */
+const present = async (host: Host, releases: readonly string[]): Promise<readonly string[]> => {
+  const kernels = await hostKernels(host);
+  return releases.filter((release) => kernels.includes(release));
+};
+
+const INDEX_LIMIT = 64 * 1024 ** 2;
+
+/** Looks whether depmod's index leads to what was laid down: another search order (depmod.d(5)) may prefer another module. */
+const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
+  for (const { release, modules } of laid) {
+    const index = join(host.root, 'lib/modules', release, 'modules.dep');
+    const { size } = await stat(index);
+    if (size > INDEX_LIMIT) throw new KilnError('install-failed', `${index} is over 64 MiB`);
+    const paths = new Set(
+      (await readFile(index, 'utf8')).split('\n').map((line) => line.split(':')[0]),
+    );
+    const missing = modules.find(({ path }) => !paths.has(path));
+    if (missing !== undefined) {
+      throw new KilnError(
+        'install-failed',
+        `depmod prefers another ${missing.modname} to ${missing.path}: put "search updates built-in" into a file in /etc/depmod.d`,
+      );
+    }
+  }
+};
+
+/** Runs `work` for each, a few at once; the results in the order of the items. */
+const eachAtOnce = async <T, R>(
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+): Promise<readonly R[]> => {
+  const results: R[] = [];
+  const queue = [...items.entries()];
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift())
+      results[next[0]] = await work(next[1]);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return results;
+};

@@ -1,0 +1,51 @@
+import { spawn } from 'node:child_process';
+import { mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../services/core/errors.ts';
+import type { Host } from './host.ts';
+
+/** Seconds that a command waits for another one on the same host. */
+const PATIENCE = 60;
+
+/**
+ * Runs something while no other kiln changes this host. The lock is the kernel's (flock(1) of util-linux, on a file that this process
+ * holds open), so it goes when its holder ends, however that ends. Throws `install-failed` after a minute of waiting.
+ */
+export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T> => {
+  const directory = join(host.root, 'var/lib/kiln');
+  await mkdir(directory, { recursive: true, mode: 0o755 }).catch((cause: unknown) => {
+    throw new KilnError('install-failed', `${directory} cannot be made; run kiln as root`, {
+      cause,
+    });
+  });
+  const file = await open(join(directory, 'lock'), 'w', 0o600).catch((cause: unknown) => {
+    throw new KilnError('install-failed', `${directory} cannot be written; run kiln as root`, {
+      cause,
+    });
+  });
+  try {
+    if (!(await flock(file.fd)))
+      throw new KilnError(
+        'install-failed',
+        `another kiln has been changing this host for ${PATIENCE} s; try again when it has ended`,
+      );
+    return await work();
+  } finally {
+    await file.close();
+  }
+};
+
+const flock = (descriptor: number): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    const child = spawn('flock', ['-w', String(PATIENCE), '3'], {
+      stdio: ['ignore', 'ignore', 'ignore', descriptor],
+    });
+    child.once('error', (cause) =>
+      reject(
+        new KilnError('install-failed', 'flock cannot be run; it is in the package util-linux', {
+          cause,
+        }),
+      ),
+    );
+    child.once('close', (code) => resolve(code === 0));
+  });

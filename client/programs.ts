@@ -1,0 +1,86 @@
+import { spawn } from 'node:child_process';
+import { hasErrno } from '../services/core/errors.ts';
+
+/** How a program of the host ended. */
+export interface ProgramEnd {
+  /** Its exit status; 127 where it cannot be run, 1 where it was ended. */
+  readonly status: number;
+  readonly stdout: Buffer;
+  /** The first of what it said on standard error, or why it was ended. */
+  readonly words: string;
+  /** Whether there is no such program. */
+  readonly isMissing: boolean;
+}
+
+/** What a program gets and may do. */
+export interface ProgramOptions {
+  readonly input?: Buffer;
+  /** Bytes of standard output that are kept; a program that writes more is ended. Without it the output is thrown away. */
+  readonly limit?: number;
+  /** Characters of standard error that are kept: 500 if it is not said. */
+  readonly words?: number;
+  /** Wall-clock seconds after which it is ended. */
+  readonly seconds?: number;
+}
+
+const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+const DEFAULT_WORDS = 500;
+/** An initramfs of a large host takes some minutes on a slow disk. */
+const DEFAULT_SECONDS = 1800;
+
+/**
+ * Runs a program of the host to its end, in the C locale and with the system's own path. A failure is a result, not an exception:
+ * the exit status decides.
+ */
+export const run = (
+  program: string,
+  args: readonly string[],
+  { input, limit, words: kept = DEFAULT_WORDS, seconds = DEFAULT_SECONDS }: ProgramOptions = {},
+): Promise<ProgramEnd> =>
+  new Promise((resolve) => {
+    const child = spawn(program, args, {
+      stdio: ['pipe', limit === undefined ? 'ignore' : 'pipe', 'pipe'],
+      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
+    });
+    const pieces: Buffer[] = [];
+    let size = 0;
+    let words = '';
+    let problem: string | null = null;
+    const end = (why: string): void => {
+      problem = why;
+      child.kill('SIGKILL');
+    };
+    const timer = setTimeout(() => end(`${program} took more than ${seconds} s`), seconds * 1000);
+    child.stdout?.on('data', (piece: Buffer) => {
+      size += piece.length;
+      if (limit === undefined || size <= limit) {
+        pieces.push(piece);
+        return;
+      }
+      end(`${program} wrote more than ${limit} bytes`);
+    });
+    child.stderr?.on('data', (piece: Buffer) => {
+      words = (words + piece.toString()).slice(0, kept);
+    });
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(input);
+    child.once('error', (error) => {
+      clearTimeout(timer);
+      resolve({
+        status: 127,
+        stdout: Buffer.alloc(0),
+        words: `${program} cannot be run: ${error.message}`,
+        isMissing: hasErrno(error, 'ENOENT'),
+      });
+    });
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      const ended = signal === null ? '' : `${program} was ended (${signal})`;
+      resolve({
+        status: problem === null ? (code ?? 1) : 1,
+        stdout: Buffer.concat(pieces),
+        words: problem ?? (words.trim() || ended),
+        isMissing: false,
+      });
+    });
+  });

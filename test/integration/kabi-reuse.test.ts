@@ -1,0 +1,82 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
+import { parseSymvers } from '../../services/core/kabi.ts';
+import { parseKernelConfig, vermagicOf } from '../../services/core/kernel-config.ts';
+import { readModuleFile } from '../../services/core/module-file.ts';
+import { debianHeaders, debianKernel, newestRelease, releasesOf } from '../machine/debian.ts';
+import { mustRun } from '../machine/run.ts';
+
+/** Modules of Debian's kernel, small and large, one of them with a namespace to import. */
+const MODULES = [
+  'net/dummy.ko',
+  'block/loop.ko',
+  'net/tun.ko',
+  'net/virtio_net.ko',
+  'usb/storage/uas.ko',
+];
+
+describe('a module of Debian’s kernel', () => {
+  let release: string;
+  let paths: readonly string[];
+
+  beforeAll(async () => {
+    release = await newestRelease();
+    const home = join(await debianKernel(release), 'lib/modules', release);
+    paths = MODULES.map((path) => join(home, 'kernel/drivers', path));
+  });
+
+  const headersOf = async (other: string): Promise<{ symvers: string; config: string }> => {
+    const home = join(await debianHeaders(other), 'usr/src', `linux-headers-${other}`);
+    return {
+      symvers: await readFile(join(home, 'Module.symvers'), 'utf8'),
+      config: await readFile(join(home, '.config'), 'utf8'),
+    };
+  };
+
+  const reasonsOn = async (other: string, path: string): Promise<readonly string[] | null> => {
+    const { symvers, config } = await headersOf(other);
+    return whyNotReusable(readModuleFile(await readFile(path)), {
+      release: other,
+      arch: 'x86_64',
+      vermagic: vermagicOf(other, parseKernelConfig(config)),
+      exporters: [parseSymvers(symvers)],
+      terms: parseExportTerms(symvers),
+    });
+  };
+
+  it('fits its own', async () => {
+    for (const path of paths) expect(await reasonsOn(release, path)).toBeNull();
+  });
+
+  it('fits an older ABI exactly where modprobe’s CRCs are all in its Module.symvers', async () => {
+    const [, older = ''] = await releasesOf('amd64');
+    const lines = new Set(
+      (await headersOf(older)).symvers.split('\n').map((line) => line.split('\t', 2).join('\t')),
+    );
+    for (const path of paths) {
+      const needed = (await mustRun('modprobe', ['--dump-modversions', path])).trim().split('\n');
+      const isThere = needed.every((line) => {
+        const [crc = '', symbol = ''] = line.split('\t');
+        return lines.has(`0x${crc.slice(2).padStart(8, '0')}\t${symbol}`);
+      });
+      expect((await reasonsOn(older, path)) === null).toBe(isThere);
+    }
+  });
+
+  it.each(['cloud-amd64', 'rt-amd64'])('does not fit the flavour %s', async (flavour) => {
+    const [first = ''] = paths;
+    expect(await reasonsOn(await newestRelease(flavour), first)).toEqual(
+      expect.arrayContaining([`its flavour is ${flavour}, the module’s amd64`]),
+    );
+  });
+
+  it('does not fit a newer series', async () => {
+    const [first = ''] = paths;
+    const newer = await newestRelease('amd64', '6.12');
+    expect(await reasonsOn(newer, first)).toEqual(
+      expect.arrayContaining([expect.stringMatching(/other versions \(CRCs\) of/)]),
+    );
+  });
+});

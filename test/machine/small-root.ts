@@ -1,0 +1,71 @@
+import {
+  copyFile,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { digestOf } from '../../services/core/digest.ts';
+import { debianKernel } from './debian.ts';
+import { freshDirectory } from './make-source.ts';
+import { mustRun } from './run.ts';
+
+/** Some of the kernel's own modules: enough for an index, few enough that depmod takes no time. */
+const SOME = ['drivers/net/dummy', 'drivers/block/loop', 'fs/fat/fat', 'lib/crc7'];
+
+/** A root with one kernel that has a handful of modules, indexed by depmod; its path. */
+export const makeSmallRoot = async (release: string): Promise<string> => {
+  const root = await freshDirectory('small-root');
+  const kernel = join(await debianKernel(release), 'lib/modules', release);
+  const home = join(root, 'lib/modules', release);
+  const paths = SOME.map((path) => `kernel/${path}.ko`);
+  for (const path of paths) {
+    await mkdir(dirname(join(home, path)), { recursive: true });
+    await copyFile(join(kernel, path), join(home, path));
+  }
+  await writeFile(join(home, 'modules.order'), `${paths.join('\n')}\n`);
+  for (const name of ['modules.builtin', 'modules.builtin.modinfo'])
+    await copyFile(join(kernel, name), join(home, name));
+  await mustRun('depmod', ['-b', root, release]);
+  return root;
+};
+
+/** Where no two moments of the same state may differ: not the lock, nor what is kept for a rollback. */
+const COUNTED = ['lib', 'boot', 'var/lib/kiln'];
+const UNCOUNTED = /^var\/lib\/kiln\/(lock|previous(\/|$)|failures\.json)/;
+
+/** Everything that counts below a root: digests of files, targets of links. Times in receipts count as nothing. */
+export const stateOf = async (root: string): Promise<Readonly<Record<string, string>>> => {
+  const state: Record<string, string> = {};
+  for (const top of COUNTED) {
+    const names = await readdir(join(root, top), { recursive: true }).catch(() => []);
+    for (const name of names.sort()) {
+      const path = join(top, name);
+      if (UNCOUNTED.test(path)) continue;
+      const place = join(root, path);
+      const found = await lstat(place);
+      if (found.isSymbolicLink()) state[path] = `-> ${await readlink(place)}`;
+      else if (found.isDirectory()) state[path] = 'directory';
+      else state[path] = digestOf(withoutTimes(path, await readFile(place)));
+    }
+  }
+  return state;
+};
+
+const withoutTimes = (path: string, bytes: Buffer): Buffer =>
+  path.includes('/receipts/') && basename(path).endsWith('.json')
+    ? Buffer.from(bytes.toString('utf8').replaceAll(/"installedAt": \d+/g, ''))
+    : bytes;
+
+/** Makes one root's counted state another's, times included. */
+export const copyState = async (from: string, to: string): Promise<void> => {
+  for (const top of COUNTED) {
+    await rm(join(to, top), { recursive: true, force: true });
+    await mkdir(dirname(join(to, top)), { recursive: true });
+    await mustRun('cp', ['-a', join(from, top), join(to, top)]).catch(() => '');
+  }
+};
