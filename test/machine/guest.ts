@@ -32,7 +32,7 @@ export interface Guest {
 }
 
 /** How long a boot and a shutdown may take, in seconds. */
-const BOOT = 600;
+const BOOT = 900;
 const SHUTDOWN = 120;
 
 /** The agent speaks through qemu's standard input and output. */
