@@ -18,16 +18,26 @@ host /host 9p trans=virtio,version=9p2000.L,msize=262144,ro 0 0
   'etc/initramfs-tools/conf.d/guest': 'MODULES=list\n',
   'etc/initramfs-tools/modules': 'virtio_pci\nvirtio_blk\next4\n',
   'etc/machine-id': '',
-  'etc/systemd/network/guest.network': `[Match]
-Type=ether
+  'etc/systemd/journald.conf.d/guest.conf': '[Journal]\nStorage=volatile\n',
+  'etc/systemd/system/guest-network.service': `[Unit]
+Description=The one network card, with the address that qemu gives
+BindsTo=sys-subsystem-net-devices-eth0.device
+After=sys-subsystem-net-devices-eth0.device
+Before=network-online.target
 
-[Network]
-Address=10.0.2.15/24
-Gateway=10.0.2.2
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip address add 10.0.2.15/24 dev eth0
+ExecStart=ip link set eth0 up
+ExecStart=ip route add default via 10.0.2.2
+
+[Install]
+WantedBy=network-online.target
 `,
 };
 
-const ENABLED = ['guest-agent.service', 'systemd-networkd.service'];
+const ENABLED = ['guest-agent.service', 'guest-network.service'];
 
 /** Units that only cost time under emulation. */
 const MASKED = [

@@ -35,7 +35,7 @@ export interface Guest {
 const BOOT = 900;
 const SHUTDOWN = 120;
 
-/** The agent speaks through qemu's standard input and output. */
+/** Without AVX, which qemu 7.2 emulates, but not so that systemd comes up each time. The agent speaks through qemu's standard input and output. */
 const HARDWARE = `-cpu Nehalem -smp 1 -m 1024 -nodefaults -no-reboot -display none
   -nic user,model=virtio-net-pci -device virtio-rng-pci
   -chardev stdio,id=agent,signal=off -device virtio-serial-pci -device virtserialport,chardev=agent,name=kiln.guest`;
@@ -108,8 +108,10 @@ export const makeGuest = async (name: string, release: string): Promise<Guest> =
   const start = async (): Promise<Running> => {
     const { kernel, initrd } = await readBoot();
     const machine = spawn(
-      'qemu-system-x86_64',
+      'setpriv',
       [
+        // However the test ends, the guest does not outlive it.
+        ...split('--pdeathsig KILL qemu-system-x86_64'),
         ...(await firmwareArguments(directory)),
         ...split(HARDWARE),
         ...split(`-serial file:${log}`),
@@ -117,7 +119,7 @@ export const makeGuest = async (name: string, release: string): Promise<Guest> =
         ...split(`-virtfs local,path=${shared},mount_tag=host,security_model=none,readonly=on`),
         ...split(`-kernel ${kernel} -initrd ${initrd}`),
         '-append',
-        'root=/dev/vda console=ttyS0 loglevel=5 nowatchdog panic=-1',
+        'root=/dev/vda console=ttyS0 net.ifnames=0 loglevel=5 nowatchdog panic=-1',
       ],
       { stdio: ['pipe', 'pipe', 'pipe'] },
     );
