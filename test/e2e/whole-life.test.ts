@@ -51,8 +51,8 @@ describe('a Secure Boot host with Debian’s kernel', () => {
   }, 30 * MINUTES);
 
   afterAll(async () => {
-    await guest.cut();
     await kiln.stop();
+    await guest.cut();
   });
 
   const startService = async (): Promise<KilnService> => {

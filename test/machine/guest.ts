@@ -25,22 +25,24 @@ export interface Guest {
   shutdown(): Promise<void>;
   /** A clean shutdown, then a boot. */
   reboot(release?: string): Promise<void>;
-  /** Power loss: what the guest has not written to its disk by now is gone. */
+  /** Power loss: what the guest has not written to its disk by now is gone. One that is off stays off. */
   cut(): Promise<void>;
   /** What the last boot wrote to its serial console. */
   console(): Promise<string>;
 }
 
-/** How long a boot and a shutdown may take, in seconds. */
-const BOOT = 900;
+/** How long a boot and a shutdown may take, in seconds: some ten times what they take on an idle machine. */
+const BOOT = 600;
 const SHUTDOWN = 120;
 
-/** Without AVX, which qemu 7.2 emulates, but not so that systemd comes up each time. The agent speaks through qemu's standard input and output. */
-const HARDWARE = `-cpu Nehalem -smp 1 -m 1024 -nodefaults -no-reboot -display none
-  -nic user,model=virtio-net-pci -device virtio-rng-pci
-  -chardev stdio,id=agent,signal=off -device virtio-serial-pci -device virtserialport,chardev=agent,name=kiln.guest`;
-
-const split = (text: string): string[] => text.split(/\s+/);
+/**
+ * However the test ends, its guest does not outlive it. The processor has no AVX: what qemu 7.2 emulates of it does not bring systemd
+ * up each time. The agent speaks through qemu's standard input and output.
+ */
+const START =
+  `--pdeathsig KILL qemu-system-x86_64 -cpu Nehalem -smp 1 -m 1024 -nodefaults -no-reboot -display none
+  -nic user,model=virtio-net-pci -device virtio-rng-pci -chardev stdio,id=agent,signal=off
+  -device virtio-serial-pci -device virtserialport,chardev=agent,name=kiln.guest`.split(/\s+/);
 
 interface Running {
   readonly machine: ChildProcess;
@@ -110,14 +112,18 @@ export const makeGuest = async (name: string, release: string): Promise<Guest> =
     const machine = spawn(
       'setpriv',
       [
-        // However the test ends, the guest does not outlive it.
-        ...split('--pdeathsig KILL qemu-system-x86_64'),
+        ...START,
         ...(await firmwareArguments(directory)),
-        ...split(HARDWARE),
-        ...split(`-serial file:${log}`),
-        ...split(`-drive if=virtio,format=raw,file=${disk}`),
-        ...split(`-virtfs local,path=${shared},mount_tag=host,security_model=none,readonly=on`),
-        ...split(`-kernel ${kernel} -initrd ${initrd}`),
+        '-serial',
+        `file:${log}`,
+        '-drive',
+        `if=virtio,format=raw,file=${disk}`,
+        '-virtfs',
+        `local,path=${shared},mount_tag=host,security_model=none,readonly=on`,
+        '-kernel',
+        kernel,
+        '-initrd',
+        initrd,
         '-append',
         'root=/dev/vda console=ttyS0 net.ifnames=0 loglevel=5 nowatchdog panic=-1',
       ],
@@ -162,9 +168,8 @@ export const makeGuest = async (name: string, release: string): Promise<Guest> =
       await guest.boot(wanted);
     },
     async cut() {
-      const { machine, ended } = whenOn();
-      machine.kill('SIGKILL');
-      await ended;
+      running?.machine.kill('SIGKILL');
+      await running?.ended;
       running = null;
     },
   };
