@@ -5,6 +5,8 @@ import { BUILD_COMMANDS } from './commands/build.ts';
 import { BUNDLE_COMMANDS } from './commands/bundle.ts';
 import { DOCTOR_COMMANDS } from './commands/doctor.ts';
 import { ENROLL_COMMANDS } from './commands/enroll.ts';
+import { importDkms } from './commands/import-dkms.ts';
+import { installInPlaceOfDkms } from './commands/autoinstall.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { MISS_COMMANDS } from './commands/misses.ts';
@@ -21,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   ...STATUS_COMMANDS,
   ...AUTOINSTALL_COMMANDS,
   ...BUNDLE_COMMANDS,
+  importDkms(installInPlaceOfDkms),
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
   ...DOCTOR_COMMANDS,

@@ -1,6 +1,6 @@
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { machine, release as runningRelease, version as runningBuild } from 'node:os';
-import { join, sep } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../services/core/kernel-config.ts';
@@ -76,14 +76,26 @@ export const modulesDirectory = async (host: Host, release: string): Promise<str
       `kernel ${release} is not installed here: no ${wanted}; there is ${kernels.join(', ') || 'none'}`,
     );
   }
-  const inside = host.root === '/' ? '/' : `${host.root}${sep}`;
-  if (!place.startsWith(inside)) {
+  await mustLieInside(host, `lib/modules/${release}`);
+  return place;
+};
+
+/**
+ * Refuses a directory below a host's root, which need not be there yet, that links lead out of it: this machine would be changed
+ * instead. Throws `install-failed`.
+ */
+export const mustLieInside = async ({ root }: Host, directory: string): Promise<void> => {
+  if (root === '/') return;
+  const wanted = join(root, directory);
+  for (let each = wanted; each.length > root.length; each = dirname(each)) {
+    const place = await realpath(each).catch(() => null);
+    if (place === null) continue;
+    if (place === root || place.startsWith(`${root}${sep}`)) return;
     throw new KilnError(
       'install-failed',
-      `${wanted} leads out of ${host.root}, to ${place}; nothing was changed`,
+      `${wanted} leads out of ${root}, to ${place}; nothing was changed`,
     );
   }
-  return place;
 };
 
 /** Brings a kernel's module index up to date. Throws `install-failed` with depmod's own words. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { KilnError } from '../services/core/errors.ts';
 import type { Host } from './host.ts';
 import { moduleName } from './kernel-modules.ts';
-import { run, type ProgramEnd, type ProgramOptions } from './programs.ts';
+import { hasProgram, runOn, type ProgramEnd } from './programs.ts';
 
 /** What makes a host's initramfs images. */
 export type InitramfsTool = 'update-initramfs' | 'dracut';
@@ -63,33 +63,24 @@ export const refreshInitramfs = async (host: Host, release: string): Promise<voi
   );
 };
 
-/** The line that tells most of what a tool said: warnings come before errors. */
+/** Lines that say what was wrong, the tools' own errors first. */
+const ERRORS: readonly RegExp[] = [
+  /^(E|dracut\[[EF]\]|dracut): /,
+  /\b(error|fail(ed|ure)?|cannot|no space|not found)\b/i,
+  /./,
+];
+
+/** The line of what a tool said that tells most: warnings come before errors. */
 const firstError = ({ words, status }: ProgramEnd): string => {
   const lines = words
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => line !== '');
-  const telling =
-    lines.find((line) => /\b(error|fail(ed|ure)?|cannot|no space|not found)\b|^E:/i.test(line)) ??
-    lines[0];
-  return telling?.slice(0, 300) ?? `exit status ${status}`;
-};
-
-/** Runs a program of the host, in its own root. */
-const runOn = (
-  host: Host,
-  program: string,
-  args: readonly string[],
-  options: ProgramOptions,
-): Promise<ProgramEnd> =>
-  host.root === '/'
-    ? run(program, args, options)
-    : run('chroot', [host.root, program, ...args], options);
-
-const hasProgram = async (host: Host, program: string): Promise<boolean> => {
-  for (const directory of ['usr/sbin', 'usr/bin', 'sbin', 'bin'])
-    if (await exists(join(host.root, directory, program))) return true;
-  return false;
+    .filter((line) => !/^W:|warning:|^dracut\[W\]/i.test(line));
+  for (const pattern of ERRORS) {
+    const line = lines.find((each) => pattern.test(each));
+    if (line !== undefined) return line.slice(0, 300);
+  }
+  return `exit status ${status}`;
 };
 
 const findImage = async (host: Host, release: string): Promise<string | null> => {

@@ -6,17 +6,18 @@ import { KilnError } from '../services/core/errors.ts';
 import type { CreateBuild } from '../services/core/protocol.ts';
 import type { Context } from './command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
-import { hostKernels, type Host } from './host.ts';
+import { hostKernels, modulesDirectory, type Host } from './host.ts';
 import { initramfsOf, refreshInitramfs } from './initramfs.ts';
+import { moduleName } from './kernel-modules.ts';
 import { withLock } from './lock.ts';
-import { planInstall, planLink, planRemove, releasesOf, type Plan } from './plan.ts';
+import { planInstall, planLink, planRemove, planUnlink, releasesOf, type Plan } from './plan.ts';
 import { listReceipts, type Receipt } from './receipts.ts';
 import { findLink } from './reuse.ts';
 import { loadWarning } from './secure-boot.ts';
 import type { Supply } from './supply.ts';
 import { recover, runTransaction, type Change, type Image } from './transaction.ts';
 import { certificateId } from './verify.ts';
-import { noteFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
+import { noteFailures, readFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
 
 /** One source for one kernel. */
 export interface Wish {
@@ -33,6 +34,8 @@ export interface InstallTerms {
   readonly allowUnsigned: boolean;
   /** Install even where the kernel's own module is the same or newer. */
   readonly force: boolean;
+  /** Whether modules of the same names that are moved aside come back when these are removed. */
+  readonly keepDisplaced: boolean;
   /** Link modules of another kernel of this host where they are proven to fit. */
   readonly reuse: boolean;
   /** Sources that every kernel shall have from now on. */
@@ -65,12 +68,11 @@ export const installAll = async (
   wishes: readonly Wish[],
   terms: InstallTerms,
 ): Promise<readonly Granted[]> => {
-  const found = await eachAtOnce(wishes, (wish) => find(context, host, wish, terms));
+  const found = await eachAtOnce(wishes, (wish) => find(context, host, wish, terms, wishes));
   return withLock(host, async () => {
     await recoverAloud(context, host);
-    const standing = new Map(
-      (await listReceipts(host)).receipts.map((receipt) => [keyOf(receipt), receipt]),
-    );
+    const { receipts: before } = await listReceipts(host);
+    const standing = new Map(before.map((receipt) => [keyOf(receipt), receipt]));
     const changes: Change[] = [];
     const laid: Receipt[] = [];
     const granted: Granted[] = [];
@@ -87,7 +89,7 @@ export const installAll = async (
         const receipt = plans.at(-1)?.receipt ?? null;
         granted.push({
           name: receipt?.name ?? name ?? '',
-          release,
+          release: receipt?.release ?? release,
           receipt,
           isCached: isCached(found[index]),
           problem: null,
@@ -102,6 +104,15 @@ export const installAll = async (
           problem: error,
         });
       }
+    }
+    const links = before.filter((each) => !laid.some((one) => keyOf(one) === keyOf(each)));
+    for (const origin of before.filter((each) => !isSame(each, standing.get(keyOf(each))))) {
+      changes.push(...(await planUnlink(host, origin, links)));
+      for (const { name, release, linkedFrom } of links)
+        if (name === origin.name && linkedFrom === origin.release)
+          context.progress.say(
+            `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
+          );
     }
     for (const release of new Set(laid.map((receipt) => receipt.release))) {
       const warning =
@@ -136,18 +147,20 @@ export const installAll = async (
 export const removeAll = (
   context: Context,
   host: Host,
-  wanted: readonly Receipt[],
+  meant: readonly Receipt[],
   terms: { readonly forget: readonly string[]; readonly initramfs: boolean },
 ): Promise<void> =>
   withLock(host, async () => {
     await recoverAloud(context, host);
     const { receipts } = await listReceipts(host);
+    // Another kiln may have been faster: what stands now goes.
+    const wanted = receipts.filter((each) => meant.some((one) => keyOf(one) === keyOf(each)));
     const changes: Change[] = [];
     for (const receipt of wanted) changes.push(...(await planRemove(host, receipt, receipts)));
     const left = (await readWanted(host)).filter(({ name }) => !terms.forget.includes(name));
-    const title = `remove ${wanted.map(({ name, version, release }) => `${name}/${version} from ${release}`).join(', ')}`;
+    const going = wanted.map(({ name, version, release }) => `${name}/${version} from ${release}`);
     await change(context, host, {
-      title,
+      title: `remove ${[...going, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,
       changes: [...changes, wantedChange(left)],
       laid: [],
       taken: wanted,
@@ -155,7 +168,10 @@ export const removeAll = (
     });
     await noteFailures(
       host,
-      wanted.map(({ name, release }) => ({ name, release, problem: null })),
+      [
+        ...wanted,
+        ...(await readFailures(host)).filter(({ name }) => terms.forget.includes(name)),
+      ].map(({ name, release }) => ({ name, release, problem: null })),
     );
   });
 
@@ -183,9 +199,14 @@ export const change = async (
   const releases = await present(host, releasesOf(changes));
   const images: Image[] = [];
   for (const release of given.initramfs ? releases : []) {
-    const names = [...given.laid, ...given.taken]
-      .filter((receipt) => receipt.release === release)
-      .flatMap((receipt) => receipt.modules.map(({ modname }) => modname));
+    const names = [
+      ...[...given.laid, ...given.taken]
+        .filter((receipt) => receipt.release === release)
+        .flatMap((receipt) => receipt.modules.map(({ modname }) => modname)),
+      ...changes
+        .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
+        .map(({ path }) => moduleName(path)),
+    ];
     const initramfs = await initramfsOf(host, release);
     if (initramfs.image === null || names.length === 0 || !(await initramfs.holds(names))) continue;
     images.push({
@@ -196,7 +217,7 @@ export const change = async (
       },
     });
   }
-  context.progress.step('installing');
+  context.progress.step(given.title);
   await runTransaction(host, {
     title: given.title,
     changes,
@@ -218,11 +239,16 @@ const find = async (
   host: Host,
   wish: Wish,
   terms: InstallTerms,
+  wishes: readonly Wish[],
 ): Promise<Found> => {
   try {
+    await modulesDirectory(host, wish.release);
+    const { name } = wish;
+    // What may be replaced in this very run proves nothing.
+    const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
     const link =
-      terms.reuse && wish.name !== null
-        ? await findLink(host, context.service, wish.name, wish.release)
+      terms.reuse && name !== null
+        ? await findLink(host, context.service, { ...wish, name }, unsure).catch(asUnproven)
         : null;
     if (link !== null) return { kind: 'link', ...link };
     return { kind: 'builds', builds: await fetchBuilds(terms.supply, wish.request, terms) };
@@ -233,6 +259,12 @@ const find = async (
   }
 };
 
+/** A proof that cannot be made is none: then the module is built. */
+const asUnproven = (error: unknown): null => {
+  if (error instanceof KilnError && error.code !== 'build-cancelled') return null;
+  throw error;
+};
+
 const plansOf = async (
   host: Host,
   found: Found,
@@ -241,7 +273,15 @@ const plansOf = async (
   receipts: readonly Receipt[],
 ): Promise<readonly Plan[]> => {
   if (found.kind === 'problem') throw found.problem;
-  if (found.kind === 'link') return [planLink(found.origin, release, found.provenWith)];
+  if (found.kind === 'link') {
+    const { origin, provenWith } = found;
+    if (!receipts.some((each) => keyOf(each) === keyOf(origin) && isSame(origin, each)))
+      throw new KilnError(
+        'install-failed',
+        `${origin.name} for ${origin.release} was replaced while this ran; try again`,
+      );
+    return [planLink(origin, release, provenWith, receipts)];
+  }
   const plans: Plan[] = [];
   for (const build of found.builds) {
     const { receipt } = plans.at(-1) ?? { receipt: null };
@@ -251,6 +291,7 @@ const plansOf = async (
         server: terms.supply.name,
         signer: terms.certificate === null ? null : certificateId(terms.certificate),
         force: terms.force,
+        keepDisplaced: terms.keepDisplaced,
         receipts: standing,
       }),
     );
@@ -265,10 +306,17 @@ const isCached = (found: Found | undefined): boolean =>
 const keyOf = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>
   `${release} ${name}`;
 
+/** Whether two receipts of one source and kernel speak of the same files. */
+const isSame = (one: Receipt, other: Receipt | undefined): boolean => {
+  const files = ({ modules, linkedFrom }: Receipt): string =>
+    JSON.stringify([linkedFrom, modules.map(({ path, module }) => [path, module])]);
+  return other !== undefined && files(one) === files(other);
+};
+
 /** What was wanted, and what is now, the newer word counting. */
 const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
   ...before.filter(({ name }) => !now.some((each) => each.name === name)),
-  ...now,
+  ...new Map(now.map((each) => [each.name, each])).values(),
 ];
 
 /** Where several changes are for one path, the last. */

@@ -8,6 +8,7 @@ import { openHost } from './host.ts';
 import { writeOutput } from './output.ts';
 import { connect, type Send } from './http.ts';
 import { createProgress } from './progress.ts';
+import { createPatience } from './retry.ts';
 import { openService } from './service.ts';
 
 const usage = (): string => {
@@ -96,7 +97,7 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
   const lazy = lazily(() => connect(config.server, readToken(config.tokenFile), network));
   const send: Send = async (call) => lazy()(call);
   const progress = createProgress(process.stderr, flag('quiet'));
-  const patience = { seconds: config.patience, signal, say: progress.say };
+  const patience = createPatience({ seconds: config.patience, signal, say: progress.say });
   const context: Context = {
     config,
     args: positionals,

@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { digestOf, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
@@ -7,7 +7,7 @@ import { compareModuleVersions, isKeptInTree } from '../services/core/module-ver
 import type { Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from './host.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
-import { noReceipt, readReceipt, receiptChange, type Receipt } from './receipts.ts';
+import { noReceipt, receiptChange, type Receipt } from './receipts.ts';
 import type { Change } from './transaction.ts';
 
 /** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
@@ -33,6 +33,8 @@ export const planInstall = async (
     readonly server: string;
     readonly signer: string | null;
     readonly force: boolean;
+    /** Whether modules of the same names that are moved aside come back when these are removed. */
+    readonly keepDisplaced: boolean;
     readonly receipts: readonly Receipt[];
   },
 ): Promise<Plan> => {
@@ -52,7 +54,7 @@ export const planInstall = async (
     laid.push({ name, modname, path, digest: digestOf(file), module: digestOf(bytes), unsigned });
   }
   refuseTaken(laid, build.source.name, release, given.receipts);
-  const before = await readReceipt(host, release, build.source.name).catch(() => null);
+  const before = standingOf(given.receipts, build.source.name, release);
   const displaced = await displacedBy(host, release, laid, before, given.receipts);
   const receipt: Receipt = {
     name: build.source.name,
@@ -70,35 +72,52 @@ export const planInstall = async (
     linkedFrom: null,
     provenWith: null,
     modules: laid,
-    displaced: displaced.list,
+    displaced: given.keepDisplaced ? displaced.list : (before?.displaced ?? []),
     installedAt: Date.now(),
   };
-  const kept = new Set(laid.map(({ path }) => path));
-  const gone = before === null ? [] : before.modules.filter(({ path }) => !kept.has(path));
   return {
     receipt,
     changes: [
-      ...displaced.changes,
-      ...gone.map(({ path }): Change => ({ path: inModules(release, path), to: null })),
+      ...displaced.changes.filter(({ to }) => given.keepDisplaced || to === null),
+      ...gone(before, laid),
       ...changes,
       receiptChange(receipt),
     ],
   };
 };
 
-/** Links a kernel's modules to those of another one, which were proven to fit. */
-export const planLink = (origin: Receipt, release: string, provenWith: Digest): Plan => {
+/** What stands of a source on a kernel. */
+const standingOf = (receipts: readonly Receipt[], name: string, release: string): Receipt | null =>
+  receipts.find((each) => each.name === name && each.release === release) ?? null;
+
+/** Takes away what stood there before and does not come again. */
+const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change[] => {
+  const kept = new Set(laid.map(({ path }) => path));
+  return (before?.modules ?? []).flatMap(({ path }): readonly Change[] =>
+    before === null || kept.has(path) ? [] : [{ path: inModules(before.release, path), to: null }],
+  );
+};
+
+/** Links a kernel's modules to those of another one, which were proven to fit. Throws `install-failed` where another source has the place. */
+export const planLink = (
+  origin: Receipt,
+  release: string,
+  provenWith: Digest,
+  receipts: readonly Receipt[],
+): Plan => {
   const modules = origin.modules.map((module) => ({
     ...module,
     path: `${LINK_DIRECTORY}/${basename(module.path)}`,
   }));
+  refuseTaken(modules, origin.name, release, receipts);
+  const before = standingOf(receipts, origin.name, release);
   const receipt: Receipt = {
     ...origin,
     release,
     modules,
     linkedFrom: origin.release,
     provenWith,
-    displaced: [],
+    displaced: before?.displaced ?? [],
     installedAt: Date.now(),
   };
   const links = origin.modules.map(({ path }, index): Change => {
@@ -106,7 +125,20 @@ export const planLink = (origin: Receipt, release: string, provenWith: Digest): 
     const to = inModules(origin.release, path);
     return { path: at, to: { link: relative(dirname(at), to) } };
   });
-  return { receipt, changes: [...links, receiptChange(receipt)] };
+  return { receipt, changes: [...gone(before, modules), ...links, receiptChange(receipt)] };
+};
+
+/** Takes away the links to a module set that does not stand as it was when they were proven. */
+export const planUnlink = async (
+  host: Host,
+  origin: Receipt,
+  receipts: readonly Receipt[],
+): Promise<readonly Change[]> => {
+  const changes: Change[] = [];
+  for (const each of receipts)
+    if (each.name === origin.name && each.linkedFrom === origin.release)
+      changes.push(...(await planRemove(host, each, [])));
+  return changes;
 };
 
 /**
@@ -118,7 +150,7 @@ export const planRemove = async (
   receipt: Receipt,
   receipts: readonly Receipt[],
 ): Promise<readonly Change[]> => {
-  const { name, release } = receipt;
+  const { release } = receipt;
   const changes: Change[] = [];
   for (const module of receipt.modules) {
     const path = inModules(release, module.path);
@@ -128,11 +160,24 @@ export const planRemove = async (
   for (const { path, kept } of receipt.displaced) {
     const bytes = await readFile(join(host.root, kept)).catch(() => null);
     if (bytes === null) continue;
-    changes.push({ path: inModules(release, path), to: bytes }, { path: kept, to: null });
+    changes.push({ path: kept, to: null });
+    if (await isPlaceFor(host, release, path))
+      changes.push({ path: inModules(release, path), to: bytes });
   }
-  const links = receipts.filter((each) => each.name === name && each.linkedFrom === release);
-  for (const link of links) changes.push(...(await planRemove(host, link, [])));
-  return [...changes, noReceipt(receipt)];
+  return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
+};
+
+/** Whether a module that was moved aside may go back: its kernel is there, and nobody has put another one in its place. */
+const isPlaceFor = async (host: Host, release: string, path: string): Promise<boolean> => {
+  const isThere = (look: Promise<unknown>): Promise<boolean> =>
+    look.then(
+      () => true,
+      () => false,
+    );
+  return (
+    (await isThere(stat(join(host.root, inModules(release, 'kernel'))))) &&
+    !(await isThere(lstat(join(host.root, inModules(release, path)))))
+  );
 };
 
 /** Kernels whose indexes a plan's changes concern. */
@@ -170,17 +215,19 @@ const preferOwn = async (
   );
 };
 
-/** Two sources may make a module of one name; the second may not take the first's place unseen. */
+/** Two sources may make a module of one name (`-` and `_` are one letter); the second may not take the first's place unseen. */
 const refuseTaken = (
   laid: Receipt['modules'],
   name: string,
   release: string,
   receipts: readonly Receipt[],
 ): void => {
-  const names = new Set(laid.map((module) => module.name));
+  const namesOf = ({ name: file, modname }: Receipt['modules'][number]): readonly string[] =>
+    [file, modname].map(moduleName);
+  const names = new Set(laid.flatMap(namesOf));
   for (const other of receipts) {
     if (other.release !== release || other.name === name) continue;
-    const taken = other.modules.find((module) => names.has(module.name));
+    const taken = other.modules.find((module) => namesOf(module).some((each) => names.has(each)));
     if (taken === undefined) continue;
     throw new KilnError(
       'install-failed',
@@ -218,7 +265,7 @@ const displacedBy = async (
       const bytes = await readFile(join(home, file)).catch(() => null);
       if (bytes === null) continue;
       const kept = `${DISPLACED}/${release}/${path}`;
-      list.push({ path, kept });
+      if (!list.some((each) => each.path === path)) list.push({ path, kept });
       changes.push({ path: kept, to: bytes }, { path: inModules(release, path), to: null });
     }
   }

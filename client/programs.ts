@@ -1,5 +1,8 @@
 import { spawn } from 'node:child_process';
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { hasErrno } from '../services/core/errors.ts';
+import type { Host } from './host.ts';
 
 /** How a program of the host ended. */
 export interface ProgramEnd {
@@ -28,6 +31,16 @@ const DEFAULT_WORDS = 500;
 /** An initramfs of a large host takes some minutes on a slow disk. */
 const DEFAULT_SECONDS = 1800;
 
+let shared: number | null = null;
+
+/**
+ * A descriptor that programs get from now on, or none: a lock on it stays as long as one of them runs, even if this process is killed
+ * before.
+ */
+export const shareDescriptor = (descriptor: number | null): void => {
+  shared = descriptor;
+};
+
 /**
  * Runs a program of the host to its end, in the C locale and with the system's own path. A failure is a result, not an exception:
  * the exit status decides.
@@ -39,7 +52,12 @@ export const run = (
 ): Promise<ProgramEnd> =>
   new Promise((resolve) => {
     const child = spawn(program, args, {
-      stdio: ['pipe', limit === undefined ? 'ignore' : 'pipe', 'pipe'],
+      stdio: [
+        'pipe',
+        limit === undefined ? 'ignore' : 'pipe',
+        'pipe',
+        ...(shared === null ? [] : [shared]),
+      ],
       env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
     });
     const pieces: Buffer[] = [];
@@ -84,3 +102,26 @@ export const run = (
       });
     });
   });
+
+/** Runs a program that a host has, in the host's own root. */
+export const runOn = (
+  host: Host,
+  program: string,
+  args: readonly string[],
+  options: ProgramOptions = {},
+): Promise<ProgramEnd> =>
+  host.root === '/'
+    ? run(program, args, options)
+    : run('chroot', [host.root, program, ...args], options);
+
+/** Whether a host has a program where its system has programs. */
+export const hasProgram = async (host: Host, program: string): Promise<boolean> => {
+  for (const directory of SYSTEM_PATH.split(':')) {
+    const isHere = await lstat(join(host.root, directory, program)).then(
+      () => true,
+      () => false,
+    );
+    if (isHere) return true;
+  }
+  return false;
+};

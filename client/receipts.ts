@@ -3,16 +3,27 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
+import { isKernelRelease } from '../services/core/kernel.ts';
+import { SOURCE_NAME } from '../services/core/source.ts';
 import type { Host } from './host.ts';
 import type { Change } from './transaction.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
+/** A path without a way up: receipts are read as root, and what they name is read, moved and removed. */
+const pathBelow = (directory: string) =>
+  z
+    .string()
+    .max(4096)
+    .startsWith(directory)
+    .regex(/^[^/\0][^\0]*$/)
+    .refine((path) => !path.split('/').includes('..'));
+const releaseName = z.string().refine(isKernelRelease);
 
 /** What was installed: enough to check it, to say where it came from and what has changed since, and to take it away again. */
 const Receipt = z.object({
-  name: z.string(),
+  name: z.string().regex(SOURCE_NAME),
   version: z.string(),
-  release: z.string(),
+  release: releaseName,
   arch: z.string(),
   vermagic: z.string(),
   build: z.string(),
@@ -26,7 +37,7 @@ const Receipt = z.object({
   /** The DSSE envelope that says how it was built, if the service has signed one. */
   provenance: z.string().nullable(),
   /** The kernel whose modules are linked here instead of being built again; `null` where they were built for this one. */
-  linkedFrom: z.string().nullable(),
+  linkedFrom: releaseName.nullable(),
   /** For links: the digest of the symbols' CRCs that the proof was made with. */
   provenWith: digest.nullable(),
   modules: z.array(
@@ -35,7 +46,7 @@ const Receipt = z.object({
       /** What the module calls itself: a source may give the file another name. */
       modname: z.string(),
       /** Relative to `/lib/modules/RELEASE`. */
-      path: z.string(),
+      path: pathBelow(''),
       /** Of the file as it lies there, compressed if the kernel's own modules are. */
       digest,
       /** Of the module that the service sent, signed unless an unsigned one was wanted. */
@@ -44,7 +55,7 @@ const Receipt = z.object({
     }),
   ),
   /** Modules of the same names that were moved aside: from where, and to where below the root. */
-  displaced: z.array(z.object({ path: z.string(), kept: z.string() })),
+  displaced: z.array(z.object({ path: pathBelow(''), kept: pathBelow('var/lib/kiln/displaced/') })),
   installedAt: z.number(),
 });
 export type Receipt = z.infer<typeof Receipt>;
@@ -73,7 +84,9 @@ export const readReceipt = async (
 ): Promise<Receipt | null> => {
   const path = join(host.root, pathOf(release, name));
   try {
-    return Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
+    const receipt = Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
+    if (receipt.release === release && receipt.name === name) return receipt;
+    throw new RangeError(`it is the receipt of ${receipt.name} for ${receipt.release}`);
   } catch (cause) {
     if (hasErrno(cause, 'ENOENT')) return null;
     throw new KilnError(
@@ -92,7 +105,7 @@ export const listReceipts = async (
   const receipts: Receipt[] = [];
   const damaged: string[] = [];
   for (const release of (await readdir(directory).catch(() => [])).sort()) {
-    for (const file of (await readdir(join(directory, release))).sort()) {
+    for (const file of (await readdir(join(directory, release)).catch(() => [])).sort()) {
       if (!file.endsWith('.json')) continue;
       const receipt = await readReceipt(host, release, file.slice(0, -'.json'.length)).catch(
         () => 'damaged' as const,

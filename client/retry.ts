@@ -1,14 +1,36 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CallFailed, type Fault } from './fault.ts';
 
-/** How long a command keeps trying to reach the service, and who hears of it. */
+/** How long a command keeps trying to reach the service, and who hears of it. One for all its calls. */
 export interface Patience {
   /** 0 is one try. */
   readonly seconds: number;
   /** Aborted by ^C. */
   readonly signal: AbortSignal;
   say(text: string): void;
+  /** Something came through: from now on patience counts anew. */
+  renew(): void;
+  /** Milliseconds since the first failure after that. Called upon a failure. */
+  outage(): number;
 }
+
+/** Makes a command's patience, with a monotonic clock in milliseconds. */
+export const createPatience = (
+  given: Pick<Patience, 'seconds' | 'signal' | 'say'>,
+  clock: () => number = () => performance.now(),
+): Patience => {
+  let since: number | null = null;
+  return {
+    ...given,
+    renew() {
+      since = null;
+    },
+    outage() {
+      since ??= clock();
+      return clock() - since;
+    },
+  };
+};
 
 /** How the tries of one call stand after the last of them failed. */
 export interface Trials {
@@ -16,7 +38,7 @@ export interface Trials {
   readonly failures: number;
   /** Failures in all; more than `failures` where something came through between them. */
   readonly total: number;
-  /** Milliseconds since the first failure of that row. */
+  /** Milliseconds since anything of the command's began to fail and nothing has come through. */
   readonly elapsed: number;
 }
 
@@ -45,7 +67,7 @@ export const nextPause = (
 
 /**
  * Does something that may fail for the network's sake, again and again until it is done or patience is at its end; then the last
- * failure is thrown. What is not repeatable is tried again only while nothing can have come of it. `once` calls `progressed` when
+ * failure is thrown; another call then has one try. What is not repeatable is tried again only while nothing can have come of it. `once` calls `progressed` when
  * something came through: from then on patience counts anew.
  */
 export const keepTrying = async <T>(
@@ -53,21 +75,26 @@ export const keepTrying = async <T>(
   isRepeatable: boolean,
   once: (progressed: () => void) => Promise<T>,
 ): Promise<T> => {
-  let [failures, total, since] = [0, 0, 0];
+  let [failures, total] = [0, 0];
   const progressed = (): void => {
     failures = 0;
+    patience.renew();
   };
   for (;;) {
     patience.signal.throwIfAborted();
     try {
-      return await once(progressed);
+      const result = await once(progressed);
+      patience.renew();
+      return result;
     } catch (error) {
       patience.signal.throwIfAborted();
-      if (!(error instanceof CallFailed)) throw error;
-      if (failures === 0) since = performance.now();
+      if (!(error instanceof CallFailed)) {
+        patience.renew();
+        throw error;
+      }
       failures += 1;
       total += 1;
-      const trials = { failures, total, elapsed: performance.now() - since };
+      const trials = { failures, total, elapsed: patience.outage() };
       const { fault } = error;
       const pause = nextPause(fault, isRepeatable, trials, patience.seconds, Math.random());
       if (pause === null) throw error;

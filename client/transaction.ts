@@ -13,7 +13,7 @@ import {
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
-import { runDepmod, type Host } from './host.ts';
+import { mustLieInside, runDepmod, type Host } from './host.ts';
 import { keepPrevious, settlePrevious } from './previous.ts';
 import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
 
@@ -86,37 +86,43 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
       had: await isThere(at(path)),
     })),
   );
+  await allLieInside(host, paths);
   const journal = { title, paths };
   try {
     await writeJournal(host, { ...journal, state: 'staging' });
     for (const { path, to } of changes) await stage(at(path), to);
     for (const { path, had } of paths) if (had) await giveSecondName(at(path));
+    await syncDirectories(host, paths);
     await keepPrevious(host, transaction, paths);
     await writeJournal(host, { ...journal, state: 'applying' });
     for (const { path, to } of changes) {
       if (to === null) await rm(at(path), { force: true });
       else await rename(`${at(path)}.kiln-new`, at(path));
     }
-    await syncDirectories(host, changes);
     for (const release of releases) await runDepmod(host, release);
     await transaction.check();
     for (const image of images) await image.refresh();
     for (const path of written) if (await isThere(at(path))) await syncPath(at(path));
+    await syncDirectories(host, paths);
     await writeJournal(host, { ...journal, state: 'done' });
   } catch (error) {
+    const isDone = (await readJournal(host).catch(() => null))?.state === 'done';
     const undone = await recover(host).then(
-      () => 'nothing was changed',
+      () => (isDone ? 'all was changed before that' : 'nothing was changed'),
       () => 'and what was begun could not be undone; run kiln recover when the cause is gone',
     );
     throw asInstallError(error, undone);
   }
-  await recover(host);
+  await recover(host).catch((error: unknown) => {
+    throw asInstallError(error, 'all was changed; kiln recover drops what was kept for undoing it');
+  });
 };
 
 /** Undoes, or finishes, what an earlier process left half done; what it did, in words, or `null`. The caller holds the lock. */
 export const recover = async (host: Host): Promise<string | null> => {
   const journal = await readJournal(host);
   if (journal === null) return null;
+  await allLieInside(host, journal.paths);
   const at = (path: string): string => join(host.root, path);
   const isDone = journal.state === 'done';
   if (journal.state === 'applying') {
@@ -137,6 +143,7 @@ export const recover = async (host: Host): Promise<string | null> => {
   await syncDirectories(host, journal.paths);
   for (const { path } of journal.paths) await dropEmptyDirectories(host, dirname(path));
   await rm(at(JOURNAL), { force: true });
+  await syncPath(dirname(at(JOURNAL)));
   return `${isDone ? 'finished' : 'undid'} what was interrupted: ${journal.title}`;
 };
 
@@ -166,11 +173,19 @@ const writeJournal = async (host: Host, journal: Journal): Promise<void> => {
 
 const stage = async (place: string, to: Change['to']): Promise<void> => {
   if (to === null) return;
-  await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+  await makeDirectory(dirname(place));
   const arrival = `${place}.kiln-new`;
   await rm(arrival, { force: true });
   if (Buffer.isBuffer(to)) await writeSynced(arrival, to);
   else await symlink(to.link, arrival);
+};
+
+/** Makes a directory and those above it, each name of them on the disk. */
+const makeDirectory = async (directory: string): Promise<void> => {
+  const first = await mkdir(directory, { recursive: true, mode: 0o755 });
+  if (first === undefined) return;
+  for (let each = directory; each.length >= first.length; each = dirname(each))
+    await syncPath(dirname(each));
 };
 
 /** A second name for what is there: another link to it, or a copy where the file system has no links (`/boot` on FAT). */
@@ -184,6 +199,15 @@ const giveSecondName = async (place: string): Promise<void> => {
     await copyFile(place, second);
     await syncPath(second);
   }
+};
+
+/** Refuses links in another root that lead out of it. */
+const allLieInside = async (
+  host: Host,
+  paths: readonly { readonly path: string }[],
+): Promise<void> => {
+  for (const directory of new Set(paths.map(({ path }) => dirname(path))))
+    await mustLieInside(host, directory);
 };
 
 const syncDirectories = async (

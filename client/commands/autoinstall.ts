@@ -1,11 +1,12 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
-import { chooseRelease, hostKernels, type Host } from '../host.ts';
+import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host.ts';
 import { installAll, removeAll, type Granted, type Wish } from '../install.ts';
 import { listReceipts } from '../receipts.ts';
 import { isStillProven } from '../reuse.ts';
 import { markStale, standings, wishesFor, type Standing } from '../standing.ts';
 import { readWanted } from '../wanted.ts';
+import type { InstallAll } from './import-dkms.ts';
 import { tellGranted, termsOf } from './install.ts';
 
 const HOOK_HELP = `      --hook             for package managers and units: nothing that fails ends with an error`;
@@ -124,7 +125,24 @@ const bringUp = async (
     request: requests[index] ?? { source: { name }, kernel: { release } },
   }));
   const terms = await termsOf(context, []);
-  return wishes.length === 0 ? [] : installAll(context, host, wishes, terms);
+  if (wishes.length === 0) return [];
+  const { receipts: before } = await listReceipts(host);
+  const granted = await installAll(context, host, wishes, terms);
+  // Links go with what they led to; their kernels get theirs at once.
+  const { receipts: after } = await listReceipts(host);
+  const bereft = before.filter(
+    ({ name, release, linkedFrom }) =>
+      linkedFrom !== null && !after.some((each) => each.name === name && each.release === release),
+  );
+  if (bereft.length === 0) return granted;
+  return [
+    ...granted,
+    ...(await bringUp(
+      context,
+      host,
+      bereft.map(({ release }) => release),
+    )),
+  ];
 };
 
 const isLacking = async (context: Context, host: Host, row: Standing): Promise<boolean> => {
@@ -142,6 +160,31 @@ const asHook = async (context: Context, next: string, work: () => Promise<void>)
     context.progress.done();
     process.stderr.write(`kiln: ${error.message}; ${next}\n`);
   }
+};
+
+/** Installs what DKMS had: its copies make way, and do not come back; later kernels follow the newest version, as with DKMS. */
+export const installInPlaceOfDkms: InstallAll = async (context, wishes) => {
+  const host = await context.host();
+  const asked: Wish[] = [];
+  for (const { name, version, release } of wishes) {
+    const kernel = await kernelFacts(host, release);
+    asked.push({ name, release, request: { source: { name, version }, kernel } });
+  }
+  const wanted = [...new Set(wishes.map(({ name }) => name))].map((name) => ({
+    name,
+    version: null,
+  }));
+  const terms = { ...(await termsOf(context, wanted)), keepDisplaced: false };
+  const granted = await installAll(context, host, asked, terms);
+  return wishes.map((wish) => {
+    const found = granted.find(
+      ({ name, release }) => name === wish.name && release === wish.release,
+    );
+    return {
+      ...wish,
+      problem: found === undefined ? 'it was not tried' : (found.problem?.message ?? null),
+    };
+  });
 };
 
 export const AUTOINSTALL_COMMANDS: readonly Command[] = [autoinstall, autoremove];

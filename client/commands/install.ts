@@ -17,6 +17,7 @@ import { readPrevious } from '../previous.ts';
 import { listReceipts, readReceipt } from '../receipts.ts';
 import { serviceSupply, type Supply } from '../supply.ts';
 import { readCertificate } from '../verify.ts';
+import { readWanted } from '../wanted.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
 /** The terms that a command's options and the configuration set. */
@@ -32,7 +33,8 @@ export const termsOf = async (
     certificate: await (allowUnsigned ? certificate.catch(() => null) : certificate),
     allowUnsigned,
     force: context.flag('force'),
-    reuse: context.config.reuse,
+    keepDisplaced: true,
+    reuse: context.config.reuse && context.option('bundle') === undefined,
     wanted,
     initramfs: context.config.initramfs && !context.flag('no-initramfs'),
   };
@@ -166,12 +168,13 @@ const remove: Command = {
       throw new KilnError('bad-request', 'name what to remove; kiln status lists what there is');
     const releases = context.options('kernel');
     const { receipts } = await listReceipts(host);
+    const wanted = releases.length === 0 ? await readWanted(host) : [];
     const meant = receipts.filter(
       ({ name, release }) =>
         context.args.includes(name) && (releases.length === 0 || releases.includes(release)),
     );
     for (const name of context.args) {
-      if (meant.some((receipt) => receipt.name === name)) continue;
+      if ([...meant, ...wanted].some((each) => each.name === name)) continue;
       for (const release of releases) await readReceipt(host, release, name);
       throw new KilnError(
         'not-found',
@@ -182,8 +185,9 @@ const remove: Command = {
       forget: releases.length === 0 ? context.args : [],
       initramfs: context.config.initramfs && !context.flag('no-initramfs'),
     });
+    const gone = meant.map((each) => `removed ${each.name}/${each.version} from ${each.release}`);
     context.print(
-      meant.map((each) => `removed ${each.name}/${each.version} from ${each.release}`).join('\n'),
+      gone.length === 0 ? `${context.args.join(', ')}: no longer wanted` : gone.join('\n'),
       meant,
     );
   },

@@ -12,6 +12,6 @@ const write = (path: string, text: string): void => {
   writeFileSync(join(tree, path), text);
 };
 
-const config = readFileSync(join(tree, 'etc/kiln/config'), 'utf8');
+const config = readFileSync(join(tree, 'usr/share/kiln/config'), 'utf8');
 write('usr/share/man/man8/kiln.8', manPage(COMMANDS, COMMON_HELP, config, version));
 write('usr/share/bash-completion/completions/kiln', bashCompletion(COMMANDS, COMMON_OPTIONS));

@@ -6,7 +6,7 @@ import { fingerprintInputs, fingerprintOf, type FingerprintInputs } from '../cor
 import { trustReaches } from '../core/policy.ts';
 import type { CreateBuild, KernelFacts } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
-import { chooseToolchain, type ToolchainState } from '../core/toolchain.ts';
+import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../core/toolchain.ts';
 import type { Database } from '../storage/database.ts';
 import { kernelOf, toolchainsIn, sourceOf, type Stored, type StoredKernel } from './records.ts';
 
@@ -25,19 +25,45 @@ export interface ResolvedBuild {
 
 const MAX_DEPENDENCY_DEPTH = 8;
 
+/** Where builds that are resolved together look things up, each once. */
+export interface Lookups {
+  kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
+  source(wanted: BuildRequest['source']): Promise<Stored<Source>>;
+  toolchains(states: readonly ToolchainState[]): Promise<readonly ReadyToolchain[]>;
+}
+
+/** Lookups that remember what they have found, for as long as nothing changes. */
+export const lookupsIn = (db: Database): Lookups => ({
+  kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
+  source: remembering((wanted: BuildRequest['source']) => findSource(db, wanted)),
+  toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
+});
+
+const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Promise<R>) => {
+  const found = new Map<string, Promise<R>>();
+  return (wanted) => {
+    const key = JSON.stringify(wanted);
+    const known = found.get(key) ?? find(wanted);
+    found.set(key, known);
+    return known;
+  };
+};
+
 /**
  * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here.
  * Throws `not-found`, `conflict`, `bad-source` or `no-toolchain`, saying how to supply what is missing.
  */
-export const resolveBuild = async (db: Database, request: BuildRequest): Promise<ResolvedBuild> => {
+export const resolveBuild = async (
+  db: Database,
+  request: BuildRequest,
+  lookups: Lookups = lookupsIn(db),
+): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
-  const kernel = await findKernelOf(db, request.kernel);
+  const kernel = await lookups.kernel(request.kernel);
   // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
-  const ready = await toolchainsIn(
-    db,
-    ...(request.toolchain === undefined ? ['pinned' as const] : named),
-  );
+  const ready = await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named);
+  const resolved = new Map<string, ResolvedBuild>();
   const resolve = async (
     source: Stored<Source>,
     settings: Settings,
@@ -56,12 +82,15 @@ export const resolveBuild = async (db: Database, request: BuildRequest): Promise
       waived: request.waive,
     });
     const dependencies: ResolvedBuild[] = [];
-    for (const name of source.depends)
-      dependencies.push(await resolve(await findSource(db, { name }), {}, path));
+    for (const name of source.depends) {
+      const known = resolved.get(name) ?? (await resolve(await lookups.source({ name }), {}, path));
+      resolved.set(name, known);
+      dependencies.push(known);
+    }
     const waived = breaches.map(({ part }) => part);
     return { source, kernel, toolchain: toolchain.digest, waived, settings, dependencies };
   };
-  return resolve(await findSource(db, request.source), request.settings, []);
+  return resolve(await lookups.source(request.source), request.settings, []);
 };
 
 /** All that the fingerprint of a resolved build covers. */

@@ -4,7 +4,7 @@ import { fingerprintOf } from '../core/fingerprint.ts';
 import type { ResolvedView } from '../core/protocol.ts';
 import type { BuildState } from '../core/build-state.ts';
 import type { Database } from '../storage/database.ts';
-import { inputsOf, resolveBuild, type BuildRequest } from './resolve-build.ts';
+import { inputsOf, lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import { findToolchain } from './toolchains.ts';
 
 /** Says of each wish what it would be built as now, and how that build stands; or why it cannot be. Nothing is asked for. */
@@ -14,9 +14,10 @@ export const resolveWishes = async (
   script: Digest,
 ): Promise<readonly ResolvedView[]> => {
   const views: ResolvedView[] = [];
+  const lookups = lookupsIn(db);
   for (const wish of wishes) {
     try {
-      const resolved = await resolveBuild(db, wish);
+      const resolved = await resolveBuild(db, wish, lookups);
       const inputs = inputsOf(resolved, script);
       const fingerprint = fingerprintOf(inputs);
       const row = await db

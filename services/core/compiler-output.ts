@@ -1,5 +1,5 @@
 const ERROR_LINES: readonly RegExp[] = [
-  /^\S+:\d+(:\d+)?: (fatal )?error: /,
+  /^(\S+:\d+(:\d+)?|<[\w-]+>): (fatal )?error: /,
   /^([\w.-]*(clang|gcc|cc1|ld(\.\w+)?)[\w.-]*: )?(fatal )?error: /,
   /^configure: error: \S|^\s*\*\*\* \S/,
   /^ERROR: modpost: /,

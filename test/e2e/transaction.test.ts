@@ -193,6 +193,21 @@ describe('an install that', () => {
     expect(await tellState()).toBe('old');
   });
 
+  it.each(['1999-01-01 00:00:00', '2099-01-01 00:00:00'])(
+    'is made by a clock that says %s is made all the same',
+    async (clock) => {
+      await copyState(pristine, root);
+      const { status, stderr } = await run(
+        'faketime',
+        [clock, CLIENT, ...args('install', 'halves-a', 'halves-b', '-k', release)],
+        { env: await environment() },
+      );
+      expect([status, stderr]).toEqual([0, '']);
+      expect(await tellState()).toBe('new');
+    },
+    60_000,
+  );
+
   it('does not keep what can be had because of what cannot', async () => {
     await copyState(pristine, root);
     const { status, stderr } = await onRoot('install', 'no-such-source', 'halves-b', '-k', release);

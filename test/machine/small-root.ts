@@ -17,9 +17,15 @@ import { mustRun } from './run.ts';
 /** Some of the kernel's own modules: enough for an index, few enough that depmod takes no time. */
 const SOME = ['drivers/net/dummy', 'drivers/block/loop', 'fs/fat/fat', 'lib/crc7'];
 
-/** A root with one kernel that has a handful of modules, indexed by depmod; its path. */
-export const makeSmallRoot = async (release: string): Promise<string> => {
+/** A root with kernels that have a handful of modules each, indexed by depmod; its path. */
+export const makeSmallRoot = async (...releases: readonly string[]): Promise<string> => {
   const root = await freshDirectory('small-root');
+  for (const release of releases) await addKernel(root, release);
+  return root;
+};
+
+/** Puts one more kernel into such a root, as its package would. */
+export const addKernel = async (root: string, release: string): Promise<void> => {
   const kernel = join(await debianKernel(release), 'lib/modules', release);
   const home = join(root, 'lib/modules', release);
   const paths = SOME.map((path) => `kernel/${path}.ko`);
@@ -31,7 +37,6 @@ export const makeSmallRoot = async (release: string): Promise<string> => {
   for (const name of ['modules.builtin', 'modules.builtin.modinfo'])
     await copyFile(join(kernel, name), join(home, name));
   await mustRun('depmod', ['-b', root, release]);
-  return root;
 };
 
 /** Where no two moments of the same state may differ: not the lock, nor what is kept for a rollback. */

@@ -20,6 +20,11 @@ describe('the lines that say why a build failed', () => {
     expect(errorLines(log(...GCC, ...MAKE))).toEqual([GCC[2], GCC[4]]);
   });
 
+  it('are those of a definition on its command line, too', () => {
+    const line = "<command-line>: error: 'no_such_thing' undeclared here (not in a function)";
+    expect(errorLines(log(line, ...MAKE))).toEqual([line]);
+  });
+
   it.each([
     ['modpost’s', 'ERROR: modpost: "no_such_symbol" [hello.ko] undefined!'],
     ['the linker’s of a symbol', 'a.o: in function `b’: a.c:3: undefined reference to `c’'],

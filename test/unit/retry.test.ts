@@ -1,6 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import { CallFailed, connectionFailed, statusFault, type Fault } from '../../client/fault.ts';
-import { keepTrying, nextPause, type Trials } from '../../client/retry.ts';
+import {
+  createPatience,
+  keepTrying,
+  nextPause,
+  type Patience,
+  type Trials,
+} from '../../client/retry.ts';
 import { KilnError } from '../../services/core/errors.ts';
 
 const fault = (change: Partial<Fault> = {}): Fault => ({
@@ -52,11 +58,7 @@ describe('keeping trying', () => {
     seconds: number,
     said: string[] = [],
     signal = new AbortController().signal,
-  ) => ({
-    seconds,
-    signal,
-    say: (text: string) => void said.push(text),
-  });
+  ): Patience => createPatience({ seconds, signal, say: (text) => void said.push(text) });
 
   it('gives what comes of the try that works, and says why there was another', async () => {
     const said: string[] = [];
@@ -81,6 +83,24 @@ describe('keeping trying', () => {
     const refusal = new KilnError('not-found', 'no such thing');
     await expect(keepTrying(patience(60), true, once(refusal))).rejects.toBe(refusal);
     expect(tries).toBe(2);
+  });
+
+  it('is over for all calls of a command together, until something comes through', async () => {
+    let time = 0;
+    let tries = 0;
+    const { signal } = new AbortController();
+    const shared = createPatience({ seconds: 60, signal, say: () => (time += 40_000) }, () => time);
+    const once = (): Promise<never> => {
+      tries += 1;
+      return Promise.reject(failing());
+    };
+    await expect(keepTrying(shared, true, once)).rejects.toThrow('gone');
+    expect(tries).toBe(3);
+    await expect(keepTrying(shared, true, once)).rejects.toThrow('gone');
+    expect(tries).toBe(4);
+    await keepTrying(shared, true, () => Promise.resolve());
+    await expect(keepTrying(shared, true, once)).rejects.toThrow('gone');
+    expect(tries).toBe(7);
   });
 
   it('ends with ^C, also between two tries', async () => {

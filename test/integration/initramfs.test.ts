@@ -1,0 +1,113 @@
+import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { openHost, type Host } from '../../client/host.ts';
+import { initramfsOf, refreshInitramfs } from '../../client/initramfs.ts';
+import { copyRoot, mustRunIn } from '../machine/debian-root.ts';
+import { debianKernel, newestRelease } from '../machine/debian.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { refusal } from '../unit/samples.ts';
+
+const MODULES = ['kernel/drivers/net/dummy.ko', 'kernel/drivers/net/team/team_mode_random.ko'];
+/** How each tool is asked for an image, is told to put a module in, and is broken. */
+const TOOLS = [
+  {
+    label: 'initramfs-tools',
+    packages: ['initramfs-tools', 'grub-common', 'kmod', 'xz-utils'],
+    tool: 'update-initramfs',
+    image: (release: string) => `/boot/initrd.img-${release}`,
+    make: (release: string) => ['update-initramfs', '-c', '-k', release],
+    settings: 'etc/initramfs-tools/modules',
+    naming: '# mine\nteam-mode-random\n',
+    breaker: 'etc/initramfs-tools/hooks/broken',
+    broken: '#!/bin/sh\necho "W: never mind" >&2\necho "cannot copy it" >&2\nexit 1\n',
+    words:
+      /update-initramfs failed for .* \(E: .*hooks\/broken failed with return 1\.\); .* update-initramfs -u -k 6/,
+  },
+  {
+    label: 'dracut',
+    packages: ['dracut', 'kmod'],
+    tool: 'dracut',
+    image: (release: string) => `/boot/initramfs-${release}.img`,
+    make: (release: string) => ['dracut', `/boot/initramfs-${release}.img`, release],
+    settings: 'etc/dracut.conf.d/mine.conf',
+    naming: '# mine\nadd_drivers+=" team-mode-random "\n',
+    breaker: 'etc/dracut.conf.d/broken.conf',
+    broken: 'tmpdir="/no-such-place"\n',
+    words: /dracut failed for .* \(.*no-such-place.*\); .* dracut --force \/boot\/initramfs-6/,
+  },
+] as const;
+
+describe.each(TOOLS)('an initramfs made by $tool', (one) => {
+  let root: string;
+  let host: Host;
+  let release: string;
+
+  beforeAll(async () => {
+    release = await newestRelease();
+    root = await copyRoot(one.label, one.packages);
+    host = await openHost(root);
+    const kernel = join(await debianKernel(release), 'lib/modules', release);
+    for (const path of [...MODULES, 'modules.order', 'modules.builtin']) {
+      const place = join(root, 'lib/modules', release, path);
+      await mkdir(dirname(place), { recursive: true });
+      await copyFile(join(kernel, path), place);
+    }
+    const config = `boot/config-${release}`;
+    await copyFile(join(await debianKernel(release), config), join(root, config));
+    await mustRunIn(root, 'depmod', release);
+  });
+
+  afterAll(() => rm(dirname(root), { recursive: true, force: true }));
+
+  it('is none before there is an image', async () => {
+    const initramfs = await initramfsOf(host, release);
+    expect(initramfs).toMatchObject({ tool: one.tool, image: null });
+    expect(await initramfs.holds(['team_mode_random'])).toBe(false);
+    await refreshInitramfs(host, release);
+  });
+
+  it('holds what is in it, and what the settings name', async () => {
+    const [program = '', ...args] = one.make(release);
+    await mustRunIn(root, program, ...args);
+    const names = ['team-mode_random'];
+    expect(await initramfsOf(host, release)).toMatchObject({ image: one.image(release) });
+    const holds = async (): Promise<boolean> => (await initramfsOf(host, release)).holds(names);
+    const before = await holds();
+    await mkdir(dirname(join(root, one.settings)), { recursive: true });
+    const settings = await readFile(join(root, one.settings)).catch(() => null);
+    await writeFile(join(root, one.settings), one.naming);
+    const named = await holds();
+    await refreshInitramfs(host, release);
+    await rm(join(root, one.settings));
+    if (settings !== null) await writeFile(join(root, one.settings), settings);
+    const held = await holds();
+    await refreshInitramfs(host, release);
+    expect([before, named, held, await holds()]).toEqual([false, true, true, false]);
+  }, 600_000);
+
+  it('stays as it was when the tool fails, with its own first error', async () => {
+    const image = join(root, one.image(release));
+    const before = await readFile(image);
+    await writeFile(join(root, one.breaker), one.broken);
+    await chmod(join(root, one.breaker), 0o755);
+    await expect(refreshInitramfs(host, release)).rejects.toEqual(
+      refusal('install-failed', one.words),
+    );
+    expect((await readFile(image)).equals(before)).toBe(true);
+    await rm(join(root, one.breaker));
+  });
+
+  it('that cannot be listed is taken to hold all', async () => {
+    await writeFile(join(root, one.image(release)), 'no image');
+    expect(await (await initramfsOf(host, release)).holds(['team_mode_random'])).toBe(true);
+  });
+});
+
+describe('a host without an initramfs tool', () => {
+  it('has nothing to make anew', async () => {
+    const host = await openHost(await freshDirectory('no-initramfs'));
+    expect(await initramfsOf(host, '6.1.0-1-amd64')).toMatchObject({ tool: null, image: null });
+    await refreshInitramfs(host, '6.1.0-1-amd64');
+  });
+});

@@ -1,0 +1,150 @@
+import { describe, expect, it } from '@jest/globals';
+import { fetchBuilds, type Fetched } from '../../client/fetch.ts';
+import type { Supply } from '../../client/supply.ts';
+import { digestOf } from '../../services/core/digest.ts';
+import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import { debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
+
+const inputsOf = (name: string): BuildView['inputs'] =>
+  JSON.parse(
+    JSON.stringify(
+      fingerprintInputs(
+        {
+          source: { ...dkmsSource, name },
+          kernel: debianKernel,
+          toolchain: digestOf('toolchain'),
+          waived: [],
+          dependencies: [],
+          settings: { '/etc/dkms/a.conf': 'a' },
+        },
+        digestOf('script'),
+      ),
+    ),
+  ) as BuildView['inputs'];
+
+const { vermagic, release } = debianKernel;
+const bytes = moduleBytes(['name=hello', `vermagic=${vermagic}`, 'license=GPL']);
+
+const build = (name: string, more: Partial<BuildView> = {}): BuildView => {
+  const inputs = inputsOf(name);
+  const fingerprint = fingerprintOf(inputs as never);
+  return {
+    id: name,
+    fingerprint,
+    state: 'succeeded',
+    attempt: 1,
+    source: { digest: dkmsSource.digest, name, version: dkmsSource.version },
+    kernel: {
+      digest: debianKernel.digest,
+      release,
+      arch: debianKernel.arch,
+      compiler: debianKernel.compiler,
+      vermagic,
+    },
+    toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
+    inputs,
+    recipe: null,
+    modules: [
+      { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
+    ],
+    signature: { kind: 'unsigned', reason: 'policy' },
+    dependencies: [],
+    exclusion: null,
+    stale: null,
+    failure: null,
+    log: null,
+    attestation: null,
+    timings: null,
+    createdAt: 0,
+    startedAt: null,
+    finishedAt: null,
+    ...more,
+  };
+};
+
+const supply = (...builds: readonly BuildView[]): Supply => ({
+  name: 'hostile',
+  build: async () => ({ build: builds[0] as BuildView, isCached: true }),
+  dependency: async (id) => builds.find((each) => each.id === id) ?? (builds.at(-1) as BuildView),
+  artifact: async () => bytes,
+});
+const asked: CreateBuild = { source: { name: 'hello', version: '1.0' }, kernel: { release } };
+const fetch = (request: CreateBuild, ...builds: BuildView[]): Promise<readonly Fetched[]> =>
+  fetchBuilds(supply(...builds), request, { certificate: null, allowUnsigned: true });
+
+describe('what a service or a bundle sends', () => {
+  it('is taken where it is what was asked for', async () => {
+    expect(await fetch(asked, build('hello'))).toMatchObject([{ modules: [{ name: 'hello' }] }]);
+    expect(
+      await fetch(asked, build('hello', { dependencies: ['other'] }), build('other')),
+    ).toMatchObject([{ build: { id: 'other' } }, { build: { id: 'hello' } }]);
+  });
+
+  const hello = build('hello');
+  it.each<[string, CreateBuild, BuildView[], RegExp]>([
+    ['another source', asked, [build('other')], /not asked for/],
+    [
+      'another version',
+      { ...asked, source: { name: 'hello', version: '2.0' } },
+      [hello],
+      /not asked/,
+    ],
+    ['another kernel', { ...asked, kernel: { release: '6.1.0-57-amd64' } }, [hello], /not asked/],
+    [
+      'another digest',
+      { ...asked, source: { digest: digestOf('another') } },
+      [hello],
+      /not asked for/,
+    ],
+    [
+      'a source under another name',
+      asked,
+      [{ ...build('other'), source: hello.source }],
+      /other inputs/,
+    ],
+    [
+      'other inputs',
+      asked,
+      [{ ...hello, inputs: { ...hello.inputs, waived: ['pahole'] } }],
+      /inputs/,
+    ],
+    ['inputs out of form', asked, [{ ...hello, inputs: { a: 0.5 } }], /inputs/],
+    ['a build that needs itself', asked, [{ ...hello, dependencies: ['hello'] }], /without end/],
+    [
+      'another dependency than was named',
+      asked,
+      [{ ...hello, dependencies: ['spl'] }, build('other')],
+      /another build than spl/,
+    ],
+    [
+      'a dependency for another kernel',
+      asked,
+      [
+        { ...hello, dependencies: ['other'] },
+        build('other', { kernel: { ...hello.kernel, release: '6.1.0-1-amd64' } }),
+      ],
+      /another build than other/,
+    ],
+    [
+      'one module twice',
+      asked,
+      [{ ...hello, modules: [...hello.modules, ...hello.modules] }],
+      /or twice/,
+    ],
+    [
+      'a module that calls itself a path',
+      asked,
+      [
+        {
+          ...hello,
+          modules: hello.modules.map((each) => ({ ...each, modinfo: [['name', '../x']] })),
+        },
+      ],
+      /impossible name/,
+    ],
+    ['no modules', asked, [{ ...hello, modules: [] }], /no modules/],
+  ])('is refused where it is %s', async (_, request, builds, words) => {
+    await expect(fetch(request, ...builds)).rejects.toThrow(refusal('unverified', words));
+  });
+});
