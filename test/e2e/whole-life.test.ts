@@ -128,7 +128,11 @@ describe('a Secure Boot host with Debian’s kernel', () => {
       const said = await guest.run('dpkg -i /host/newer.deb', 1800);
       expect(said).toMatchObject({ status: 0 });
       const order = said.stdout.split('\n').filter((line) => line.startsWith('/etc/kernel/'));
-      expect(order.map((line) => basename(line))).toEqual(['initramfs-tools:']);
+      expect(order.map((line) => basename(line))).toEqual([
+        '70-kiln:',
+        'initramfs-tools:',
+        'zzz-kiln-guard:',
+      ]);
       for (const module of MODULES) {
         expect(await guest.mustRun(`modinfo -k ${newer} -F filename ${module}`)).toMatch(
           `/lib/modules/${newer}/updates/kiln/`,

@@ -19,6 +19,11 @@ host /host 9p trans=virtio,version=9p2000.L,msize=262144,ro 0 0
   'etc/initramfs-tools/modules': 'virtio_pci\nvirtio_blk\next4\n',
   'etc/machine-id': '',
   'etc/systemd/journald.conf.d/guest.conf': '[Journal]\nStorage=volatile\n',
+  // On a busy machine, emulated devices take their time.
+  'etc/systemd/system.conf.d/guest.conf': `[Manager]
+DefaultDeviceTimeoutSec=10min
+DefaultTimeoutStartSec=10min
+`,
   'etc/systemd/system/guest-network.service': `[Unit]
 Description=The one network card, with the address that qemu gives
 BindsTo=sys-subsystem-net-devices-eth0.device
