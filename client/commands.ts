@@ -5,6 +5,7 @@ import { BUILD_COMMANDS } from './commands/build.ts';
 import { BUNDLE_COMMANDS } from './commands/bundle.ts';
 import { DOCTOR_COMMANDS } from './commands/doctor.ts';
 import { ENROLL_COMMANDS } from './commands/enroll.ts';
+import { guard } from './commands/guard.ts';
 import { importDkms } from './commands/import-dkms.ts';
 import { installInPlaceOfDkms } from './commands/autoinstall.ts';
 import { INSTALL_COMMANDS } from './commands/install.ts';
@@ -16,6 +17,7 @@ import { STATUS_COMMANDS } from './commands/status.ts';
 import { TOKEN_COMMANDS } from './commands/token.ts';
 import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
 import { configPath } from './config.ts';
+import { incomplete } from './standing.ts';
 
 /** Every command, in the order that `kiln --help` lists them. */
 export const COMMANDS: readonly Command[] = [
@@ -24,6 +26,7 @@ export const COMMANDS: readonly Command[] = [
   ...AUTOINSTALL_COMMANDS,
   ...BUNDLE_COMMANDS,
   importDkms(installInPlaceOfDkms),
+  guard(incomplete),
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,
   ...DOCTOR_COMMANDS,

@@ -15,7 +15,8 @@ import { listReceipts, type Receipt } from './receipts.ts';
 import { findLink } from './reuse.ts';
 import { loadWarning } from './secure-boot.ts';
 import type { Supply } from './supply.ts';
-import { recover, runTransaction, type Change, type Image } from './transaction.ts';
+import type { Change, Image } from './change.ts';
+import { recover, runTransaction } from './transaction.ts';
 import { certificateId } from './verify.ts';
 import { noteFailures, readFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
 

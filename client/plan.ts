@@ -8,7 +8,7 @@ import type { Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from './host.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
 import { noReceipt, receiptChange, type Receipt } from './receipts.ts';
-import type { Change } from './transaction.ts';
+import type { Change } from './change.ts';
 
 /** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
 export const INSTALL_DIRECTORY = 'updates/kiln';
@@ -25,7 +25,7 @@ export interface Plan {
 
 const inModules = (release: string, path: string): string => `lib/modules/${release}/${path}`;
 
-/** Lays a verified build down. Throws `in-tree` where the kernel's own module is the same or newer, `conflict` where another source has the place. */
+/** Lays a verified build down, but for modules that the kernel itself has in the same or a newer version. Throws `in-tree` where the kernel's own module is the same or newer, `conflict` where another source has the place. */
 export const planInstall = async (
   host: Host,
   { build, modules, isSigned, provenance }: Fetched,
@@ -43,8 +43,15 @@ export const planInstall = async (
   const own = await inTree(host, release);
   const laid: Receipt['modules'] = [];
   const changes: Change[] = [];
+  const kept: KilnError[] = [];
   for (const { name, modname, bytes } of modules) {
-    if (!given.force) await preferOwn(host, release, await own.find(modname), modname, bytes);
+    const better = given.force
+      ? null
+      : await preferOwn(host, release, await own.find(modname), modname, bytes);
+    if (better !== null) {
+      kept.push(better);
+      continue;
+    }
     const compressed = await compressModule(bytes, own.suffix);
     const path = `${INSTALL_DIRECTORY}/${name}.ko${compressed === null ? '' : own.suffix}`;
     const file = compressed ?? bytes;
@@ -53,6 +60,8 @@ export const planInstall = async (
       build.modules.find((module) => module.name === name) ?? {};
     laid.push({ name, modname, path, digest: digestOf(file), module: digestOf(bytes), unsigned });
   }
+  const [reason] = kept;
+  if (reason !== undefined && laid.length === 0) throw reason;
   refuseTaken(laid, build.source.name, release, given.receipts);
   const before = standingOf(given.receipts, build.source.name, release);
   const displaced = await displacedBy(host, release, laid, before, given.receipts);
@@ -204,12 +213,12 @@ const preferOwn = async (
   path: string | null,
   name: string,
   bytes: Buffer,
-): Promise<void> => {
-  if (path === null) return;
+): Promise<KilnError | null> => {
+  if (path === null) return null;
   const own = readModuleFile(await readModule(join(host.root, inModules(release, path))));
   const order = compareModuleVersions(own.modinfo, readModuleFile(bytes).modinfo);
-  if (!isKeptInTree(order)) return;
-  throw new KilnError(
+  if (!isKeptInTree(order)) return null;
+  return new KilnError(
     'in-tree',
     `kernel ${release} has ${name} itself, in ${order === 'same' ? 'the same' : 'a newer'} version; it stays in use (--force installs ours)`,
   );

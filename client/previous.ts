@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import type { Host } from './host.ts';
-import type { Change, Transaction } from './transaction.ts';
+import type { Change, Transaction } from './change.ts';
 import { syncPath, writeWhole } from './whole-file.ts';
 
 /** What the last transaction replaced, so that `kiln rollback` can put it back: an inverse transaction, and the files that it needs. */

@@ -6,7 +6,7 @@ import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { isKernelRelease } from '../services/core/kernel.ts';
 import { SOURCE_NAME } from '../services/core/source.ts';
 import type { Host } from './host.ts';
-import type { Change } from './transaction.ts';
+import type { Change } from './change.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
 /** A path without a way up: receipts are read as root, and what they name is read, moved and removed. */

@@ -88,7 +88,7 @@ export const markStale = async (
   });
 };
 
-/** Requests that ask for the same sources again, in their wanted versions, on each row's kernel. */
+/** Requests that ask for the same sources again, as they were asked for, on each row's kernel. */
 export const wishesFor = async (
   host: Host,
   rows: readonly Pick<Standing, 'name' | 'release' | 'receipt'>[],
@@ -98,8 +98,9 @@ export const wishesFor = async (
   for (const { release } of rows)
     if (!facts.has(release)) facts.set(release, await kernelFacts(host, release));
   return rows.map(({ name, release }) => {
-    const version = wanted.find((each) => each.name === name)?.version ?? null;
+    const { version = null, how } = wanted.find((each) => each.name === name) ?? {};
     return {
+      ...how,
       source: version === null ? { name } : { name, version },
       kernel: facts.get(release) ?? { release },
     };

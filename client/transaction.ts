@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { mustLieInside, runDepmod, type Host } from './host.ts';
+import type { Change, Transaction } from './change.ts';
 import { keepPrevious, settlePrevious } from './previous.ts';
 import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
 
@@ -25,30 +26,6 @@ import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
  * names put all back, the indexes that depmod writes and the images included; after it they are dropped. What an ended process or a
  * power cut left half done, `recover` undoes or finishes from the journal alone.
  */
-
-/** What shall be at a path below the host's root: bytes, a link, or nothing. */
-export interface Change {
-  readonly path: string;
-  readonly to: Buffer | { readonly link: string } | null;
-}
-
-/** An image that is made anew when the modules are in place. */
-export interface Image {
-  /** Below the host's root. */
-  readonly path: string;
-  refresh(): Promise<void>;
-}
-
-export interface Transaction {
-  /** What is being done, for people: `install zfs/2.1.11 for 6.1.0-56-amd64`. */
-  readonly title: string;
-  readonly changes: readonly Change[];
-  /** Kernels whose index must be brought up to date. */
-  readonly releases: readonly string[];
-  readonly images: readonly Image[];
-  /** Looks at what depmod made; what it throws undoes all. */
-  check(): Promise<void>;
-}
 
 const JOURNAL = 'var/lib/kiln/journal.json';
 
@@ -226,9 +203,9 @@ const dropLeftovers = async (directory: string): Promise<void> => {
     if (/^modules\.[a-z.]+(\.\d+){3}$/.test(name)) await rm(join(directory, name), { force: true });
 };
 
-/** Directories that this client makes are taken away with the last file in them. */
+/** Directories that this client makes, or empties, are taken away with the last file in them. */
 const OUR_OWN =
-  /^(lib\/modules\/[^/]+\/(updates|weak-updates)(\/kiln)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?)$/;
+  /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?)$/;
 
 const dropEmptyDirectories = async (host: Host, directory: string): Promise<void> => {
   for (let each = directory; OUR_OWN.test(each); each = dirname(each)) {

@@ -3,8 +3,9 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../services/core/source.ts';
+import { CreateBuild } from '../services/core/protocol.ts';
 import type { Host } from './host.ts';
-import type { Change } from './transaction.ts';
+import type { Change } from './change.ts';
 import { writeWhole } from './whole-file.ts';
 
 /** What every kernel of this host shall have: what was installed by name, until it is removed. */
@@ -13,6 +14,8 @@ const Wanted = z.array(
     name: z.string().regex(SOURCE_NAME),
     /** The version that was named; `null` follows the newest. */
     version: z.string().regex(SOURCE_VERSION).nullable(),
+    /** How it was asked for, each time again: toolchain, waivers, settings. */
+    how: CreateBuild.pick({ toolchain: true, waive: true, settings: true }),
   }),
 );
 export type Wanted = z.infer<typeof Wanted>;

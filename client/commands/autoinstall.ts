@@ -173,6 +173,7 @@ export const installInPlaceOfDkms: InstallAll = async (context, wishes) => {
   const wanted = [...new Set(wishes.map(({ name }) => name))].map((name) => ({
     name,
     version: null,
+    how: { waive: [], settings: {} },
   }));
   const terms = { ...(await termsOf(context, wanted)), keepDisplaced: false };
   const granted = await installAll(context, host, asked, terms);

@@ -6,7 +6,7 @@ import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { bootLoaderOf, type BootLoader } from '../boot-loader.ts';
 import type { Command } from '../command.ts';
 import { hostKernels, type Host } from '../host.ts';
-import { writeWhole } from '../receipts.ts';
+import { writeWhole } from '../whole-file.ts';
 
 /** The kernels whose module set is not complete, and why. */
 export type Incomplete = (host: Host) => Promise<ReadonlyMap<string, string>>;
@@ -39,11 +39,12 @@ that lacks none, and set back once all are there. GRUB must have GRUB_DEFAULT=sa
 /var/lib/kiln/guard.json; a default that somebody else has set since is left alone.
 
       --undo             set back what guard has set
-      --hook             never fail: what is wrong is only said
+      --hook             for package managers: only where the configuration has guard = yes, and never failing
       --root DIR         of another root`,
   options: { undo: { type: 'boolean' }, hook: { type: 'boolean' } },
   async run(context) {
     const host = await context.host();
+    if (context.flag('hook') && !context.config.guard) return;
     try {
       const { text, ...answer } = context.flag('undo')
         ? await undoGuard(host)

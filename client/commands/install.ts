@@ -1,4 +1,5 @@
 import { KilnError } from '../../services/core/errors.ts';
+import type { CreateBuild } from '../../services/core/protocol.ts';
 import { bundleSupply } from '../bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { chooseRelease, hostKernels, type Host } from '../host.ts';
@@ -17,7 +18,7 @@ import { readPrevious } from '../previous.ts';
 import { listReceipts, readReceipt } from '../receipts.ts';
 import { serviceSupply, type Supply } from '../supply.ts';
 import { readCertificate } from '../verify.ts';
-import { readWanted } from '../wanted.ts';
+import { readWanted, type Wanted } from '../wanted.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
 /** The terms that a command's options and the configuration set. */
@@ -94,6 +95,15 @@ export const tellGranted = (
   );
 };
 
+const asWanted = (
+  name: string,
+  { source, toolchain, waive = [], settings = {} }: CreateBuild,
+): Wanted[number] => ({
+  name,
+  version: 'name' in source ? (source.version ?? null) : null,
+  how: { waive, settings, ...(toolchain === undefined ? {} : { toolchain }) },
+});
+
 const install: Command = {
   name: 'install',
   args: 'SOURCE…',
@@ -136,8 +146,8 @@ come get it, too (kiln autoinstall).
         wishes.push({ name, release, request });
       }
     const bundle = context.option('bundle');
-    const wanted = wishes.flatMap(({ name, request: { source } }) =>
-      name === null ? [] : [{ name, version: 'name' in source ? (source.version ?? null) : null }],
+    const wanted = wishes.flatMap(({ name, request }) =>
+      name === null ? [] : [asWanted(name, request)],
     );
     const terms = await termsOf(
       context,

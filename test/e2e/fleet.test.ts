@@ -210,6 +210,42 @@ describe('a host whose kernels change', () => {
     );
   }, 60_000);
 
+  it('leaves out of a source’s modules the ones that the kernel has itself', async () => {
+    await push(
+      'fleet-half',
+      'BUILT_MODULE_NAME[0]=fleet-new\nBUILT_MODULE_NAME[1]=crc7\nDEST_MODULE_LOCATION[1]=/updates',
+      {
+        Makefile: 'obj-m := fleet-new.o crc7.o\n',
+        'fleet-new.c': moduleCode(),
+        'crc7.c': moduleCode(),
+      },
+    );
+    await must('install', 'fleet-half', '-k', older);
+    const filename = (name: string): Promise<string> =>
+      mustRun('modinfo', ['-b', root, '-k', older, '-F', 'filename', name]);
+    expect(await filename('fleet-new')).toMatch(/updates\/kiln/);
+    expect(await filename('crc7')).toMatch(/kernel\/lib/);
+    await must('remove', 'fleet-half');
+  }, 60_000);
+
+  it('asks again as it was asked: with the settings that were given', async () => {
+    await push('fleet-set');
+    const settings = join(await freshDirectory('settings'), 'fleet-set.conf');
+    await writeFile(settings, '# as this host wants it\n');
+    const setting = `/etc/dkms/fleet-set.conf=${settings}`;
+    await must('install', 'fleet-set', '-k', older, '--setting', setting);
+    expect((await stateOf('fleet-set', older))?.state).toBe('installed');
+    await on('autoinstall', '-k', newer);
+    const receipt = await readFile(
+      join(root, 'var/lib/kiln/receipts', newer, 'fleet-set.json'),
+      'utf8',
+    );
+    expect(
+      (JSON.parse(receipt) as { inputs: { settings: object } }).inputs.settings,
+    ).toHaveProperty(['/etc/dkms/fleet-set.conf']);
+    await must('remove', 'fleet-set');
+  }, 60_000);
+
   it('links a module that is proven to fit another kernel, and builds one when its origin goes', async () => {
     // The same kernel under another name, as a rebuilt one with the same symbols.
     const twin = older.replace(/-(\d+)-/, (_, abi: string) => `-${Number(abi) - 1}-`);

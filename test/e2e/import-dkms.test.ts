@@ -62,7 +62,12 @@ describe('a host whose modules DKMS has', () => {
       '--network=none',
       ...mounts.map((mount) => `--volume=${mount}`),
       image ?? '',
-      ...['bash', '-c', DKMS, 'dkms', 'v4l2loopback/0.12.7', release],
+      'bash',
+      '-c',
+      DKMS,
+      'dkms',
+      'v4l2loopback/0.12.7',
+      release,
       await readlink(join(kiln.headers, 'lib/modules', release, 'build')),
     ]);
     expect(

@@ -7,7 +7,8 @@ import { beforeEach, describe, expect, it } from '@jest/globals';
 import { openHost, type Host } from '../../client/host.ts';
 import { withLock } from '../../client/lock.ts';
 import { readPrevious } from '../../client/previous.ts';
-import { recover, runTransaction, type Change } from '../../client/transaction.ts';
+import type { Change } from '../../client/change.ts';
+import { recover, runTransaction } from '../../client/transaction.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT } from '../machine/places.ts';
 

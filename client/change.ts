@@ -1,0 +1,23 @@
+/** What shall be at a path below the host's root: bytes, a link, or nothing. */
+export interface Change {
+  readonly path: string;
+  readonly to: Buffer | { readonly link: string } | null;
+}
+
+/** An image that is made anew when the modules are in place. */
+export interface Image {
+  /** Below the host's root. */
+  readonly path: string;
+  refresh(): Promise<void>;
+}
+
+export interface Transaction {
+  /** What is being done, for people: `install zfs/2.1.11 for 6.1.0-56-amd64`. */
+  readonly title: string;
+  readonly changes: readonly Change[];
+  /** Kernels whose index must be brought up to date. */
+  readonly releases: readonly string[];
+  readonly images: readonly Image[];
+  /** Looks at what depmod made; what it throws undoes all. */
+  check(): Promise<void>;
+}
