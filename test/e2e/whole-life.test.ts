@@ -20,6 +20,9 @@ const SOURCES: Readonly<Record<string, readonly string[]>> = {
 const NAMES = Object.keys(SOURCES);
 const MODULES = Object.values(SOURCES).flat().sort();
 
+/** Its ext4 dereferences NULL when dpkg unpacks much (Debian’s bug 1154101, mended in 6.1.0-56). */
+const CRASHING = '6.1.0-55-amd64';
+
 /** How often power is lost while modules are installed or removed. */
 const CUTS = 6;
 
@@ -36,8 +39,9 @@ describe('a Secure Boot host with Debian’s kernel', () => {
   let untouched: string;
 
   beforeAll(async () => {
-    const [second, first] = (await releasesOf('amd64')).slice(0, 2);
-    [older, newer] = [first ?? '', second ?? ''];
+    const releases = await releasesOf('amd64');
+    newer = releases[0] ?? '';
+    older = releases.find((each) => each !== newer && each !== CRASHING) ?? '';
     kiln = await startService();
     const packages = join(WORK, 'test/whole-life');
     await rm(packages, { recursive: true, force: true });
