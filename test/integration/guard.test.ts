@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { bootLoaderOf } from '../../client/boot-loader.ts';
 import type { Context } from '../../client/command.ts';
+import { readConfig } from '../../client/config.ts';
 import { guard } from '../../client/commands/guard.ts';
 import { openHost, type Host } from '../../client/host.ts';
 import { compareReleases } from '../../services/core/boot-choice.ts';
@@ -66,7 +67,8 @@ describe('kiln guard', () => {
     on: Host = host,
   ): Promise<string> => {
     const said: string[] = [];
-    const context: Pick<Context, 'flag' | 'host' | 'print'> = {
+    const context: Pick<Context, 'config' | 'flag' | 'host' | 'print'> = {
+      config: { ...readConfig({}), guard: flags.includes('wanted') },
       flag: (name) => flags.includes(name),
       host: async () => on,
       print: (text) => void said.push(text),
@@ -152,7 +154,10 @@ describe('kiln guard', () => {
     await expect(runGuard({}, [], bare)).rejects.toEqual(
       refusal('not-found', /neither GRUB nor systemd-boot/),
     );
-    expect(await runGuard({}, ['hook'], bare)).toMatch(/^kiln guard did nothing: neither GRUB/);
+    expect(await runGuard({}, ['hook', 'wanted'], bare)).toMatch(
+      /^kiln guard did nothing: neither GRUB/,
+    );
+    expect(await runGuard({}, ['hook'], bare)).toBe('');
   });
 });
 
