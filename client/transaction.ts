@@ -97,6 +97,7 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
 
 /** Undoes, or finishes, what an earlier process left half done; what it did, in words, or `null`. The caller holds the lock. */
 export const recover = async (host: Host): Promise<string | null> => {
+  await rm(join(host.root, `${JOURNAL}.kiln-new`), { force: true });
   const journal = await readJournal(host);
   if (journal === null) return null;
   await allLieInside(host, journal.paths);

@@ -5,7 +5,12 @@ import { dirname } from 'node:path';
 export const writeWhole = async (path: string, bytes: Buffer): Promise<void> => {
   const arrival = `${path}.kiln-new`;
   await writeSynced(arrival, bytes);
-  await rename(arrival, path);
+  try {
+    await rename(arrival, path);
+  } catch (error) {
+    await rm(arrival, { force: true });
+    throw error;
+  }
   await syncPath(dirname(path));
 };
 

@@ -2,16 +2,9 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol.ts';
 import { bundleSupply } from '../bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
+import { changeHost, recoverAloud } from '../change-host.ts';
 import { chooseRelease, hostKernels, type Host } from '../host.ts';
-import {
-  change,
-  installAll,
-  recoverAloud,
-  removeAll,
-  type Granted,
-  type InstallTerms,
-  type Wish,
-} from '../install.ts';
+import { installAll, removeAll, type Granted, type InstallTerms, type Wish } from '../install.ts';
 import { withLock } from '../lock.ts';
 import { INSTALL_DIRECTORY } from '../plan.ts';
 import { readPrevious } from '../previous.ts';
@@ -229,7 +222,7 @@ const rollback: Command = {
       const taken = receipts.filter(({ release, modules }) =>
         modules.some(({ path }) => concerned.has(`lib/modules/${release}/${path}`)),
       );
-      await change(context, host, {
+      await changeHost(context, host, {
         title: `roll back: ${title}`,
         changes,
         laid: [],

@@ -1,5 +1,5 @@
 import { copyFile, mkdir, rm } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol.ts';
 import { debianHeaders, debianPackage, debianSource, releasesOf } from '../machine/debian.ts';
@@ -15,7 +15,7 @@ const MINUTES = 60_000;
 const SOURCES: Readonly<Record<string, readonly string[]>> = {
   v4l2loopback: ['v4l2loopback'],
   'dm-writeboost': ['dm_writeboost'],
-  rapiddisk: ['rapiddisk', 'rapiddisk_cache'],
+  'rapiddisk-dkms': ['rapiddisk', 'rapiddisk_cache'],
 };
 const NAMES = Object.keys(SOURCES);
 const MODULES = Object.values(SOURCES).flat().sort();
@@ -70,7 +70,11 @@ describe('a Secure Boot host with Debian’s kernel', () => {
     for (const release of [older, newer])
       await service.json('kernel', 'push', await debianHeaders(release));
     for (const name of NAMES)
-      await service.json('source', 'push', await debianSource(`${name}-dkms`));
+      await service.json(
+        'source',
+        'push',
+        await debianSource(`${name.replace(/-dkms$/, '')}-dkms`),
+      );
     return service;
   };
 
@@ -131,12 +135,6 @@ describe('a Secure Boot host with Debian’s kernel', () => {
     async () => {
       const said = await guest.run('dpkg -i /host/newer.deb', 1800);
       expect(said).toMatchObject({ status: 0 });
-      const order = said.stdout.split('\n').filter((line) => line.startsWith('/etc/kernel/'));
-      expect(order.map((line) => basename(line))).toEqual([
-        '70-kiln:',
-        'initramfs-tools:',
-        'zzz-kiln-guard:',
-      ]);
       for (const module of MODULES) {
         expect(await guest.mustRun(`modinfo -k ${newer} -F filename ${module}`)).toMatch(
           `/lib/modules/${newer}/updates/kiln/`,

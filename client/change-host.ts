@@ -1,0 +1,96 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../services/core/errors.ts';
+import type { Change, Image } from './change.ts';
+import type { Context } from './command.ts';
+import { hostKernels, type Host } from './host.ts';
+import { initramfsOf, refreshInitramfs } from './initramfs.ts';
+import { moduleName } from './kernel-modules.ts';
+import { releasesOf } from './plan.ts';
+import type { Receipt } from './receipts.ts';
+import { recover, runTransaction } from './transaction.ts';
+
+/** Undoes or finishes what an earlier kiln left half done, and says so. The caller holds the lock. */
+export const recoverAloud = async (context: Context, host: Host): Promise<string | null> => {
+  const words = await recover(host);
+  if (words !== null) context.progress.say(words);
+  return words;
+};
+
+/** Runs a transaction with the images that it concerns, and looks whether depmod gives what was meant. */
+export const changeHost = async (
+  context: Context,
+  host: Host,
+  given: {
+    readonly title: string;
+    readonly changes: readonly Change[];
+    /** What shall be found by modprobe afterwards. */
+    readonly laid: readonly Receipt[];
+    readonly taken: readonly Receipt[];
+    readonly initramfs: boolean;
+  },
+): Promise<void> => {
+  const changes = lastWord(given.changes);
+  const releases = await present(host, releasesOf(changes));
+  const images: Image[] = [];
+  for (const release of given.initramfs ? releases : []) {
+    const names = [
+      ...[...given.laid, ...given.taken]
+        .filter((receipt) => receipt.release === release)
+        .flatMap((receipt) => receipt.modules.map(({ modname }) => modname)),
+      ...changes
+        .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
+        .map(({ path }) => moduleName(path)),
+    ];
+    const initramfs = await initramfsOf(host, release);
+    if (initramfs.image === null || names.length === 0 || !(await initramfs.holds(names))) continue;
+    images.push({
+      path: initramfs.image.slice(1),
+      refresh: () => {
+        context.progress.step(`making the initramfs of ${release} anew`);
+        return refreshInitramfs(host, release);
+      },
+    });
+  }
+  context.progress.step(given.title);
+  await runTransaction(host, {
+    title: given.title,
+    changes,
+    releases,
+    images,
+    check: () => checkIndexes(host, given.laid),
+  });
+  context.progress.done();
+};
+
+/** Where several changes are for one path, the last. */
+const lastWord = (changes: readonly Change[]): readonly Change[] => [
+  ...new Map(changes.map((each) => [each.path, each])).values(),
+];
+
+/** Kernels that still are on the host. */
+const present = async (host: Host, releases: readonly string[]): Promise<readonly string[]> => {
+  const kernels = await hostKernels(host);
+  return releases.filter((release) => kernels.includes(release));
+};
+
+const INDEX_LIMIT = 64 * 1024 ** 2;
+
+/** Looks whether depmod's index leads to what was laid down: another search order (depmod.d(5)) may prefer another module. */
+const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
+  for (const { release, modules } of laid) {
+    const index = join(host.root, 'lib/modules', release, 'modules.dep');
+    const { size } = await stat(index);
+    if (size > INDEX_LIMIT) throw new KilnError('install-failed', `${index} is over 64 MiB`);
+    const paths = new Set(
+      (await readFile(index, 'utf8')).split('\n').map((line) => line.split(':')[0]),
+    );
+    const missing = modules.find(({ path }) => !paths.has(path));
+    if (missing !== undefined) {
+      throw new KilnError(
+        'install-failed',
+        `depmod prefers another ${missing.modname} to ${missing.path}: put "search updates built-in" into a file in /etc/depmod.d`,
+      );
+    }
+  }
+};
