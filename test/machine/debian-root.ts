@@ -1,5 +1,6 @@
-import { rename, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { settle } from './debian.ts';
 import { freshDirectory } from './make-source.ts';
 import { WORK } from './places.ts';
 import { mustRun } from './run.ts';
@@ -23,7 +24,7 @@ export const debianRoot = async (label: string, packages: readonly string[]): Pr
     'bookworm',
     arrival,
   ]);
-  await rename(arrival, place);
+  await settle(arrival, place);
   return place;
 };
 

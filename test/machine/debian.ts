@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasErrno } from '../../services/core/errors.ts';
 import { mustRun } from './run.ts';
 import { WORK } from './places.ts';
 
@@ -10,6 +11,16 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   );
+
+/** Gives what was made its place, unless somebody else was first with the same: tests run side by side. */
+export const settle = async (arrival: string, place: string): Promise<void> => {
+  try {
+    await rename(arrival, place);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOTEMPTY') && !hasErrno(error, 'EEXIST')) throw error;
+    await rm(arrival, { recursive: true, force: true });
+  }
+};
 
 /** Kernels of Debian 12: the release's own, and the newer one from its backports. */
 const SERIES = {
@@ -86,7 +97,7 @@ export const debianPackage = async (name: string, component = 'main'): Promise<s
     await mkdir(arrival, { recursive: true });
     const options = component === 'main' ? [] : await aptFor(component);
     await mustRun('apt-get', ['download', '-q', ...options, name], { cwd: arrival });
-    await rename(arrival, place);
+    await settle(arrival, place);
   }
   const [file] = await readdir(place);
   return join(place, file ?? '');
@@ -105,7 +116,7 @@ export const unpackPackages = async (
   await mkdir(arrival, { recursive: true });
   for (const name of packages)
     await mustRun('dpkg-deb', ['-x', await debianPackage(name, component), arrival]);
-  await rename(arrival, place);
+  await settle(arrival, place);
   return place;
 };
 
