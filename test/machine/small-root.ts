@@ -6,6 +6,7 @@ import {
   readFile,
   readlink,
   rm,
+  stat,
   writeFile,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -31,7 +32,12 @@ export const addKernel = async (root: string, release: string): Promise<void> =>
   const paths = SOME.map((path) => `kernel/${path}.ko`);
   for (const path of paths) {
     await mkdir(dirname(join(home, path)), { recursive: true });
-    await copyFile(join(kernel, path), join(home, path));
+    // Newer kernels have theirs compressed.
+    const suffix = await stat(join(kernel, path)).then(
+      () => '',
+      () => '.xz',
+    );
+    await copyFile(join(kernel, path + suffix), join(home, path + suffix));
   }
   await writeFile(join(home, 'modules.order'), `${paths.join('\n')}\n`);
   for (const name of ['modules.builtin', 'modules.builtin.modinfo'])
