@@ -33,9 +33,9 @@ Before=network-online.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=ip address add 10.0.2.15/24 dev eth0
+ExecStart=ip address replace 10.0.2.15/24 dev eth0
 ExecStart=ip link set eth0 up
-ExecStart=ip route add default via 10.0.2.2
+ExecStart=ip route replace default via 10.0.2.2
 
 [Install]
 WantedBy=network-online.target
