@@ -29,7 +29,11 @@ const BROKEN = { reason: 'connection broken', advice: 'try again' };
 
 /** Causes that may pass by themselves, by Node's code. */
 const PASSING: Readonly<Record<string, { readonly reason: string; readonly advice: string }>> = {
-  ECONNREFUSED: { reason: 'connection refused', advice: 'is it running, and on that port?' },
+  // Bun says so also where there is no way to the host.
+  ECONNREFUSED: {
+    reason: 'connection refused',
+    advice: 'is it running on that port, and is this host’s network up?',
+  },
   ENOTFOUND: NO_HOST,
   EAI_AGAIN: NO_HOST,
   EAI_FAIL: NO_HOST,
