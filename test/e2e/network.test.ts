@@ -174,7 +174,7 @@ describe('a broken network', () => {
     const args = ['kernel', 'list', '--json'];
     const quick = await took(async () => {
       const { status, stdout, stderr } = await client(url, [...args, '--patience', '0']);
-      const message = `${url} does not answer: connection refused; is it running, and on that port?`;
+      const message = `${url} does not answer: connection refused; is it running on that port, and is this host’s network up?`;
       expect({ status, stderr }).toEqual({ status: 5, stderr: `kiln: ${message}\n` });
       expect(JSON.parse(stdout)).toEqual({ error: { code: 'unreachable', message, exit: 5 } });
     });
