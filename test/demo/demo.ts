@@ -8,7 +8,7 @@ import type { BuildView } from '../../services/core/protocol.ts';
 /** The main job, start to end: a host without compiler or headers gets a signed module for Debian's newest 6.1 kernel. */
 
 interface Installed {
-  readonly build: BuildView;
+  readonly receipts: readonly { readonly build: string }[];
   readonly cached: boolean;
   readonly installed: readonly string[];
   readonly seconds: number;
@@ -85,7 +85,7 @@ const demo = async (): Promise<void> => {
     const modinfo = (await host.run('modinfo', '-k', release, MODULE)).stdout;
 
     process.stdout.write('\n');
-    const { build } = first;
+    const build = await kiln.json<BuildView>('show', first.receipts[0]?.build ?? '');
     rows([
       ['fingerprint', build.fingerprint],
       ['toolchain', toolchain],
