@@ -210,7 +210,13 @@ describe('an install that', () => {
 
   it('does not keep what can be had because of what cannot', async () => {
     await copyState(pristine, root);
-    const { status, stderr } = await onRoot('install', 'halves-nobody-has', 'halves-b', '-k', release);
+    const { status, stderr } = await onRoot(
+      'install',
+      'halves-nobody-has',
+      'halves-b',
+      '-k',
+      release,
+    );
     expect([status, stderr]).toEqual([3, expect.stringMatching(/1 of 2 could not be installed/)]);
     expect((await onRoot('verify', 'halves-b')).status).toBe(0);
   });
