@@ -13,7 +13,7 @@ import { makeSmallRoot } from '../machine/small-root.ts';
 const DKMS = String.raw`
 set -e
 mkdir -p /usr/lib/dkms
-ln -s "$3" "/lib/modules/$2/build" 2>/dev/null || true
+ln -s "$3" "/lib/modules/$2/build"
 dkms add "$1"
 dkms install "$1" -k "$2"
 rm -f "/lib/modules/$2/build"
