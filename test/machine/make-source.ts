@@ -7,9 +7,15 @@ import { pack, type Header } from 'tar-stream';
 
 /** Small sources and strange archives, made for one test. */
 
-/** A fresh directory that the machine forgets with its /tmp. */
-export const freshDirectory = (label: string): Promise<string> =>
-  mkdtemp(join(tmpdir(), `kiln-test-${label}-`));
+/** Where this worker's test files put what they make; emptied before each of them. */
+export const scratch = (): string =>
+  join(tmpdir(), `kiln-test-${process.ppid}-${process.env.JEST_WORKER_ID ?? 0}`);
+
+/** A fresh directory, which goes when the next test file begins. */
+export const freshDirectory = async (label: string): Promise<string> => {
+  await mkdir(scratch(), { recursive: true });
+  return mkdtemp(join(scratch(), `${label}-`));
+};
 
 /** Writes files below a fresh directory; its path. */
 export const writeTree = async (
