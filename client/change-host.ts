@@ -9,6 +9,7 @@ import { moduleName } from './kernel-modules.ts';
 import { releasesOf } from './plan.ts';
 import type { Receipt } from './receipts.ts';
 import { recover, runTransaction } from './transaction.ts';
+import { tellWeakModules } from './weak-modules.ts';
 
 /** Undoes or finishes what an earlier kiln left half done, and says so. The caller holds the lock. */
 export const recoverAloud = async (context: Context, host: Host): Promise<string | null> => {
@@ -42,15 +43,7 @@ export const changeHost = async (
         .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
         .map(({ path }) => moduleName(path)),
     ];
-    const initramfs = await initramfsOf(host, release);
-    if (initramfs.image === null || names.length === 0 || !(await initramfs.holds(names))) continue;
-    images.push({
-      path: initramfs.image.slice(1),
-      refresh: () => {
-        context.progress.step(`making the initramfs of ${release} anew`);
-        return refreshInitramfs(host, release);
-      },
-    });
+    images.push(...(await imageWith(context, host, release, names)));
   }
   context.progress.step(given.title);
   await runTransaction(host, {
@@ -60,7 +53,41 @@ export const changeHost = async (
     images,
     check: () => checkIndexes(host, given.laid),
   });
+  if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
   context.progress.done();
+};
+
+/** A kernel's image, if it holds or should hold one of the modules. */
+const imageWith = async (
+  context: Context,
+  host: Host,
+  release: string,
+  names: readonly string[],
+): Promise<readonly Image[]> => {
+  const { image, holds } = await initramfsOf(host, release);
+  if (image === null || names.length === 0 || !(await holds(names))) return [];
+  const refresh = (): Promise<void> => {
+    context.progress.step(`making the initramfs of ${release} anew`);
+    return refreshInitramfs(host, release);
+  };
+  return [{ path: image.slice(1), refresh }];
+};
+
+/** Kernels to which `weak-modules` has made or dropped links; their images follow. What fails is said: all that was asked for is done. */
+const followLinks = async (
+  context: Context,
+  host: Host,
+  changes: readonly Change[],
+  initramfs: boolean,
+): Promise<void> => {
+  try {
+    const differing = await tellWeakModules(context, host, changes);
+    for (const [release, names] of initramfs ? differing : [])
+      for (const image of await imageWith(context, host, release, names)) await image.refresh();
+  } catch (error) {
+    if (!(error instanceof KilnError)) throw error;
+    context.progress.say(`warning: ${error.message}; what was asked for is in place`);
+  }
 };
 
 /** Where several changes are for one path, the last. */

@@ -7,13 +7,11 @@ import { compareModuleVersions, isKeptInTree } from '../services/core/module-ver
 import type { Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from './host.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
-import { noReceipt, receiptChange, type Receipt } from './receipts.ts';
+import { LINK_DIRECTORY, noReceipt, receiptChange, type Receipt } from './receipts.ts';
 import type { Change } from './change.ts';
 
 /** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
 export const INSTALL_DIRECTORY = 'updates/kiln';
-/** Where links to another kernel's modules go, as on Enterprise Linux. */
-const LINK_DIRECTORY = 'weak-updates/kiln';
 /** Where modules lie that were moved aside, below the host's root. */
 const DISPLACED = 'var/lib/kiln/displaced';
 

@@ -1,11 +1,11 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { isKernelRelease } from '../services/core/kernel.ts';
 import { SOURCE_NAME } from '../services/core/source.ts';
-import type { Host } from './host.ts';
+import { hostKernels, type Host } from './host.ts';
 import type { Change } from './change.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
@@ -60,6 +60,9 @@ const Receipt = z.object({
 });
 export type Receipt = z.infer<typeof Receipt>;
 
+/** Where links to another kernel's modules go, below `/lib/modules/RELEASE`: where Enterprise Linux's `weak-modules` makes them, too. */
+export const LINK_DIRECTORY = 'weak-updates/kiln';
+
 /** Where receipts lie, below the host's root. */
 const RECEIPTS = 'var/lib/kiln/receipts';
 const pathOf = (release: string, name: string): string => `${RECEIPTS}/${release}/${name}.json`;
@@ -97,7 +100,10 @@ export const readReceipt = async (
   }
 };
 
-/** All receipts of a host that can be read, and the paths of those that cannot. */
+/**
+ * All receipts of a host that can be read, and the paths of those that cannot. A kernel to whose place for links somebody else
+ * (`weak-modules`) has linked a whole module set has a receipt of it as if we had, but for the proof.
+ */
 export const listReceipts = async (
   host: Host,
 ): Promise<{ readonly receipts: readonly Receipt[]; readonly damaged: readonly string[] }> => {
@@ -114,5 +120,42 @@ export const listReceipts = async (
       else if (receipt !== null) receipts.push(receipt);
     }
   }
-  return { receipts, damaged };
+  return { receipts: [...receipts, ...(await linksOfOthers(host, receipts))], damaged };
+};
+
+const linksOfOthers = async (
+  host: Host,
+  receipts: readonly Receipt[],
+): Promise<readonly Receipt[]> => {
+  const found: Receipt[] = [];
+  for (const release of receipts.length === 0 ? [] : await hostKernels(host)) {
+    const places = await linksIn(host, release);
+    if (places.size === 0) continue;
+    for (const origin of receipts) {
+      const isOwn = [...receipts, ...found].some(
+        (each) => each.release === release && each.name === origin.name,
+      );
+      if (isOwn || origin.linkedFrom !== null || origin.modules.length === 0) continue;
+      const modules = origin.modules.flatMap((module) => {
+        const place = `/lib/modules/${origin.release}/${module.path}`;
+        const path = `${LINK_DIRECTORY}/${basename(module.path)}`;
+        return places.get(path) === place ? [{ ...module, path }] : [];
+      });
+      if (modules.length < origin.modules.length) continue;
+      const { release: linkedFrom } = origin;
+      found.push({ ...origin, release, modules, linkedFrom, provenWith: null, displaced: [] });
+    }
+  }
+  return found;
+};
+
+/** The links in a kernel's place for them, and where they lead, as paths on the host. */
+const linksIn = async (host: Host, release: string): Promise<ReadonlyMap<string, string>> => {
+  const home = join('/lib/modules', release, LINK_DIRECTORY);
+  const links = new Map<string, string>();
+  for (const name of await readdir(join(host.root, home)).catch(() => [])) {
+    const link = await readlink(join(host.root, home, name)).catch(() => null);
+    if (link !== null) links.set(`${LINK_DIRECTORY}/${name}`, resolve(home, link));
+  }
+  return links;
 };

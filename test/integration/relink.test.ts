@@ -8,55 +8,13 @@ import { planLink } from '../../client/plan.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { runTransaction } from '../../client/transaction.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
-import { debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
+import { debianKernel } from '../unit/samples.ts';
+import { built } from './built.ts';
 
-const { release, vermagic } = debianKernel;
+const { release } = debianKernel;
 const OTHER = '6.1.0-55-amd64';
-
-const built = (version: string): { readonly build: BuildView; readonly bytes: Buffer } => {
-  const bytes = moduleBytes(['name=hello', `vermagic=${vermagic}`, `version=${version}`]);
-  const inputs = fingerprintInputs(
-    {
-      source: { ...dkmsSource, version },
-      kernel: debianKernel,
-      toolchain: digestOf('toolchain'),
-      waived: [],
-      dependencies: [],
-      settings: {},
-    },
-    digestOf('script'),
-  );
-  const build: BuildView = {
-    id: version,
-    fingerprint: fingerprintOf(inputs),
-    state: 'succeeded',
-    attempt: 1,
-    source: { digest: dkmsSource.digest, name: dkmsSource.name, version },
-    kernel: { ...debianKernel },
-    toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
-    inputs: { ...inputs },
-    recipe: null,
-    modules: [
-      { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
-    ],
-    signature: { kind: 'unsigned', reason: 'policy' },
-    dependencies: [],
-    exclusion: null,
-    stale: null,
-    failure: null,
-    log: null,
-    attestation: null,
-    timings: null,
-    createdAt: 0,
-    startedAt: null,
-    finishedAt: null,
-  };
-  return { build, bytes };
-};
 
 describe('links to a module set that is replaced', () => {
   it('go in the same transaction: they were proven for other bytes', async () => {
@@ -67,6 +25,7 @@ describe('links to a module set that is replaced', () => {
     }
     const said: string[] = [];
     const context = {
+      config: { reuse: false },
       progress: { say: (text: string) => said.push(text), step: () => {}, done: () => {} },
     } as unknown as Context;
     const install = async (version: string): Promise<void> => {

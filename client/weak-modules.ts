@@ -1,0 +1,73 @@
+import { KilnError } from '../services/core/errors.ts';
+import type { Change } from './change.ts';
+import type { Context } from './command.ts';
+import type { Host } from './host.ts';
+import { hasProgram, runOn } from './programs.ts';
+import { listReceipts, type Receipt } from './receipts.ts';
+
+const WEAK_MODULES = 'weak-modules';
+/** A module that was built for its kernel, not linked there. */
+const BUILT_MODULE = /^lib\/modules\/[^/]+\/updates\/.+\.ko(\.gz|\.xz|\.zst)?$/;
+
+/**
+ * Tells Enterprise Linux's `weak-modules`, where there is one, what came or went, once for a whole transaction: it links what came to the
+ * kernels that it fits, and drops links to what went. Gives the kernels whose links differ since, and the modules. Throws
+ * `install-failed` with the program's own words.
+ */
+export const tellWeakModules = async (
+  context: Context,
+  host: Host,
+  changes: readonly Change[],
+): Promise<ReadonlyMap<string, readonly string[]>> => {
+  const modules = changes.filter(({ path }) => BUILT_MODULE.test(path));
+  if (modules.length === 0 || !(await hasProgram(host, WEAK_MODULES))) return new Map();
+  const before = await listReceipts(host);
+  await tell(
+    context,
+    host,
+    '--remove-modules',
+    modules.filter(({ to }) => to === null),
+  );
+  await tell(
+    context,
+    host,
+    '--add-modules',
+    modules.filter(({ to }) => to !== null),
+  );
+  const after = await listReceipts(host);
+  return new Map([
+    ...modulesByKernel(before.receipts, after.receipts),
+    ...modulesByKernel(after.receipts, before.receipts),
+  ]);
+};
+
+const tell = async (
+  context: Context,
+  host: Host,
+  task: string,
+  modules: readonly Change[],
+): Promise<void> => {
+  if (modules.length === 0) return;
+  context.progress.step(`${WEAK_MODULES} ${task}`);
+  const input = Buffer.from(modules.map(({ path }) => `/${path}\n`).join(''));
+  const { status, words } = await runOn(host, WEAK_MODULES, [task, '--no-initramfs'], { input });
+  if (status !== 0)
+    throw new KilnError(
+      'install-failed',
+      `${WEAK_MODULES} ${task} failed (${words || `exit status ${status}`})`,
+    );
+};
+
+/** The kernels that have receipts which the other list lacks, and the modules of these. */
+const modulesByKernel = (
+  some: readonly Receipt[],
+  others: readonly Receipt[],
+): ReadonlyMap<string, readonly string[]> => {
+  const found = new Map<string, readonly string[]>();
+  for (const { name, release, modules } of some) {
+    if (others.some((each) => each.name === name && each.release === release)) continue;
+    const names = modules.map(({ modname }) => modname);
+    found.set(release, [...(found.get(release) ?? []), ...names]);
+  }
+  return found;
+};

@@ -1,0 +1,125 @@
+import { copyFile, mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import type { Context } from '../../client/command.ts';
+import { openHost, type Host } from '../../client/host.ts';
+import { installAll, removeAll } from '../../client/install.ts';
+import { listReceipts } from '../../client/receipts.ts';
+import { standings } from '../../client/standing.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { mustRun } from '../machine/run.ts';
+import { debianKernel } from '../unit/samples.ts';
+import { built } from './built.ts';
+
+const { release } = debianKernel;
+const OTHER = '6.1.0-55-amd64';
+
+/**
+ * Does to one other kernel what Enterprise Linux's `weak-modules` does to those whose symbols fit, and writes down how it was called. Debian
+ * has no package of the real one.
+ */
+const LINKER = `#!/bin/busybox sh
+echo "$@" >>/called
+/bin/busybox cat >/modules
+/bin/busybox cat /modules >>/called
+/bin/busybox test ! -e /refuse || { echo 'this tool requires a dracut-enabled kernel' >&2; exit 1; }
+home=/lib/modules/${OTHER}/weak-updates/kiln
+/bin/busybox mkdir -p $home
+while read module; do
+  link=$home/$(/bin/busybox basename $module)
+  case $1 in
+  --add-modules) /bin/busybox ln -sf $module $link ;;
+  --remove-modules) /bin/busybox rm -f $link ;;
+  esac
+done </modules
+`;
+
+describe('a host with weak-modules', () => {
+  let host: Host;
+  let said: string[];
+  let context: Context;
+
+  beforeEach(async () => {
+    host = await openHost(await freshDirectory('weak-modules'));
+    for (const each of [release, OTHER]) {
+      await mkdir(join(host.root, 'lib/modules', each, 'kernel'), { recursive: true });
+      await mustRun('depmod', ['-b', host.root, each]);
+    }
+    for (const directory of ['bin', 'usr/sbin'])
+      await mkdir(join(host.root, directory), { recursive: true });
+    await copyFile('/bin/busybox', join(host.root, 'bin/busybox'));
+    await writeFile(join(host.root, 'usr/sbin/weak-modules'), LINKER, { mode: 0o755 });
+    said = [];
+    context = {
+      config: { reuse: true },
+      progress: { say: (text: string) => said.push(text), step: () => {}, done: () => {} },
+    } as unknown as Context;
+  });
+
+  const install = async (version: string): Promise<void> => {
+    const { build, bytes } = built(version);
+    const request = { source: { name: 'hello', version }, kernel: { release } };
+    const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
+      supply: {
+        name: 'x',
+        build: async () => ({ build, isCached: true }),
+        dependency: async () => build,
+        artifact: async () => bytes,
+      },
+      certificate: null,
+      allowUnsigned: true,
+      force: false,
+      keepDisplaced: true,
+      reuse: false,
+      wanted: [],
+      initramfs: false,
+    });
+    expect(granted).toMatchObject([{ problem: null }]);
+  };
+  const link = (): Promise<string> =>
+    readlink(join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko'));
+  const called = (): Promise<string> => readFile(join(host.root, 'called'), 'utf8');
+
+  it('tells it once what came, and takes its links for its own', async () => {
+    await install('1.0');
+    expect(await called()).toBe(
+      `--add-modules --no-initramfs\n/lib/modules/${release}/updates/kiln/hello.ko\n`,
+    );
+    expect(await link()).toBe(`/lib/modules/${release}/updates/kiln/hello.ko`);
+    const { receipts } = await listReceipts(host);
+    expect(receipts).toMatchObject([
+      { release, linkedFrom: null },
+      { release: OTHER, linkedFrom: release, provenWith: null },
+    ]);
+    expect(said).toEqual([]);
+  });
+
+  it('tells it what went: no link is left that leads nowhere', async () => {
+    await install('1.0');
+    const { receipts } = await listReceipts(host);
+    const meant = receipts.filter((each) => each.release === release);
+    await removeAll(context, host, meant, { forget: [], initramfs: false });
+    expect(await called()).toContain('--remove-modules --no-initramfs\n');
+    await expect(link()).rejects.toThrow(/ENOENT/);
+    expect((await listReceipts(host)).receipts).toEqual([]);
+  });
+
+  it('shows what it linked, and has it gone with the link', async () => {
+    await install('1.0');
+    expect(await standings(host)).toMatchObject([
+      { release: OTHER, name: 'hello', receipt: { linkedFrom: release } },
+      { release, name: 'hello', state: 'installed' },
+    ]);
+    await mustRun('rm', [join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko')]);
+    expect(await standings(host)).toMatchObject([{ release }]);
+  });
+
+  it('says what it said where it fails; the modules are in place', async () => {
+    await writeFile(join(host.root, 'refuse'), '');
+    await install('1.0');
+    expect(said).toEqual([
+      'warning: weak-modules --add-modules failed (this tool requires a dracut-enabled kernel); what was asked for is in place',
+    ]);
+    expect((await listReceipts(host)).receipts).toMatchObject([{ release }]);
+  });
+});
