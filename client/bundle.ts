@@ -35,8 +35,13 @@ export const bundleSupply = async (file: string): Promise<Supply> => {
   return {
     name: bundle.server,
     async build(request) {
-      const build = bundle.builds.find((each) => isMeant(each, request));
-      if (build !== undefined) return { build, isCached: true };
+      const [build, ...others] = bundle.builds.filter((each) => isMeant(each, request));
+      if (build !== undefined && others.length === 0) return { build, isCached: true };
+      if (build !== undefined)
+        throw new KilnError(
+          'conflict',
+          `the bundle ${file} has ${[build, ...others].map(of).join(', ')}; name one, as in kiln install ${build.source.name}/${build.source.version}`,
+        );
       const there = bundle.builds.map(of).join(', ');
       throw new KilnError(
         'not-found',

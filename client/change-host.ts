@@ -101,11 +101,25 @@ const present = async (host: Host, releases: readonly string[]): Promise<readonl
   return releases.filter((release) => kernels.includes(release));
 };
 
+/** depmod's search order gives another module of this name. */
+export class NotPreferred extends KilnError {
+  readonly receipt: Receipt;
+
+  constructor(receipt: Receipt, { modname, path }: Receipt['modules'][number]) {
+    super(
+      'install-failed',
+      `depmod prefers another ${modname} to ${path}: put "search updates built-in" into a file in /etc/depmod.d`,
+    );
+    this.receipt = receipt;
+  }
+}
+
 const INDEX_LIMIT = 64 * 1024 ** 2;
 
 /** Looks whether depmod's index leads to what was laid down: another search order (depmod.d(5)) may prefer another module. */
 const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
-  for (const { release, modules } of laid) {
+  for (const receipt of laid) {
+    const { release, modules } = receipt;
     const index = join(host.root, 'lib/modules', release, 'modules.dep');
     const { size } = await stat(index);
     if (size > INDEX_LIMIT) throw new KilnError('install-failed', `${index} is over 64 MiB`);
@@ -113,11 +127,6 @@ const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void>
       (await readFile(index, 'utf8')).split('\n').map((line) => line.split(':')[0]),
     );
     const missing = modules.find(({ path }) => !paths.has(path));
-    if (missing !== undefined) {
-      throw new KilnError(
-        'install-failed',
-        `depmod prefers another ${missing.modname} to ${missing.path}: put "search updates built-in" into a file in /etc/depmod.d`,
-      );
-    }
+    if (missing !== undefined) throw new NotPreferred(receipt, missing);
   }
 };

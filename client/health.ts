@@ -11,7 +11,9 @@ import {
   type KernelFacts,
 } from '../services/core/kernel-trust.ts';
 import type { ModuleSigner } from '../services/core/module-signer.ts';
-import { findProgram, isOnHost, namesOnHost } from './host-files.ts';
+import { isOnHost, namesOnHost } from './host-files.ts';
+import { isBeingChanged } from './lock.ts';
+import { findProgram } from './programs.ts';
 import type { Host } from './host.ts';
 import type { Service } from './service.ts';
 import { certificateId } from './verify.ts';
@@ -202,7 +204,8 @@ const describeFailure = (server: string, error: unknown): Check => {
 /** The programs and hooks that an installation uses, and whether one was broken off. */
 export const hostChecks = async (host: Host): Promise<readonly Check[]> => {
   const depmod = await findProgram(host, 'depmod');
-  const isBrokenOff = await isOnHost(host, 'var/lib/kiln/journal.json');
+  const isBrokenOff =
+    (await isOnHost(host, 'var/lib/kiln/journal.json')) && !(await isBeingChanged(host));
   return [
     isBrokenOff
       ? { name: 'journal', value: 'an installation was broken off', step: 'run kiln recover' }

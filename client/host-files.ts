@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, open, readdir, realpath } from 'node:fs/promises';
+import { open, readdir, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import type { Host } from './host.ts';
 
@@ -63,26 +63,4 @@ export const isOnHost = async (host: Host, path: string): Promise<boolean> =>
 export const namesOnHost = async (host: Host, path: string): Promise<readonly string[]> => {
   const place = await placeBelow(host, path);
   return place === null ? [] : (await readdir(place).catch(() => [])).sort();
-};
-
-const PROGRAM_DIRECTORIES = ['usr/sbin', 'usr/bin', 'sbin', 'bin'];
-
-/** Where a host has the first of these programs, as a path on that host; `null` if it has none. */
-export const findProgram = async (
-  host: Host,
-  ...programs: readonly string[]
-): Promise<string | null> => {
-  for (const program of programs) {
-    for (const directory of PROGRAM_DIRECTORIES) {
-      const place = await placeBelow(host, join(directory, program));
-      const isThere =
-        place !== null &&
-        (await access(place, constants.X_OK).then(
-          () => true,
-          () => false,
-        ));
-      if (isThere) return join('/', directory, program);
-    }
-  }
-  return null;
 };

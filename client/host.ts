@@ -38,10 +38,18 @@ export const kernelFacts = async (
   };
 };
 
-/** The kernels a host has modules for. */
+/** What a kernel's package puts into `/lib/modules/RELEASE`: what is left there when it has gone is no kernel. */
+const KERNELS_OWN = ['kernel', 'modules.builtin', 'vmlinuz'];
+
+/** The kernels a host has. */
 export const hostKernels = async (host: Host): Promise<readonly string[]> => {
-  const names = await readdir(join(host.root, 'lib/modules')).catch(() => []);
-  return names.sort();
+  const home = join(host.root, 'lib/modules');
+  const kernels: string[] = [];
+  for (const name of await readdir(home).catch(() => [])) {
+    const names = await readdir(join(home, name)).catch((): string[] => []);
+    if (KERNELS_OWN.some((own) => names.includes(own))) kernels.push(name);
+  }
+  return kernels.sort();
 };
 
 /** The kernel release meant: the one named, the running one, or the only one below another root. */

@@ -11,8 +11,9 @@ import { listReceipts, type Receipt } from './receipts.ts';
 import { findLink } from './reuse.ts';
 import { loadWarning } from './secure-boot.ts';
 import type { Supply } from './supply.ts';
+import { withUnneeded } from './unneeded.ts';
 import type { Change } from './change.ts';
-import { changeHost, recoverAloud } from './change-host.ts';
+import { changeHost, NotPreferred, recoverAloud } from './change-host.ts';
 import { certificateId } from './verify.ts';
 import { noteFailures, readFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
 
@@ -68,62 +69,77 @@ export const installAll = async (
   const found = await eachAtOnce(wishes, (wish) => find(context, host, wish, terms, wishes));
   return withLock(host, async () => {
     await recoverAloud(context, host);
-    const { receipts: before } = await listReceipts(host);
-    const standing = new Map(before.map((receipt) => [keyOf(receipt), receipt]));
-    const changes: Change[] = [];
-    const laid: Receipt[] = [];
-    const granted: Granted[] = [];
-    for (const [index, { name, release }] of wishes.entries()) {
-      try {
-        const plans = await plansOf(host, found[index] as Found, release, terms, [
-          ...standing.values(),
-        ]);
-        for (const plan of plans) {
-          changes.push(...plan.changes);
-          laid.push(plan.receipt);
-          standing.set(keyOf(plan.receipt), plan.receipt);
-        }
-        const receipt = plans.at(-1)?.receipt ?? null;
-        granted.push({
-          name: receipt?.name ?? name ?? '',
-          release: receipt?.release ?? release,
-          receipt,
-          isCached: isCached(found[index]),
-          problem: null,
-        });
-      } catch (error) {
-        if (!(error instanceof KilnError)) throw error;
-        granted.push({
-          name: name ?? 'the source',
-          release,
-          receipt: null,
-          isCached: false,
-          problem: error,
-        });
+    return grant(context, host, wishes, found, terms);
+  });
+};
+
+/** Lays down what was found, in one transaction. What depmod then does not prefer fails by itself, and the others are laid down without it. */
+const grant = async (
+  context: Context,
+  host: Host,
+  wishes: readonly Wish[],
+  found: readonly Found[],
+  terms: InstallTerms,
+): Promise<readonly Granted[]> => {
+  const { receipts: before } = await listReceipts(host);
+  const standing = new Map(before.map((receipt) => [keyOf(receipt), receipt]));
+  const changes: Change[] = [];
+  const laid: Receipt[] = [];
+  const granted: Granted[] = [];
+  const wishOf = new Map<Receipt, number>();
+  for (const [index, { name, release }] of wishes.entries()) {
+    try {
+      const plans = await plansOf(host, found[index] as Found, release, terms, [
+        ...standing.values(),
+      ]);
+      for (const plan of plans) {
+        changes.push(...plan.changes);
+        laid.push(plan.receipt);
+        wishOf.set(plan.receipt, index);
+        standing.set(keyOf(plan.receipt), plan.receipt);
       }
+      const receipt = plans.at(-1)?.receipt ?? null;
+      granted.push({
+        name: receipt?.name ?? name ?? '',
+        release: receipt?.release ?? release,
+        receipt,
+        isCached: isCached(found[index]),
+        problem: null,
+      });
+    } catch (error) {
+      if (!(error instanceof KilnError)) throw error;
+      granted.push({
+        name: name ?? 'the source',
+        release,
+        receipt: null,
+        isCached: false,
+        problem: error,
+      });
     }
-    const links = before.filter((each) => !laid.some((one) => keyOf(one) === keyOf(each)));
-    for (const origin of before.filter((each) => !isSame(each, standing.get(keyOf(each))))) {
-      changes.push(...(await planUnlink(host, origin, links)));
-      for (const { name, release, linkedFrom } of links)
-        if (name === origin.name && linkedFrom === origin.release)
-          context.progress.say(
-            `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
-          );
-    }
-    for (const release of new Set(laid.map((receipt) => receipt.release))) {
-      const warning =
-        terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
-      if (warning !== null) context.progress.say(`warning: ${warning}`);
-    }
-    // What could be had for no kernel at all is not wanted: a name may be mistyped.
-    const hadBefore = await readWanted(host);
-    const had = terms.wanted.filter((each) =>
-      granted.some(({ name, receipt }) => name === each.name && receipt !== null),
-    );
-    const wanted = mergeWanted(hadBefore, had);
-    if (laid.length > 0) {
-      const title = laid.map((each) => `${each.name}/${each.version} for ${each.release}`);
+  }
+  const links = before.filter((each) => !laid.some((one) => keyOf(one) === keyOf(each)));
+  for (const origin of before.filter((each) => !isSame(each, standing.get(keyOf(each))))) {
+    changes.push(...(await planUnlink(host, origin, links)));
+    for (const { name, release, linkedFrom } of links)
+      if (name === origin.name && linkedFrom === origin.release)
+        context.progress.say(
+          `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
+        );
+  }
+  for (const release of new Set(laid.map((receipt) => receipt.release))) {
+    const warning =
+      terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
+    if (warning !== null) context.progress.say(`warning: ${warning}`);
+  }
+  // What could be had for no kernel at all is not wanted: a name may be mistyped.
+  const hadBefore = await readWanted(host);
+  const had = terms.wanted.filter((each) =>
+    granted.some(({ name, receipt }) => name === each.name && receipt !== null),
+  );
+  const wanted = mergeWanted(hadBefore, had);
+  if (laid.length > 0) {
+    const title = laid.map((each) => `${each.name}/${each.version} for ${each.release}`);
+    try {
       await changeHost(context, host, {
         title: `install ${title.join(', ')}`,
         changes: [...changes, wantedChange(wanted)],
@@ -131,45 +147,52 @@ export const installAll = async (
         taken: [],
         initramfs: terms.initramfs,
       });
+    } catch (error) {
+      const problem = error instanceof KilnError ? error.cause : null;
+      const index = problem instanceof NotPreferred ? wishOf.get(problem.receipt) : undefined;
+      if (!(problem instanceof NotPreferred) || index === undefined) throw error;
+      return grant(context, host, wishes, found.with(index, { kind: 'problem', problem }), terms);
     }
-    await noteFailures(
-      host,
-      granted.filter(({ name }) => wanted.some((each) => each.name === name)),
-    );
-    return granted;
-  });
+  }
+  await noteFailures(
+    host,
+    granted.filter(({ name }) => wanted.some((each) => each.name === name)),
+  );
+  return granted;
 };
 
-/** Takes sources away, from some kernels or all, in one transaction. `forget`: names that are no longer wanted. */
+/** Takes sources away, from some kernels or all, in one transaction, and what nobody else needs of what they were built against; all that went. `forget`: names that are no longer wanted. */
 export const removeAll = (
   context: Context,
   host: Host,
   meant: readonly Receipt[],
   terms: { readonly forget: readonly string[]; readonly initramfs: boolean },
-): Promise<void> =>
+): Promise<readonly Receipt[]> =>
   withLock(host, async () => {
     await recoverAloud(context, host);
     const { receipts } = await listReceipts(host);
     // Another kiln may have been faster: what stands now goes.
-    const wanted = receipts.filter((each) => meant.some((one) => keyOf(one) === keyOf(each)));
-    const changes: Change[] = [];
-    for (const receipt of wanted) changes.push(...(await planRemove(host, receipt, receipts)));
+    const named = receipts.filter((each) => meant.some((one) => keyOf(one) === keyOf(each)));
     const left = (await readWanted(host)).filter(({ name }) => !terms.forget.includes(name));
-    const going = wanted.map(({ name, version, release }) => `${name}/${version} from ${release}`);
+    const going = withUnneeded(named, receipts, left);
+    const changes: Change[] = [];
+    for (const receipt of going) changes.push(...(await planRemove(host, receipt, receipts)));
+    const titles = going.map(({ name, version, release }) => `${name}/${version} from ${release}`);
     await changeHost(context, host, {
-      title: `remove ${[...going, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,
+      title: `remove ${[...titles, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,
       changes: [...changes, wantedChange(left)],
       laid: [],
-      taken: wanted,
+      taken: going,
       initramfs: terms.initramfs,
     });
     await noteFailures(
       host,
       [
-        ...wanted,
+        ...going,
         ...(await readFailures(host)).filter(({ name }) => terms.forget.includes(name)),
       ].map(({ name, release }) => ({ name, release, problem: null })),
     );
+    return going;
   });
 
 /** What a wish comes to before the host is looked at. */

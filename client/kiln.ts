@@ -5,7 +5,7 @@ import type { Command, Context } from './command.ts';
 import { COMMANDS, COMMON_HELP, COMMON_OPTIONS } from './commands.ts';
 import { isColourWanted, readConfig, readToken } from './config.ts';
 import { openHost } from './host.ts';
-import { writeOutput } from './output.ts';
+import { plain, writeOutput } from './output.ts';
 import { connect, type Send } from './http.ts';
 import { createProgress } from './progress.ts';
 import { createPatience } from './retry.ts';
@@ -109,11 +109,11 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     progress,
     patience,
     signal,
-    ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(text) } : {}),
+    ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(plain(text)) } : {}),
     host: () => openHost(option('root')),
     print: (text, json) => {
       hasPrinted = true;
-      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${text}\n`);
+      writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${plain(text)}\n`);
     },
   };
   try {
@@ -157,7 +157,7 @@ main(process.argv.slice(2), interrupted.signal).then(
       known instanceof KilnError
         ? known.message
         : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
-    process.stderr.write(`${label} ${message}\n`);
+    process.stderr.write(`${label} ${plain(message)}\n`);
     // A command that printed its findings before it failed has said all in them.
     if (process.argv.includes('--json') && !hasPrinted)
       writeOutput(`${failureJson(known, message)}\n`);

@@ -28,7 +28,7 @@ export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T
     });
   });
   try {
-    if (!(await flock(file.fd)))
+    if (!(await flock(file.fd, PATIENCE)))
       throw new KilnError(
         'install-failed',
         `another kiln has been changing this host for ${PATIENCE} s; try again when it has ended`,
@@ -41,9 +41,23 @@ export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T
   }
 };
 
-const flock = (descriptor: number): Promise<boolean> =>
+/** Whether a kiln is changing this host just now; `false` where this user cannot tell. */
+export const isBeingChanged = async (host: Host): Promise<boolean> => {
+  const file = await open(join(host.root, 'var/lib/kiln/lock'), constants.O_RDONLY).catch(
+    () => null,
+  );
+  if (file === null) return false;
+  try {
+    return !(await flock(file.fd, 0));
+  } finally {
+    await file.close();
+  }
+};
+
+/** Takes the lock of an open file; `false` if another process has it still after some seconds. */
+const flock = (descriptor: number, seconds: number): Promise<boolean> =>
   new Promise((resolve, reject) => {
-    const child = spawn('flock', ['-w', String(PATIENCE), '3'], {
+    const child = spawn('flock', ['-w', String(seconds), '3'], {
       stdio: ['ignore', 'ignore', 'ignore', descriptor],
     });
     child.once('error', (cause) =>

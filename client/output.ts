@@ -1,6 +1,12 @@
 import { writeSync } from 'node:fs';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 
+/** What a terminal would obey instead of showing it: control characters but line ends and tabs, and what turns the writing direction. */
+const COMMANDS = /[^\P{Cc}\n\t]|\p{Bidi_Control}/gu;
+
+/** Text as people see it, whoever wrote it: a compiler, a source, a service. */
+export const plain = (text: string): string => text.replaceAll(COMMANDS, '');
+
 const STDOUT = 1;
 const PAUSE = 10;
 

@@ -246,6 +246,7 @@ const refuseTaken = (
 /** Directories that depmod prefers to the kernel's own modules: there may be one of the same name that is not ours. */
 const RIVALS = ['updates', 'extra', 'weak-updates'];
 const RIVAL_LIMIT = 5000;
+const MODULE_FILE = /\.ko(\.gz|\.xz|\.zst)?$/;
 
 const displacedBy = async (
   host: Host,
@@ -260,14 +261,15 @@ const displacedBy = async (
       .filter((each) => each.release === release)
       .flatMap((each) => each.modules.map(({ path }) => path)),
   );
-  const list: Receipt['displaced'] = [...(before?.displaced ?? [])];
+  // What was moved aside for a receipt that was lost is still there.
+  const list = [...(before?.displaced ?? (await keptAside(host, release, names)))];
   const changes: Change[] = [];
   for (const directory of RIVALS) {
     const home = join(host.root, inModules(release, directory));
     const files = await readdir(home, { recursive: true }).catch(() => []);
     for (const file of files.slice(0, RIVAL_LIMIT)) {
       const path = `${directory}/${file}`;
-      if (!/\.ko(\.gz|\.xz|\.zst)?$/.test(file) || !names.has(moduleName(file))) continue;
+      if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
       const bytes = await readFile(join(home, file)).catch(() => null);
       if (bytes === null) continue;
@@ -277,4 +279,17 @@ const displacedBy = async (
     }
   }
   return { list, changes };
+};
+
+/** The modules of some names that were moved aside on a kernel. */
+const keptAside = async (
+  host: Host,
+  release: string,
+  names: ReadonlySet<string>,
+): Promise<Receipt['displaced']> => {
+  const home = `${DISPLACED}/${release}`;
+  const files = await readdir(join(host.root, home), { recursive: true }).catch(() => []);
+  return files
+    .filter((path) => MODULE_FILE.test(path) && names.has(moduleName(path)))
+    .map((path) => ({ path, kept: `${home}/${path}` }));
 };

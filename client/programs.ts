@@ -27,6 +27,7 @@ export interface ProgramOptions {
 }
 
 const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+const ANY_EXECUTE = 0o111;
 const DEFAULT_WORDS = 500;
 /** An initramfs of a large host takes some minutes on a slow disk. */
 const DEFAULT_SECONDS = 1800;
@@ -114,14 +115,20 @@ export const runOn = (
     ? run(program, args, options)
     : run('chroot', [host.root, program, ...args], options);
 
-/** Whether a host has a program where its system has programs. */
-export const hasProgram = async (host: Host, program: string): Promise<boolean> => {
-  for (const directory of SYSTEM_PATH.split(':')) {
-    const isHere = await lstat(join(host.root, directory, program)).then(
-      () => true,
-      () => false,
-    );
-    if (isHere) return true;
-  }
-  return false;
+/** Where a host has the first of these programs, as a path on that host; `null` if it has none. A link counts: it leads somewhere on that host. */
+export const findProgram = async (
+  host: Host,
+  ...programs: readonly string[]
+): Promise<string | null> => {
+  for (const program of programs)
+    for (const directory of SYSTEM_PATH.split(':')) {
+      const found = await lstat(join(host.root, directory, program)).catch(() => null);
+      const isProgram = found?.isFile() === true && (found.mode & ANY_EXECUTE) !== 0;
+      if (isProgram || found?.isSymbolicLink() === true) return join(directory, program);
+    }
+  return null;
 };
+
+/** Whether a host has a program where its system has programs. */
+export const hasProgram = async (host: Host, program: string): Promise<boolean> =>
+  (await findProgram(host, program)) !== null;

@@ -1,4 +1,5 @@
 import { isColourWanted } from './config.ts';
+import { plain } from './output.ts';
 
 /** Tells a person what is going on: one living line on a terminal, a line a step elsewhere. Always on stderr. */
 export interface Progress {
@@ -19,7 +20,7 @@ export const createProgress = (stream: NodeJS.WriteStream, isQuiet: boolean): Pr
   if (!stream.isTTY) {
     let last = '';
     const say = (text: string): void => {
-      if (text !== last) stream.write(`${text}\n`);
+      if (text !== last) stream.write(`${plain(text)}\n`);
       last = text;
     };
     return { step: say, detail() {}, say, done() {} };
@@ -39,17 +40,17 @@ export const createProgress = (stream: NodeJS.WriteStream, isQuiet: boolean): Pr
   };
   return {
     step(text) {
-      if (text === current) return;
-      [current, extra, since] = [text, '', performance.now()];
+      if (plain(text) === current) return;
+      [current, extra, since] = [plain(text), '', performance.now()];
       timer ??= setInterval(draw, TICK);
       draw();
     },
     detail(text) {
-      extra = text;
+      extra = plain(text);
     },
     say(text) {
       clear();
-      stream.write(`${text}\n`);
+      stream.write(`${plain(text)}\n`);
       if (timer !== null) draw();
     },
     done() {

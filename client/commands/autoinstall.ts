@@ -2,6 +2,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
 import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host.ts';
 import { installAll, removeAll, type Granted, type Wish } from '../install.ts';
+import { plain } from '../output.ts';
 import { listReceipts } from '../receipts.ts';
 import { isStillProven } from '../reuse.ts';
 import { markStale, standings, wishesFor, type Standing } from '../standing.ts';
@@ -76,10 +77,10 @@ ${HOOK_HELP}
         ({ release, linkedFrom }) =>
           linkedFrom !== null && releases.includes(linkedFrom) && !releases.includes(release),
       );
-      await removeAll(context, host, going, { forget: [], initramfs: false });
+      const went = await removeAll(context, host, going, { forget: [], initramfs: false });
       context.print(
-        going.map((each) => `removed ${each.name}/${each.version} from ${each.release}`).join('\n'),
-        { removed: going },
+        went.map((each) => `removed ${each.name}/${each.version} from ${each.release}`).join('\n'),
+        { removed: went },
       );
       const left = [...new Set(bereft.map(({ release }) => release))];
       if (left.length > 0) {
@@ -158,7 +159,7 @@ const asHook = async (context: Context, next: string, work: () => Promise<void>)
   } catch (error) {
     if (!context.flag('hook') || !(error instanceof KilnError)) throw error;
     context.progress.done();
-    process.stderr.write(`kiln: ${error.message}; ${next}\n`);
+    process.stderr.write(`kiln: ${plain(error.message)}; ${next}\n`);
   }
 };
 

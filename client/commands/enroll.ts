@@ -9,7 +9,7 @@ import {
 } from '../../services/core/kernel-trust.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
 import type { Command, Context } from '../command.ts';
-import { findProgram } from '../host-files.ts';
+import { findProgram } from '../programs.ts';
 import type { Host } from '../host.ts';
 import { importCertificate, type EnrolmentPassword } from '../mokutil.ts';
 import { chooseKernel, readKernelFacts } from '../secure-boot.ts';

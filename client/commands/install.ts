@@ -156,7 +156,8 @@ const remove: Command = {
   name: 'remove',
   args: 'NAME…',
   summary: 'take installed modules away, and put back what they had displaced',
-  help: `Without -k they go from every kernel, and kernels to come do not get them either.
+  help: `Without -k they go from every kernel, and kernels to come do not get them either. What was installed only because they were built
+against it goes with them.
 
   -k, --kernel RELEASE   from this kernel alone; may be repeated
       --no-initramfs     leave initramfs images alone
@@ -184,14 +185,14 @@ const remove: Command = {
         `${name} was not installed by kiln${releases.length === 0 ? '' : ` for ${releases.join(', ')}`}; kiln status lists what was`,
       );
     }
-    await removeAll(context, host, meant, {
+    const went = await removeAll(context, host, meant, {
       forget: releases.length === 0 ? context.args : [],
       initramfs: context.config.initramfs && !context.flag('no-initramfs'),
     });
-    const gone = meant.map((each) => `removed ${each.name}/${each.version} from ${each.release}`);
+    const gone = went.map((each) => `removed ${each.name}/${each.version} from ${each.release}`);
     context.print(
       gone.length === 0 ? `${context.args.join(', ')}: no longer wanted` : gone.join('\n'),
-      meant,
+      went,
     );
   },
 };

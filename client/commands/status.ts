@@ -4,6 +4,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { explainInputs } from '../../services/core/explain.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { hostKernels, type Host } from '../host.ts';
+import { isBeingChanged } from '../lock.ts';
 import { listReceipts } from '../receipts.ts';
 import { markStale, rowsOf, standings, wishesFor, type Standing } from '../standing.ts';
 import { interrupted } from '../transaction.ts';
@@ -32,10 +33,15 @@ const status: Command = {
     const known = rowsOf(await standings(host), context.args[0]);
     const { rows, unasked } = await askWhatIsStale(context, host, known);
     const halfDone = await interrupted(host);
+    const isGoingOn = halfDone !== null && (await isBeingChanged(host));
     const { damaged } = await listReceipts(host);
     const notes = [
       ...(unasked === null ? [] : [`what is stale is not known: ${unasked}`]),
-      ...(halfDone === null ? [] : [`interrupted: ${halfDone}; kiln recover puts it right`]),
+      ...(halfDone === null
+        ? []
+        : isGoingOn
+          ? [`another kiln is at work: ${halfDone}`]
+          : [`interrupted: ${halfDone}; kiln recover puts it right`]),
       ...damaged.map((path) => `damaged receipt: ${path}; install its module again`),
     ];
     const lines = rows.map((row) => [

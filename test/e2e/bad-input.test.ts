@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
@@ -11,18 +11,16 @@ import {
   type OddEntry,
 } from '../machine/make-source.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
-import { WORK } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** Bad input gets one clear sentence and exit status 2, and leaves nothing behind. A Kiln of its own, so that what is left can be counted. */
 
 const shared = sharedKiln();
-const data = join(WORK, 'test/strict');
+const data = await freshDirectory('strict');
 let kiln: KilnService & { readonly kernel: string };
 
 beforeAll(async () => {
-  await rm(data, { recursive: true, force: true });
   const service = await startKiln(data, { KILN_LOG_LEVEL: 'warn' });
   await pinToolchain(service);
   await service.json('source', 'push', shared.source);

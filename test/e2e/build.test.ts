@@ -1,12 +1,12 @@
 import { createHash, verify, X509Certificate } from 'node:crypto';
-import { appendFile, chmod, readFile, rm } from 'node:fs/promises';
+import { appendFile, chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
 import type { BuildView, IssuedToken } from '../../services/core/protocol.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
-import { CLIENT, WORK } from '../machine/places.ts';
+import { CLIENT } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
@@ -103,9 +103,10 @@ describe('kiln build', () => {
 
   it('gives the same bytes for the same fingerprint on another Kiln, on another day', async () => {
     const here = await kiln.json<Built>('build', 'v4l2loopback', '-k', kiln.release);
-    const data = join(WORK, 'test/other-kiln');
-    await rm(data, { recursive: true, force: true });
-    const other = await startKiln(data, { KILN_BUILD_CPUS: '1', KILN_LOG_LEVEL: 'warn' });
+    const other = await startKiln(await freshDirectory('other-kiln'), {
+      KILN_BUILD_CPUS: '1',
+      KILN_LOG_LEVEL: 'warn',
+    });
     try {
       await pinToolchain(other);
       const there = await other.json<Built>('build', kiln.source, '-k', kiln.headers);

@@ -53,7 +53,7 @@ const machine = async (
     ...files,
   };
   for (const [path, bytes] of Object.entries(all)) await put(path, bytes);
-  await mkdir(join(root, 'lib/modules', kiln.release), { recursive: true });
+  await mkdir(join(root, 'lib/modules', kiln.release, 'kernel'), { recursive: true });
   await mkdir(join(root, 'boot'));
   const config = `boot/config-${kiln.release}`;
   await copyFile(join(await debianKernel(kiln.release), config), join(root, config));
@@ -161,7 +161,7 @@ describe('kiln doctor', () => {
 
   it('knows nothing of a root without /proc, /sys and configuration, and says so', async () => {
     const root = await freshDirectory('bare');
-    await mkdir(join(root, 'lib/modules', kiln.release), { recursive: true });
+    await mkdir(join(root, 'lib/modules', kiln.release, 'kernel'), { recursive: true });
     const diagnosis = await diagnose(root);
     expect(diagnosis).toMatchObject({
       status: 6,

@@ -5,7 +5,7 @@ import { copyHeaders } from '../machine/change-headers.ts';
 import { debianHeaders, releasesOf } from '../machine/debian.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
-import { CLIENT, WORK } from '../machine/places.ts';
+import { CLIENT } from '../machine/places.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { addKernel, makeSmallRoot } from '../machine/small-root.ts';
 
@@ -52,8 +52,7 @@ describe('a host whose kernels change', () => {
 
   beforeAll(async () => {
     [newer = '', older = ''] = await releasesOf('amd64');
-    const data = join(WORK, 'test/fleet');
-    await rm(data, { recursive: true, force: true });
+    const data = await freshDirectory('fleet');
     kiln = await startKiln(data, { KILN_CONCURRENCY: '2', KILN_LOG_LEVEL: 'warn' });
     await pinToolchain(kiln);
     for (const release of [older, newer])
@@ -319,6 +318,26 @@ describe('a host whose kernels change', () => {
         .status,
     ).toBe(6);
     expect((await rows('--offline')).map(({ name }) => name)).not.toContain('fleet-two');
+  }, 120_000);
+
+  it('lets what a source was built against come with it, and go when nothing needs it any more', async () => {
+    await push('fleet-base');
+    for (const name of ['fleet-top', 'fleet-side'])
+      await push(name, 'BUILD_DEPENDS[0]="fleet-base"');
+    await must('install', 'fleet-top', 'fleet-side', '-k', newer);
+    const names = async (): Promise<readonly string[]> =>
+      (await rows('--offline'))
+        .filter(({ name, state }) => state === 'installed' && /base|side|top/.test(name))
+        .map(({ name }) => name);
+    expect(await names()).toEqual(['fleet-base', 'fleet-side', 'fleet-top']);
+    await must('remove', 'fleet-top');
+    expect(await names()).toEqual(['fleet-base', 'fleet-side']);
+    expect(await must('remove', 'fleet-side')).toMatch(/removed fleet-base\/1\.0 from/);
+    expect(await names()).toEqual([]);
+    await must('install', 'fleet-base', 'fleet-side', '-k', newer);
+    await must('remove', 'fleet-side');
+    expect(await names()).toEqual(['fleet-base']);
+    await must('remove', 'fleet-base');
   }, 120_000);
 
   it('has nothing left when all is removed', async () => {

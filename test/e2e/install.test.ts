@@ -175,14 +175,27 @@ describe('a host without compiler, headers or Node', () => {
     expect((await host.run('kiln', 'status')).stdout).toMatch(/v4l2loopback +missing/);
   });
 
-  it('is as it was when depmod is told to prefer another module of the name', async () => {
+  it('leaves out a module that depmod is told to prefer another one to, and finishes the others', async () => {
     const rule = join(host.root, 'etc/depmod.d/other.conf');
     const rival = join(host.root, 'lib/modules', kiln.release, 'kernel/lib/v4l2loopback.ko');
     await mkdir(join(host.root, 'etc/depmod.d'), { recursive: true });
     await writeFile(rule, 'search built-in updates\n');
     try {
       await copyFile(join(host.root, 'lib/modules', kiln.release, 'kernel/lib/crc7.ko'), rival);
-      expect(await install()).toMatchObject({
+      const other = join(host.root, 'tmp/other');
+      await rm(other, { recursive: true, force: true });
+      await mustRun('cp', ['-r', await kbuildSource('not-preferred'), other]);
+      await kiln.json('source', 'push', other, '--name', 'not-preferred', '--version', '1');
+      expect(await install('not-preferred')).toMatchObject({
+        status: 7,
+        stderr: expect.stringMatching(/1 of 2 .*\n.*depmod prefers another v4l2loopback/),
+      });
+      expect(await files()).toEqual(['not-preferred.ko']);
+      expect((await host.run('kiln', 'verify')).status).toBe(0);
+      expect((await host.run('kiln', 'remove', 'not-preferred', '-k', kiln.release)).status).toBe(
+        0,
+      );
+      expect(await install('--force')).toMatchObject({
         status: 7,
         stderr: expect.stringMatching(/depmod prefers another v4l2loopback/),
       });

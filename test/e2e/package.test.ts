@@ -5,12 +5,13 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { COMMANDS } from '../../client/commands.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { unpackPackages } from '../machine/debian.ts';
-import { CHECKOUT, WORK } from '../machine/places.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { CHECKOUT } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { runInside } from '../machine/scratch-host.ts';
 
 const MINUTES = 60_000;
-const PLACE = join(WORK, 'test/package');
+const PLACE = await freshDirectory('package');
 
 /** Makes the packages under a umask, and finds them. */
 const makePackages = async (umask: string): Promise<{ deb: string; rpm: string }> => {
@@ -41,8 +42,6 @@ describe('the packages', () => {
   const inside = (program: string, ...args: string[]) => runInside(root, program, args);
 
   beforeAll(async () => {
-    await rm(PLACE, { recursive: true, force: true });
-    await mkdir(PLACE, { recursive: true });
     ({ deb, rpm } = await makePackages('022'));
     root = join(PLACE, 'root');
     // apt resolves what the package depends on and recommends.

@@ -1,19 +1,19 @@
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
-import { CLIENT, WORK } from '../machine/places.ts';
+import { CLIENT, KILND, NODE } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** Nothing is lost when a process dies, and nothing is left when Kiln ends. Uses a Kiln of its own. */
 
 const shared = sharedKiln();
-const data = join(WORK, 'test/mortal');
+const data = await freshDirectory('mortal');
 let kiln: KilnService;
 let count = 0;
 
@@ -85,7 +85,6 @@ const build = (source: string): Promise<BuildView> =>
   kiln.json<BuildView>('build', source, '-k', shared.release);
 
 beforeAll(async () => {
-  await rm(data, { recursive: true, force: true });
   kiln = await startKiln(data, { KILN_BUILD_SECONDS: '25', KILN_LOG_LEVEL: 'warn' });
   await pinToolchain(kiln);
   await kiln.json('kernel', 'push', shared.headers);
@@ -217,10 +216,7 @@ describe('kilnd', () => {
   });
 
   it('says what is wrong with its arguments', async () => {
-    const { status, stderr } = await run(join(WORK, '../node_modules/.bin/node'), [
-      join(WORK, '../services/kilnd.ts'),
-      'bilder',
-    ]);
+    const { status, stderr } = await run(NODE, [KILND, 'bilder']);
     expect({ status, stderr }).toEqual({
       status: 2,
       stderr: expect.stringMatching(/no role "bilder"; there are api, builder and signer/),

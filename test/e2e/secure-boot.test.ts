@@ -1,10 +1,15 @@
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { debianKernel } from '../machine/debian.ts';
+import {
+  FIRMWARE_CERTIFICATE,
+  firmwareArguments,
+  signForFirmware,
+  writeFirmwareKey,
+} from '../machine/firmware.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { WORK } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
@@ -16,48 +21,27 @@ describe('Debian’s kernel, in Secure Boot and lockdown', () => {
   const { release, headers, source } = sharedKiln();
   let directory: string;
   let key: string;
-  let certificate: string;
   let console: string;
 
   beforeAll(async () => {
     directory = await freshDirectory('secure-boot');
     key = join(directory, 'snakeoil.key');
-    certificate = '/usr/share/ovmf/PkKek-1-snakeoil.pem';
-    await mustRun('openssl', [
-      'rsa',
-      '-in',
-      '/usr/share/ovmf/PkKek-1-snakeoil.key',
-      '-passin',
-      'pass:snakeoil',
-      '-out',
-      key,
-    ]);
+    await writeFirmwareKey(key);
     const modules = join(directory, 'modules');
     await mkdir(modules);
     await buildModule(modules);
     await signKernelsOwn(modules);
     const boot = await debianKernel(release);
     const kernel = join(directory, 'vmlinuz');
-    await mustRun('sbsign', [
-      '--key',
-      key,
-      '--cert',
-      certificate,
-      '--output',
-      kernel,
-      join(boot, 'boot', `vmlinuz-${release}`),
-    ]);
+    await signForFirmware(key, join(boot, 'boot', `vmlinuz-${release}`), kernel);
     console = await bootGuest(kernel, await packInitrd(modules));
   }, 300_000);
 
   /** Kiln's module, the same without its signature, and the same with one byte flipped. */
   const buildModule = async (modules: string): Promise<void> => {
-    const data = join(WORK, 'test/snakeoil');
-    await rm(data, { recursive: true, force: true });
-    await mkdir(data, { recursive: true, mode: 0o700 });
+    const data = await freshDirectory('snakeoil');
     await copyFile(key, join(data, 'signing.pem'));
-    await mustRun('chmod', ['600', join(data, 'signing.pem')]);
-    await copyFile(certificate, join(data, 'signing.crt'));
+    await copyFile(FIRMWARE_CERTIFICATE, join(data, 'signing.crt'));
     const kiln = await startKiln(data, { KILN_LOG_LEVEL: 'warn' });
     try {
       await pinToolchain(kiln);
@@ -97,7 +81,7 @@ describe('Debian’s kernel, in Secure Boot and lockdown', () => {
       await mustRun(join(headers, 'usr/lib/linux-kbuild-6.1/scripts/sign-file'), [
         'sha256',
         key,
-        certificate,
+        FIRMWARE_CERTIFICATE,
         copy,
       ]);
     }
@@ -140,13 +124,10 @@ busybox poweroff -f
   };
 
   const bootGuest = async (kernel: string, initrd: string): Promise<string> => {
-    const variables = join(directory, 'vars.fd');
-    await copyFile('/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd', variables);
     const { stdout } = await run('timeout', [
       '200',
       'qemu-system-x86_64',
-      '-machine',
-      'q35,smm=on',
+      ...(await firmwareArguments(directory)),
       '-m',
       '1024',
       '-display',
@@ -154,12 +135,6 @@ busybox poweroff -f
       '-no-reboot',
       '-net',
       'none',
-      '-global',
-      'driver=cfi.pflash01,property=secure,value=on',
-      '-drive',
-      'if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.snakeoil.fd',
-      '-drive',
-      `if=pflash,unit=1,format=raw,file=${variables}`,
       '-kernel',
       kernel,
       '-initrd',

@@ -41,7 +41,7 @@ describe('kiln guard', () => {
     ]);
     await mkdir(join(root, 'boot/grub'), { recursive: true });
     for (const release of [OLDER, NEWER]) {
-      await mkdir(join(root, 'lib/modules', release), { recursive: true });
+      await mkdir(join(root, 'lib/modules', release, 'kernel'), { recursive: true });
       await writeFile(join(root, `boot/vmlinuz-${release}`), 'kernel');
       await writeFile(join(root, `boot/initrd.img-${release}`), 'initramfs');
     }

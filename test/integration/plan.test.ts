@@ -127,6 +127,16 @@ describe('a plan', () => {
     await expect(stat(join(host.root, 'var/lib/kiln/displaced'))).rejects.toThrow(/ENOENT/);
   });
 
+  it('finds what was moved aside for a receipt that was lost, and puts it back', async () => {
+    await lay('extra/x.ko', 'theirs');
+    await install(built('a', '1', ['x']));
+    await writeFile(join(host.root, `var/lib/kiln/receipts/${RELEASE}/a.json`), '{');
+    await install(built('a', '2', ['x']));
+    await remove('a');
+    expect(await readFile(at('extra/x.ko'), 'utf8')).toBe('theirs');
+    await expect(stat(join(host.root, 'var/lib/kiln/displaced'))).rejects.toThrow(/ENOENT/);
+  });
+
   it('of a removal leaves alone what was put in the place of what was moved aside', async () => {
     await lay('extra/x.ko', 'theirs');
     await install(built('a', '1', ['x']));
