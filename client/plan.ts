@@ -76,6 +76,7 @@ export const planInstall = async (
     server: given.server,
     signer: isSigned ? given.signer : null,
     provenance,
+    mayLink: build.recipe?.['mayLink'] !== false,
     linkedFrom: null,
     provenWith: null,
     modules: laid,

@@ -36,6 +36,8 @@ const Receipt = z.object({
   signer: z.string().nullable(),
   /** The DSSE envelope that says how it was built, if the service has signed one. */
   provenance: z.string().nullable(),
+  /** Whether the source lets its modules be linked to other kernels that they fit (dkms.conf's `NO_WEAK_MODULES`). */
+  mayLink: z.boolean(),
   /** The kernel whose modules are linked here instead of being built again; `null` where they were built for this one. */
   linkedFrom: releaseName.nullable(),
   /** For links: the digest of the symbols' CRCs that the proof was made with. */

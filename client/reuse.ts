@@ -83,6 +83,7 @@ export const findLink = async (
       each.name === name &&
       each.release !== release &&
       each.linkedFrom === null &&
+      each.mayLink &&
       !unsure.includes(each.release) &&
       flavourOf(each.release) === flavourOf(release) &&
       isVersion(each, request.source),

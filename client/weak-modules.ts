@@ -22,6 +22,11 @@ export const tellWeakModules = async (
   const modules = changes.filter(({ path }) => BUILT_MODULE.test(path));
   if (modules.length === 0 || !(await hasProgram(host, WEAK_MODULES))) return new Map();
   const before = await listReceipts(host);
+  const stays = new Set(
+    before.receipts.flatMap(({ mayLink, release, modules: own }) =>
+      mayLink ? [] : own.map(({ path }) => `lib/modules/${release}/${path}`),
+    ),
+  );
   await tell(
     context,
     host,
@@ -32,7 +37,7 @@ export const tellWeakModules = async (
     context,
     host,
     '--add-modules',
-    modules.filter(({ to }) => to !== null),
+    modules.filter(({ path, to }) => to !== null && !stays.has(path)),
   );
   const after = await listReceipts(host);
   return new Map([

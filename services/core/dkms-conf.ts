@@ -24,6 +24,8 @@ export interface DkmsConf {
   readonly patches: readonly string[];
   /** Other packages, by name, whose modules this one is built against. */
   readonly dependencies: readonly string[];
+  /** Whether its modules may be linked to other kernels that they fit (not `NO_WEAK_MODULES`). */
+  readonly mayLink: boolean;
   /** The modules for this kernel. */
   readonly modules: readonly DkmsModule[];
   /** Why this kernel is excluded (`BUILD_EXCLUSIVE_*`), or `null`. */
@@ -55,6 +57,7 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
       holds(conf, 'PATCH_MATCH', index, true) ? [patch] : [],
     ),
     dependencies: valuesOf(conf, 'BUILD_DEPENDS').map(([, name]) => name),
+    mayLink: !/^y/i.test(valueAt(conf, 'NO_WEAK_MODULES')),
     modules: left.map(({ module }) => module),
     excluded: packageExclusion(conf, target) ?? none?.excluded ?? null,
   };

@@ -37,11 +37,12 @@ const HONOURED = [
   'BUILD_EXCLUSIVE_KERNEL_MAX',
   'BUILD_EXCLUSIVE_CONFIG',
   'BUILD_EXCLUSIVE_ARCH',
+  'NO_WEAK_MODULES',
 ] as const;
 
 /**
  * Directives that Kiln cannot follow, with the reason: they are refused by name, never ignored. Those that DKMS itself
- * ignores on some system or has given up (`CLEAN`, `NO_WEAK_MODULES`, `REMAKE_INITRD`, …) change no build.
+ * ignores on some system or has given up (`CLEAN`, `REMAKE_INITRD`, …) change no build.
  */
 export const REFUSED: Readonly<Record<string, string>> = {
   POST_ADD: 'a source is not added on hosts',

@@ -10,6 +10,8 @@ export interface Recipe {
   readonly modules:
     | { readonly kind: 'listed'; readonly list: readonly RecipeModule[] }
     | { readonly kind: 'every' };
+  /** Whether hosts may link what comes out to other kernels that it fits. */
+  readonly mayLink: boolean;
 }
 
 /**
@@ -107,6 +109,7 @@ export const dkmsRecipe = (
         strip: module.strip,
       })),
     },
+    mayLink: conf.mayLink,
   };
 };
 
@@ -132,6 +135,7 @@ export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Reci
     },
   ],
   modules: { kind: 'every' },
+  mayLink: true,
 });
 
 const kbuildCommand = (source: Source, kernel: Kernel, jobs?: number): string =>

@@ -249,9 +249,14 @@ describe('a host whose kernels change', () => {
     // The same kernel under another name, as a rebuilt one with the same symbols.
     const twin = older.replace(/-(\d+)-/, (_, abi: string) => `-${Number(abi) - 1}-`);
     await addTwin(twin);
+    await push('fleet-unlinked', 'NO_WEAK_MODULES="yes"');
+    await must('install', 'fleet-unlinked', '-k', older);
     await configure('weak-updates = yes');
-    await must('autoinstall', '-k', twin);
+    // Of the twin's own headers the service has none: what may not be linked there cannot be had.
+    expect((await on('autoinstall', '-k', twin)).stderr).toMatch(/fleet-unlinked.*no headers/s);
     expect(await stateOf('fleet-two', twin)).toMatchObject({ state: 'linked' });
+    expect(await stateOf('fleet-unlinked', twin)).toMatchObject({ state: 'failed' });
+    await must('remove', 'fleet-unlinked');
     const link = join(root, 'lib/modules', twin, 'weak-updates/kiln/fleet-right.ko');
     const [, origin = ''] =
       /^\.\.\/\.\.\/\.\.\/([^/]+)\/updates\/kiln\/fleet-right\.ko$/.exec(await readlink(link)) ??

@@ -6,7 +6,10 @@ import { debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
 const { vermagic } = debianKernel;
 
 /** A build of the module `hello`, as the service would show it, and the module's bytes. */
-export const built = (version: string): { readonly build: BuildView; readonly bytes: Buffer } => {
+export const built = (
+  version: string,
+  mayLink = true,
+): { readonly build: BuildView; readonly bytes: Buffer } => {
   const bytes = moduleBytes(['name=hello', `vermagic=${vermagic}`, `version=${version}`]);
   const inputs = fingerprintInputs(
     {
@@ -28,7 +31,7 @@ export const built = (version: string): { readonly build: BuildView; readonly by
     kernel: { ...debianKernel },
     toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
     inputs: { ...inputs },
-    recipe: null,
+    recipe: { mayLink },
     modules: [
       { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
     ],

@@ -25,6 +25,7 @@ const receipt: Receipt = {
   server: 'x',
   signer: null,
   provenance: null,
+  mayLink: true,
   linkedFrom: null,
   provenWith: null,
   modules: [

@@ -56,8 +56,8 @@ describe('a host with weak-modules', () => {
     } as unknown as Context;
   });
 
-  const install = async (version: string): Promise<void> => {
-    const { build, bytes } = built(version);
+  const install = async (version: string, mayLink = true): Promise<void> => {
+    const { build, bytes } = built(version, mayLink);
     const request = { source: { name: 'hello', version }, kernel: { release } };
     const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
       supply: {
@@ -112,6 +112,12 @@ describe('a host with weak-modules', () => {
     ]);
     await mustRun('rm', [join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko')]);
     expect(await standings(host)).toMatchObject([{ release }]);
+  });
+
+  it('does not tell it of a source that says NO_WEAK_MODULES', async () => {
+    await install('1.0', false);
+    await expect(called()).rejects.toThrow(/ENOENT/);
+    expect((await listReceipts(host)).receipts).toMatchObject([{ release }]);
   });
 
   it('says what it said where it fails; the modules are in place', async () => {

@@ -19,6 +19,7 @@ describe('a dkms.conf', () => {
       postBuild: null,
       patches: [],
       dependencies: [],
+      mayLink: true,
       modules: [
         {
           builtName: 'hello',
@@ -30,6 +31,11 @@ describe('a dkms.conf', () => {
       ],
       excluded: null,
     });
+  });
+
+  it('may say that its modules are linked nowhere', () => {
+    expect(read({ NO_WEAK_MODULES: ['yes'] }).mayLink).toBe(false);
+    expect(read({ NO_WEAK_MODULES: ['no'] }).mayLink).toBe(true);
   });
 
   it('says all it can say', () => {

@@ -23,6 +23,7 @@ const least: DkmsConf = {
   postBuild: null,
   patches: [],
   dependencies: [],
+  mayLink: true,
   modules: [
     { builtName: 'hello', builtLocation: '', name: 'hello', destination: '/extra', strip: true },
   ],
@@ -149,6 +150,7 @@ describe('the recipe for plain Kbuild', () => {
         },
       ],
       modules: { kind: 'every' },
+      mayLink: true,
     });
   });
 });
