@@ -1,7 +1,11 @@
+import { expect } from '@jest/globals';
+import type { Context } from '../../client/command.ts';
+import type { Host } from '../../client/host.ts';
+import { installAll } from '../../client/install.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
-import { debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
+import { builtView, debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
 
 const { vermagic } = debianKernel;
 
@@ -22,30 +26,44 @@ export const built = (
     },
     digestOf('script'),
   );
-  const build: BuildView = {
+  const build = builtView({
     id: version,
     fingerprint: fingerprintOf(inputs),
-    state: 'succeeded',
-    attempt: 1,
     source: { digest: dkmsSource.digest, name: dkmsSource.name, version },
     kernel: { ...debianKernel },
-    toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
     inputs: { ...inputs },
     recipe: { mayLink },
     modules: [
       { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
     ],
-    signature: { kind: 'unsigned', reason: 'policy' },
-    dependencies: [],
-    exclusion: null,
-    stale: null,
-    failure: null,
-    log: null,
-    attestation: null,
-    timings: null,
-    createdAt: 0,
-    startedAt: null,
-    finishedAt: null,
-  };
+  });
   return { build, bytes };
+};
+
+/** Installs that build on a host, for the kernel of the samples, as a service would give it. */
+export const installBuilt = async (
+  context: Context,
+  host: Host,
+  version: string,
+  mayLink = true,
+): Promise<void> => {
+  const { build, bytes } = built(version, mayLink);
+  const { release } = build.kernel;
+  const request = { source: { name: 'hello', version }, kernel: { release } };
+  const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
+    supply: {
+      name: 'x',
+      build: async () => ({ build, isCached: true }),
+      dependency: async () => build,
+      artifact: async () => bytes,
+    },
+    certificate: null,
+    allowUnsigned: true,
+    force: false,
+    keepDisplaced: true,
+    reuse: false,
+    wanted: [],
+    initramfs: false,
+  });
+  expect(granted).toMatchObject([{ problem: null }]);
 };

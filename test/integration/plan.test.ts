@@ -10,6 +10,7 @@ import { runTransaction } from '../../client/transaction.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
+import { builtView } from '../unit/samples.ts';
 
 const RELEASE = '6.1.0-2-amd64';
 const OTHER = '6.1.0-1-amd64';
@@ -45,11 +46,9 @@ describe('a plan', () => {
     modules: readonly string[],
     release = RELEASE,
   ): Fetched => ({
-    build: {
+    build: builtView({
       id: 'b',
       fingerprint: digestOf(`${name} ${version}`),
-      state: 'succeeded',
-      attempt: 1,
       source: { digest: digestOf(name), name, version },
       kernel: {
         digest: digestOf(release),
@@ -58,22 +57,7 @@ describe('a plan', () => {
         compiler: 'gcc',
         vermagic: release,
       },
-      toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
-      inputs: {},
-      recipe: null,
-      modules: [],
-      signature: null,
-      dependencies: [],
-      exclusion: null,
-      stale: null,
-      failure: null,
-      log: null,
-      attestation: null,
-      timings: null,
-      createdAt: 0,
-      startedAt: null,
-      finishedAt: null,
-    },
+    }),
     modules: modules.map((module) => ({
       name: module,
       modname: module,

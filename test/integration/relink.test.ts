@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { openHost } from '../../client/host.ts';
-import { installAll } from '../../client/install.ts';
 import { planLink } from '../../client/plan.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { runTransaction } from '../../client/transaction.ts';
@@ -11,7 +10,7 @@ import { digestOf } from '../../services/core/digest.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel } from '../unit/samples.ts';
-import { built } from './built.ts';
+import { installBuilt } from './built.ts';
 
 const { release } = debianKernel;
 const OTHER = '6.1.0-55-amd64';
@@ -28,26 +27,7 @@ describe('links to a module set that is replaced', () => {
       config: { reuse: false },
       progress: { say: (text: string) => said.push(text), step: () => {}, done: () => {} },
     } as unknown as Context;
-    const install = async (version: string): Promise<void> => {
-      const { build, bytes } = built(version);
-      const request = { source: { name: 'hello', version }, kernel: { release } };
-      const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
-        supply: {
-          name: 'x',
-          build: async () => ({ build, isCached: true }),
-          dependency: async () => build,
-          artifact: async () => bytes,
-        },
-        certificate: null,
-        allowUnsigned: true,
-        force: false,
-        keepDisplaced: true,
-        reuse: false,
-        wanted: [],
-        initramfs: false,
-      });
-      expect(granted).toMatchObject([{ problem: null }]);
-    };
+    const install = (version: string): Promise<void> => installBuilt(context, host, version);
     const link = join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko');
 
     await install('1.0');

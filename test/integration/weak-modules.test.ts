@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { openHost, type Host } from '../../client/host.ts';
-import { installAll, removeAll } from '../../client/install.ts';
+import { removeAll } from '../../client/install.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { standings } from '../../client/standing.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel } from '../unit/samples.ts';
-import { built } from './built.ts';
+import { installBuilt } from './built.ts';
 
 const { release } = debianKernel;
 const OTHER = '6.1.0-55-amd64';
@@ -56,26 +56,8 @@ describe('a host with weak-modules', () => {
     } as unknown as Context;
   });
 
-  const install = async (version: string, mayLink = true): Promise<void> => {
-    const { build, bytes } = built(version, mayLink);
-    const request = { source: { name: 'hello', version }, kernel: { release } };
-    const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
-      supply: {
-        name: 'x',
-        build: async () => ({ build, isCached: true }),
-        dependency: async () => build,
-        artifact: async () => bytes,
-      },
-      certificate: null,
-      allowUnsigned: true,
-      force: false,
-      keepDisplaced: true,
-      reuse: false,
-      wanted: [],
-      initramfs: false,
-    });
-    expect(granted).toMatchObject([{ problem: null }]);
-  };
+  const install = (version: string, mayLink = true): Promise<void> =>
+    installBuilt(context, host, version, mayLink);
   const link = (): Promise<string> =>
     readlink(join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko'));
   const called = (): Promise<string> => readFile(join(host.root, 'called'), 'utf8');

@@ -4,7 +4,7 @@ import type { Supply } from '../../client/supply.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
-import { debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
+import { builtView, debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
 
 const inputsOf = (name: string): BuildView['inputs'] =>
   JSON.parse(
@@ -29,11 +29,9 @@ const bytes = moduleBytes(['name=hello', `vermagic=${vermagic}`, 'license=GPL'])
 const build = (name: string, more: Partial<BuildView> = {}): BuildView => {
   const inputs = inputsOf(name);
   const fingerprint = fingerprintOf(inputs as never);
-  return {
+  return builtView({
     id: name,
     fingerprint,
-    state: 'succeeded',
-    attempt: 1,
     source: { digest: dkmsSource.digest, name, version: dkmsSource.version },
     kernel: {
       digest: debianKernel.digest,
@@ -42,25 +40,12 @@ const build = (name: string, more: Partial<BuildView> = {}): BuildView => {
       compiler: debianKernel.compiler,
       vermagic,
     },
-    toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
     inputs,
-    recipe: null,
     modules: [
       { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
     ],
-    signature: { kind: 'unsigned', reason: 'policy' },
-    dependencies: [],
-    exclusion: null,
-    stale: null,
-    failure: null,
-    log: null,
-    attestation: null,
-    timings: null,
-    createdAt: 0,
-    startedAt: null,
-    finishedAt: null,
     ...more,
-  };
+  });
 };
 
 const supply = (...builds: readonly BuildView[]): Supply => ({

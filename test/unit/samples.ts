@@ -4,6 +4,7 @@ import { digestOf } from '../../services/core/digest.ts';
 import type { EvaluatedConf } from '../../services/core/dkms-evaluation.ts';
 import type { ErrorCode } from '../../services/core/errors.ts';
 import type { Kernel } from '../../services/core/kernel.ts';
+import type { BuildView } from '../../services/core/protocol.ts';
 import type { Source } from '../../services/core/source.ts';
 
 /** What a refusal must be, for `toThrow`: a `KilnError` with this code whose sentence has these words. */
@@ -102,3 +103,27 @@ export const moduleBytes = (modinfo: readonly string[]): Buffer => {
     section(10, 3, 64, names.length),
   ]);
 };
+
+/** A build that succeeded, as the service shows it, with what is given. */
+export const builtView = (
+  given: Pick<BuildView, 'id' | 'fingerprint' | 'source' | 'kernel'> & Partial<BuildView>,
+): BuildView => ({
+  state: 'succeeded',
+  attempt: 1,
+  toolchain: { digest: digestOf('toolchain'), name: 'gcc' },
+  inputs: {},
+  recipe: null,
+  modules: [],
+  signature: { kind: 'unsigned', reason: 'policy' },
+  dependencies: [],
+  exclusion: null,
+  stale: null,
+  failure: null,
+  log: null,
+  attestation: null,
+  timings: null,
+  createdAt: 0,
+  startedAt: null,
+  finishedAt: null,
+  ...given,
+});
