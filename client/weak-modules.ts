@@ -6,6 +6,10 @@ import { hasProgram, runOn } from './programs.ts';
 import { listReceipts, type Receipt } from './receipts.ts';
 
 const WEAK_MODULES = 'weak-modules';
+/** Of its standard output, in bytes: far more than it writes, as it is ended where it stands if it does. */
+const OUTPUT_LIMIT = 1024 ** 2;
+/** Of that, the characters that are told. */
+const WORDS = 500;
 /** A module that was built for its kernel, not linked there. */
 const BUILT_MODULE = /^lib\/modules\/[^/]+\/updates\/.+\.ko(\.gz|\.xz|\.zst)?$/;
 
@@ -55,12 +59,17 @@ const tell = async (
   if (modules.length === 0) return;
   context.progress.step(`${WEAK_MODULES} ${task}`);
   const input = Buffer.from(modules.map(({ path }) => `/${path}\n`).join(''));
-  const { status, words } = await runOn(host, WEAK_MODULES, [task, '--no-initramfs'], { input });
-  if (status !== 0)
-    throw new KilnError(
-      'install-failed',
-      `${WEAK_MODULES} ${task} failed (${words || `exit status ${status}`})`,
-    );
+  const options = { input, limit: OUTPUT_LIMIT };
+  const { status, stdout, words } = await runOn(
+    host,
+    WEAK_MODULES,
+    [task, '--no-initramfs'],
+    options,
+  );
+  if (status === 0) return;
+  // What keeps it from its work it says on standard output.
+  const said = words || stdout.toString().trim().slice(0, WORDS) || `exit status ${status}`;
+  throw new KilnError('install-failed', `${WEAK_MODULES} ${task} failed (${said})`);
 };
 
 /** The kernels that have receipts which the other list lacks, and the modules of these. */

@@ -1,15 +1,15 @@
-import { copyFile, mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { openHost, type Host } from '../../client/host.ts';
-import { removeAll } from '../../client/install.ts';
+import { installAll, removeAll } from '../../client/install.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { standings } from '../../client/standing.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel } from '../unit/samples.ts';
-import { installBuilt } from './built.ts';
+import { built } from './built.ts';
 
 const { release } = debianKernel;
 const OTHER = '6.1.0-55-amd64';
@@ -22,7 +22,7 @@ const LINKER = `#!/bin/busybox sh
 echo "$@" >>/called
 /bin/busybox cat >/modules
 /bin/busybox cat /modules >>/called
-/bin/busybox test ! -e /refuse || { echo 'this tool requires a dracut-enabled kernel' >&2; exit 1; }
+/bin/busybox test ! -e /refuse || { echo 'weak-modules: this tool requires a dracut-enabled kernel'; exit 1; }
 home=/lib/modules/${OTHER}/weak-updates/kiln
 /bin/busybox mkdir -p $home
 while read module; do
@@ -56,10 +56,33 @@ describe('a host with weak-modules', () => {
     } as unknown as Context;
   });
 
-  const install = (version: string, mayLink = true): Promise<void> =>
-    installBuilt(context, host, version, mayLink);
-  const link = (): Promise<string> =>
-    readlink(join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko'));
+  const install = async (version: string, mayLink = true): Promise<void> => {
+    const { build, bytes } = built(version, mayLink);
+    const request = { source: { name: 'hello', version }, kernel: { release } };
+    const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
+      supply: {
+        name: 'x',
+        build: async () => ({ build, isCached: true }),
+        dependency: async () => build,
+        artifact: async () => bytes,
+      },
+      certificate: null,
+      allowUnsigned: true,
+      force: false,
+      keepDisplaced: true,
+      reuse: false,
+      wanted: [],
+      initramfs: false,
+    });
+    expect(granted).toMatchObject([{ problem: null }]);
+  };
+  const remove = async (): Promise<void> => {
+    const { receipts } = await listReceipts(host);
+    const meant = receipts.filter((each) => each.release === release);
+    await removeAll(context, host, meant, { forget: [], initramfs: false });
+  };
+  const inModules = (...path: string[]): string => join(host.root, 'lib/modules', ...path);
+  const link = (): Promise<string> => readlink(inModules(OTHER, 'weak-updates/kiln/hello.ko'));
   const called = (): Promise<string> => readFile(join(host.root, 'called'), 'utf8');
 
   it('tells it once what came, and takes its links for its own', async () => {
@@ -78,9 +101,7 @@ describe('a host with weak-modules', () => {
 
   it('tells it what went: no link is left that leads nowhere', async () => {
     await install('1.0');
-    const { receipts } = await listReceipts(host);
-    const meant = receipts.filter((each) => each.release === release);
-    await removeAll(context, host, meant, { forget: [], initramfs: false });
+    await remove();
     expect(await called()).toContain('--remove-modules --no-initramfs\n');
     await expect(link()).rejects.toThrow(/ENOENT/);
     expect((await listReceipts(host)).receipts).toEqual([]);
@@ -92,7 +113,7 @@ describe('a host with weak-modules', () => {
       { release: OTHER, name: 'hello', receipt: { linkedFrom: release } },
       { release, name: 'hello', state: 'installed' },
     ]);
-    await mustRun('rm', [join(host.root, 'lib/modules', OTHER, 'weak-updates/kiln/hello.ko')]);
+    await rm(inModules(OTHER, 'weak-updates/kiln/hello.ko'));
     expect(await standings(host)).toMatchObject([{ release }]);
   });
 
@@ -106,7 +127,7 @@ describe('a host with weak-modules', () => {
     await writeFile(join(host.root, 'refuse'), '');
     await install('1.0');
     expect(said).toEqual([
-      'warning: weak-modules --add-modules failed (this tool requires a dracut-enabled kernel); what was asked for is in place',
+      'warning: weak-modules --add-modules failed (weak-modules: this tool requires a dracut-enabled kernel); what was asked for is in place',
     ]);
     expect((await listReceipts(host)).receipts).toMatchObject([{ release }]);
   });
