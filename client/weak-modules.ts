@@ -15,8 +15,8 @@ const BUILT_MODULE = /^lib\/modules\/[^/]+\/updates\/.+\.ko(\.gz|\.xz|\.zst)?$/;
 
 /**
  * Tells Enterprise Linux's `weak-modules`, where there is one, what came or went, once for a whole transaction: it links what came to the
- * kernels that it fits, and drops links to what went. Gives the kernels whose links differ since, and the modules. Throws
- * `install-failed` with the program's own words.
+ * kernels that it fits, and drops links to what went. Gives the kernels whose links differ since, and the modules; their indexes are up
+ * to date. Throws `install-failed` with the program's own words.
  */
 export const tellWeakModules = async (
   context: Context,
@@ -44,10 +44,22 @@ export const tellWeakModules = async (
     modules.filter(({ path, to }) => to !== null && !stays.has(path)),
   );
   const after = await listReceipts(host);
-  return new Map([
+  const differing = new Map([
     ...modulesByKernel(before.receipts, after.receipts),
     ...modulesByKernel(after.receipts, before.receipts),
   ]);
+  for (const release of differing.keys()) await index(host, release);
+  return differing;
+};
+
+/** It runs depmod itself, with a `System.map` that may not be there, and ends well if that fails. Its links are for the host's own eyes. */
+const index = async (host: Host, release: string): Promise<void> => {
+  const { status, words } = await runOn(host, 'depmod', [release]);
+  if (status !== 0)
+    throw new KilnError(
+      'install-failed',
+      `depmod ${release} failed after ${WEAK_MODULES} (${words || `exit status ${status}`})`,
+    );
 };
 
 const tell = async (

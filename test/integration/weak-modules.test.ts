@@ -34,6 +34,11 @@ while read module; do
 done </modules
 `;
 
+/** The host's own depmod, which writes down for which kernel it was called. */
+const INDEXER = `#!/bin/busybox sh
+echo "$@" >>/indexed
+`;
+
 describe('a host with weak-modules', () => {
   let host: Host;
   let said: string[];
@@ -49,6 +54,7 @@ describe('a host with weak-modules', () => {
       await mkdir(join(host.root, directory), { recursive: true });
     await copyFile('/bin/busybox', join(host.root, 'bin/busybox'));
     await writeFile(join(host.root, 'usr/sbin/weak-modules'), LINKER, { mode: 0o755 });
+    await writeFile(join(host.root, 'usr/sbin/depmod'), INDEXER, { mode: 0o755 });
     said = [];
     context = {
       config: { reuse: true },
@@ -130,5 +136,10 @@ describe('a host with weak-modules', () => {
       'warning: weak-modules --add-modules failed (weak-modules: this tool requires a dracut-enabled kernel); what was asked for is in place',
     ]);
     expect((await listReceipts(host)).receipts).toMatchObject([{ release }]);
+  });
+
+  it('has the host index a kernel whose links differ: that weak-modules could not do it does not show', async () => {
+    await install('1.0');
+    expect(await readFile(join(host.root, 'indexed'), 'utf8')).toBe(`${OTHER}\n`);
   });
 });
