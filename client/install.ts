@@ -117,14 +117,15 @@ const grant = async (
       });
     }
   }
+  const dropped: Receipt[] = [];
   const links = before.filter((each) => !laid.some((one) => keyOf(one) === keyOf(each)));
   for (const origin of before.filter((each) => !isSame(each, standing.get(keyOf(each))))) {
     changes.push(...(await planUnlink(host, origin, links)));
-    for (const { name, release, linkedFrom } of links)
-      if (name === origin.name && linkedFrom === origin.release)
-        context.progress.say(
-          `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
-        );
+    dropped.push(
+      ...links.filter(
+        ({ name, linkedFrom }) => name === origin.name && linkedFrom === origin.release,
+      ),
+    );
   }
   for (const release of new Set(laid.map((receipt) => receipt.release))) {
     const warning =
@@ -154,11 +155,27 @@ const grant = async (
       return grant(context, host, wishes, found.with(index, { kind: 'problem', problem }), terms);
     }
   }
+  await tellDropped(context, host, dropped);
   await noteFailures(
     host,
     granted.filter(({ name }) => wanted.some((each) => each.name === name)),
   );
   return granted;
+};
+
+/** Says which kernels have lost their links, but for those that `weak-modules` has linked anew. */
+const tellDropped = async (
+  context: Context,
+  host: Host,
+  dropped: readonly Receipt[],
+): Promise<void> => {
+  if (dropped.length === 0) return;
+  const { receipts } = await listReceipts(host);
+  for (const { name, release } of dropped)
+    if (!receipts.some((each) => each.name === name && each.release === release))
+      context.progress.say(
+        `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
+      );
 };
 
 /** Takes sources away, from some kernels or all, in one transaction, and what nobody else needs of what they were built against; all that went. `forget`: names that are no longer wanted. */

@@ -142,4 +142,16 @@ describe('a host with weak-modules', () => {
     await install('1.0');
     expect(await readFile(join(host.root, 'indexed'), 'utf8')).toBe(`${OTHER}\n`);
   });
+
+  it('says which kernel lost its link, where it has no new one', async () => {
+    await install('1.0');
+    await install('1.1');
+    expect(said).toEqual([]);
+    await writeFile(join(host.root, 'refuse'), '');
+    await install('1.2');
+    expect(said).toEqual([
+      expect.stringContaining('warning: weak-modules --add-modules failed'),
+      `hello for ${OTHER} was linked to what is replaced now; kiln autoinstall -k ${OTHER} gets it again`,
+    ]);
+  });
 });
