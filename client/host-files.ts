@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { open, readdir, realpath } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { open, readdir, readlink, realpath } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import type { Host } from './host.ts';
 
 /** A path below a host's root, links followed; `null` if nothing is there or it leads out of the root. */
@@ -53,6 +53,12 @@ export const readHostText = async (
 ): Promise<string | null> => {
   const bytes = await readHostFile(host, path, limit);
   return bytes === null ? null : bytes.toString('utf8').trim();
+};
+
+/** Where a link leads, as an absolute path on its host; `null` if there is no link. What is there, and whether anything is, is not looked at. */
+export const linkTarget = async (host: Host, path: string): Promise<string | null> => {
+  const link = await readlink(join(host.root, path)).catch(() => null);
+  return link === null ? null : resolve('/', dirname(path), link);
 };
 
 /** Whether a host has something at a path. */

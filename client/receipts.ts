@@ -1,11 +1,12 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../services/core/digest.ts';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
 import { isKernelRelease } from '../services/core/kernel.ts';
 import { SOURCE_NAME } from '../services/core/source.ts';
 import { hostKernels, type Host } from './host.ts';
+import { linkTarget } from './host-files.ts';
 import type { Change } from './change.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
@@ -156,8 +157,14 @@ const linksIn = async (host: Host, release: string): Promise<ReadonlyMap<string,
   const home = join('/lib/modules', release, LINK_DIRECTORY);
   const links = new Map<string, string>();
   for (const name of await readdir(join(host.root, home)).catch(() => [])) {
-    const link = await readlink(join(host.root, home, name)).catch(() => null);
-    if (link !== null) links.set(`${LINK_DIRECTORY}/${name}`, resolve(home, link));
+    const target = await linkTarget(host, join(home, name));
+    if (target !== null) links.set(`${LINK_DIRECTORY}/${name}`, target);
   }
   return links;
+};
+
+/** The file of a module that a receipt speaks of: what its link leads to on that host, where it is one. */
+export const moduleFile = async (host: Host, release: string, path: string): Promise<string> => {
+  const place = join('/lib/modules', release, path);
+  return join(host.root, (await linkTarget(host, place)) ?? place);
 };

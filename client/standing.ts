@@ -5,7 +5,7 @@ import { KilnError } from '../services/core/errors.ts';
 import { explainInputs, isStaleness } from '../services/core/explain.ts';
 import type { CreateBuild, ResolvedView } from '../services/core/protocol.ts';
 import { hostKernels, kernelFacts, type Host } from './host.ts';
-import { listReceipts, type Receipt } from './receipts.ts';
+import { listReceipts, moduleFile, type Receipt } from './receipts.ts';
 import type { Service } from './service.ts';
 import { readFailures, readWanted } from './wanted.ts';
 
@@ -120,7 +120,8 @@ const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readon
 const overridden = async (host: Host, receipt: Receipt): Promise<string | null> => {
   for (const { path, digest } of receipt.modules) {
     const place = join(host.root, 'lib/modules', receipt.release, path);
-    const bytes = await readFile(place).catch(() => null);
+    const file = await moduleFile(host, receipt.release, path);
+    const bytes = await readFile(file).catch(() => null);
     if (bytes === null) {
       const isLink = await lstat(place).then(
         () => true,

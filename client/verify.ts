@@ -9,7 +9,7 @@ import { checkModule, readModuleFile } from '../services/core/module-file.ts';
 import { splitModule, verifyModule } from '../services/core/module-signature.ts';
 import type { Host } from './host.ts';
 import { readModule } from './kernel-modules.ts';
-import type { Receipt } from './receipts.ts';
+import { moduleFile, type Receipt } from './receipts.ts';
 
 /** The pinned certificate, from its PEM file. Throws `unverified` with what to do. */
 export const readCertificate = async (path: string | null): Promise<X509Certificate> => {
@@ -85,7 +85,8 @@ export const verifyReceipt = async (
   return Promise.all(
     receipt.modules.map(async (module) => {
       const path = join(host.root, 'lib/modules', receipt.release, module.path);
-      const problem = await problemOf(() => checkFile(path, receipt, module, certificate));
+      const file = await moduleFile(host, receipt.release, module.path);
+      const problem = await problemOf(() => checkFile(file, receipt, module, certificate));
       const { release } = receipt;
       return { module: module.name, release, path, problem: problem ?? provenance };
     }),

@@ -6,6 +6,7 @@ import { openHost, type Host } from '../../client/host.ts';
 import { installAll, removeAll } from '../../client/install.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { standings } from '../../client/standing.ts';
+import { verifyReceipt } from '../../client/verify.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel } from '../unit/samples.ts';
@@ -116,9 +117,14 @@ describe('a host with weak-modules', () => {
   it('shows what it linked, and has it gone with the link', async () => {
     await install('1.0');
     expect(await standings(host)).toMatchObject([
-      { release: OTHER, name: 'hello', receipt: { linkedFrom: release } },
+      { release: OTHER, name: 'hello', state: 'linked', receipt: { linkedFrom: release } },
       { release, name: 'hello', state: 'installed' },
     ]);
+    const { receipts } = await listReceipts(host);
+    for (const receipt of receipts)
+      expect(
+        await verifyReceipt(host, receipt, () => Promise.reject(new Error('it is unsigned'))),
+      ).toMatchObject([{ problem: null }]);
     await rm(inModules(OTHER, 'weak-updates/kiln/hello.ko'));
     expect(await standings(host)).toMatchObject([{ release }]);
   });
