@@ -32,13 +32,10 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
   ]);
   const rows: Standing[] = [];
   for (const receipt of receipts) {
-    const problem = await overridden(host, receipt);
-    const linked = receipt.linkedFrom === null ? 'installed' : 'linked';
     rows.push({
       name: receipt.name,
       release: receipt.release,
-      state: problem === null ? linked : 'overridden',
-      because: problem === null ? [] : [problem],
+      ...(await stateOf(host, receipt)),
       since: null,
       receipt,
     });
@@ -116,8 +113,12 @@ const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readon
   return counted.map(({ words }) => words);
 };
 
-/** What somebody else has done to a receipt's files; `null` where nothing. */
-const overridden = async (host: Host, receipt: Receipt): Promise<string | null> => {
+/** Whether a receipt's files stand, or what somebody else has done to them. A link that is gone was dropped by `weak-modules`, and is to come again. */
+const stateOf = async (
+  host: Host,
+  receipt: Receipt,
+): Promise<Pick<Standing, 'state' | 'because'>> => {
+  const isLinked = receipt.linkedFrom !== null;
   for (const { path, digest } of receipt.modules) {
     const place = join(host.root, 'lib/modules', receipt.release, path);
     const file = await moduleFile(host, receipt.release, path);
@@ -127,11 +128,14 @@ const overridden = async (host: Host, receipt: Receipt): Promise<string | null> 
         () => true,
         () => false,
       );
-      return isLink ? `${path} leads nowhere` : `${path} is missing`;
+      if (isLink) return { state: 'overridden', because: [`${path} leads nowhere`] };
+      return { state: isLinked ? 'missing' : 'overridden', because: [`${path} is missing`] };
     }
-    if (digestOf(bytes) !== digest) return `${path} has other bytes than were installed`;
+    if (digestOf(bytes) !== digest) {
+      return { state: 'overridden', because: [`${path} has other bytes than were installed`] };
+    }
   }
-  return null;
+  return { state: isLinked ? 'linked' : 'installed', because: [] };
 };
 
 /** Kernels of a host that lack something that is wanted, and what. */

@@ -160,4 +160,17 @@ describe('a host with weak-modules', () => {
       `hello for ${OTHER} was linked to what is replaced now; kiln autoinstall -k ${OTHER} gets it again`,
     ]);
   });
+
+  it('misses a link of Kiln’s own that it has dropped: autoinstall gets it again', async () => {
+    await install('1.0');
+    const linked = (await listReceipts(host)).receipts.find((each) => each.release === OTHER);
+    const receipts = join(host.root, 'var/lib/kiln/receipts', OTHER);
+    await mkdir(receipts);
+    await writeFile(join(receipts, 'hello.json'), JSON.stringify(linked));
+    await rm(inModules(OTHER, 'weak-updates/kiln/hello.ko'));
+    expect(await standings(host)).toMatchObject([
+      { release: OTHER, state: 'missing', because: ['weak-updates/kiln/hello.ko is missing'] },
+      { release, state: 'installed' },
+    ]);
+  });
 });
