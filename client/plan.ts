@@ -1,11 +1,12 @@
 import { lstat, readdir, readFile, readlink, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { digestOf, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { readModuleFile } from '../services/core/module-file.ts';
 import { compareModuleVersions, isKeptInTree } from '../services/core/module-version.ts';
 import type { Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from './host.ts';
+import { isOnHost } from './host-files.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
 import { LINK_DIRECTORY, noReceipt, receiptChange, type Receipt } from './receipts.ts';
 import type { Change } from './change.ts';
@@ -166,13 +167,22 @@ export const planRemove = async (
       changes.push({ path, to: null });
   }
   for (const { path, kept } of receipt.displaced) {
-    const bytes = await readFile(join(host.root, kept)).catch(() => null);
-    if (bytes === null) continue;
+    const what = await fileOrLink(join(host.root, kept));
+    if (what === null) continue;
     changes.push({ path: kept, to: null });
-    if (await isPlaceFor(host, release, path))
-      changes.push({ path: inModules(release, path), to: bytes });
+    const place = inModules(release, path);
+    const isUseful =
+      Buffer.isBuffer(what) || (await isOnHost(host, resolve('/', dirname(place), what.link)));
+    if (isUseful && (await isPlaceFor(host, release, path)))
+      changes.push({ path: place, to: what });
   }
   return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
+};
+
+/** What is at a place, as a change puts it there; `null` where nothing is. */
+const fileOrLink = async (place: string): Promise<Exclude<Change['to'], null> | null> => {
+  const link = await readlink(place).catch(() => null);
+  return link === null ? readFile(place).catch(() => null) : { link };
 };
 
 /** Whether a module that was moved aside may go back: its kernel is there, and nobody has put another one in its place. */
@@ -272,11 +282,11 @@ const displacedBy = async (
       const path = `${directory}/${file}`;
       if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
-      const bytes = await readFile(join(home, file)).catch(() => null);
-      if (bytes === null) continue;
+      const what = await fileOrLink(join(home, file));
+      if (what === null) continue;
       const kept = `${DISPLACED}/${release}/${path}`;
       if (!list.some((each) => each.path === path)) list.push({ path, kept });
-      changes.push({ path: kept, to: bytes }, { path: inModules(release, path), to: null });
+      changes.push({ path: kept, to: what }, { path: inModules(release, path), to: null });
     }
   }
   return { list, changes };

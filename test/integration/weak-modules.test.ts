@@ -1,5 +1,14 @@
-import { copyFile, mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import {
+  access,
+  copyFile,
+  mkdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { openHost, type Host } from '../../client/host.ts';
@@ -159,6 +168,24 @@ describe('a host with weak-modules', () => {
       expect.stringContaining('warning: weak-modules --add-modules failed'),
       `hello for ${OTHER} was linked to what is replaced now; kiln autoinstall -k ${OTHER} gets it again`,
     ]);
+  });
+
+  it('puts another’s link that was in the way back as the link it was, if it leads somewhere', async () => {
+    const target = `/lib/modules/${OTHER}/extra/foo/hello.ko`;
+    const place = inModules(release, 'weak-updates/foo/hello.ko');
+    for (const file of [join(host.root, target), place])
+      await mkdir(dirname(file), { recursive: true });
+    await writeFile(join(host.root, target), built('0.9').bytes);
+    await symlink(target, place);
+    await install('1.0');
+    await expect(readlink(place)).rejects.toThrow(/ENOENT/);
+    await remove();
+    expect(await readlink(place)).toBe(target);
+    await install('1.0');
+    await rm(join(host.root, target));
+    await remove();
+    await expect(readlink(place)).rejects.toThrow(/ENOENT/);
+    await expect(access(join(host.root, 'var/lib/kiln/displaced'))).rejects.toThrow(/ENOENT/);
   });
 
   it('misses a link of Kiln’s own that it has dropped: autoinstall gets it again', async () => {
