@@ -8,7 +8,7 @@ import type { Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from './host.ts';
 import { isOnHost } from './host-files.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
-import { LINK_DIRECTORY, noReceipt, receiptChange, type Receipt } from './receipts.ts';
+import { LINK_DIRECTORY, leadsToOurs, noReceipt, receiptChange, type Receipt } from './receipts.ts';
 import type { Change } from './change.ts';
 
 /** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
@@ -282,6 +282,8 @@ const displacedBy = async (
       const path = `${directory}/${file}`;
       if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
+      // Where two kernels have one each, weak-modules links each other's beside them.
+      if (await leadsToOurs(host, inModules(release, path), receipts)) continue;
       const what = await fileOrLink(join(home, file));
       if (what === null) continue;
       const kept = `${DISPLACED}/${release}/${path}`;

@@ -163,6 +163,18 @@ const linksIn = async (host: Host, release: string): Promise<ReadonlyMap<string,
   return links;
 };
 
+/** Whether a link leads to a module that one of the receipts speaks of. */
+export const leadsToOurs = async (
+  host: Host,
+  path: string,
+  receipts: readonly Receipt[],
+): Promise<boolean> => {
+  const target = await linkTarget(host, path);
+  return receipts.some(({ release, modules }) =>
+    modules.some((module) => target === join('/lib/modules', release, module.path)),
+  );
+};
+
 /** The file of a module that a receipt speaks of: what its link leads to on that host, where it is one. */
 export const moduleFile = async (host: Host, release: string, path: string): Promise<string> => {
   const place = join('/lib/modules', release, path);

@@ -5,7 +5,7 @@ import { explainInputs } from '../../services/core/explain.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { hostKernels, type Host } from '../host.ts';
 import { isBeingChanged } from '../lock.ts';
-import { listReceipts } from '../receipts.ts';
+import { leadsToOurs, listReceipts } from '../receipts.ts';
 import { markStale, rowsOf, standings, wishesFor, type Standing } from '../standing.ts';
 import { interrupted } from '../transaction.ts';
 import { readCertificate, verifyReceipt } from '../verify.ts';
@@ -204,8 +204,9 @@ const notOurs = async (host: Host): Promise<readonly string[]> => {
       }).catch(() => []);
       for (const file of files) {
         const path = `${release}/${directory}/${file}`;
-        if (/\.ko(\.(gz|xz|zst))?$/.test(file) && !ours.has(path))
-          found.push(join(host.root, 'lib/modules', path));
+        if (!/\.ko(\.(gz|xz|zst))?$/.test(file) || ours.has(path)) continue;
+        if (await leadsToOurs(host, join('lib/modules', path), receipts)) continue;
+        found.push(join(host.root, 'lib/modules', path));
       }
     }
   }

@@ -11,6 +11,7 @@ import {
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
+import { STATUS_COMMANDS } from '../../client/commands/status.ts';
 import { openHost, type Host } from '../../client/host.ts';
 import { installAll, removeAll } from '../../client/install.ts';
 import { listReceipts } from '../../client/receipts.ts';
@@ -168,6 +169,57 @@ describe('a host with weak-modules', () => {
       expect.stringContaining('warning: weak-modules --add-modules failed'),
       `hello for ${OTHER} was linked to what is replaced now; kiln autoinstall -k ${OTHER} gets it again`,
     ]);
+  });
+
+  /** What it does where both kernels have a module of their own: a link beside each. */
+  const linkBesideOwn = async (): Promise<void> => {
+    await rm(inModules(OTHER, 'weak-updates'), { recursive: true });
+    await mkdir(inModules(OTHER, 'updates'));
+    await mustRun('cp', ['-a', inModules(release, 'updates/kiln'), inModules(OTHER, 'updates')]);
+    const receipts = join(host.root, 'var/lib/kiln/receipts');
+    const receipt = await readFile(join(receipts, release, 'hello.json'), 'utf8');
+    await mkdir(join(receipts, OTHER));
+    await writeFile(
+      join(receipts, OTHER, 'hello.json'),
+      receipt.replace(`"release": "${release}"`, `"release": "${OTHER}"`),
+    );
+    await mkdir(inModules(release, 'weak-updates/kiln'), { recursive: true });
+    await symlink(
+      `../../../${OTHER}/updates/kiln/hello.ko`,
+      inModules(release, 'weak-updates/kiln/hello.ko'),
+    );
+  };
+
+  it('leaves its link to a module of Kiln’s be, beside a module of the kernel’s own', async () => {
+    await install('1.0');
+    await linkBesideOwn();
+    await install('1.0');
+    const { receipts } = await listReceipts(host);
+    expect(receipts).toMatchObject([
+      { release: OTHER, linkedFrom: null },
+      { release, linkedFrom: null, displaced: [] },
+    ]);
+    await remove();
+    expect((await listReceipts(host)).receipts).toMatchObject([
+      { release: OTHER, linkedFrom: null },
+      { release, linkedFrom: OTHER },
+    ]);
+  });
+
+  it('does not call such a link a stranger', async () => {
+    await install('1.0');
+    await linkBesideOwn();
+    await mkdir(inModules(release, 'extra'));
+    await writeFile(inModules(release, 'extra/stranger.ko'), '');
+    let answered: unknown = null;
+    await STATUS_COMMANDS.find(({ name }) => name === 'verify')?.run({
+      ...context,
+      args: ['nothing'],
+      flag: () => true,
+      host: () => Promise.resolve(host),
+      print: (_, answer) => (answered = answer),
+    });
+    expect(answered).toMatchObject({ others: [inModules(release, 'extra/stranger.ko')] });
   });
 
   it('puts another’s link that was in the way back as the link it was, if it leads somewhere', async () => {
