@@ -38,6 +38,10 @@ export const kernelFacts = async (
   };
 };
 
+/** A path below a kernel's `/lib/modules/RELEASE`, as one below the host's root. */
+export const inModules = (release: string, path: string): string =>
+  `lib/modules/${release}/${path}`;
+
 /** What a kernel's package puts into `/lib/modules/RELEASE`: what is left there when it has gone is no kernel. */
 const KERNELS_OWN = ['kernel', 'modules.builtin', 'vmlinuz'];
 

@@ -1,60 +1,17 @@
-import type { X509Certificate } from 'node:crypto';
-import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
-import type { CreateBuild } from '../services/core/protocol.ts';
 import type { Context } from './command.ts';
-import { fetchBuilds, type Fetched } from './fetch.ts';
-import { modulesDirectory, type Host } from './host.ts';
+import { findAll, isCached, type Found } from './find.ts';
+import type { Host } from './host.ts';
 import { withLock } from './lock.ts';
 import { planInstall, planLink, planRemove, planUnlink, type Plan } from './plan.ts';
 import { listReceipts, type Receipt } from './receipts.ts';
-import { findLink } from './reuse.ts';
 import { loadWarning } from './secure-boot.ts';
-import type { Supply } from './supply.ts';
 import { withUnneeded } from './unneeded.ts';
 import type { Change } from './change.ts';
 import { changeHost, NotPreferred, recoverAloud } from './change-host.ts';
 import { certificateId } from './verify.ts';
 import { noteFailures, readFailures, readWanted, wantedChange, type Wanted } from './wanted.ts';
-
-/** One source for one kernel. */
-export interface Wish {
-  /** What the source is called in messages and among what is wanted; `null` for one that has no name before it is built. */
-  readonly name: string | null;
-  readonly release: string;
-  readonly request: CreateBuild;
-}
-
-/** How installations are made, the same for all of one run. */
-export interface InstallTerms {
-  readonly supply: Supply;
-  readonly certificate: X509Certificate | null;
-  readonly allowUnsigned: boolean;
-  /** Install even where the kernel's own module is the same or newer. */
-  readonly force: boolean;
-  /** Whether modules of the same names that are moved aside come back when these are removed. */
-  readonly keepDisplaced: boolean;
-  /** Link modules of another kernel of this host where they are proven to fit. */
-  readonly reuse: boolean;
-  /** Sources that every kernel shall have from now on. */
-  readonly wanted: Wanted;
-  /** Whether initramfs images may be made anew. */
-  readonly initramfs: boolean;
-}
-
-/** How one wish ended. */
-export interface Granted {
-  readonly name: string;
-  readonly release: string;
-  /** What stands now; `null` where it failed. */
-  readonly receipt: Receipt | null;
-  /** Whether nothing had to be compiled for it. */
-  readonly isCached: boolean;
-  readonly problem: KilnError | null;
-}
-
-/** Builds that are asked for at once. */
-const AT_ONCE = 8;
+import type { Granted, InstallTerms, Wish } from './wish.ts';
 
 /**
  * Grants what wishes can be granted, in one transaction: all is fetched and verified first, one that fails does not keep others from
@@ -66,7 +23,7 @@ export const installAll = async (
   wishes: readonly Wish[],
   terms: InstallTerms,
 ): Promise<readonly Granted[]> => {
-  const found = await eachAtOnce(wishes, (wish) => find(context, host, wish, terms, wishes));
+  const found = await findAll(context, host, wishes, terms);
   return withLock(host, async () => {
     await recoverAloud(context, host);
     return grant(context, host, wishes, found, terms);
@@ -212,43 +169,6 @@ export const removeAll = (
     return going;
   });
 
-/** What a wish comes to before the host is looked at. */
-type Found =
-  | { readonly kind: 'builds'; readonly builds: readonly Fetched[] }
-  | { readonly kind: 'link'; readonly origin: Receipt; readonly provenWith: Digest }
-  | { readonly kind: 'problem'; readonly problem: KilnError };
-
-const find = async (
-  context: Context,
-  host: Host,
-  wish: Wish,
-  terms: InstallTerms,
-  wishes: readonly Wish[],
-): Promise<Found> => {
-  try {
-    await modulesDirectory(host, wish.release);
-    const { name } = wish;
-    // What may be replaced in this very run proves nothing.
-    const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
-    const link =
-      terms.reuse && name !== null
-        ? await findLink(host, context.service, { ...wish, name }, unsure).catch(asUnproven)
-        : null;
-    if (link !== null) return { kind: 'link', ...link };
-    return { kind: 'builds', builds: await fetchBuilds(terms.supply, wish.request, terms) };
-  } catch (error) {
-    if (error instanceof KilnError && error.code !== 'build-cancelled')
-      return { kind: 'problem', problem: error };
-    throw error;
-  }
-};
-
-/** A proof that cannot be made is none: then the module is built. */
-const asUnproven = (error: unknown): null => {
-  if (error instanceof KilnError && error.code !== 'build-cancelled') return null;
-  throw error;
-};
-
 const plansOf = async (
   host: Host,
   found: Found,
@@ -283,10 +203,6 @@ const plansOf = async (
   return plans;
 };
 
-const isCached = (found: Found | undefined): boolean =>
-  found?.kind === 'link' ||
-  (found?.kind === 'builds' && found.builds.every((each) => each.isCached));
-
 const keyOf = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>
   `${release} ${name}`;
 
@@ -302,18 +218,3 @@ const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
   ...before.filter(({ name }) => !now.some((each) => each.name === name)),
   ...new Map(now.map((each) => [each.name, each])).values(),
 ];
-
-/** Runs `work` for each, a few at once; the results in the order of the items. */
-const eachAtOnce = async <T, R>(
-  items: readonly T[],
-  work: (item: T) => Promise<R>,
-): Promise<readonly R[]> => {
-  const results: R[] = [];
-  const queue = [...items.entries()];
-  const worker = async (): Promise<void> => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift())
-      results[next[0]] = await work(next[1]);
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  return results;
-};

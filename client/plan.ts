@@ -1,28 +1,28 @@
-import { lstat, readdir, readFile, readlink, stat } from 'node:fs/promises';
+import { lstat, readFile, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { digestOf, type Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { readModuleFile } from '../services/core/module-file.ts';
 import { compareModuleVersions, isKeptInTree } from '../services/core/module-version.ts';
 import type { Fetched } from './fetch.ts';
-import { modulesDirectory, type Host } from './host.ts';
+import { displacedBy, fileOrLink } from './displaced.ts';
+import { inModules, modulesDirectory, type Host } from './host.ts';
 import { isOnHost } from './host-files.ts';
 import { compressModule, inTree, moduleName, readModule } from './kernel-modules.ts';
-import { LINK_DIRECTORY, leadsToOurs, noReceipt, receiptChange, type Receipt } from './receipts.ts';
+import {
+  INSTALL_DIRECTORY,
+  LINK_DIRECTORY,
+  noReceipt,
+  receiptChange,
+  type Receipt,
+} from './receipts.ts';
 import type { Change } from './change.ts';
-
-/** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
-export const INSTALL_DIRECTORY = 'updates/kiln';
-/** Where modules lie that were moved aside, below the host's root. */
-const DISPLACED = 'var/lib/kiln/displaced';
 
 /** What must change for one source on one kernel, and the receipt that then stands. */
 export interface Plan {
   readonly changes: readonly Change[];
   readonly receipt: Receipt;
 }
-
-const inModules = (release: string, path: string): string => `lib/modules/${release}/${path}`;
 
 /** Lays a verified build down, but for modules that the kernel itself has in the same or a newer version. Throws `in-tree` where the kernel's own module is the same or newer, `conflict` where another source has the place. */
 export const planInstall = async (
@@ -179,12 +179,6 @@ export const planRemove = async (
   return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
 };
 
-/** What is at a place, as a change puts it there; `null` where nothing is. */
-const fileOrLink = async (place: string): Promise<Exclude<Change['to'], null> | null> => {
-  const link = await readlink(place).catch(() => null);
-  return link === null ? readFile(place).catch(() => null) : { link };
-};
-
 /** Whether a module that was moved aside may go back: its kernel is there, and nobody has put another one in its place. */
 const isPlaceFor = async (host: Host, release: string, path: string): Promise<boolean> => {
   const isThere = (look: Promise<unknown>): Promise<boolean> =>
@@ -252,57 +246,4 @@ const refuseTaken = (
       `${taken.name}.ko is already installed from ${other.name}/${other.version}; remove that first (kiln remove ${other.name} -k ${other.release})`,
     );
   }
-};
-
-/** Directories that depmod prefers to the kernel's own modules: there may be one of the same name that is not ours. */
-const RIVALS = ['updates', 'extra', 'weak-updates'];
-const RIVAL_LIMIT = 5000;
-const MODULE_FILE = /\.ko(\.gz|\.xz|\.zst)?$/;
-
-const displacedBy = async (
-  host: Host,
-  release: string,
-  laid: Receipt['modules'],
-  before: Receipt | null,
-  receipts: readonly Receipt[],
-): Promise<{ readonly list: Receipt['displaced']; readonly changes: readonly Change[] }> => {
-  const names = new Set(laid.map(({ modname }) => moduleName(modname)));
-  const ours = new Set(
-    receipts
-      .filter((each) => each.release === release)
-      .flatMap((each) => each.modules.map(({ path }) => path)),
-  );
-  // What was moved aside for a receipt that was lost is still there.
-  const list = [...(before?.displaced ?? (await keptAside(host, release, names)))];
-  const changes: Change[] = [];
-  for (const directory of RIVALS) {
-    const home = join(host.root, inModules(release, directory));
-    const files = await readdir(home, { recursive: true }).catch(() => []);
-    for (const file of files.slice(0, RIVAL_LIMIT)) {
-      const path = `${directory}/${file}`;
-      if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
-      if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
-      // Where two kernels have one each, weak-modules links each other's beside them.
-      if (await leadsToOurs(host, inModules(release, path), receipts)) continue;
-      const what = await fileOrLink(join(home, file));
-      if (what === null) continue;
-      const kept = `${DISPLACED}/${release}/${path}`;
-      if (!list.some((each) => each.path === path)) list.push({ path, kept });
-      changes.push({ path: kept, to: what }, { path: inModules(release, path), to: null });
-    }
-  }
-  return { list, changes };
-};
-
-/** The modules of some names that were moved aside on a kernel. */
-const keptAside = async (
-  host: Host,
-  release: string,
-  names: ReadonlySet<string>,
-): Promise<Receipt['displaced']> => {
-  const home = `${DISPLACED}/${release}`;
-  const files = await readdir(join(host.root, home), { recursive: true }).catch(() => []);
-  return files
-    .filter((path) => MODULE_FILE.test(path) && names.has(moduleName(path)))
-    .map((path) => ({ path, kept: `${home}/${path}` }));
 };

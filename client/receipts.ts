@@ -63,6 +63,8 @@ const Receipt = z.object({
 });
 export type Receipt = z.infer<typeof Receipt>;
 
+/** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
+export const INSTALL_DIRECTORY = 'updates/kiln';
 /** Where links to another kernel's modules go, below `/lib/modules/RELEASE`: where Enterprise Linux's `weak-modules` makes them, too. */
 export const LINK_DIRECTORY = 'weak-updates/kiln';
 

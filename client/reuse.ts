@@ -154,6 +154,12 @@ const siblingSymbols = (modules: readonly ModuleFile[]): Symvers => {
   );
 };
 
+/** A proof that cannot be made is none: then a module is built. */
+export const asUnproven = (error: unknown): null => {
+  if (error instanceof KilnError && error.code !== 'build-cancelled') return null;
+  throw error;
+};
+
 /** Whether a linked module set still fits its kernel: proven anew where the kernel's symbols have changed since. */
 export const isStillProven = async (
   host: Host,

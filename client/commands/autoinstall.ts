@@ -1,12 +1,13 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
 import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host.ts';
-import { installAll, removeAll, type Granted, type Wish } from '../install.ts';
+import { installAll, removeAll } from '../install.ts';
 import { plain } from '../output.ts';
 import { listReceipts } from '../receipts.ts';
-import { isStillProven } from '../reuse.ts';
+import { asUnproven, isStillProven } from '../reuse.ts';
 import { markStale, standings, wishesFor, type Standing } from '../standing.ts';
 import { readWanted } from '../wanted.ts';
+import type { Granted, Wish } from '../wish.ts';
 import type { InstallAll } from './import-dkms.ts';
 import { tellGranted, termsOf } from './install.ts';
 
@@ -148,7 +149,7 @@ const bringUp = async (
 
 const isLacking = async (context: Context, host: Host, row: Standing): Promise<boolean> => {
   if (row.state === 'linked' && row.receipt !== null)
-    return !(await isStillProven(host, context.service, row.receipt));
+    return !(await isStillProven(host, context.service, row.receipt).catch(asUnproven));
   return row.state !== 'installed' && row.state !== 'overridden';
 };
 

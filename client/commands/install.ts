@@ -4,14 +4,14 @@ import { bundleSupply } from '../bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { changeHost, recoverAloud } from '../change-host.ts';
 import { chooseRelease, hostKernels, type Host } from '../host.ts';
-import { installAll, removeAll, type Granted, type InstallTerms, type Wish } from '../install.ts';
+import { installAll, removeAll } from '../install.ts';
 import { withLock } from '../lock.ts';
-import { INSTALL_DIRECTORY } from '../plan.ts';
 import { readPrevious } from '../previous.ts';
-import { listReceipts, readReceipt } from '../receipts.ts';
+import { INSTALL_DIRECTORY, listReceipts, readReceipt } from '../receipts.ts';
 import { serviceSupply, type Supply } from '../supply.ts';
 import { readCertificate } from '../verify.ts';
 import { readWanted, type Wanted } from '../wanted.ts';
+import type { Granted, InstallTerms, Wish } from '../wish.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
 /** The terms that a command's options and the configuration set. */

@@ -13,14 +13,14 @@ import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { STATUS_COMMANDS } from '../../client/commands/status.ts';
 import { openHost, type Host } from '../../client/host.ts';
-import { installAll, removeAll } from '../../client/install.ts';
+import { removeAll } from '../../client/install.ts';
 import { listReceipts } from '../../client/receipts.ts';
 import { standings } from '../../client/standing.ts';
 import { verifyReceipt } from '../../client/verify.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel } from '../unit/samples.ts';
-import { built } from './built.ts';
+import { built, installBuilt } from './built.ts';
 
 const { release } = debianKernel;
 const OTHER = '6.1.0-55-amd64';
@@ -73,26 +73,8 @@ describe('a host with weak-modules', () => {
     } as unknown as Context;
   });
 
-  const install = async (version: string, mayLink = true): Promise<void> => {
-    const { build, bytes } = built(version, mayLink);
-    const request = { source: { name: 'hello', version }, kernel: { release } };
-    const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
-      supply: {
-        name: 'x',
-        build: async () => ({ build, isCached: true }),
-        dependency: async () => build,
-        artifact: async () => bytes,
-      },
-      certificate: null,
-      allowUnsigned: true,
-      force: false,
-      keepDisplaced: true,
-      reuse: false,
-      wanted: [],
-      initramfs: false,
-    });
-    expect(granted).toMatchObject([{ problem: null }]);
-  };
+  const install = (version: string, mayLink = true): Promise<void> =>
+    installBuilt(context, host, version, mayLink);
   const remove = async (): Promise<void> => {
     const { receipts } = await listReceipts(host);
     const meant = receipts.filter((each) => each.release === release);
