@@ -2,7 +2,8 @@ import { lstat, readdir, readFile, readlink, realpath, rm, rmdir, stat } from 'n
 import { join } from 'node:path';
 import { KilnError } from '../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../services/core/source.ts';
-import { modulesDirectory, runDepmod, type Host } from './host.ts';
+import { runDepmod } from './depmod.ts';
+import { modulesDirectory, type Host } from './host.ts';
 import { hasProgram, runOn } from './programs.ts';
 
 /** A module source that DKMS has on a host. */

@@ -4,7 +4,6 @@ import { dirname, join, sep } from 'node:path';
 import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../services/core/kernel-config.ts';
-import { run } from './programs.ts';
 
 /** The machine, or the root of another, that modules go to. */
 export interface Host {
@@ -108,13 +107,4 @@ export const mustLieInside = async ({ root }: Host, directory: string): Promise<
       `${wanted} leads out of ${root}, to ${place}; nothing was changed`,
     );
   }
-};
-
-/** Brings a kernel's module index up to date. Throws `install-failed` with depmod's own words. */
-export const runDepmod = async (host: Host, release: string): Promise<void> => {
-  const args = host.root === '/' ? [release] : ['-b', host.root, release];
-  const { status, words, isMissing } = await run('depmod', args);
-  if (isMissing) throw new KilnError('install-failed', `${words}; it is in the package kmod`);
-  if (status !== 0)
-    throw new KilnError('install-failed', `depmod failed (${words || `exit status ${status}`})`);
 };

@@ -13,7 +13,8 @@ import {
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
-import { mustLieInside, runDepmod, type Host } from './host.ts';
+import { runDepmod } from './depmod.ts';
+import { mustLieInside, type Host } from './host.ts';
 import type { Change, Transaction } from './change.ts';
 import { keepPrevious, settlePrevious } from './previous.ts';
 import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
