@@ -190,14 +190,12 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     sweep: createSweep(deps, enqueue, dependents),
 
     async request(wanted, asker) {
-      const resolved = await resolveBuild(db, wanted);
+      const resolved = await resolveBuild(db, wanted, deps.script);
       const asked = await db
         .transaction()
-        .execute((transaction) =>
-          noteRequest(transaction, resolved, { ...asker, script: deps.script, now: now() }),
-        );
+        .execute((transaction) => noteRequest(transaction, resolved, { ...asker, now: now() }));
       // What it is built against goes first.
-      for (const { row } of asked.needs) await wake(row, wanted.retry);
+      for (const row of asked.needs) await wake(row, wanted.retry);
       const isCached = await wake(asked.row, wanted.retry);
       if (isCached) await db.deleteFrom('requests').where('id', '=', asked.request).execute();
       return { build: await buildView(db, asked.row.id), request: asked.request, cached: isCached };
