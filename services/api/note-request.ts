@@ -26,7 +26,7 @@ export interface Asking extends Asker {
   readonly now: number;
 }
 
-/** Finds or makes a build's row, those it is built against first, and notes who asks. Throws `no-toolchain` where one is retired. */
+/** Finds or makes a build's row, those it is built against first, and notes who asks: with the one build, as what waits for that waits for all (see `countWaiting`). Throws `no-toolchain` where one is retired. */
 export const noteRequest = async (
   transaction: Database,
   resolved: ResolvedBuild,
@@ -37,16 +37,10 @@ export const noteRequest = async (
     needs.push(await findOrMake(transaction, dependency, asking));
   const row = await findOrMake(transaction, resolved, asking);
   const request = randomUUID();
-  for (const { id } of [...needs, row])
-    await transaction
-      .insertInto('requests')
-      .values({
-        id: id === row.id ? request : randomUUID(),
-        build: id,
-        token: asking.token,
-        created_at: asking.now,
-      })
-      .execute();
+  await transaction
+    .insertInto('requests')
+    .values({ id: request, build: row.id, token: asking.token, created_at: asking.now })
+    .execute();
   return { row, request, needs };
 };
 
