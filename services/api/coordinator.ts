@@ -189,7 +189,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     measure: (toolchain) => enqueue.measuring(toolchain),
     rebuild: (build) => rebuilds.start(build),
     withdraw: (build, request) => withdrawals.withdraw(build, request),
-    sweep: createSweep(deps, enqueue, dependents),
+    sweep: createSweep(deps, enqueue, dependents, rebuilds),
 
     async request(wanted, asker) {
       const resolved = await resolveBuild(db, wanted, deps.script);
