@@ -34,6 +34,8 @@ export interface Lookups {
   kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
   source(wanted: BuildRequest['source']): Promise<Stored<Source>>;
   toolchains(states: readonly ToolchainState[]): Promise<readonly ReadyToolchain[]>;
+  /** What was found for sources that others are built against, by kernel, toolchain, waivers and name. */
+  readonly dependencies: Map<string, ResolvedBuild>;
 }
 
 /** Lookups that remember what they have found, for as long as nothing changes. */
@@ -41,6 +43,7 @@ export const lookupsIn = (db: Database): Lookups => ({
   kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
   source: remembering((wanted: BuildRequest['source']) => findSource(db, wanted)),
   toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
+  dependencies: new Map(),
 });
 
 const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Promise<R>) => {
@@ -69,8 +72,9 @@ export const resolveBuild = async (
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
   const ready = await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named);
   const wanted = await lookups.source(request.source);
-  // Kernel, and the toolchain for a source, are the same throughout one request: a name says which build is meant.
-  const known = new Map<string, ResolvedBuild>();
+  const known = lookups.dependencies;
+  const keyOf = (name: string): string =>
+    JSON.stringify([kernel.digest, request.toolchain, request.waive.toSorted(), name]);
   let count = 0;
   const resolve = async (
     source: Stored<Source>,
@@ -86,19 +90,21 @@ export const resolveBuild = async (
     });
     const dependencies: ResolvedBuild[] = [];
     for (const name of source.depends) {
-      let dependency = known.get(name);
+      let dependency = known.get(keyOf(name));
       if (dependency === undefined) {
         count += 1;
         if (count > MAX_DEPENDENCIES) throw tooMany(wanted);
         dependency = await resolve(await lookups.source({ name }), {}, path);
-        known.set(name, dependency);
+        known.set(keyOf(name), dependency);
       }
       dependencies.push(dependency);
     }
     const waived = breaches.map(({ part }) => part);
     const found = { source, kernel, toolchain: toolchain.digest, waived, settings };
     const inputs = fingerprintInputs({ ...found, dependencies: dependencies.map(asInput) }, script);
-    return { ...found, dependencies, inputs, fingerprint: fingerprintOf(inputs) };
+    const build = { ...found, dependencies, inputs, fingerprint: fingerprintOf(inputs) };
+    if (deepestFirst(build).length > MAX_DEPENDENCIES) throw tooMany(wanted);
+    return build;
   };
   return resolve(wanted, request.settings, []);
 };

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { KilnError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
 import type { ResolvedView } from '../core/protocol.ts';
@@ -15,6 +16,8 @@ export const resolveWishes = async (
   const views: ResolvedView[] = [];
   const lookups = lookupsIn(db);
   for (const wish of wishes) {
+    // Others are answered meanwhile.
+    await setImmediate();
     try {
       const resolved = await resolveBuild(db, wish, script, lookups);
       const { source, inputs, fingerprint } = resolved;

@@ -1,6 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { noteRequest } from '../../services/api/note-request.ts';
-import { resolveBuild, type ResolvedBuild } from '../../services/api/resolve-build.ts';
+import {
+  lookupsIn,
+  resolveBuild,
+  type Lookups,
+  type ResolvedBuild,
+} from '../../services/api/resolve-build.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild } from '../../services/core/protocol.ts';
 import type { Database } from '../../services/storage/database.ts';
@@ -19,8 +24,13 @@ describe('a source that is built against others', () => {
   });
   afterAll(() => db.destroy());
 
-  const resolved = (name: string): Promise<ResolvedBuild> =>
-    resolveBuild(db, CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }), SCRIPT);
+  const resolved = (name: string, lookups?: Lookups): Promise<ResolvedBuild> =>
+    resolveBuild(
+      db,
+      CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }),
+      SCRIPT,
+      lookups,
+    );
 
   it('is resolved and recorded at once, though 25 layers of two each depend on both of the next', async () => {
     const layers = Array.from({ length: 25 }, (_, layer) => [`left${layer}`, `right${layer}`]);
@@ -70,11 +80,13 @@ describe('a source that is built against others', () => {
     await addSource(db, 'greedy', many);
     await addSource(db, 'modest', many.slice(1));
     expect((await resolved('modest')).dependencies).toHaveLength(64);
-    await expect(resolved('greedy')).rejects.toEqual(
-      refusal(
-        'bad-source',
-        /greedy\/1\.0 is built against more than 64 other sources.*BUILD_DEPENDS/,
-      ),
-    );
+    const lookups = lookupsIn(db);
+    for (let times = 0; times < 2; times += 1)
+      await expect(resolved('greedy', lookups)).rejects.toEqual(
+        refusal(
+          'bad-source',
+          /greedy\/1\.0 is built against more than 64 other sources.*BUILD_DEPENDS/,
+        ),
+      );
   });
 });

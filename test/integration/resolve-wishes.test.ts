@@ -46,4 +46,22 @@ describe('what wishes would be built as', () => {
     expect(views.filter((view) => 'problem' in view)).toEqual([]);
     process.stderr.write(`100 wishes: ${Math.round(performance.now() - started)} ms\n`);
   });
+
+  it('is said of 1000 wishes in some seconds, though each is built against 64 others', async () => {
+    const layers = Array.from({ length: 32 }, (_, layer) => [`left${layer}`, `right${layer}`]);
+    for (const [layer, names] of layers.entries())
+      for (const name of names) await addSource(db, name, layers.slice(layer + 1).flat());
+    await addSource(db, 'layered', layers.flat());
+    const wishes = Array.from({ length: 1000 }, () => wish('layered', KERNELS[0] ?? ''));
+    const started = performance.now();
+    const views = await resolveWishes(
+      db,
+      wishes.map((each) => CreateBuild.parse(each)),
+      digestOf('script'),
+    );
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(new Set(views.map((view) => JSON.stringify(view))).size).toBe(1);
+    expect(views[0]).toHaveProperty('fingerprint');
+    process.stderr.write(`1000 wishes: ${Math.round(performance.now() - started)} ms\n`);
+  });
 });
