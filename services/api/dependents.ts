@@ -28,6 +28,7 @@ export const createDependents = (
       await enqueue.build(id);
       return;
     }
+    // What else it is built against goes on: the next one who asks has use for it.
     const message = `${against.words}; see kiln show ${against.build}`;
     if (await moves.fail(id, build.attempt, { code: 'dependency-failed', message, lines: [] }))
       await settleThoseOf(id);
