@@ -5,6 +5,7 @@ import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { noteLostBuild } from './misses.ts';
+import { countWaiting } from './waiting.ts';
 
 /** A build's row, and what may change in it along with its state. */
 export type BuildRow = Schema['builds'];
@@ -52,13 +53,11 @@ export const createBuildMoves = ({
       .executeTakeFirst();
     if (numUpdatedRows === 0n) return false;
     if (isFinished(to)) {
+      const isLost = to === 'failed' || to === 'excluded';
+      const waiting = isLost ? await countWaiting(on, id) : 0;
       // Nobody waits for what has ended.
-      const { numDeletedRows } = await on
-        .deleteFrom('requests')
-        .where('build', '=', id)
-        .executeTakeFirst();
-      if ((to === 'failed' || to === 'excluded') && numDeletedRows > 0n)
-        await noteLostBuild(on, now(), id, to, Number(numDeletedRows));
+      await on.deleteFrom('requests').where('build', '=', id).execute();
+      if (isLost && waiting > 0) await noteLostBuild(on, now(), id, to, waiting);
     }
     await signals.announce(id);
     return true;

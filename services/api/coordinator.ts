@@ -1,6 +1,5 @@
-import { isFinished, type BuildState } from '../core/build-state.ts';
+import type { BuildState } from '../core/build-state.ts';
 import type { Digest } from '../core/digest.ts';
-import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, Outcome } from '../core/jobs.ts';
 import { refusalToSign, type Role } from '../core/policy.ts';
 import type { BuildTicket, RebuildView } from '../core/protocol.ts';
@@ -15,12 +14,13 @@ import { createSweep } from './sweep.ts';
 import { takeMeasurement } from './toolchains.ts';
 import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from './resolve-build.ts';
+import { createWithdrawals } from './withdrawals.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
   /** Finds or makes the build for a request, and notes who wants it. */
   request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
-  /** Withdraws one request, or all of them; the build is cancelled when none is left. */
+  /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
   withdraw(build: string, request: string | null): Promise<void>;
   /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
   accept(outcome: Outcome): Promise<void>;
@@ -32,12 +32,13 @@ export interface Coordinator {
 }
 
 export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
-  const { db, signals, now } = deps;
+  const { db, now } = deps;
   const moves = createBuildMoves(deps);
   const { move, startAgain } = moves;
   const enqueue = createEnqueue(deps);
   const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
+  const withdrawals = createWithdrawals(deps, moves, dependents);
 
   /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
   const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
@@ -187,42 +188,19 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
     rebuild: (build) => rebuilds.start(build),
-    sweep: createSweep(deps, enqueue, dependents),
+    withdraw: (build, request) => withdrawals.withdraw(build, request),
+    sweep: createSweep(deps, enqueue, dependents, rebuilds),
 
     async request(wanted, asker) {
-      const resolved = await resolveBuild(db, wanted);
+      const resolved = await resolveBuild(db, wanted, deps.script);
       const asked = await db
         .transaction()
-        .execute((transaction) =>
-          noteRequest(transaction, resolved, { ...asker, script: deps.script, now: now() }),
-        );
+        .execute((transaction) => noteRequest(transaction, resolved, { ...asker, now: now() }));
       // What it is built against goes first.
-      for (const { row } of asked.needs) await wake(row, wanted.retry);
+      for (const row of asked.needs) await wake(row, wanted.retry);
       const isCached = await wake(asked.row, wanted.retry);
       if (isCached) await db.deleteFrom('requests').where('id', '=', asked.request).execute();
       return { build: await buildView(db, asked.row.id), request: asked.request, cached: isCached };
-    },
-
-    async withdraw(id, request) {
-      const { build } = await loadBuild(db, id);
-      const state = build.state as BuildState;
-      if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
-      const isCancelled = await db.transaction().execute(async (transaction) => {
-        let deletion = transaction.deleteFrom('requests').where('build', '=', id);
-        if (request !== null) deletion = deletion.where('id', '=', request);
-        await deletion.execute();
-        const left = await transaction
-          .selectFrom('requests')
-          .select('id')
-          .where('build', '=', id)
-          .executeTakeFirst();
-        return left === undefined && (await move(id, build.attempt, 'cancelled', {}, transaction));
-      });
-      if (!isCancelled) return;
-      const run = `${id}-${build.attempt}`;
-      await signals.cancel(run);
-      await deps.builder.remove(run);
-      await dependents.settleThoseOf(id);
     },
 
     async accept(outcome) {

@@ -1,6 +1,6 @@
-import type { BuildState } from '../core/build-state.ts';
 import type { Database } from '../storage/database.ts';
 import type { BuildMoves } from './build-moves.ts';
+import { findBuiltAgainst } from './built-against.ts';
 import type { Enqueue } from './enqueue.ts';
 
 /** Leads builds that wait for other builds on. */
@@ -23,19 +23,13 @@ export const createDependents = (
       .where('id', '=', id)
       .executeTakeFirst();
     if (build?.state !== 'queued') return;
-    const needs = await db
-      .selectFrom('dependencies')
-      .innerJoin('builds', 'builds.id', 'dependencies.needs')
-      .innerJoin('sources', 'sources.digest', 'builds.source')
-      .select(['builds.id', 'builds.state', 'sources.name', 'sources.version'])
-      .where('dependencies.build', '=', id)
-      .execute();
-    const lost = needs.find(({ state }) => NEVER_THERE.some((end) => end === state));
-    if (lost === undefined) {
+    const against = await findBuiltAgainst(db, id);
+    if (against.kind !== 'lost') {
       await enqueue.build(id);
       return;
     }
-    const message = `it is built against ${lost.name}/${lost.version}, whose build ${lost.id} is ${lost.state}; see kiln show ${lost.id}`;
+    // What else it is built against goes on: the next one who asks has use for it.
+    const message = `${against.words}; see kiln show ${against.build}`;
     if (await moves.fail(id, build.attempt, { code: 'dependency-failed', message, lines: [] }))
       await settleThoseOf(id);
   };
@@ -51,5 +45,3 @@ export const createDependents = (
 
   return { settle, settleThoseOf };
 };
-
-const NEVER_THERE: readonly BuildState[] = ['failed', 'excluded', 'cancelled'];

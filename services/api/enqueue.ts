@@ -3,16 +3,15 @@ import type { FingerprintInputs } from '../core/fingerprint.ts';
 import { isSignatureHash } from '../core/module-signature.ts';
 import type { Recipe } from '../core/recipe.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
-import type { Dependency, TreeOrigin } from '../core/jobs.ts';
-import type { Settings, Source } from '../core/source.ts';
-import type { Database } from '../storage/database.ts';
-import { loadBuild, type StoredSource } from './records.ts';
+import type { Settings } from '../core/source.ts';
+import { findBuiltAgainst, withoutRecord } from './built-against.ts';
+import { loadBuild } from './records.ts';
 
 /** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
 export interface Enqueue {
   /** Does nothing while a build that it depends on is not finished. */
   build(id: string): Promise<void>;
-  /** Makes a finished build again, under the rebuild's own name. */
+  /** Makes a finished build again, under the rebuild's own name; likewise. */
   rebuild(id: string, rebuild: string): Promise<void>;
   signing(id: string): Promise<void>;
   measuring(toolchain: Digest): Promise<void>;
@@ -24,51 +23,14 @@ export const jobName = {
   measuring: (toolchain: string): string => `measure-${toolchain.replace(':', '-')}`,
 };
 
-const withoutRecord = ({
-  trust: _t,
-  createdAt: _c,
-  commit: _m,
-  ...job
-}: StoredSource): Source & TreeOrigin => job;
-
-/** What a build is built against, or `null` while any of it is not there yet. */
-const finishedDependencies = async (
-  db: Database,
-  id: string,
-): Promise<readonly Dependency[] | null> => {
-  const needs = await db
-    .selectFrom('dependencies')
-    .select('needs')
-    .where('build', '=', id)
-    .orderBy('needs')
-    .execute();
-  const found: Dependency[] = [];
-  for (const { needs: needed } of needs) {
-    const { build, source } = await loadBuild(db, needed);
-    if (build.state !== 'succeeded' || build.exports === null) return null;
-    const modules = await db
-      .selectFrom('modules')
-      .select(['name', 'unsigned'])
-      .where('build', '=', needed)
-      .execute();
-    found.push({
-      fingerprint: build.fingerprint as Digest,
-      source: withoutRecord(source),
-      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
-      exports: build.exports as Digest,
-    });
-  }
-  return found;
-};
-
 export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
   const { db } = deps;
 
   const enqueueBuild = async (id: string, rebuild: string | null = null): Promise<void> => {
     const { build, source, kernel } = await loadBuild(db, id);
     const { attempt } = build;
-    const dependencies = await finishedDependencies(db, id);
-    if (dependencies === null) return;
+    const against = await findBuiltAgainst(db, id);
+    if (against.kind !== 'there') return;
     const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
     await deps.builder.add(rebuild ?? jobName.build(id, attempt), {
       kind: 'build',
@@ -78,7 +40,7 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
       source: withoutRecord(source),
       kernel: kernelJob,
       toolchain: build.toolchain as Digest,
-      dependencies,
+      dependencies: against.dependencies,
       settings: JSON.parse(build.settings) as Settings,
       inputs: JSON.parse(build.inputs) as FingerprintInputs,
     });

@@ -1,18 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { buildIdOf, fingerprintOf } from '../core/fingerprint.ts';
+import { buildIdOf } from '../core/fingerprint.ts';
 import type { Database } from '../storage/database.ts';
 import type { BuildRow } from './build-moves.ts';
-import { inputsOf, type ResolvedBuild } from './resolve-build.ts';
+import { deepestFirst, type ResolvedBuild } from './resolve-build.ts';
 import { roleReaches, type Role } from '../core/policy.ts';
 import { findToolchain } from './toolchains.ts';
 
-/** A request as it stands in SQL: its build, and those that one depends on, deepest first. */
+/** A request as it stands in SQL: its build, and all that one is built against, deepest first. */
 export interface Asked {
   readonly row: BuildRow;
   readonly request: string;
-  readonly needs: readonly Asked[];
+  readonly needs: readonly BuildRow[];
 }
 
 /** Who asks: a token, and its role. */
@@ -21,27 +21,39 @@ export interface Asker {
   readonly role: Role;
 }
 
-/** Who asks, when, and with which build script. */
+/** Who asks, and when. */
 export interface Asking extends Asker {
-  readonly script: Digest;
   readonly now: number;
 }
 
-/** Finds or makes a build's row, those it depends on first, and notes who asks. */
+/** Finds or makes a build's row, those it is built against first, and notes who asks: with the one build, as what waits for that waits for all (see `countWaiting`). Throws `no-toolchain` where one is retired. */
 export const noteRequest = async (
   transaction: Database,
   resolved: ResolvedBuild,
   asking: Asking,
 ): Promise<Asked> => {
-  const needs: Asked[] = [];
-  for (const dependency of resolved.dependencies)
-    needs.push(await noteRequest(transaction, dependency, asking));
-  const inputs = inputsOf(resolved, asking.script);
-  const fingerprint = fingerprintOf(inputs);
+  const needs: BuildRow[] = [];
+  for (const dependency of deepestFirst(resolved))
+    needs.push(await findOrMake(transaction, dependency, asking));
+  const row = await findOrMake(transaction, resolved, asking);
+  const request = randomUUID();
+  await transaction
+    .insertInto('requests')
+    .values({ id: request, build: row.id, token: asking.token, created_at: asking.now })
+    .execute();
+  return { row, request, needs };
+};
+
+/** The row of a build, whose dependencies have theirs. */
+const findOrMake = async (
+  transaction: Database,
+  resolved: ResolvedBuild,
+  asking: Asking,
+): Promise<BuildRow> => {
+  const { fingerprint, inputs } = resolved;
   const id = buildIdOf(fingerprint);
   await mustBuild(transaction, resolved.toolchain, id);
   const isTailored = resolved.waived.length > 0 || Object.keys(resolved.settings).length > 0;
-  const request = randomUUID();
   await transaction
     .insertInto('builds')
     .values({
@@ -70,17 +82,13 @@ export const noteRequest = async (
     })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
-  for (const { row } of needs) {
+  for (const dependency of resolved.dependencies) {
     await transaction
       .insertInto('dependencies')
-      .values({ build: id, needs: row.id })
+      .values({ build: id, needs: buildIdOf(dependency.fingerprint) })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
   }
-  await transaction
-    .insertInto('requests')
-    .values({ id: request, build: id, token: asking.token, created_at: asking.now })
-    .execute();
   const row = await transaction
     .selectFrom('builds')
     .selectAll()
@@ -92,7 +100,7 @@ export const noteRequest = async (
       .set({ asker: asking.role })
       .where('id', '=', id)
       .execute();
-  return { row, request, needs: needs.flatMap((need) => [...need.needs, need]) };
+  return row;
 };
 
 /** A retired toolchain builds nothing new. Throws `no-toolchain`. */

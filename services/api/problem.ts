@@ -46,8 +46,11 @@ const asKilnError = (error: unknown): KilnError => {
   if (error instanceof Error && 'type' in error) {
     if (error.type === 'entity.parse.failed')
       return new KilnError('bad-request', 'the body is no JSON');
-    if (error.type === 'entity.too.large')
-      return new KilnError('too-large', 'the body is too large; send archives as blobs');
+    if (error.type === 'entity.too.large' && 'limit' in error)
+      return new KilnError(
+        'too-large',
+        `the body is over ${String(error.limit)} bytes, the limit of this request; ask for fewer things at once, and send archives as blobs`,
+      );
   }
   if (error instanceof URIError)
     return new KilnError('bad-request', 'the path is not properly encoded');

@@ -13,23 +13,29 @@ import { kernelOf, toolchainsIn, sourceOf, type Stored, type StoredKernel } from
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
 
-/** What a request names, found. Its dependencies come before it. */
+/** What a request names, found, and the fingerprint that follows from it. */
 export interface ResolvedBuild {
   readonly source: Stored<Source>;
   readonly kernel: StoredKernel;
   readonly toolchain: Digest;
   readonly waived: readonly ContractPart[];
   readonly settings: Settings;
+  /** What it is built against itself; builds that share a dependency share the object. */
   readonly dependencies: readonly ResolvedBuild[];
+  readonly inputs: FingerprintInputs;
+  readonly fingerprint: Digest;
 }
 
-const MAX_DEPENDENCY_DEPTH = 8;
+/** How many other sources one may be built against, over all layers. */
+const MAX_DEPENDENCIES = 64;
 
 /** Where builds that are resolved together look things up, each once. */
 export interface Lookups {
   kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
   source(wanted: BuildRequest['source']): Promise<Stored<Source>>;
   toolchains(states: readonly ToolchainState[]): Promise<readonly ReadyToolchain[]>;
+  /** What was found for sources that others are built against, by kernel, toolchain, waivers and name. */
+  readonly dependencies: Map<string, ResolvedBuild>;
 }
 
 /** Lookups that remember what they have found, for as long as nothing changes. */
@@ -37,6 +43,7 @@ export const lookupsIn = (db: Database): Lookups => ({
   kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
   source: remembering((wanted: BuildRequest['source']) => findSource(db, wanted)),
   toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
+  dependencies: new Map(),
 });
 
 const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Promise<R>) => {
@@ -50,12 +57,13 @@ const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Pro
 };
 
 /**
- * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here.
- * Throws `not-found`, `conflict`, `bad-source` or `no-toolchain`, saying how to supply what is missing.
+ * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here: each once, whatever
+ * the ways that lead to it. Throws `not-found`, `conflict`, `bad-source` (a ring, or too many) or `no-toolchain`, saying what to do.
  */
 export const resolveBuild = async (
   db: Database,
   request: BuildRequest,
+  script: Digest,
   lookups: Lookups = lookupsIn(db),
 ): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
@@ -63,19 +71,18 @@ export const resolveBuild = async (
   // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
   const ready = await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named);
-  const resolved = new Map<string, ResolvedBuild>();
+  const wanted = await lookups.source(request.source);
+  const known = lookups.dependencies;
+  const keyOf = (name: string): string =>
+    JSON.stringify([kernel.digest, request.toolchain, request.waive.toSorted(), name]);
+  let count = 0;
   const resolve = async (
     source: Stored<Source>,
     settings: Settings,
     above: readonly string[],
   ): Promise<ResolvedBuild> => {
+    mustEnd(source.name, above);
     const path = [...above, source.name];
-    if (above.includes(source.name) || path.length > MAX_DEPENDENCY_DEPTH) {
-      throw new KilnError(
-        'bad-source',
-        `the sources depend on each other without end: ${path.join(' → ')}; end it in their BUILD_DEPENDS`,
-      );
-    }
     const { toolchain, breaches } = chooseToolchain(ready, kernel, {
       digest: request.toolchain,
       needs: source.needs,
@@ -83,32 +90,57 @@ export const resolveBuild = async (
     });
     const dependencies: ResolvedBuild[] = [];
     for (const name of source.depends) {
-      const known = resolved.get(name) ?? (await resolve(await lookups.source({ name }), {}, path));
-      resolved.set(name, known);
-      dependencies.push(known);
+      let dependency = known.get(keyOf(name));
+      if (dependency === undefined) {
+        count += 1;
+        if (count > MAX_DEPENDENCIES) throw tooMany(wanted);
+        dependency = await resolve(await lookups.source({ name }), {}, path);
+        known.set(keyOf(name), dependency);
+      }
+      dependencies.push(dependency);
     }
     const waived = breaches.map(({ part }) => part);
-    return { source, kernel, toolchain: toolchain.digest, waived, settings, dependencies };
+    const found = { source, kernel, toolchain: toolchain.digest, waived, settings };
+    const inputs = fingerprintInputs({ ...found, dependencies: dependencies.map(asInput) }, script);
+    const build = { ...found, dependencies, inputs, fingerprint: fingerprintOf(inputs) };
+    if (deepestFirst(build).length > MAX_DEPENDENCIES) throw tooMany(wanted);
+    return build;
   };
-  return resolve(await lookups.source(request.source), request.settings, []);
+  return resolve(wanted, request.settings, []);
 };
 
-/** All that the fingerprint of a resolved build covers. */
-export const inputsOf = (
-  { dependencies, ...resolved }: ResolvedBuild,
-  script: Digest,
-): FingerprintInputs =>
-  fingerprintInputs(
-    {
-      ...resolved,
-      dependencies: dependencies.map((dependency) => ({
-        name: dependency.source.name,
-        version: dependency.source.version,
-        fingerprint: fingerprintOf(inputsOf(dependency, script)),
-      })),
-    },
-    script,
+/** All that a build is built against, whatever the layer: each once, and after what it is built against itself. */
+export const deepestFirst = ({ dependencies }: ResolvedBuild): readonly ResolvedBuild[] => {
+  const found = new Set<ResolvedBuild>();
+  const visit = (build: ResolvedBuild): void => {
+    if (found.has(build)) return;
+    build.dependencies.forEach(visit);
+    found.add(build);
+  };
+  dependencies.forEach(visit);
+  return [...found];
+};
+
+/** Refuses a source that is met again below itself. */
+const mustEnd = (name: string, above: readonly string[]): void => {
+  const first = above.indexOf(name);
+  if (first === -1) return;
+  throw new KilnError(
+    'bad-source',
+    `the sources depend on each other without end: ${[...above.slice(first), name].join(' → ')}; end it in their BUILD_DEPENDS`,
   );
+};
+
+const tooMany = ({ name, version }: Source): KilnError =>
+  new KilnError(
+    'bad-source',
+    `${name}/${version} is built against more than ${MAX_DEPENDENCIES} other sources, the limit here; leave out of their BUILD_DEPENDS what is not needed`,
+  );
+
+const asInput = ({
+  source: { name, version },
+  fingerprint,
+}: ResolvedBuild): FingerprintInputs['dependencies'][number] => ({ name, version, fingerprint });
 
 const findSource = async (
   db: Database,

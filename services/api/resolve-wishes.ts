@@ -1,10 +1,10 @@
+import { setImmediate } from 'node:timers/promises';
 import { KilnError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
-import { fingerprintOf } from '../core/fingerprint.ts';
 import type { ResolvedView } from '../core/protocol.ts';
 import type { BuildState } from '../core/build-state.ts';
 import type { Database } from '../storage/database.ts';
-import { inputsOf, lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
+import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import { findToolchain } from './toolchains.ts';
 
 /** Says of each wish what it would be built as now, and how that build stands; or why it cannot be. Nothing is asked for. */
@@ -16,17 +16,17 @@ export const resolveWishes = async (
   const views: ResolvedView[] = [];
   const lookups = lookupsIn(db);
   for (const wish of wishes) {
+    // Others are answered meanwhile.
+    await setImmediate();
     try {
-      const resolved = await resolveBuild(db, wish, lookups);
-      const inputs = inputsOf(resolved, script);
-      const fingerprint = fingerprintOf(inputs);
+      const resolved = await resolveBuild(db, wish, script, lookups);
+      const { source, inputs, fingerprint } = resolved;
       const row = await db
         .selectFrom('builds')
         .select(['state', 'exclusion', 'failure'])
         .where('fingerprint', '=', fingerprint)
         .executeTakeFirst();
       const { name } = await findToolchain(db, resolved.toolchain);
-      const { source } = resolved;
       views.push({
         fingerprint,
         source: { digest: source.digest, name: source.name, version: source.version },

@@ -25,6 +25,14 @@ export const NO_BODY = z.unknown();
 /** Answers 200 with JSON. */
 export const ok = (json: unknown): Answer => ({ status: 200, json });
 
+/** Lets those go on who have a role, before anything else of their request is read. Throws `unauthenticated` or `forbidden`. */
+export const admit =
+  (deps: ApiDeps, role: Role): RequestHandler =>
+  async (request, _response, next) => {
+    await authenticate(deps.db, deps.now(), request.headers.authorization, role);
+    next();
+  };
+
 /** Authenticates, checks the body against its schema, handles, answers. Failures go to `answerErrors`. */
 export const route =
   <Schema extends z.ZodType>(

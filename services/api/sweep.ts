@@ -4,12 +4,14 @@ import type { WorkQueue } from '../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
+import type { Rebuilds } from './rebuilds.ts';
 
 /** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
 export const createSweep = (
   deps: CoordinatorDeps,
   enqueue: Enqueue,
   dependents: Pick<Dependents, 'settle'>,
+  rebuilds: Pick<Rebuilds, 'goOn'>,
 ): (() => Promise<void>) => {
   const { db } = deps;
   const missing = new Map<string, number>();
@@ -57,7 +59,7 @@ export const createSweep = (
       .where('state', '=', 'running')
       .execute();
     for (const { id, build } of rebuilding)
-      await putBack(deps.builder, id, () => enqueue.rebuild(build, id));
+      await putBack(deps.builder, id, () => rebuilds.goOn(id, build));
     const unmeasured = await db
       .selectFrom('toolchains')
       .select('digest')

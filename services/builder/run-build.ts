@@ -19,6 +19,7 @@ import { startBuildLog, type BuildLog } from './build-log.ts';
 import { collectModules } from './collect-modules.ts';
 import { startConversation } from './conversation.ts';
 import { compilerAnswers } from './compiler-answers.ts';
+import { DependencyLost, dependencyMounts } from './dependency-mounts.ts';
 import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
@@ -143,21 +144,18 @@ export const runBuild = async (
 const parallelJobs = ({ cpus }: SandboxLimits): number => Math.max(1, Math.ceil(cpus));
 
 /** All that a build sees besides the image: its source, the headers, what it depends on, a host's settings. */
-const mountsFor = async (job: BuildJob, trees: TreeCache): Promise<readonly Mount[]> => {
-  const sourceMount = async (source: BuildJob['source']): Promise<Mount> => ({
-    from: await trees.source(source.tree, source),
-    at: sourceDirectory(source),
-  });
+const mountsFor = async (
+  { source, kernel, settings, dependencies }: BuildJob,
+  trees: TreeCache,
+): Promise<readonly Mount[]> => {
+  const others = await Promise.all(
+    dependencies.map((dependency) => dependencyMounts(dependency, kernel, trees)),
+  );
   return [
-    await sourceMount(job.source),
-    ...(await trees.kernel(job.kernel)),
-    ...(await trees.settings(job.settings)),
-    ...(await Promise.all(
-      job.dependencies.flatMap((dependency) => [
-        sourceMount(dependency.source),
-        trees.dependency(dependency, job.kernel),
-      ]),
-    )),
+    { from: await trees.source(source.tree, source), at: sourceDirectory(source) },
+    ...(await trees.kernel(kernel)),
+    ...(await trees.settings(settings)),
+    ...others.flat(),
   ];
 };
 
@@ -223,6 +221,8 @@ const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
     const code = error.limit === 'time' ? 'timed-out' : 'over-limit';
     return { code, message: `${error.message}, the limit here`, lines: log.errorLines() };
   }
+  if (error instanceof DependencyLost)
+    return { code: 'dependency-failed', message: error.message, lines: [] };
   if (!(error instanceof KilnError)) return null;
   switch (error.code) {
     case 'bad-source':

@@ -4,7 +4,7 @@ import { CONTRACT_PARTS } from './compiler-contract.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
 import { ROLES, TRUSTS } from './policy.ts';
-import { SOURCE_NAME, SOURCE_VERSION } from './source.ts';
+import { SETTINGS_LIMIT, SOURCE_NAME, SOURCE_VERSION, type Settings } from './source.ts';
 import { TOOLCHAIN_STATES } from './toolchain.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
@@ -26,7 +26,7 @@ export const Problem = z.object({
 });
 
 /** Settings files: text by absolute path; `core/source.ts` checks the paths. */
-const settings = z.record(text(256), z.string().max(64 * 1024));
+const settings = z.record(text(256), z.string().max(SETTINGS_LIMIT));
 const packageName = z.string().regex(/^[a-z0-9][a-z0-9.+-]{0,99}$/);
 
 export const CreateSource = z.strictObject({
@@ -81,14 +81,33 @@ export const CreateBuild = z.strictObject({
   kernel: z.union([z.strictObject({ digest }), KernelFacts]),
   toolchain: digest.optional(),
   /** Parts of the kernel's compiler contract that need not be kept. */
-  waive: z.array(z.enum(CONTRACT_PARTS)).default([]),
+  waive: z.array(z.enum(CONTRACT_PARTS)).max(CONTRACT_PARTS.length).default([]),
   /** Settings files of the host, over the source's own. */
   settings: settings.default({}),
   /** Build once more what failed. */
   retry: z.boolean().default(false),
 });
+/** The most wishes of one request, and bytes of settings (paths and texts) that all of them may bring. */
+const WISHES = 1000;
+const WISHES_SETTINGS = 16 * SETTINGS_LIMIT;
+/** Bytes that a wish takes as JSON, but for its settings, if each character of its words is written as `\uXXXX`. */
+const WISH_SIZE = 4096;
+/** Bytes of JSON that hold the largest wishes there may be. */
+export const WISHES_BODY_LIMIT = WISHES * WISH_SIZE + 6 * WISHES_SETTINGS;
+/** Bytes of all their settings. */
+const settingsSize = (wishes: readonly { readonly settings: Settings }[]): number =>
+  wishes
+    .flatMap(({ settings: files }) => Object.entries(files))
+    .reduce((sum, [path, content]) => sum + Buffer.byteLength(path + content), 0);
 /** Asks what builds would be, without asking for them. */
-export const ResolveBuilds = z.strictObject({ wishes: z.array(CreateBuild).max(1000) });
+export const ResolveBuilds = z.strictObject({
+  wishes: z
+    .array(CreateBuild)
+    .max(WISHES, { error: `at most ${WISHES} at once; ask for the others in another request` })
+    .refine((wishes) => settingsSize(wishes) <= WISHES_SETTINGS, {
+      error: `the settings of all of them are over ${WISHES_SETTINGS} bytes; ask for fewer at once`,
+    }),
+});
 export const CancelBuild = z.strictObject({ request: text(64).optional() });
 
 export const SourceView = z.object({

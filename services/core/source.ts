@@ -99,13 +99,22 @@ export const inspectSource = (
   return { source: { ...source, depends, needs, settings }, tree, layout };
 };
 
-const SETTINGS_LIMIT = 64 * 1024;
+/** The most that a source or a request may bring of settings: bytes of all texts together, and files. */
+export const SETTINGS_LIMIT = 64 * 1024;
+export const SETTINGS_FILES = 64;
 
-/** Checks settings files: plain paths below those directories, 64 KiB in all. Throws `KilnError('bad-request')`. */
+/** Checks settings files: plain paths below those directories, 64 KiB and 64 files in all. Throws `KilnError('bad-request')`. */
 export const checkSettings = (settings: Settings): Settings => {
   const size = Object.values(settings).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (size > SETTINGS_LIMIT)
     throw new KilnError('bad-request', `the settings are over ${SETTINGS_LIMIT} bytes`);
+  const files = Object.keys(settings).length;
+  if (files > SETTINGS_FILES) {
+    throw new KilnError(
+      'bad-request',
+      `there are ${files} settings files; at most ${SETTINGS_FILES} go with a source or a request`,
+    );
+  }
   for (const path of Object.keys(settings)) {
     if (!/^\/etc\/(dkms|default|sysconfig)(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,4}$/.test(path)) {
       throw new KilnError(

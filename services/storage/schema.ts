@@ -117,6 +117,7 @@ export interface Schema {
   };
   /** `build` waits for `needs`, and is built against it. */
   dependencies: { build: string; needs: string };
+  /** Who waits for a build that has not ended, and with it for all that is built for it. */
   requests: { id: string; build: string; token: string; created_at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */

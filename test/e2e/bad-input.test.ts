@@ -338,6 +338,60 @@ describe('the HTTP service itself', () => {
     expect(response.status).toBe(status);
   });
 
+  /** A wish of the largest size there is, but for its settings. */
+  const wish = (settings: Readonly<Record<string, string>> = {}) => ({
+    source: { name: 's'.repeat(64), version: '1'.repeat(64) },
+    kernel: {
+      release: 'r'.repeat(128),
+      build: '#'.repeat(256),
+      options: `sha256:${'a'.repeat(64)}`,
+      arch: 'x'.repeat(32),
+    },
+    toolchain: `sha256:${'b'.repeat(64)}`,
+    waive: ['compiler', 'linker', 'assembler', 'pahole', 'rustc'],
+    settings,
+    retry: false,
+  });
+  const wishes = (count: number, settings?: Readonly<Record<string, string>>): string =>
+    JSON.stringify({ wishes: Array.from({ length: count }, () => wish(settings)) });
+
+  it('answers 1000 wishes of the largest size at once', async () => {
+    // Control characters need most room on the wire.
+    const settings = { '/etc/dkms/a.conf': '\u0001'.repeat(1000) };
+    const response = await send('POST', '/v1/resolve', wishes(1000, settings));
+    const { items } = (await response.json()) as { items: unknown[] };
+    expect([response.status, items.length]).toEqual([200, 1000]);
+  });
+
+  it.each([
+    ['1001 of them', () => wishes(1001), 400, /^wishes: at most 1000 at once; ask for the others/],
+    [
+      'too much settings in all',
+      () => wishes(20, { '/etc/dkms/a.conf': 'a'.repeat(60_000) }),
+      400,
+      /^wishes: the settings of all of them are over 1048576 bytes; ask for fewer at once/,
+    ],
+    [
+      'more than any wishes need',
+      () => `{"wishes":["${'a'.repeat(12_000_000)}"]}`,
+      413,
+      /^the body is over 10387456 bytes, the limit of this request; ask for fewer things at once/,
+    ],
+  ])('refuses wishes clearly: %s', async (_label, body, status, words) => {
+    const response = await send('POST', '/v1/resolve', body());
+    const { detail } = (await response.json()) as { detail: string };
+    expect([response.status, detail]).toEqual([status, expect.stringMatching(words)]);
+  });
+
+  it('reads no wishes of somebody without a token', async () => {
+    const response = await fetch(`${kiln.url}/v1/resolve`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: '{ no JSON',
+    });
+    expect(response.status).toBe(401);
+  });
+
   it('does not hand out what was uploaded, only what was built', async () => {
     const [source] = await kiln.json<{ digest: string }[]>('source', 'list');
     expect((await send('GET', `/v1/artifacts/${source?.digest ?? ''}`)).status).toBe(404);

@@ -147,6 +147,31 @@ describe('a build', () => {
     expect(await kiln.json<BuildView>('show', id)).toMatchObject({ state: 'cancelled' });
   });
 
+  it('is cancelled along with the one that was waited for and is built against it', async () => {
+    const needed = await slowSource(20);
+    await kiln.json('source', 'push', needed);
+    const source = await dkmsSource('waits-for-slow', `BUILD_DEPENDS[0]=slow${count}`);
+    const environment = {
+      ...process.env,
+      KILN_SERVER: kiln.url,
+      KILN_TOKEN_FILE: join(data, 'admin.token'),
+    };
+    const client = spawn(CLIENT, ['build', source, '-k', shared.release], {
+      env: environment,
+      stdio: 'ignore',
+    });
+    const { id } = await untilBuilding();
+    const ended = new Promise((resolve) => client.once('exit', resolve));
+    client.kill('SIGINT');
+    expect(await ended).toBe(130);
+    for (let tries = 0; tries < 50 && (await containers()).length > 0; tries += 1) await sleep(100);
+    expect(await containers()).toEqual([]);
+    expect(await kiln.json<BuildView>('show', id)).toMatchObject({
+      state: 'cancelled',
+      source: { name: `slow${count}` },
+    });
+  });
+
   it('goes on for the others when one of those who wait withdraws', async () => {
     const source = await slowSource(4);
     const environment = {

@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { debianPackage } from '../machine/debian.ts';
@@ -321,6 +321,32 @@ MODULE_LICENSE("GPL");
     expect(await kiln.json<Build>('show', on)).toMatchObject({ state: 'succeeded' });
     const modinfo = JSON.stringify(await kiln.json('show', made.id));
     expect(modinfo).toContain('["depends","giver"]');
+  });
+
+  it('is not made again while that one’s modules are lost, and is once they are made again', async () => {
+    await kiln.json('source', 'push', await provider('lost_giver'));
+    const made = await build(await user('lost_taker', 'lost_giver'));
+    const [on = ''] = made.dependencies;
+    const giver = await kiln.json<Build>('show', on);
+    const blobOf = (digest: string): string => {
+      const hex = digest.slice('sha256:'.length);
+      return join(kiln.data, 'blobs', hex.slice(0, 2), hex);
+    };
+    const forgetUnpacked = (): Promise<void> =>
+      rm(join(kiln.data, 'builder', `dependency-${giver.fingerprint.slice('sha256:'.length)}`), {
+        recursive: true,
+      });
+    await rm(blobOf(giver.modules[0]?.unsigned ?? ''));
+    await forgetUnpacked();
+    const lost = await kiln.kiln('rebuild', made.id);
+    expect([lost.status, lost.stderr]).toEqual([
+      1,
+      expect.stringContaining(
+        `the rebuild failed: it is built against lost_giver/1.0, whose modules are not stored any more; make them again first (kiln rebuild ${on})`,
+      ),
+    ]);
+    expect(await kiln.json('rebuild', on)).toMatchObject({ state: 'same' });
+    expect(await kiln.json('rebuild', made.id)).toMatchObject({ state: 'same' });
   });
 
   it('fails with it, saying which', async () => {

@@ -1,12 +1,10 @@
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { z } from 'zod';
 import { resolveWishes } from '../../services/api/resolve-wishes.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild } from '../../services/core/protocol.ts';
-import { openDatabase, type Database } from '../../services/storage/database.ts';
-import { freshDirectory } from '../machine/make-source.ts';
-import { debianKernel, dkmsSource } from '../unit/samples.ts';
+import type { Database } from '../../services/storage/database.ts';
+import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
 
 const KERNELS = [
   '6.1.0-1-amd64',
@@ -21,78 +19,12 @@ describe('what wishes would be built as', () => {
   let db: Database;
 
   beforeAll(async () => {
-    db = await openDatabase(join(await freshDirectory('resolve'), 'kiln.db'));
-    const stored = { blob: digestOf('blob'), layout: '[]', trust: 'admin', created_at: 1 };
-    for (const release of KERNELS) {
-      const kernel = { ...debianKernel, digest: digestOf(release), release };
-      await db
-        .insertInto('kernels')
-        .values({
-          ...stored,
-          digest: kernel.digest,
-          release,
-          arch: kernel.arch,
-          record: JSON.stringify(kernel),
-        })
-        .execute();
-    }
+    db = await emptyRecord('resolve');
+    for (const release of KERNELS) await addKernel(db, release);
     // Each is built against the two before it.
-    for (const [index, name] of SOURCES.entries()) {
-      const depends = SOURCES.slice(Math.max(0, (index % 8) - 2), index % 8);
-      const { tree, version, kind, autoinstall, needs, settings } = dkmsSource;
-      const digest = digestOf(name);
-      await db
-        .insertInto('sources')
-        .values({
-          ...stored,
-          digest,
-          tree,
-          name,
-          version,
-          kind,
-          claims: JSON.stringify({ autoinstall, depends, needs, settings }),
-          commit_id: null,
-        })
-        .execute();
-      await db
-        .insertInto('source_names')
-        .values({ name, version, source: digest, created_at: 1 })
-        .execute();
-    }
-    const packages = Array.from({ length: 500 }, (_, index) => ({
-      name: `package-${index}`,
-      version: '1:2.3.4-5+deb12u6',
-      arch: 'amd64',
-    }));
-    const tool = { path: '/usr/bin/gcc-12', version: debianKernel.compiler };
-    const contents = {
-      arch: 'x86_64',
-      os: 'Debian GNU/Linux 12',
-      libc: 'ldd (Debian GLIBC 2.36-9) 2.36',
-      compilers: [tool],
-      linker: { path: '/usr/bin/ld', version: 'GNU ld (GNU Binutils for Debian) 2.40' },
-      lld: null,
-      assembler: { path: '/usr/bin/as', version: 'GNU assembler (GNU Binutils for Debian) 2.40' },
-      pahole: null,
-      rustc: null,
-      make: { path: '/usr/bin/make', version: 'GNU Make 4.3' },
-      packages,
-    };
-    for (const name of ['one', 'two', 'three', 'four'])
-      await db
-        .insertInto('toolchains')
-        .values({
-          digest: digestOf(name),
-          name,
-          state: 'pinned',
-          is_candidate: 0,
-          contents: JSON.stringify(contents),
-          problem: null,
-          created_at: 1,
-          pinned_at: 1,
-          retired_at: null,
-        })
-        .execute();
+    for (const [index, name] of SOURCES.entries())
+      await addSource(db, name, SOURCES.slice(Math.max(0, (index % 8) - 2), index % 8));
+    for (const name of ['one', 'two', 'three', 'four']) await addToolchain(db, name, 500);
   });
   afterAll(() => db.destroy());
 
@@ -113,5 +45,23 @@ describe('what wishes would be built as', () => {
     expect(views).toHaveLength(100);
     expect(views.filter((view) => 'problem' in view)).toEqual([]);
     process.stderr.write(`100 wishes: ${Math.round(performance.now() - started)} ms\n`);
+  });
+
+  it('is said of 1000 wishes in some seconds, though each is built against 64 others', async () => {
+    const layers = Array.from({ length: 32 }, (_, layer) => [`left${layer}`, `right${layer}`]);
+    for (const [layer, names] of layers.entries())
+      for (const name of names) await addSource(db, name, layers.slice(layer + 1).flat());
+    await addSource(db, 'layered', layers.flat());
+    const wishes = Array.from({ length: 1000 }, () => wish('layered', KERNELS[0] ?? ''));
+    const started = performance.now();
+    const views = await resolveWishes(
+      db,
+      wishes.map((each) => CreateBuild.parse(each)),
+      digestOf('script'),
+    );
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(new Set(views.map((view) => JSON.stringify(view))).size).toBe(1);
+    expect(views[0]).toHaveProperty('fingerprint');
+    process.stderr.write(`1000 wishes: ${Math.round(performance.now() - started)} ms\n`);
   });
 });

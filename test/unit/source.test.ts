@@ -314,4 +314,13 @@ describe('settings', () => {
       refusal('bad-request', /over 65536 bytes/),
     );
   });
+
+  it('may be 64 files and no more', () => {
+    const files = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, index) => [`/etc/dkms/${index}`, '']));
+    expect(Object.keys(checkSettings(files(64)))).toHaveLength(64);
+    expect(() => checkSettings(files(65))).toThrow(
+      refusal('bad-request', /there are 65 settings files; at most 64/),
+    );
+  });
 });

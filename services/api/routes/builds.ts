@@ -3,14 +3,13 @@ import { Router } from 'express';
 import { BUILD_STATES } from '../../core/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { CancelBuild, CreateBuild, ResolveBuilds } from '../../core/protocol.ts';
+import { CancelBuild, CreateBuild } from '../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
 import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../misses.ts';
 import { rebuildView } from '../rebuilds.ts';
 import { buildView } from '../records.ts';
-import { resolveWishes } from '../resolve-wishes.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 const LIST_LIMIT = 200;
@@ -38,13 +37,6 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         throw error;
       }
     }),
-  );
-
-  router.post(
-    '/v1/resolve',
-    route(deps, 'client', ResolveBuilds, async ({ body }) =>
-      ok({ items: await resolveWishes(db, body.wishes, deps.script) }),
-    ),
   );
 
   router.get(

@@ -1,0 +1,45 @@
+import { KilnError } from '../core/errors.ts';
+import { buildIdOf } from '../core/fingerprint.ts';
+import type { Dependency } from '../core/jobs.ts';
+import type { Kernel } from '../core/kernel.ts';
+import { sourceDirectory } from '../core/recipe.ts';
+import type { Mount, TreeCache } from './tree-cache.ts';
+
+/** Thrown for a dependency whose bytes are stored no more. The message says what to do; no other machine would do better. */
+export class DependencyLost extends Error {}
+
+/**
+ * What a build sees of one that it is built against: its source, and what DKMS would have of it. Throws `DependencyLost` if that is
+ * neither unpacked here nor stored.
+ */
+export const dependencyMounts = async (
+  dependency: Dependency,
+  kernel: Kernel,
+  trees: Pick<TreeCache, 'source' | 'dependency'>,
+): Promise<readonly Mount[]> => {
+  const { source, fingerprint } = dependency;
+  const name = `${source.name}/${source.version}`;
+  const from = await trees
+    .source(source.tree, source)
+    .catch(
+      ifNotFound(
+        `it is built against ${name}, whose source is not stored any more; push it again the way it came (kiln source push)`,
+      ),
+    );
+  const built = await trees
+    .dependency(dependency, kernel)
+    .catch(
+      ifNotFound(
+        `it is built against ${name}, whose modules are not stored any more; make them again first (kiln rebuild ${buildIdOf(fingerprint)})`,
+      ),
+    );
+  return [{ from, at: sourceDirectory(source) }, built];
+};
+
+const ifNotFound =
+  (message: string) =>
+  (error: unknown): never => {
+    if (error instanceof KilnError && error.code === 'not-found')
+      throw new DependencyLost(message, { cause: error });
+    throw error;
+  };

@@ -1,0 +1,82 @@
+import { join } from 'node:path';
+import { digestOf } from '../../services/core/digest.ts';
+import type { ToolchainContents } from '../../services/core/measurement.ts';
+import { openDatabase, type Database } from '../../services/storage/database.ts';
+import { debianKernel, dkmsSource } from '../unit/samples.ts';
+import { freshDirectory } from './make-source.ts';
+
+/** A record of truth in a fresh file, with as much in it as a test says: rows without the bytes they stand for. */
+
+const stored = { blob: digestOf('blob'), layout: '[]', trust: 'admin', created_at: 1 };
+
+/** An empty record. */
+export const emptyRecord = async (label: string): Promise<Database> =>
+  openDatabase(join(await freshDirectory(label), 'kiln.db'));
+
+/** Adds a kernel like Debian's, under another release. */
+export const addKernel = async (db: Database, release: string): Promise<void> => {
+  const kernel = { ...debianKernel, digest: digestOf(release), release };
+  const { digest, arch } = kernel;
+  await db
+    .insertInto('kernels')
+    .values({ ...stored, digest, release, arch, record: JSON.stringify(kernel) })
+    .execute();
+};
+
+/** Adds and publishes a source that is built against others. */
+export const addSource = async (
+  db: Database,
+  name: string,
+  depends: readonly string[] = [],
+): Promise<void> => {
+  const { tree, version, kind, autoinstall, needs, settings } = dkmsSource;
+  const digest = digestOf(name);
+  const claims = JSON.stringify({ autoinstall, depends, needs, settings });
+  await db
+    .insertInto('sources')
+    .values({ ...stored, digest, tree, name, version, kind, claims, commit_id: null })
+    .execute();
+  await db
+    .insertInto('source_names')
+    .values({ name, version, source: digest, created_at: 1 })
+    .execute();
+};
+
+const CONTENTS: Omit<ToolchainContents, 'packages'> = {
+  arch: 'x86_64',
+  os: 'Debian GNU/Linux 12',
+  libc: 'ldd (Debian GLIBC 2.36-9) 2.36',
+  compilers: [{ path: '/usr/bin/gcc-12', version: debianKernel.compiler }],
+  linker: { path: '/usr/bin/ld', version: 'GNU ld (GNU Binutils for Debian) 2.40' },
+  lld: null,
+  assembler: { path: '/usr/bin/as', version: 'GNU assembler (GNU Binutils for Debian) 2.40' },
+  pahole: null,
+  rustc: null,
+  make: { path: '/usr/bin/make', version: 'GNU Make 4.3' },
+};
+
+/** Adds and pins a toolchain that is the kernels' own, with so many packages. */
+export const addToolchain = async (db: Database, name: string, packages = 0): Promise<void> => {
+  const contents: ToolchainContents = {
+    ...CONTENTS,
+    packages: Array.from({ length: packages }, (_, index) => ({
+      name: `package-${index}`,
+      version: '1:2.3.4-5+deb12u6',
+      arch: 'amd64',
+    })),
+  };
+  await db
+    .insertInto('toolchains')
+    .values({
+      digest: digestOf(name),
+      name,
+      state: 'pinned',
+      is_candidate: 0,
+      contents: JSON.stringify(contents),
+      problem: null,
+      created_at: 1,
+      pinned_at: 1,
+      retired_at: null,
+    })
+    .execute();
+};

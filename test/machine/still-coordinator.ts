@@ -1,0 +1,70 @@
+import { createCoordinator, type Coordinator } from '../../services/api/coordinator.ts';
+import { digestOf } from '../../services/core/digest.ts';
+import type { BuilderJob } from '../../services/core/jobs.ts';
+import type { Database } from '../../services/storage/database.ts';
+import { openLog } from '../../services/storage/log.ts';
+import type { WorkQueue } from '../../services/storage/queues.ts';
+import type { Signals } from '../../services/storage/signals.ts';
+
+/** A queue that keeps its jobs and has no workers. */
+export interface StillQueue<T> extends WorkQueue<T> {
+  readonly jobs: ReadonlyMap<string, T>;
+}
+
+const stillQueue = <T>(): StillQueue<T> => {
+  const jobs = new Map<string, T>();
+  return {
+    jobs,
+    async add(id, job) {
+      if (!jobs.has(id)) jobs.set(id, job);
+    },
+    has: async (id) => jobs.has(id),
+    async remove(id) {
+      jobs.delete(id);
+    },
+    work: () => ({ stop: async () => {} }),
+    close: async () => {},
+  };
+};
+
+/** Signals that nobody hears; runs that are to be cancelled are kept. */
+const stillSignals = (): Signals & { readonly cancelled: ReadonlySet<string> } => {
+  const cancelled = new Set<string>();
+  const unhook = (): void => {};
+  return {
+    cancelled,
+    announce: async () => {},
+    onChange: () => unhook,
+    async cancel(run) {
+      cancelled.add(run);
+    },
+    isCancelled: async (run) => cancelled.has(run),
+    onCancel: () => unhook,
+    appendLog: async () => {},
+    readLog: async () => [],
+    ping: async () => {},
+    close: () => {},
+  };
+};
+
+/** The coordinator on a record, with nobody at work but the test, which tells it what comes out. */
+export interface StillCoordinator extends Coordinator {
+  readonly builder: StillQueue<BuilderJob>;
+  readonly cancelled: ReadonlySet<string>;
+}
+
+/** Makes one. Builds are made with the script `digestOf('script')`. */
+export const stillCoordinator = (db: Database): StillCoordinator => {
+  const builder = stillQueue<BuilderJob>();
+  const signals = stillSignals();
+  const coordinator = createCoordinator({
+    db,
+    builder,
+    signer: stillQueue(),
+    signals,
+    script: digestOf('script'),
+    now: () => 2,
+    log: openLog('api', 'silent'),
+  });
+  return { ...coordinator, builder, cancelled: signals.cancelled };
+};
