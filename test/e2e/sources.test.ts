@@ -1,38 +1,15 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
+import type { BuildView, SourceView } from '../../services/core/protocol.ts';
 import { debianPackage } from '../machine/debian.ts';
 import { dkmsSource, freshDirectory, moduleCode, writeTree } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
-interface Source {
-  readonly name: string;
-  readonly version: string;
-  readonly digest: string;
-  readonly tree: string;
-  readonly needs: readonly string[];
-  readonly depends: readonly string[];
-  readonly commit: string | null;
-  readonly autoinstall: boolean;
-}
-interface Build {
-  readonly id: string;
-  readonly state: string;
-  readonly exclusion: string | null;
-  readonly fingerprint: string;
-  readonly dependencies: readonly string[];
-  readonly modules: readonly {
-    readonly name: string;
-    readonly unsigned: string;
-    readonly modinfo: readonly (readonly [string, string])[];
-  }[];
-  readonly failure: { readonly code: string; readonly message: string } | null;
-}
-
 const kiln = sharedKiln();
-const build = (source: string, ...args: string[]): Promise<Build> =>
-  kiln.json<Build>('build', source, '-k', kiln.kernel, ...args);
+const build = (source: string, ...args: string[]): Promise<BuildView> =>
+  kiln.json<BuildView>('build', source, '-k', kiln.kernel, ...args);
 
 describe('a source that is pushed', () => {
   it('may be a directory, Debian’s package or a tarball of dkms: the same tree', async () => {
@@ -46,13 +23,13 @@ describe('a source that is pushed', () => {
     await mustRun('tar', ['-C', unpacked, '-czf', tarball, './dkms_source_tree']);
     const pushed = [];
     for (const path of [deb, directory, tarball])
-      pushed.push(await kiln.json<Source>('source', 'push', path));
+      pushed.push(await kiln.json<SourceView>('source', 'push', path));
     expect(new Set(pushed.map(({ digest }) => digest)).size).toBe(1);
     expect(pushed[0]).toMatchObject({ name: 'gost-crypto', version: '0.3.4', autoinstall: true });
   });
 
   it('keeps what its Debian package says its build needs, and is built only where that is', async () => {
-    const source = await kiln.json<Source>(
+    const source = await kiln.json<SourceView>(
       'source',
       'push',
       await debianPackage('iptables-netflow-dkms'),
@@ -79,10 +56,10 @@ describe('a source that is pushed', () => {
     await git('add', '.');
     await git('commit', '-q', '-m', 'first');
     const commit = (await git('rev-parse', 'HEAD')).trim();
-    const source = await kiln.json<Source>('source', 'push', checkout);
+    const source = await kiln.json<SourceView>('source', 'push', checkout);
     expect(source.commit).toBe(commit);
     await writeFile(join(checkout, 'new.h'), '');
-    const changed = await kiln.json<Source>('source', 'push', checkout, '--version', '1.1');
+    const changed = await kiln.json<SourceView>('source', 'push', checkout, '--version', '1.1');
     expect(changed.commit).toBeNull();
   });
 
@@ -117,7 +94,7 @@ DEST_MODULE_NAME[1]=renamed
 DEST_MODULE_LOCATION[0]=/extra
 DEST_MODULE_LOCATION[1]=/updates
 DEST_MODULE_LOCATION[2]=/updates
-STRIP[1]=no
+DKMS_DIRECTIVE_1="STRIP[1]=no"
 BUILD_EXCLUSIVE_KERNEL_MIN=5.10
 BUILD_EXCLUSIVE_CONFIG="CONFIG_MODULES !CONFIG_NO_SUCH_OPTION"
 BUILD_EXCLUSIVE_KERNEL[2]="^5\\\\."
@@ -143,6 +120,12 @@ sed -i 's/renamed/second/g' sub/Kbuild
     const [first, renamed] = made.modules.map(({ modinfo }) => new Map(modinfo));
     expect(first?.get('description')).toBe('patched');
     expect(renamed?.get('name')).toBe('second');
+    expect(made.recipe?.['modules']).toMatchObject({
+      list: [
+        { name: 'first', strip: true },
+        { name: 'renamed', strip: false },
+      ],
+    });
   });
 
   it('that embeds the date of its build gets the same one every time, and those it asks for', async () => {
@@ -166,7 +149,9 @@ sed -i 's/renamed/second/g' sub/Kbuild
     );
     expect(JSON.parse(first.stdout)).toMatchObject({ state: 'excluded', failure: null });
     const again = await kiln.kiln('build', source, '-k', kiln.kernel, '--json', '-q');
-    expect((JSON.parse(again.stdout) as Build).id).toBe((JSON.parse(first.stdout) as Build).id);
+    expect((JSON.parse(again.stdout) as BuildView).id).toBe(
+      (JSON.parse(first.stdout) as BuildView).id,
+    );
   });
 
   it.each([
@@ -200,7 +185,7 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
     await writeFile(file, 'LEVEL=7\n');
     const tuned = await build(source, '--setting', `/etc/dkms/tuned-host.conf=${file}`);
     expect(tuned.id).not.toBe(plain.id);
-    const modinfoOf = async ({ id }: Build): Promise<string> =>
+    const modinfoOf = async ({ id }: BuildView): Promise<string> =>
       JSON.stringify((await kiln.json<{ modules: { modinfo: unknown }[] }>('show', id)).modules);
     expect(await modinfoOf(plain)).toContain('level 1');
     expect(await modinfoOf(tuned)).toContain('level 7');
@@ -318,7 +303,7 @@ MODULE_LICENSE("GPL");
     const made = await build(await user('taker', 'giver'));
     expect(made.dependencies).toHaveLength(1);
     const [on = ''] = made.dependencies;
-    expect(await kiln.json<Build>('show', on)).toMatchObject({ state: 'succeeded' });
+    expect(await kiln.json<BuildView>('show', on)).toMatchObject({ state: 'succeeded' });
     const modinfo = JSON.stringify(await kiln.json('show', made.id));
     expect(modinfo).toContain('["depends","giver"]');
   });
@@ -327,7 +312,7 @@ MODULE_LICENSE("GPL");
     await kiln.json('source', 'push', await provider('lost_giver'));
     const made = await build(await user('lost_taker', 'lost_giver'));
     const [on = ''] = made.dependencies;
-    const giver = await kiln.json<Build>('show', on);
+    const giver = await kiln.json<BuildView>('show', on);
     const blobOf = (digest: string): string => {
       const hex = digest.slice('sha256:'.length);
       return join(kiln.data, 'blobs', hex.slice(0, 2), hex);
