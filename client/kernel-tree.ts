@@ -8,24 +8,24 @@ import { walk, type Found } from './tree.ts';
 /** Where distributions put headers; what links lead to elsewhere is not part of them. */
 const HEADER_ROOT = /^\/usr\/(?:src\/kernels|src|lib)\/(?!modules\/)[^/]+/;
 const MAX_ROOTS = 8;
+/** As many links as Linux follows in one path. */
+const MAX_LINKS = 40;
 
 /**
  * The headers of a kernel on a host: the tree behind `/lib/modules/RELEASE/build`, with everything its links and its Makefile
  * lead to. A distribution's stand from `/` in the result, a tree of one's own at its top. Throws `not-found`.
  */
 export const findHeaders = async (host: Host, release: string): Promise<readonly Found[]> => {
-  const link = join(host.root, 'lib/modules', release, 'build');
+  const link = join('/lib/modules', release, 'build');
   const home = await resolveInside(host.root, link);
-  if (home === null || !(await isDirectory(home))) {
+  if (home === null || !(await isDirectory(join(host.root, home)))) {
     throw new KilnError(
       'not-found',
-      `${link} leads to no headers; install the headers of ${release}, or give a directory or packages`,
+      `${join(host.root, link)} leads to no headers; install the headers of ${release}, or give a directory or packages`,
     );
   }
-  const inside = (path: string): string =>
-    host.root === '/' ? path : path.slice(host.root.length);
-  const root = HEADER_ROOT.exec(inside(home))?.[0];
-  if (root === undefined) return collect(walk(home));
+  const root = HEADER_ROOT.exec(home)?.[0];
+  if (root === undefined) return collect(walk(join(host.root, home)));
   const found: Found[] = [];
   const wanted = [root];
   for (const each of wanted) {
@@ -46,13 +46,27 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
   return found;
 };
 
-/** Where a link of a host leads, its absolute targets taken from that host's root. */
-const resolveInside = async (root: string, link: string, hops = 0): Promise<string | null> => {
-  const target = await readlink(link).catch(() => null);
-  if (target === null) return link;
-  if (hops > MAX_ROOTS) return null;
-  const next = target.startsWith('/') ? join(root, target) : resolve(dirname(link), target);
-  return resolveInside(root, next, hops + 1);
+/**
+ * Where a path of a host leads: that path with no link left in it, every target taken from that host's root. A relative one starts where
+ * its link really is: where `/lib` is a link, that is not where the path has it. `null` for links that lead round and round.
+ */
+const resolveInside = async (root: string, path: string): Promise<string | null> => {
+  const ahead = path.split('/');
+  let place = '/';
+  let links = 0;
+  for (let name = ahead.shift(); name !== undefined; name = ahead.shift()) {
+    const next = join(place, name);
+    const target = await readlink(join(root, next)).catch(() => null);
+    if (target === null) {
+      place = next;
+      continue;
+    }
+    links += 1;
+    if (links > MAX_LINKS) return null;
+    ahead.unshift(...target.split('/'));
+    if (target.startsWith('/')) place = '/';
+  }
+  return place;
 };
 
 /** Absolute places that links, and Makefiles that only include another, lead to. */

@@ -25,16 +25,24 @@ export const compilerContract = (config: KernelConfig, hasVmlinux: boolean): Com
   const count = (option: string): number | null => Number(config.get(option) ?? '0') || null;
   const linker = (kind: 'GNU ld' | 'LLD', version: number | null) =>
     version === null ? null : { kind, version };
+  const ld = count('LD_VERSION');
   return {
     isClang: isSet('CC_IS_CLANG'),
     linker: isSet('LD_IS_LLD')
       ? linker('LLD', count('LLD_VERSION'))
-      : linker('GNU ld', isSet('LD_IS_BFD') ? count('LD_VERSION') : null),
+      : linker('GNU ld', isSet('LD_IS_BFD') ? ld : formerCount(ld)),
     assembler: isSet('AS_IS_GNU') ? count('AS_VERSION') : null,
     pahole: hasVmlinux && isSet('DEBUG_INFO_BTF_MODULES') ? count('PAHOLE_VERSION') : null,
     rustc: isSet('RUST') ? (config.get('RUSTC_VERSION_TEXT') ?? null) : null,
   };
 };
+
+/**
+ * Before Linux 5.12 `LD_IS_BFD` was not there, and `scripts/ld-version.sh` counted in larger steps: 2.35.2 was 235020000.
+ * `null` for what is not counted in that way.
+ */
+const formerCount = (version: number | null): number | null =>
+  version === null || version < 100_000_000 ? null : Math.floor(version / 10_000);
 
 /** One part of the contract that a toolchain does not keep. */
 export interface ContractBreach {

@@ -25,8 +25,8 @@ export const allPackages = async (): Promise<readonly string[]> => [
 
 /** Downloads one package and reads what its source is called. */
 export const subjectOf = async (name: string): Promise<Subject> => {
-  const component = CONTRIB.includes(name) ? 'contrib' : 'main';
-  const root = await unpackPackages(`source-${name}`, [name], component);
+  const origin = CONTRIB.includes(name) ? { component: 'contrib' } : {};
+  const root = await unpackPackages(`source-${name}`, [name], origin);
   const [folder = ''] = await readdir(join(root, 'usr/src'));
   const conf = await readFile(join(root, 'usr/src', folder, 'dkms.conf'), 'utf8');
   const literal = (variable: string): string | undefined =>
@@ -34,7 +34,7 @@ export const subjectOf = async (name: string): Promise<Subject> => {
   const version = literal('PACKAGE_VERSION') ?? '';
   return {
     package: name,
-    deb: await debianPackage(name, component),
+    deb: await debianPackage(name, origin),
     directory: join(root, 'usr/src', folder),
     name: literal('PACKAGE_NAME') ?? '',
     version,

@@ -1,7 +1,8 @@
-import { readdir, readlink } from 'node:fs/promises';
+import { readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorLines } from '../../services/core/compiler-output.ts';
 import { debianHeaders, unpackPackages } from '../machine/debian.ts';
+import { headerMounts } from '../machine/header-mounts.ts';
 import { run } from '../machine/run.ts';
 import type { Subject } from './matrix.ts';
 
@@ -57,11 +58,8 @@ export const buildWithDkms = async (
     `${subject.directory}:/given:ro`,
     `${join(dkms, 'usr/sbin/dkms')}:/usr/sbin/dkms:ro`,
     `${join(dkms, 'etc/dkms')}:/etc/dkms:ro`,
+    ...(await headerMounts(headers)),
   ];
-  for (const parent of ['usr/src', 'usr/lib']) {
-    for (const name of await readdir(join(headers, parent)).catch(() => []))
-      mounts.push(`${join(headers, parent, name)}:/${parent}/${name}:ro`);
-  }
   const { status, stdout, stderr } = await run('docker', [
     'run',
     '--rm',

@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { debianPackage, debianSources } from '../machine/debian.ts';
+import { debianSources } from '../machine/apt.ts';
+import { debianPackage } from '../machine/debian.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

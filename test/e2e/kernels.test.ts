@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { debianHeaders, debianPackage, headerPackages, releasesOf } from '../machine/debian.ts';
@@ -97,6 +97,29 @@ describe('the headers of one kernel', () => {
       sent: 0,
     });
   }, 120_000);
+
+  it('are found on a host by a link that is meant from where it really is, as Debian 13 has it', async () => {
+    const release = '6.12.1+deb13-amd64';
+    const home = `usr/src/linux-headers-${release}`;
+    const headers = await writeTree('trixie', {
+      [`${home}/.config`]: 'CONFIG_X86_64=y\nCONFIG_CC_VERSION_TEXT="gcc-14 14.2.0"\n',
+      [`${home}/include/generated/utsrelease.h`]: `#define UTS_RELEASE "${release}"\n`,
+      [`${home}/Makefile`]: 'all:\n',
+      'usr/lib/linux-kbuild-6.12.1+deb13/scripts/Kbuild': 'nothing\n',
+    });
+    await symlink('../../lib/linux-kbuild-6.12.1+deb13/scripts', join(headers, home, 'scripts'));
+    const { digest } = await push(headers);
+    const modules = join(headers, 'usr/lib/modules', release);
+    await mkdir(modules, { recursive: true });
+    await symlink(`../../../src/linux-headers-${release}`, join(modules, 'build'));
+    await symlink('usr/lib', join(headers, 'lib'));
+    expect(await push('--root', headers, '-k', release)).toMatchObject({ digest, sent: 0 });
+    // A link that leads nowhere but to itself is not followed for ever.
+    await rm(join(modules, 'build'));
+    await symlink('build', join(modules, 'build'));
+    const { status, stderr } = await kiln.kiln('kernel', 'push', '--root', headers, '-k', release);
+    expect([status, stderr]).toEqual([3, expect.stringMatching(/leads to no headers/)]);
+  });
 });
 
 describe('a host whose headers changed under the same release', () => {

@@ -1,6 +1,6 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { settle } from './debian.ts';
+import { settle } from './settle.ts';
 import { freshDirectory } from './make-source.ts';
 import { WORK } from './places.ts';
 import { mustRun } from './run.ts';

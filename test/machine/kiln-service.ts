@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { CLIENT, KILND, NODE, TOOLCHAIN } from './places.ts';
+import { CLIENT, KILND, NODE, TOOLCHAIN, type MadeToolchain } from './places.ts';
 import { run, type Ran, type RunOptions } from './run.ts';
 
 /** A running kilnd with an admin's client for it. */
@@ -75,6 +75,6 @@ export const startKiln = async (
 /** Pins a toolchain in a service; its digest. */
 export const pinToolchain = async (
   service: Pick<KilnService, 'json'>,
-  { name, tar }: { readonly name: string; readonly tar: string } = TOOLCHAIN,
+  { name, tar }: MadeToolchain = TOOLCHAIN,
 ): Promise<string> =>
   (await service.json<{ digest: string }>('toolchain', 'push', tar, '--name', name)).digest;

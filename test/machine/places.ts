@@ -6,18 +6,18 @@ export const WORK = `${CHECKOUT}/.kiln`;
 export const CLIENT = `${CHECKOUT}/dist/kiln`;
 export const KILND = `${CHECKOUT}/services/kilnd.ts`;
 export const NODE = `${CHECKOUT}/node_modules/.bin/node`;
-export const TOOLCHAIN = {
-  name: 'debian-12-gcc-12',
-  tar: `${WORK}/toolchains/debian-12-gcc-12.tar`,
-};
-/** The same with what Debian's module packages need besides. */
-export const DKMS_TOOLCHAIN = {
-  name: 'debian-12-gcc-12-dkms',
-  tar: `${WORK}/toolchains/debian-12-gcc-12-dkms.tar`,
-};
 
+/** A toolchain of `images/`, as `prepare` made it. */
+export interface MadeToolchain {
+  readonly name: string;
+  readonly tar: string;
+}
+export const madeToolchain = (name: string): MadeToolchain => ({
+  name,
+  tar: `${WORK}/toolchains/${name}.tar`,
+});
+export const TOOLCHAIN = madeToolchain('debian-12-gcc-12');
+/** The same with what Debian's module packages need besides. */
+export const DKMS_TOOLCHAIN = madeToolchain('debian-12-gcc-12-dkms');
 /** What kernels that clang built are built for with. */
-export const CLANG_TOOLCHAIN = {
-  name: 'debian-12-clang-14',
-  tar: `${WORK}/toolchains/debian-12-clang-14.tar`,
-};
+export const CLANG_TOOLCHAIN = madeToolchain('debian-12-clang-14');

@@ -55,6 +55,16 @@ describe('the contract of a kernel', () => {
     ['a config that says nothing', [], {}],
     ['a linker without a version', ['LD_IS_BFD=y', 'LD_VERSION=0', 'LD_IS_LLD=n'], {}],
     ['a linker of no known kind', ['LD_VERSION=24000', 'LLD_VERSION=140006'], {}],
+    [
+      'a GNU ld that Linux before 5.12 counts in its own way and does not name (Debian 11)',
+      ['CC_IS_GCC=y', 'LD_VERSION=235020000', 'LLD_VERSION=0'],
+      { linker: { kind: 'GNU ld', version: 23502 } },
+    ],
+    [
+      'LLD where GNU ld was counted in that way',
+      ['LD_IS_LLD=y', 'LD_VERSION=0', 'LLD_VERSION=110001'],
+      { linker: { kind: 'LLD', version: 110001 } },
+    ],
     ['an assembler without a version', ['AS_IS_GNU=y'], {}],
     ['Rust', ['RUST=y', `RUSTC_VERSION_TEXT="${RUSTC}"`], { rustc: RUSTC }],
     ['a rustc that was there and not used', [`RUSTC_VERSION_TEXT="${RUSTC}"`], {}],
