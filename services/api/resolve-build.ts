@@ -200,9 +200,10 @@ export const findKernelOf = async (
     .execute();
   const found = chooseKernel(rows.map(kernelOf), wanted);
   if (found !== undefined) return found;
-  const there = rows
-    .map(kernelOf)
-    .map(({ build, arch }) => `${arch} "${build ?? 'no build string'}"`);
+  const there = rows.map(kernelOf).map((kernel) => {
+    const { build, arch } = kernel;
+    return `${arch} "${build ?? 'no build string'}" (${misfits(kernel, wanted).join(', ')})`;
+  });
   throw new KilnError(
     'not-found',
     there.length === 0
@@ -219,11 +220,15 @@ const chooseKernel = (
   kernels: readonly StoredKernel[],
   facts: KernelFacts,
 ): StoredKernel | undefined => {
-  const fitting = kernels.filter(
-    ({ build, options, arch }) =>
-      (facts.build === undefined || build === null || build === facts.build) &&
-      (facts.options === undefined || options === facts.options) &&
-      (facts.arch === undefined || arch === facts.arch),
-  );
+  const fitting = kernels.filter((kernel) => misfits(kernel, facts).length === 0);
   return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
 };
+
+/** What of a kernel is not as a host says; nothing where it is the host's own. */
+const misfits = ({ build, options, arch }: StoredKernel, facts: KernelFacts): readonly string[] => [
+  ...(facts.arch === undefined || arch === facts.arch ? [] : ['another CPU']),
+  ...(facts.build === undefined || build === null || build === facts.build
+    ? []
+    : ['another build']),
+  ...(facts.options === undefined || options === facts.options ? [] : ['another configuration']),
+];

@@ -155,6 +155,22 @@ describe('a host whose headers changed under the same release', () => {
     );
     expect(old.id).toBe(first.id);
 
+    // What `uname -v` and `uname -m` say tells them apart as well.
+    const meant = async (facts: Readonly<Record<string, string>>): Promise<readonly string[]> => {
+      const query = new URLSearchParams({ release: shared.release, ...facts });
+      const answer = await fetch(`${kiln.url}/v1/kernels?${query.toString()}`, {
+        headers: { authorization: `Bearer ${await kiln.adminToken()}` },
+      });
+      const { items } = (await answer.json()) as { items: readonly Kernel[] };
+      return items.map(({ digest }) => digest);
+    };
+    expect(await meant({ build: changed.build })).toEqual([changed.digest]);
+    expect(await meant({ build: changed.build.replace('2031', '2032') })).toEqual([]);
+    expect(await meant({ build: changed.build, arch: 'aarch64' })).toEqual([]);
+    const before = await kiln.json<Kernel[]>('kernel', 'list');
+    const older = before.find(({ digest }) => digest === first.kernel.digest);
+    expect(await meant({ build: older?.build ?? '', arch: 'x86_64' })).toEqual([older?.digest]);
+
     // And one whose kernel is neither is told what is missing.
     await writeFile(
       join(host, 'boot', `config-${shared.release}`),
@@ -163,7 +179,9 @@ describe('a host whose headers changed under the same release', () => {
     const none = await kiln.kiln('build', 'restless', '-k', shared.release, '--root', host);
     expect([none.status, none.stderr]).toEqual([
       3,
-      expect.stringMatching(/none of them is this one.*kiln kernel push/),
+      expect.stringMatching(
+        /\(another configuration\), and none of them is this one.*kiln kernel push/,
+      ),
     ]);
   }, 240_000);
 });
