@@ -4,6 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { fingerprintInputs, fingerprintOf, type FingerprintInputs } from '../core/fingerprint.ts';
 import { trustReaches } from '../core/policy.ts';
+import { headerPackage } from '../core/header-packages.ts';
 import type { CreateBuild, KernelFacts } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
 import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../core/toolchain.ts';
@@ -204,10 +205,12 @@ export const findKernelOf = async (
     const { build, arch } = kernel;
     return `${arch} "${build ?? 'no build string'}" (${misfits(kernel, wanted).join(', ')})`;
   });
+  const named = headerPackage(wanted.release, wanted.distribution ?? '');
+  const inPackage = named === null ? '' : `; they come with ${named}`;
   throw new KilnError(
     'not-found',
     there.length === 0
-      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push), or name packages or a directory`
+      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push${inPackage}), or name packages or a directory`
       : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
   );
 };

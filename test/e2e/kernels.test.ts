@@ -99,6 +99,20 @@ describe('the headers of one kernel', () => {
   }, 120_000);
 });
 
+it('a kernel that is not here is answered with the package of its headers, by the host’s distribution', async () => {
+  const host = await writeTree('rocky', {
+    'etc/os-release': 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\n',
+  });
+  const release = '5.14.0-999.el9.x86_64';
+  const { status, stderr } = await kiln.kiln('build', 'any', '-k', release, '--root', host);
+  expect([status, stderr]).toEqual([
+    3,
+    expect.stringMatching(
+      /\(kiln kernel push; they come with kernel-devel-5\.14\.0-999\.el9\.x86_64\)/,
+    ),
+  ]);
+});
+
 describe('a host whose headers changed under the same release', () => {
   it('is built for by what it is, and what was built before shows as stale', async () => {
     const source = await dkmsSource('restless', '');
