@@ -1,9 +1,10 @@
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { machine, release as runningRelease, version as runningBuild } from 'node:os';
 import { dirname, join, sep } from 'node:path';
-import type { Digest } from '../services/core/digest.ts';
 import { KilnError } from '../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../services/core/kernel-config.ts';
+import type { KernelFacts } from '../services/core/protocol.ts';
+import { readDistribution } from './distribution.ts';
 
 /** The machine, or the root of another, that modules go to. */
 export interface Host {
@@ -20,20 +21,19 @@ export const openHost = async (root: string | undefined): Promise<Host> => {
 
 /**
  * What tells a host's kernel from another of the same release: `uname -v` of the running one, and the options in
- * `/boot/config-RELEASE`, each where it can be had.
+ * `/boot/config-RELEASE`, each where it can be had; and its distribution, which knows the package of its headers.
  */
-export const kernelFacts = async (
-  host: Host,
-  release: string,
-): Promise<{ release: string; build?: string; options?: Digest; arch?: string }> => {
+export const kernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
   const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
     () => null,
   );
+  const distribution = (await readDistribution(host)).join(' ').slice(0, 64);
   const isRunning = host.root === '/' && release === runningRelease();
   return {
     release,
     ...(isRunning ? { build: runningBuild(), arch: machine() } : {}),
     ...(config === null ? {} : { options: optionsDigest(parseKernelConfig(config)) }),
+    ...(distribution === '' ? {} : { distribution }),
   };
 };
 

@@ -1,6 +1,7 @@
 import { readFile, readlink, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { KilnError } from '../services/core/errors.ts';
+import { handedOverTo } from '../services/core/kernel.ts';
 import type { Host } from './host.ts';
 import { collect } from './pack.ts';
 import { walk, type Found } from './tree.ts';
@@ -25,7 +26,7 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
     );
   }
   const root = HEADER_ROOT.exec(home)?.[0];
-  if (root === undefined) return collect(walk(join(host.root, home)));
+  if (root === undefined) return ownTree(host.root, home);
   const found: Found[] = [];
   const wanted = [root];
   for (const each of wanted) {
@@ -44,6 +45,22 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
     }
   }
   return found;
+};
+
+/**
+ * A kernel tree of one's own. One that was built outside its source (`make O=DIR`) has a Makefile that hands over to that source, and
+ * maybe a link to it: both together are what a build in the source itself would have left.
+ */
+const ownTree = async (root: string, home: string): Promise<readonly Found[]> => {
+  const built = await collect(walk(join(root, home)));
+  const makefile = built.find(({ path }) => path === 'Makefile');
+  if (makefile?.kind !== 'file') return built;
+  const source = handedOverTo(await readFile(makefile.place, 'utf8'));
+  if (source === null || !(await isDirectory(join(root, source)))) return built;
+  const added = built.filter(({ path }) => path !== 'Makefile' && path !== 'source');
+  const paths = new Set(added.map(({ path }) => path));
+  const sources = await collect(walk(join(root, source)));
+  return [...sources.filter(({ path }) => !paths.has(path)), ...added];
 };
 
 /**

@@ -15,6 +15,7 @@ import {
   type Lockdown,
 } from '../services/core/kernel-trust.ts';
 import { moduleSigner } from '../services/core/module-signer.ts';
+import { readDistribution } from './distribution.ts';
 import { isOnHost, readHostFile, readHostText } from './host-files.ts';
 import { chooseRelease, type Host } from './host.ts';
 
@@ -96,17 +97,6 @@ const readPackedConfig = async (host: Host): Promise<string | null> => {
   } catch {
     return null;
   }
-};
-
-/** `ID` and the words of `ID_LIKE` (os-release(5)). */
-const readDistribution = async (host: Host): Promise<readonly string[]> => {
-  const text =
-    (await readHostText(host, 'etc/os-release', LINE_LIMIT)) ??
-    (await readHostText(host, 'usr/lib/os-release', LINE_LIMIT)) ??
-    '';
-  return [...text.matchAll(/^ID(?:_LIKE)?=["']?([a-z0-9._ -]+)/gm)].flatMap(([, words = '']) =>
-    words.split(' '),
-  );
 };
 
 /** `null` if the host has no /sys that would show it. */

@@ -4,6 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { fingerprintInputs, fingerprintOf, type FingerprintInputs } from '../core/fingerprint.ts';
 import { trustReaches } from '../core/policy.ts';
+import { headerPackage } from '../core/header-packages.ts';
 import type { CreateBuild, KernelFacts } from '../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../core/source.ts';
 import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../core/toolchain.ts';
@@ -200,13 +201,16 @@ export const findKernelOf = async (
     .execute();
   const found = chooseKernel(rows.map(kernelOf), wanted);
   if (found !== undefined) return found;
-  const there = rows
-    .map(kernelOf)
-    .map(({ build, arch }) => `${arch} "${build ?? 'no build string'}"`);
+  const there = rows.map(kernelOf).map((kernel) => {
+    const { build, arch } = kernel;
+    return `${arch} "${build ?? 'no build string'}" (${misfits(kernel, wanted).join(', ')})`;
+  });
+  const named = headerPackage(wanted.release, wanted.distribution ?? '');
+  const inPackage = named === null ? '' : `; they come with ${named}`;
   throw new KilnError(
     'not-found',
     there.length === 0
-      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push), or name packages or a directory`
+      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push${inPackage}), or name packages or a directory`
       : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
   );
 };
@@ -219,11 +223,15 @@ const chooseKernel = (
   kernels: readonly StoredKernel[],
   facts: KernelFacts,
 ): StoredKernel | undefined => {
-  const fitting = kernels.filter(
-    ({ build, options, arch }) =>
-      (facts.build === undefined || build === null || build === facts.build) &&
-      (facts.options === undefined || options === facts.options) &&
-      (facts.arch === undefined || arch === facts.arch),
-  );
+  const fitting = kernels.filter((kernel) => misfits(kernel, facts).length === 0);
   return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
 };
+
+/** What of a kernel is not as a host says; nothing where it is the host's own. */
+const misfits = ({ build, options, arch }: StoredKernel, facts: KernelFacts): readonly string[] => [
+  ...(facts.arch === undefined || arch === facts.arch ? [] : ['another CPU']),
+  ...(facts.build === undefined || build === null || build === facts.build
+    ? []
+    : ['another build']),
+  ...(facts.options === undefined || options === facts.options ? [] : ['another configuration']),
+];

@@ -1,3 +1,4 @@
+import type { CompilerContract } from './compiler-contract.ts';
 import type { Kernel } from './kernel.ts';
 import { resultDirectory } from './recipe.ts';
 import type { Source } from './source.ts';
@@ -34,8 +35,7 @@ export const buildEnvironment = (
     KBUILD_BUILD_HOST: BUILD_HOST,
     KBUILD_BUILD_VERSION: '1',
     ...(compiler === undefined ? {} : { CC: compiler }),
-    // What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`).
-    ...(kernel.contract.isClang ? { LLVM: '1' } : {}),
+    ...(kernel.contract.isClang ? clangVariables(kernel.contract) : {}),
     ...(dependencies.length === 0
       ? {}
       : {
@@ -45,3 +45,15 @@ export const buildEnvironment = (
         }),
   };
 };
+
+/**
+ * What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`). `LLVM=1` would link with lld: where
+ * GNU ld linked the kernel it is the compiler alone, which Kbuild takes from make's command line and not from the environment.
+ */
+const clangVariables = ({
+  linker,
+  assembler,
+}: CompilerContract): Readonly<Record<string, string>> => ({
+  ...(linker?.kind === 'GNU ld' ? { GNUMAKEFLAGS: 'CC=clang' } : { LLVM: '1' }),
+  ...(assembler === null ? {} : { LLVM_IAS: '0' }),
+});

@@ -46,6 +46,7 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     excluded: moduleExclusion(conf, index, target),
   }));
   const left = modules.filter(({ excluded }) => excluded === null);
+  mustDiffer(left.map(({ module }) => module));
   const none = modules.length > 0 && left.length === 0 ? modules[0] : undefined;
   return {
     name: valueAt(conf, 'PACKAGE_NAME'),
@@ -61,6 +62,18 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     modules: left.map(({ module }) => module),
     excluded: packageExclusion(conf, target) ?? none?.excluded ?? null,
   };
+};
+
+/** Of two modules under one name one would be lost: dkms 3.4 refuses them, too, though also where they are for different kernels. */
+const mustDiffer = (modules: readonly DkmsModule[]): void => {
+  const seen = new Set<string>();
+  for (const { builtLocation, builtName, name } of modules) {
+    const built = `BUILT_MODULE_NAME ${builtLocation}${builtName}`;
+    for (const each of [built, `DEST_MODULE_NAME ${name}`]) {
+      if (seen.has(each)) throw bad(`dkms.conf lists two modules with the ${each}`);
+      seen.add(each);
+    }
+  }
 };
 
 const bad = (message: string): KilnError => new KilnError('bad-source', message);

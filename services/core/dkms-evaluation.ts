@@ -38,6 +38,7 @@ const HONOURED = [
   'BUILD_EXCLUSIVE_CONFIG',
   'BUILD_EXCLUSIVE_ARCH',
   'NO_WEAK_MODULES',
+  'OBSOLETE_BY',
 ] as const;
 
 /**

@@ -21,7 +21,7 @@ const matches =
 
 const bound =
   (
-    directive: 'BUILD_EXCLUSIVE_KERNEL_MIN' | 'BUILD_EXCLUSIVE_KERNEL_MAX',
+    directive: 'BUILD_EXCLUSIVE_KERNEL_MIN' | 'BUILD_EXCLUSIVE_KERNEL_MAX' | 'OBSOLETE_BY',
     isOutside: (release: string, limit: string) => boolean,
   ): Condition =>
   (conf, index, { release }) => {
@@ -34,10 +34,17 @@ const bound =
 const comparable = (version: string): string =>
   version.replaceAll(/\d+/g, (digits) => digits.padStart(3, '0'));
 
+/** Where a conf sets no upper bound itself, `OBSOLETE_BY` is one (`read_conf` of dkms 3.4). */
+const obsolete: Condition = (conf, index, target) =>
+  [...(conf.get('BUILD_EXCLUSIVE_KERNEL_MAX')?.values() ?? [])].some((limit) => limit !== '')
+    ? null
+    : bound('OBSOLETE_BY', (is, limit) => is > limit)(conf, index, target);
+
 const CONDITIONS: Readonly<Record<string, Condition>> = {
   BUILD_EXCLUSIVE_KERNEL: matches('BUILD_EXCLUSIVE_KERNEL', ({ release }) => release),
   BUILD_EXCLUSIVE_KERNEL_MIN: bound('BUILD_EXCLUSIVE_KERNEL_MIN', (is, limit) => is < limit),
   BUILD_EXCLUSIVE_KERNEL_MAX: bound('BUILD_EXCLUSIVE_KERNEL_MAX', (is, limit) => is > limit),
+  OBSOLETE_BY: obsolete,
   BUILD_EXCLUSIVE_CONFIG: matches('BUILD_EXCLUSIVE_CONFIG', () => 'the kernel’s .config'),
   BUILD_EXCLUSIVE_ARCH: matches('BUILD_EXCLUSIVE_ARCH', ({ arch }) => arch),
 };

@@ -9,6 +9,12 @@ export interface HostPrograms {
   readonly glibc: string | null;
 }
 
+/**
+ * How much of a program is looked at: what it asks of its machine stands in its first pages. All of it may be large, where its debug
+ * information was left in.
+ */
+export const PROGRAM_HEAD = 1024 * 1024;
+
 /** Those that every module's build runs. Trees have some dozens more, for the kernel's own build. */
 export const isHostProgram = (path: string): boolean =>
   /(^|\/)(scripts\/(mod\/modpost(\.real-[a-z0-9-]+)?|basic\/fixdep)|tools\/objtool\/objtool|scripts\/gcc-plugins\/[^/]+\.so)$/.test(
@@ -17,7 +23,7 @@ export const isHostProgram = (path: string): boolean =>
 
 /** Reads what the programs need from their ELF headers and symbol versions. A file that is no ELF asks for nothing. */
 export const inspectHostPrograms = (programs: readonly Buffer[]): HostPrograms => {
-  const binaries = programs.filter(isElf);
+  const binaries = programs.filter(isElf).map((bytes) => bytes.subarray(0, PROGRAM_HEAD));
   const arches = new Set(binaries.map(elfArch).filter((arch) => arch !== null));
   let newest: string | null = null;
   for (const bytes of binaries) {

@@ -94,10 +94,10 @@ export const inspectKernel = (
   const layout = layoutFor(archive, home, release);
   mustKeepLinks(archive, layout);
   const tree = layTree(archive.entries, layout);
+  const above = sourceTreeOf(read('Makefile') ?? '', tree);
   const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
   const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;
   const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
-  const above = sourceTreeOf(read('Makefile') ?? '', tree);
   const kernel: Kernel = {
     digest: tree.digest,
     release,
@@ -127,11 +127,19 @@ export const inspectKernel = (
   return { kernel, tree, layout };
 };
 
-/** The tree that a build tree's Makefile hands over to, as Debian's do: `include /usr/src/X/Makefile`. */
+/** The tree that a build tree's Makefile hands over to, as Debian's and those of `make O=DIR` do: `include DIRECTORY/Makefile`. */
+export const handedOverTo = (makefile: string): string | null =>
+  /^include (\/\S+)\/Makefile$/m.exec(makefile)?.[1] ?? null;
+
+/** The same where it is part of the kernel's tree. Throws `KilnError('bad-kernel')` where it is not. */
 const sourceTreeOf = (makefile: string, tree: Tree): string | null => {
-  const named = /^include (\/usr\/src\/[A-Za-z0-9][^\s/]*)\/Makefile$/m.exec(makefile)?.[1];
-  if (named === undefined) return null;
-  return tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`)) ? named : null;
+  const named = handedOverTo(makefile);
+  if (named === null) return null;
+  if (tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`))) return named;
+  throw new KilnError(
+    'bad-kernel',
+    `the headers’ Makefile hands over to ${named}, which is not among them; send both together (kiln kernel push on the host that has them, or the packages of both)`,
+  );
 };
 
 const definition = (header: string | null, name: string): string | null =>

@@ -72,6 +72,11 @@ export const KernelFacts = z.strictObject({
   build: text(256).optional(),
   options: digest.optional(),
   arch: text(32).optional(),
+  /** `ID` and `ID_LIKE` of os-release(5): which package has its headers. */
+  distribution: z
+    .string()
+    .regex(/^[a-z0-9._ -]{1,64}$/)
+    .optional(),
 });
 export const CreateBuild = z.strictObject({
   source: z.union([

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { DEFAULT_ARCHIVE_LIMITS, type ArchiveLimits } from '../core/archive-rules.ts';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
+import { isHostProgram, PROGRAM_HEAD } from '../core/host-programs.ts';
 import type { ScannedArchive } from '../core/kernel.ts';
 import type { TreeEntry } from '../core/tree.ts';
 import { readArchive } from './read-archive.ts';
@@ -11,7 +12,7 @@ const EVIDENCE_LIMIT = 4 * 1024 * 1024;
 /** Of all evidence in one archive: it is kept in memory. */
 const EVIDENCE_TOTAL = 16 * 1024 * 1024;
 
-/** Hashes every file of an archive and keeps the content of those that `isEvidence` names. Writes nothing. */
+/** Hashes every file of an archive and keeps the content of those that `isEvidence` names, of programs the beginning. Writes nothing. */
 export const scanArchive = async (
   archive: Readable,
   isEvidence: (path: string) => boolean,
@@ -67,19 +68,21 @@ const hashBody = async (
 ): Promise<Digest> => {
   const hash = createHash('sha256');
   const isKept = isEvidence(path);
+  const head = isHostProgram(path) ? PROGRAM_HEAD : Infinity;
   const kept: Buffer[] = [];
   let size = 0;
   for await (const chunk of body) {
     hash.update(chunk);
-    size += chunk.length;
     if (!isKept) continue;
+    const piece = chunk.subarray(0, head - size);
+    size += piece.length;
     if (size > EVIDENCE_LIMIT) {
       throw new KilnError(
         'too-large',
         `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can be`,
       );
     }
-    kept.push(chunk);
+    kept.push(piece);
   }
   if (isKept) {
     const total = [...evidence.values()].reduce((sum, { length }) => sum + length, size);

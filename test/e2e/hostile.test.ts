@@ -220,6 +220,32 @@ make -C h M=$PWD modules
     ]);
   }, 120_000);
 
+  it.each([
+    [
+      'vermagic',
+      "sed -i 's/SMP preempt/SMP preemqt/' claims-vermagic.ko",
+      /has vermagic ".* preemqt /,
+    ],
+    ['mark', "sed -i 's/retpoline=Y/retpoline=N/' claims-mark.ko", /lacks the mark retpoline=Y/],
+    [
+      'CPU',
+      "printf '\\267' | dd of=claims-CPU.ko bs=1 seek=18 conv=notrunc",
+      /is for aarch64, not x86_64/,
+    ],
+  ])(
+    'gives its module another %s gives no module',
+    async (what, forge, words) => {
+      const name = `claims-${what}`;
+      const { status, stderr } = await attempt(
+        name,
+        'MAKE=./attack\nSTRIP=no',
+        `#!/bin/bash\nmake -C /lib/modules/6*/build M=$PWD modules && ${forge}\n`,
+      );
+      expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
+    },
+    120_000,
+  );
+
   it('needs a symbol that nobody has gives no module', async () => {
     const source = await dkmsSource(
       'lonely',

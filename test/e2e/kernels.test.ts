@@ -122,6 +122,20 @@ describe('the headers of one kernel', () => {
   });
 });
 
+it('a kernel that is not here is answered with the package of its headers, by the host’s distribution', async () => {
+  const host = await writeTree('rocky', {
+    'etc/os-release': 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\n',
+  });
+  const release = '5.14.0-999.el9.x86_64';
+  const { status, stderr } = await kiln.kiln('build', 'any', '-k', release, '--root', host);
+  expect([status, stderr]).toEqual([
+    3,
+    expect.stringMatching(
+      /\(kiln kernel push; they come with kernel-devel-5\.14\.0-999\.el9\.x86_64\)/,
+    ),
+  ]);
+});
+
 describe('a host whose headers changed under the same release', () => {
   it('is built for by what it is, and what was built before shows as stale', async () => {
     const source = await dkmsSource('restless', '');
@@ -178,6 +192,22 @@ describe('a host whose headers changed under the same release', () => {
     );
     expect(old.id).toBe(first.id);
 
+    // What `uname -v` and `uname -m` say tells them apart as well.
+    const meant = async (facts: Readonly<Record<string, string>>): Promise<readonly string[]> => {
+      const query = new URLSearchParams({ release: shared.release, ...facts });
+      const answer = await fetch(`${kiln.url}/v1/kernels?${query.toString()}`, {
+        headers: { authorization: `Bearer ${await kiln.adminToken()}` },
+      });
+      const { items } = (await answer.json()) as { items: readonly Kernel[] };
+      return items.map(({ digest }) => digest);
+    };
+    expect(await meant({ build: changed.build })).toEqual([changed.digest]);
+    expect(await meant({ build: changed.build.replace('2031', '2032') })).toEqual([]);
+    expect(await meant({ build: changed.build, arch: 'aarch64' })).toEqual([]);
+    const before = await kiln.json<Kernel[]>('kernel', 'list');
+    const older = before.find(({ digest }) => digest === first.kernel.digest);
+    expect(await meant({ build: older?.build ?? '', arch: 'x86_64' })).toEqual([older?.digest]);
+
     // And one whose kernel is neither is told what is missing.
     await writeFile(
       join(host, 'boot', `config-${shared.release}`),
@@ -186,7 +216,9 @@ describe('a host whose headers changed under the same release', () => {
     const none = await kiln.kiln('build', 'restless', '-k', shared.release, '--root', host);
     expect([none.status, none.stderr]).toEqual([
       3,
-      expect.stringMatching(/none of them is this one.*kiln kernel push/),
+      expect.stringMatching(
+        /\(another configuration\), and none of them is this one.*kiln kernel push/,
+      ),
     ]);
   }, 240_000);
 });

@@ -2,7 +2,7 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import type { BuildView, SourceView } from '../../services/core/protocol.ts';
-import { debianPackage } from '../machine/debian.ts';
+import { debianPackage, unpackPackages } from '../machine/debian.ts';
 import { dkmsSource, freshDirectory, moduleCode, writeTree } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
@@ -19,8 +19,12 @@ describe('a source that is pushed', () => {
     const [folder = ''] = await readdir(join(unpacked, 'usr/src'));
     const directory = join(unpacked, 'usr/src', folder);
     const tarball = join(unpacked, 'gost.dkms.tar.gz');
-    await mustRun('cp', ['-r', directory, join(unpacked, 'dkms_source_tree')]);
-    await mustRun('tar', ['-C', unpacked, '-czf', tarball, './dkms_source_tree']);
+    const dkms = join(await unpackPackages('dkms', ['dkms']), 'usr/sbin/dkms');
+    const trees = ['--sourcetree', join(unpacked, 'usr/src'), '--dkmstree', join(unpacked, 'tree')];
+    const named = ['-m', 'gost-crypto', '-v', '0.3.4', ...trees];
+    await mustRun('mkdir', [join(unpacked, 'tree')]);
+    await mustRun('bash', [dkms, 'add', ...named]);
+    await mustRun('bash', [dkms, 'mktarball', ...named, '--source-only', '--archive', tarball]);
     const pushed = [];
     for (const path of [deb, directory, tarball])
       pushed.push(await kiln.json<SourceView>('source', 'push', path));

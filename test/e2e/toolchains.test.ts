@@ -163,4 +163,26 @@ describe('the compiler contract', () => {
     );
     expect(inputs.environment).toMatchObject({ LLVM: '1' });
   }, 120_000);
+
+  it.each([
+    ['LLD', /^\s*ld\.lld .*-r /m],
+    ['GNU ld', /^\s*ld .*-r /m],
+  ] as const)(
+    'links with %s where that linked the kernel that clang built',
+    async (linker, command) => {
+      await pinToolchain(kiln, CLANG_TOOLCHAIN);
+      const headers = await copyHeaders(shared.headers, shared.release);
+      await asClangBuilt(headers, linker);
+      const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
+      const loud = await dkmsSource(
+        'loud',
+        'MAKE[0]="make V=1 -C $kernel_source_dir M=$dkms_tree/loud/1.0/build modules"',
+      );
+      const made = await kiln.json<Build>('build', loud, '-k', digest);
+      const log = (await kiln.kiln('logs', made.id)).stdout;
+      expect(log).toMatch(command);
+      expect(log).toMatch(/^\s*clang /m);
+    },
+    120_000,
+  );
 });

@@ -30,17 +30,25 @@ export const copyHeaders = async (headers: string, release: string): Promise<Cha
 
 const CLANG = 'Debian clang version 14.0.6';
 
-/** Makes headers say what a kernel that clang 14 built would say. */
-export const asClangBuilt = async ({ edit }: ChangedHeaders): Promise<void> => {
+/** Makes headers say what a kernel that clang 14 built would say, linked by lld or by GNU ld. */
+export const asClangBuilt = async (
+  { edit }: ChangedHeaders,
+  linker: 'LLD' | 'GNU ld' = 'LLD',
+): Promise<void> => {
+  const linked = (text: string): string =>
+    linker === 'GNU ld'
+      ? text
+      : text
+          .replace(/^CONFIG_LD_IS_BFD=y$/m, 'CONFIG_LD_IS_LLD=y')
+          .replace(/^CONFIG_LD_VERSION=.*$/m, 'CONFIG_LD_VERSION=0')
+          .replace(/^CONFIG_LLD_VERSION=.*$/m, 'CONFIG_LLD_VERSION=140006')
+          .replace('#define CONFIG_LD_IS_BFD 1', '#define CONFIG_LD_IS_LLD 1');
   const change = (text: string): string =>
-    text
+    linked(text)
       .replace(/^(CONFIG_CC_VERSION_TEXT=).*$/m, `$1"${CLANG}"`)
       .replace(/^CONFIG_CC_IS_GCC=y$/m, 'CONFIG_CC_IS_CLANG=y')
       .replace(/^CONFIG_GCC_VERSION=.*$/m, 'CONFIG_GCC_VERSION=0')
       .replace(/^CONFIG_CLANG_VERSION=.*$/m, 'CONFIG_CLANG_VERSION=140006')
-      .replace(/^CONFIG_LD_IS_BFD=y$/m, 'CONFIG_LD_IS_LLD=y')
-      .replace(/^CONFIG_LD_VERSION=.*$/m, 'CONFIG_LD_VERSION=0')
-      .replace(/^CONFIG_LLD_VERSION=.*$/m, 'CONFIG_LLD_VERSION=140006')
       .replace(/^CONFIG_AS_IS_GNU=y$/m, 'CONFIG_AS_IS_LLVM=y')
       // What Kconfig finds that clang 14 cannot do, or does in its own way.
       .replace(/^CONFIG_RETHUNK=y\n/m, '')
@@ -50,9 +58,8 @@ export const asClangBuilt = async ({ edit }: ChangedHeaders): Promise<void> => {
   await edit('.config', change);
   await edit('include/config/auto.conf', change);
   await edit('include/generated/autoconf.h', (text) =>
-    text
+    linked(text)
       .replace('#define CONFIG_CC_IS_GCC 1', '#define CONFIG_CC_IS_CLANG 1')
-      .replace('#define CONFIG_LD_IS_BFD 1', '#define CONFIG_LD_IS_LLD 1')
       .replace('#define CONFIG_RETHUNK 1\n', ''),
   );
   // Debian's own line that takes gcc whatever make is told.

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { buildEnvironment } from '../../services/core/build-environment.ts';
+import type { CompilerContract } from '../../services/core/compiler-contract.ts';
 import { debianKernel } from './samples.ts';
 
 const compilerOf = (compiler: string): string | undefined =>
@@ -49,9 +50,18 @@ describe('the environment of a build', () => {
     expect(symbols()).toBeUndefined();
   });
 
-  it('tells make of LLVM for a kernel that clang built, and for no other', () => {
-    const contract = { ...debianKernel.contract, isClang: true };
-    expect(buildEnvironment({ ...debianKernel, contract })).toMatchObject({ LLVM: '1' });
-    expect(buildEnvironment(debianKernel)).not.toHaveProperty('LLVM');
+  it.each<[string, Partial<CompilerContract>, Readonly<Record<string, string>>]>([
+    ['lld linked', { linker: { kind: 'LLD', version: 140006 }, assembler: null }, { LLVM: '1' }],
+    ['somebody linked', { linker: null, assembler: null }, { LLVM: '1' }],
+    ['GNU ld linked', { assembler: null }, { GNUMAKEFLAGS: 'CC=clang' }],
+    ['GNU as assembled', {}, { GNUMAKEFLAGS: 'CC=clang', LLVM_IAS: '0' }],
+  ])('tells make of LLVM for a kernel that clang built and %s', (_, part, variables) => {
+    const contract = { ...debianKernel.contract, isClang: true, ...part };
+    const compiler = 'Debian clang version 14.0.6';
+    const { CC: _none, ...plain } = buildEnvironment(debianKernel);
+    expect(buildEnvironment({ ...debianKernel, compiler, contract })).toEqual({
+      ...plain,
+      ...variables,
+    });
   });
 });

@@ -131,6 +131,25 @@ describe('a dkms.conf', () => {
       { DEST_MODULE_LOCATION: { 0: '/extra', 1: '/extra' } },
     ],
     [
+      'two modules that are built as one file',
+      /two modules with the BUILT_MODULE_NAME a\/m$/,
+      {
+        BUILT_MODULE_NAME: { 0: 'm', 1: 'm' },
+        BUILT_MODULE_LOCATION: { 0: 'a', 1: 'a/' },
+        DEST_MODULE_NAME: { 1: 'n' },
+        DEST_MODULE_LOCATION: { 0: '/extra', 1: '/extra' },
+      },
+    ],
+    [
+      'two modules that are installed under one name',
+      /two modules with the DEST_MODULE_NAME b$/,
+      {
+        BUILT_MODULE_NAME: { 0: 'a', 1: 'b' },
+        DEST_MODULE_NAME: { 0: 'b' },
+        DEST_MODULE_LOCATION: { 0: '/extra', 1: '/extra' },
+      },
+    ],
+    [
       'a destination that climbs',
       /must begin with \/kernel/,
       { DEST_MODULE_LOCATION: '/extra/../../etc' },

@@ -60,6 +60,15 @@ describe('a package', () => {
     );
     expect(inside).toEqual(['6.1', '6.5.13', '6.6']);
   });
+
+  it('that says what made it obsolete is for no later kernel, unless it says its bound itself', () => {
+    const obsolete = { OBSOLETE_BY: '6.1.0-40' };
+    expect(ofPackage(obsolete, '6.1.0-39-amd64')).toBeNull();
+    expect(ofPackage(obsolete)).toBe('OBSOLETE_BY="6.1.0-40" leaves out 6.1.0-56-amd64');
+    expect(ofPackage({ ...obsolete, BUILD_EXCLUSIVE_KERNEL_MAX: '6.6' })).toBeNull();
+    const forOne = { ...obsolete, BUILD_EXCLUSIVE_KERNEL_MAX: { 1: '5.10' } };
+    expect(ofPackage(forOne)).toBeNull();
+  });
 });
 
 describe('a module among several', () => {

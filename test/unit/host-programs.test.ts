@@ -55,6 +55,18 @@ describe('what the programs need', () => {
     ['no GLIBC where none is asked', [hostProgram(62, 'main', 'libc.so.6')], ['x86_64'], null],
     ['nothing for a CPU without a name', [hostProgram(2, 'GLIBC_2.2')], [], '2.2'],
     ['nothing where there are none', [], [], null],
+    [
+      'nothing that its debug information says, far behind',
+      [
+        Buffer.concat([
+          hostProgram(62, 'GLIBC_2.34'),
+          Buffer.alloc(5e6),
+          Buffer.from('\0GLIBC_2.99\0'),
+        ]),
+      ],
+      ['x86_64'],
+      '2.34',
+    ],
   ])('is %s', (_, programs, arches, glibc) => {
     expect(inspectHostPrograms(programs)).toEqual({ arches, glibc });
   });

@@ -149,14 +149,20 @@ describe('a kernel', () => {
     ['none', 'VERSION = 6\n', null],
     ['itself', `include /${HEADERS}/Makefile`, null],
     ['one by a relative path', 'include ../linux-headers-6.1.0-56-common/Makefile', null],
-    ['one elsewhere', 'include /home/me/linux/Makefile', null],
-    ['one deeper', 'include /usr/src/a/b/Makefile', null],
     ['one in a comment', `# include /${COMMON}/Makefile`, null],
     ['only a file of another tree', `include /${COMMON}/Makefile.extra`, null],
   ])('whose Makefile includes %s has its source there', (_, makefile, sourceDirectory) => {
     const { kernel } = inspectKernel(scan({ ...debian, [`${HEADERS}/Makefile`]: makefile }));
     expect(kernel.sourceDirectory).toBe(sourceDirectory);
   });
+
+  it.each(['/home/me/linux', '/usr/src/a/b', '/usr/src/linux-headers-6.1.0-56'])(
+    'whose Makefile hands over to %s is refused without it',
+    (source) => {
+      const archive = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
+      expect(() => inspectKernel(archive)).toThrow(`hands over to ${source}, which is not among`);
+    },
+  );
 
   it('takes its source from the Makefile of its build tree alone', () => {
     const { kernel } = inspectKernel(
