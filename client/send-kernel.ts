@@ -10,7 +10,7 @@ import {
 } from '../services/core/kernel-delta.ts';
 import { trustReaches } from '../services/core/policy.ts';
 import type { KernelView } from '../services/core/protocol.ts';
-import { movedPath, type Tree } from '../services/core/tree.ts';
+import { isKernelLeftover, movedPath, type Tree } from '../services/core/tree.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { collect, packFound, type Packed } from './pack.ts';
 import { scanFound, walk, type Found } from './tree.ts';
@@ -31,9 +31,11 @@ export const sendKernelDirectory = async (deps: AskDeps, path: string): Promise<
  * Sends headers: nothing where the service knows them, only new files where it has a kernel like it, else all of them.
  * What they are is worked out here as the service does it, and the service checks.
  */
-export const sendHeaders = async (deps: AskDeps, found: readonly Found[]): Promise<SentKernel> => {
+export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise<SentKernel> => {
   const { service, progress, signal } = deps;
   progress.step('hashing headers');
+  // A built tree has gigabytes of objects, which take long to read and do not count.
+  const found = all.filter(({ path }) => !isKernelLeftover(path));
   const { kernel, tree, layout } = inspectKernel(await scanFound(found, isKernelEvidence, signal));
   const known = await service.kernel(kernel.digest);
   // An admin's push of what only a client has pushed before approves it, so it is said again, without bytes.

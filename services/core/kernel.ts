@@ -176,7 +176,8 @@ const MAX_PARTS = 16;
 /** Headers from a distribution stand where its packages put them; a tree of one's own goes to `/usr/src/linux-headers-RELEASE`. */
 const layoutFor = (archive: ScannedArchive, home: string, release: string): readonly Move[] => {
   const root = /^(.*?)(?:^|\/)usr\/src\/(?:kernels\/)?[^/]+$/.exec(home)?.[1];
-  if (root === undefined) return [{ from: home, to: `usr/src/linux-headers-${release}` }];
+  if (root === undefined)
+    return [{ from: home, to: `usr/src/linux-headers-${release}`, headersOnly: true }];
   const prefix = root === '' ? '' : `${root}/`;
   const parts = new Set([home.slice(prefix.length)]);
   for (const { path } of archive.entries) {
@@ -192,7 +193,7 @@ const layoutFor = (archive: ScannedArchive, home: string, release: string): read
       `the archive has ${parts.size} header directories; send those of one kernel`,
     );
   }
-  return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to }));
+  return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to, headersOnly: true }));
 };
 
 /**

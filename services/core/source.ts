@@ -64,6 +64,12 @@ export const inspectSource = (
       'the source has neither a dkms.conf nor a Kbuild or Makefile; send the directory that has one',
     );
   }
+  if (home.split('/').at(-1) === 'dkms_binaries_only') {
+    throw new KilnError(
+      'bad-source',
+      'this archive of dkms has modules that are built already, not their source; make it with dkms mktarball --source-only',
+    );
+  }
   const layout = [{ from: home, to: '' }];
   mustKeepLinks(archive, layout);
   const tree = layTree(archive.entries, layout);

@@ -24,11 +24,20 @@ export interface Tree {
 export interface Move {
   readonly from: string;
   readonly to: string;
+  /** Of a kernel's tree: what building the kernel has left there, and no module's build reads, is left out. */
+  readonly headersOnly?: true;
 }
+
+/** Objects, what make notes of them, modules; and the keys that the kernel signs its own modules with, which are nobody else's business. */
+export const isKernelLeftover = (path: string): boolean =>
+  /\.(o|a|ko|mod|mod\.c)$|(^|\/)\.[^/]+\.(cmd|d)$|(^|\/)certs\/[^/]+\.(pem|key|genkey|x509)$/.test(
+    path,
+  );
 
 /** The path an archive's entry has in the tree, or `null` if the tree leaves it out. */
 export const movedPath = (path: string, layout: readonly Move[]): string | null => {
-  for (const { from, to } of layout) {
+  for (const { from, to, headersOnly } of layout) {
+    if (headersOnly === true && isKernelLeftover(path)) return null;
     if (from === '') return to === '' ? path : `${to}/${path}`;
     if (path.startsWith(`${from}/`)) return `${to}${path.slice(from.length)}`.replace(/^\//, '');
   }

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { debianHeaders, debianPackage, headerPackages, releasesOf } from '../machine/debian.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, writeTree } from '../machine/make-source.ts';
+import { kernelDevel, type Payload } from '../machine/kernel-devel.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
@@ -65,38 +66,34 @@ describe('the headers of one kernel', () => {
     }
   }, 240_000);
 
-  it('come from an RPM package, with its links and files of several names', async () => {
-    const release = '5.14.0-1.el9.x86_64';
-    const tree = await writeTree('rpm', {
-      '.config': 'CONFIG_X86_64=y\nCONFIG_CC_VERSION_TEXT="gcc (GCC) 11.4.1"\n',
-      'include/generated/utsrelease.h': `#define UTS_RELEASE "${release}"\n`,
-      'Module.symvers': '0x00000001\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n',
-      Makefile: 'all:\n',
-      'include/a.h': 'same\n',
-    });
-    await symlink('a.h', join(tree, 'include/link.h'));
-    const top = await freshDirectory('rpmbuild');
-    const home = `/usr/src/kernels/${release}`;
-    const spec = join(top, 'kernel-devel.spec');
-    await writeFile(
-      spec,
-      `Name: kernel-devel\nVersion: 5.14.0\nRelease: 1\nSummary: headers\nLicense: GPL\nBuildArch: noarch\n%description\n.\n%install\nmkdir -p %{buildroot}/usr/src/kernels\ncp -a ${tree} %{buildroot}${home}\nln %{buildroot}${home}/include/a.h %{buildroot}${home}/include/b.h\n%files\n/usr/src/kernels\n`,
-    );
-    await mustRun('rpmbuild', ['-bb', '--quiet', '--define', `_topdir ${top}`, spec]);
-    const [rpm = ''] = (await mustRun('find', [top, '-name', '*.rpm'])).trim().split('\n');
-    const fromRpm = await push(rpm);
-    expect(fromRpm).toMatchObject({ release, buildDirectory: home });
-    await cp(join(tree, 'include/a.h'), join(tree, 'include/b.h'));
-    const host = await freshDirectory('el9');
-    await mkdir(join(host, 'usr/src/kernels'), { recursive: true });
-    await mkdir(join(host, 'lib/modules', release), { recursive: true });
-    await mustRun('cp', ['-a', tree, join(host, home)]);
-    await symlink(home, join(host, 'lib/modules', release, 'build'));
-    expect(await push('--root', host, '-k', release)).toMatchObject({
-      digest: fromRpm.digest,
-      sent: 0,
-    });
-  }, 120_000);
+  it.each<Payload>(['w9.gzdio', 'w6.xzdio', 'w3.zstdio'])(
+    'come from an RPM package packed as %s, with its links and files of several names',
+    async (payload) => {
+      const release = '5.14.0-1.el9.x86_64';
+      const home = `/usr/src/kernels/${release}`;
+      const tree = await writeTree('rpm', {
+        '.config': 'CONFIG_X86_64=y\nCONFIG_CC_VERSION_TEXT="gcc (GCC) 11.4.1"\n',
+        'include/generated/utsrelease.h': `#define UTS_RELEASE "${release}"\n`,
+        'include/a.h': 'same\n',
+        'Module.symvers': '0x00000001\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n',
+        Makefile: 'all:\n',
+      });
+      await symlink('a.h', join(tree, 'include/link.h'));
+      const fromRpm = await push(await kernelDevel(tree, release, payload));
+      expect(fromRpm).toMatchObject({ release, buildDirectory: home });
+      await cp(join(tree, 'Module.symvers'), join(tree, 'Module.symvers.too'));
+      const host = await freshDirectory('el9');
+      await mkdir(join(host, 'usr/src/kernels'), { recursive: true });
+      await mkdir(join(host, 'lib/modules', release), { recursive: true });
+      await mustRun('cp', ['-a', tree, join(host, home)]);
+      await symlink(home, join(host, 'lib/modules', release, 'build'));
+      expect(await push('--root', host, '-k', release)).toMatchObject({
+        digest: fromRpm.digest,
+        sent: 0,
+      });
+    },
+    120_000,
+  );
 
   it('are found on a host by a link that is meant from where it really is, as Debian 13 has it', async () => {
     const release = '6.12.1+deb13-amd64';

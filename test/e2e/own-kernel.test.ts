@@ -1,5 +1,8 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import type { BuildView } from '../../services/core/protocol.ts';
+import { kernelDevel } from '../machine/kernel-devel.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { builtOutside, ownKernel, type OwnKernel } from '../machine/own-kernel.ts';
 import { mustRun } from '../machine/run.ts';
@@ -9,9 +12,6 @@ interface Kernel {
   readonly digest: string;
   readonly release: string;
   readonly sent: number;
-}
-interface Build {
-  readonly modules: readonly { readonly modinfo: readonly (readonly [string, string])[] }[];
 }
 
 const kiln = sharedKiln();
@@ -33,8 +33,33 @@ describe('a kernel that somebody built', () => {
     expect(await push(own.tree)).toMatchObject({ digest: first.digest, sent: 0 });
   }, 120_000);
 
+  it('is sent without what its own build has left: gigabytes of objects, and its signing key', async () => {
+    const huge = join(own.tree, 'vmlinux.o');
+    await mustRun('truncate', ['-s', '3G', huge]);
+    const pushed = await push('--root', own.root, '-k', own.release);
+    await rm(huge);
+    expect(pushed).toMatchObject({ digest: first.digest, sent: 0 });
+    const files = await fetch(`${kiln.url}/v1/kernels/${first.digest}/files`, {
+      headers: { Authorization: `Bearer ${await kiln.adminToken()}` },
+    });
+    const listed = await files.text();
+    expect(listed).toMatch(/Module\.symvers/);
+    expect(listed).not.toMatch(/signing_key|main\.o/);
+  }, 120_000);
+
   it('has modules built under its own name', async () => {
-    const made = await kiln.json<Build>('build', await dkmsSource('forged', ''), '-k', own.release);
+    const made = await kiln.json<BuildView>(
+      'build',
+      await dkmsSource('forged', ''),
+      '-k',
+      own.release,
+    );
+    expect(new Map(made.modules[0]?.modinfo).get('vermagic')).toMatch(`${own.release} `);
+  }, 120_000);
+
+  it('has modules built where it comes as an RPM package, too', async () => {
+    const { digest } = await push(await kernelDevel(own.tree, own.release));
+    const made = await kiln.json<BuildView>('build', await dkmsSource('packed', ''), '-k', digest);
     expect(new Map(made.modules[0]?.modinfo).get('vermagic')).toMatch(`${own.release} `);
   }, 120_000);
 

@@ -103,27 +103,22 @@ describe('the compiler contract', () => {
     await headers.edit('.config', (text) =>
       text
         .replace(/^(CONFIG_CC_VERSION_TEXT=").*"$/m, '$1gcc-12 (Debian 12.2.0-9) 12.2.0"')
-        .replace(/^CONFIG_LD_VERSION=.*$/m, 'CONFIG_LD_VERSION=23900'),
+        .replace(/^CONFIG_LD_VERSION=.*$/m, 'CONFIG_LD_VERSION=23900')
+        .replace(/^CONFIG_AS_VERSION=.*$/m, 'CONFIG_AS_VERSION=23900')
+        .concat('CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="rustc 1.99.0"\n'),
     );
     const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
     const refused = await kiln.kiln('build', source, '-k', digest);
     expect([refused.status, refused.stderr]).toEqual([
       2,
       expect.stringMatching(
-        /built with "gcc-12 \(Debian 12\.2\.0-9\) 12\.2\.0".*compiler should be .*linker should be GNU ld 23900, has GNU ld 24000.*--waive compiler,linker/,
+        /built with "gcc-12 \(Debian 12\.2\.0-9\) 12\.2\.0".*compiler should be .*linker should be GNU ld 23900, has GNU ld 24000; assembler should be .*23900, has .*24000; rustc should be rustc 1\.99\.0, has none.*--waive compiler,linker,assembler,rustc/,
       ),
     ]);
-    const half = await kiln.kiln('build', source, '-k', digest, '--waive', 'compiler');
-    expect(half.status).toBe(2);
-    const waived = await kiln.json<Build>(
-      'build',
-      source,
-      '-k',
-      digest,
-      '--waive',
-      'compiler,linker',
-    );
-    expect(waived.inputs.waived).toEqual(['compiler', 'linker']);
+    const wish = ['build', source, '-k', digest, '--waive'];
+    expect((await kiln.kiln(...wish, 'compiler,linker,assembler')).status).toBe(2);
+    const waived = await kiln.json<Build>(...wish, 'compiler,linker,assembler,rustc');
+    expect(waived.inputs.waived).toEqual(['assembler', 'compiler', 'linker', 'rustc']);
   }, 120_000);
 
   it.each<[string, (text: string) => string, RegExp]>([

@@ -29,6 +29,13 @@ const BUILT = [
   'tools/objtool/objtool',
 ];
 
+/** What a build leaves that is nobody else's business. */
+const LEFTOVERS = {
+  'init/main.o': 'an object',
+  'init/.main.o.cmd': 'how it was made',
+  'certs/signing_key.pem': 'the key of the kernel’s own modules',
+};
+
 /** Makes one tree of Debian's headers, under a release of its own. */
 export const ownKernel = async (headers: string, debian: string): Promise<OwnKernel> => {
   const release = debian.replace(/-[^.]*$/, '-forge');
@@ -69,6 +76,10 @@ export const ownKernel = async (headers: string, debian: string): Promise<OwnKer
     await writeFile(join(tree, file), text.replaceAll(debian, release));
   }
   await appendFile(join(tree, 'tools/objtool/objtool'), Buffer.alloc(DEBUG_INFORMATION));
+  for (const [path, text] of Object.entries(LEFTOVERS)) {
+    await mkdir(dirname(join(tree, path)), { recursive: true });
+    await writeFile(join(tree, path), text);
+  }
   await mkdir(join(root, 'lib/modules', release), { recursive: true });
   await symlink(SOURCE, join(root, 'lib/modules', release, 'build'));
   return { release, root, tree };

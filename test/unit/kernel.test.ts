@@ -69,6 +69,11 @@ const scan = (files: Files): ScannedArchive => {
 };
 
 describe('a kernel', () => {
+  it('is the same before and after the kernel itself is built in its tree', () => {
+    const built = { ...buildTree, 'init/main.o': 'object', 'certs/signing_key.pem': 'secret' };
+    expect(inspectKernel(scan(built)).tree).toEqual(inspectKernel(scan(buildTree)).tree);
+  });
+
   it('is found in Debian’s layout from /', () => {
     const { kernel, tree } = inspectKernel(scan(debian));
     expect(kernel).toEqual({

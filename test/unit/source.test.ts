@@ -43,6 +43,11 @@ describe('a module’s source', () => {
     expect(deep.layout).toEqual([{ from: 'a/b', to: '' }]);
   });
 
+  it('is refused where dkms has packed built modules without it', () => {
+    const archive = scan({ 'dkms_binaries_only/dkms.conf': CONF });
+    expect(() => inspectSource(archive)).toThrow('dkms mktarball --source-only');
+  });
+
   it.each(['Kbuild', 'Makefile'])('is found by its %s where there is no dkms.conf', (name) => {
     const { source, tree } = inspectSource(scan({ [`src/${name}`]: 'obj-m := a.o' }));
     expect(source).toMatchObject({

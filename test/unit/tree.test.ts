@@ -71,6 +71,35 @@ describe('a layout', () => {
     expect(movedPath(path, layout)).toBe(moved);
   });
 
+  it.each([
+    'init/main.o',
+    'init/.main.o.cmd',
+    'scripts/basic/.fixdep.d',
+    'arch/x86/lib/lib.a',
+    'fs/ext4/ext4.ko',
+    'fs/ext4/ext4.mod',
+    'fs/ext4/ext4.mod.c',
+    'certs/signing_key.pem',
+    'certs/x509.genkey',
+  ])('of headers leaves out %s', (path) => {
+    expect(movedPath(path, [{ from: '', to: 'x' }])).toBe(`x/${path}`);
+    expect(movedPath(path, [{ from: '', to: 'x', headersOnly: true }])).toBeNull();
+  });
+
+  it.each([
+    '.config',
+    'vmlinux',
+    'Module.symvers',
+    'scripts/mod/modpost',
+    'scripts/module.lds',
+    'scripts/gcc-plugins/latent_entropy_plugin.so',
+    'include/config/auto.conf.cmd',
+    'certs/Kconfig',
+    'init/main.c',
+  ])('of headers keeps %s', (path) => {
+    expect(movedPath(path, [{ from: '', to: 'x', headersOnly: true }])).toBe(`x/${path}`);
+  });
+
   it('decides the digest, as left-out entries do not count', () => {
     const laid = layTree([file('keep/a', 'A'), file('drop/b')], [{ from: 'keep', to: '' }]);
     expect(laid.digest).toBe(digestOfAll(file('a', 'A')));
