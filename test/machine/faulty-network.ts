@@ -127,7 +127,7 @@ export interface Refusals {
 export const startGateway = async (
   to: string,
   { count, status, headers, method }: Refusals,
-): Promise<{ url: string; close(): Promise<void> }> => {
+): Promise<{ url: string; refusalsLeft(): number; close(): Promise<void> }> => {
   let left = count;
   const server = createHttpServer((incoming, answer) => {
     if (left > 0 && (method === undefined || method === incoming.method)) {
@@ -138,7 +138,7 @@ export const startGateway = async (
     forward(incoming, answer, new URL(incoming.url ?? '/', to));
   });
   const close = closer(server);
-  return { url: `http://127.0.0.1:${await listen(server)}`, close };
+  return { url: `http://127.0.0.1:${await listen(server)}`, refusalsLeft: () => left, close };
 };
 
 /** TLS before a service, as a reverse proxy does it: its certificate is for `kiln.test` and 127.0.0.1, from a CA of its own. */
