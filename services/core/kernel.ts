@@ -135,7 +135,9 @@ export const handedOverTo = (makefile: string): string | null =>
 const sourceTreeOf = (makefile: string, tree: Tree): string | null => {
   const named = handedOverTo(makefile);
   if (named === null) return null;
-  if (tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`))) return named;
+  const isOneTree = /^\/usr\/(src|lib)\/[^/]/.test(named);
+  if (isOneTree && tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`)))
+    return named;
   throw new KilnError(
     'bad-kernel',
     `the headers’ Makefile hands over to ${named}, which is not among them; send both together (kiln kernel push on the host that has them, or the packages of both)`,

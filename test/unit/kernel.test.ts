@@ -161,13 +161,16 @@ describe('a kernel', () => {
     expect(kernel.sourceDirectory).toBe(sourceDirectory);
   });
 
-  it.each(['/home/me/linux', '/usr/src/a/b', '/usr/src/linux-headers-6.1.0-56'])(
-    'whose Makefile hands over to %s is refused without it',
-    (source) => {
-      const archive = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
-      expect(() => inspectKernel(archive)).toThrow(`hands over to ${source}, which is not among`);
-    },
-  );
+  it.each([
+    '/home/me/linux',
+    '/usr/src/a/b',
+    '/usr/src/linux-headers-6.1.0-56',
+    '/usr',
+    '/usr/src',
+  ])('whose Makefile hands over to %s is refused without it', (source) => {
+    const archive = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
+    expect(() => inspectKernel(archive)).toThrow(`hands over to ${source}, which is not among`);
+  });
 
   it('takes its source from the Makefile of its build tree alone', () => {
     const { kernel } = inspectKernel(
