@@ -45,7 +45,7 @@ export const measureToolchain = async (
       image,
       script: deps.script,
       args: [],
-      environment: { PATH: BUILD_PATH, LC_ALL: 'C.UTF-8' },
+      environment: { PATH: BUILD_PATH, LC_ALL: 'C' },
       mounts: [],
       workplace: null,
       labels: { 'kiln.measure': hexOf(toolchain) },

@@ -27,7 +27,7 @@ export const buildEnvironment = (
   return {
     HOME: '/tmp',
     PATH: BUILD_PATH,
-    LC_ALL: 'C.UTF-8',
+    LC_ALL: 'C',
     TZ: 'UTC',
     SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
     KBUILD_BUILD_TIMESTAMP: `@${SOURCE_DATE_EPOCH}`,

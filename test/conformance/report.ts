@@ -35,9 +35,8 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
     'it links into /usr/src, which Kiln keeps read-only, the source of a package that is not there: either way no rule to make compat_xtables',
 };
 
-/** What a compiler says of a line: files are compiled side by side, and any of them may come first. */
-const reasonOf = (diagnosis: string | undefined): string | undefined =>
-  diagnosis?.replace(/^\S+:\d+(:\d+)?: /, '');
+/** What a compiler says of a line, without the line: what a header lacks it says of any file that comes first. */
+const reasonOf = (error: string): string => error.replace(/^\S+:\d+(:\d+)?: /, '');
 
 /** How a line's two halves compare. */
 export const compare = (line: Line): { readonly verdict: string; readonly isWell: boolean } => {
@@ -46,9 +45,10 @@ export const compare = (line: Line): { readonly verdict: string; readonly isWell
     return { verdict: `Kiln ${kiln.outcome}, DKMS ${dkms.outcome}`, isWell: false };
   if (kiln.outcome === 'excluded') return { verdict: 'excluded', isWell: true };
   if (kiln.outcome === 'failed') {
-    const isSaidAlike = reasonOf(kiln.diagnosis) === reasonOf(dkms.diagnosis);
-    const reason = isSaidAlike ? kiln.diagnosis : OTHER_WORDS[source];
-    const words = reason ?? `Kiln says ${kiln.diagnosis}, DKMS ${dkms.diagnosis}`;
+    const theirs = new Set(dkms.errors?.map(reasonOf));
+    const both = kiln.errors?.find((error) => theirs.has(reasonOf(error)));
+    const reason = both ?? OTHER_WORDS[source];
+    const words = reason ?? `Kiln says ${kiln.errors?.[0]}, DKMS ${dkms.errors?.[0]}`;
     return { verdict: `failed: ${words.replaceAll('|', '/')}`, isWell: reason !== undefined };
   }
   const count = Object.keys(kiln.modules).length;

@@ -12,8 +12,8 @@ export interface Fared {
   readonly seconds: number;
   /** SHA-256 of each module as it came out: stripped (where the source does not forbid it), unsigned. */
   readonly modules: Readonly<Record<string, string>>;
-  /** Where it failed: the first telling line. */
-  readonly diagnosis?: string;
+  /** Where it failed: the lines that say so. */
+  readonly errors?: readonly string[];
 }
 
 /** DKMS's exit status for a kernel that `BUILD_EXCLUSIVE_*` leaves out. */
@@ -94,9 +94,9 @@ export const buildWithDkms = async (
     outcome,
     seconds,
     modules,
-    ...(outcome === 'failed' ? { diagnosis: tell(stderr) } : {}),
+    ...(outcome === 'failed' ? { errors: tell(stderr) } : {}),
   };
 };
 
-/** The first line that says what went wrong, as Kiln tells it from a log. */
-export const tell = (log: string): string => errorLines(log, 1)[0] ?? '';
+/** The lines that say what went wrong, as Kiln tells them from a log: of files that are compiled side by side, any comes first. */
+export const tell = (log: string): readonly string[] => errorLines(log, 50);

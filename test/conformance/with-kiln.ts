@@ -42,5 +42,5 @@ export const buildWithKiln = async (
     build.modules.map(({ name, unsigned }) => [`${name}.ko`, unsigned.slice('sha256:'.length)]),
   );
   const log = outcome === 'failed' ? (await kiln.kiln('logs', build.id)).stdout : '';
-  return { outcome, seconds, modules, ...(outcome === 'failed' ? { diagnosis: tell(log) } : {}) };
+  return { outcome, seconds, modules, ...(outcome === 'failed' ? { errors: tell(log) } : {}) };
 };

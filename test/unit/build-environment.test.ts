@@ -11,7 +11,7 @@ describe('the environment of a build', () => {
     expect(buildEnvironment(debianKernel)).toEqual({
       HOME: '/tmp',
       PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-      LC_ALL: 'C.UTF-8',
+      LC_ALL: 'C',
       TZ: 'UTC',
       SOURCE_DATE_EPOCH: '1000000000',
       KBUILD_BUILD_TIMESTAMP: '@1000000000',

@@ -1,0 +1,73 @@
+import { describe, expect, it } from '@jest/globals';
+import { connectDocker } from '../../services/builder/docker.ts';
+import type { Digest } from '../../services/core/digest.ts';
+import type { BuildView } from '../../services/core/protocol.ts';
+import { bareMake } from '../machine/bare-make.ts';
+import { dkmsSource, moduleCode, writeTree } from '../machine/make-source.ts';
+import { sharedKiln } from '../machine/shared.ts';
+
+/** That what a kernel's makefiles ask the toolchain is asked once for all builds, and nothing is different for it. */
+
+const kiln = sharedKiln();
+const build = async (
+  source: string,
+): Promise<{ readonly made: BuildView; readonly log: string }> => {
+  const made = await kiln.json<BuildView>('build', source, '-k', kiln.kernel);
+  return { made, log: (await kiln.kiln('logs', made.id)).stdout };
+};
+
+describe('what a kernel’s makefiles ask the toolchain', () => {
+  it('is answered as the toolchain answers, and what is new is asked', async () => {
+    const code = moduleCode(`#ifndef KNOWN
+#error "-Wno-unused is not known"
+#endif
+#ifdef UNKNOWN
+#error "-fno-such-option is known"
+#endif
+`);
+    const source = await writeTree('asks', {
+      Kbuild: `obj-m := asks.o
+ccflags-y += $(if $(call cc-option,-Wno-unused),-DKNOWN) $(if $(call cc-option,-fno-such-option),-DUNKNOWN)
+$(info tried with $(origin try-run) of make, $(call cc-option-yn,-mfentry))
+`,
+      'asks.c': code,
+    });
+    await kiln.json('source', 'push', source, '--name', 'asks', '--version', '1.0');
+    const { made, log } = await build('asks/1.0');
+    expect(log).toContain('tried with override of make, y');
+    const image = await connectDocker('/var/run/docker.sock').findImage(kiln.toolchain as Digest);
+    const { release, headers } = kiln;
+    const facts = { source, name: 'asks', version: '1.0', release, headers, image: image ?? '' };
+    expect(
+      Object.fromEntries(made.modules.map((module) => [module.name, module.unsigned])),
+    ).toEqual(await bareMake(facts));
+  });
+
+  it('leaves a source that tells make what to read first to itself', async () => {
+    const source = await dkmsSource('reads-first', 'MAKE="make -f outer.mk"', {
+      'outer.mk': `MAKEFILES += $(CURDIR)/own.mk
+$(info told to read $(words $(MAKEFILES)))
+all: ; $(MAKE) -C /lib/modules/${kiln.release}/build M=$(CURDIR) modules
+`,
+      'own.mk': '$(info its own was read)\n',
+    });
+    await kiln.json('source', 'push', source);
+    const { made, log } = await build('reads-first/1.0');
+    expect(log).toMatch(/told to read 1\n[^]*its own was read/);
+    expect(made.state).toBe('succeeded');
+  });
+
+  it('leaves alone what another makefile calls by the same names', async () => {
+    const source = await dkmsSource('namesake', 'MAKE="make -f outer.mk"', {
+      'outer.mk': `try-run = its own
+CC_VERSION_TEXT = its own too
+$(info there: $(call try-run,a,b,c), $(CC_VERSION_TEXT), $(firstword $(MAKEFILE_LIST)))
+all: ; $(MAKE) -C /lib/modules/${kiln.release}/build M=$(CURDIR) modules
+`,
+    });
+    await kiln.json('source', 'push', source);
+    const { made, log } = await build('namesake/1.0');
+    expect(log).toContain('there: its own, its own too, outer.mk');
+    expect(made.state).toBe('succeeded');
+  });
+});
