@@ -18,7 +18,7 @@ import type { Signals } from '../storage/signals.ts';
 import { startBuildLog, type BuildLog } from './build-log.ts';
 import { collectModules } from './collect-modules.ts';
 import { startConversation } from './conversation.ts';
-import { compilerAnswers } from './compiler-answers.ts';
+import { toolchainAnswers } from './toolchain-answers.ts';
 import { DependencyLost, dependencyMounts } from './dependency-mounts.ts';
 import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
@@ -79,7 +79,7 @@ export const runBuild = async (
       deps.images.get(job.toolchain),
       mountsFor(job, deps.trees),
     ]);
-    const answers = await compilerAnswers(job, image, deps);
+    const answers = await toolchainAnswers(job, image, deps);
     const prepared = performance.now();
 
     let recipe: Recipe | null = null;

@@ -69,6 +69,24 @@ export const compare = (line: Line): { readonly verdict: string; readonly isWell
   };
 };
 
+/** The sums of some lines' seconds. */
+const timesOf = (lines: readonly Line[]): { readonly kiln: number; readonly dkms: number } => ({
+  kiln: lines.reduce((total, { kiln }) => total + kiln.seconds, 0),
+  dkms: lines.reduce((total, { dkms }) => total + dkms.seconds, 0),
+});
+
+/** Which sources take Kiln longer, all their kernels together: single lines differ from run to run. */
+const slowSources = (lines: readonly Line[]): string => {
+  const sources = Object.groupBy(lines, ({ source }) => source);
+  const slow = Object.entries(sources).flatMap(([source, of = []]) => {
+    const { kiln, dkms } = timesOf(of);
+    return kiln > dkms ? [`${source} (${((kiln / dkms - 1) * 100).toFixed(0)} %)`] : [];
+  });
+  return slow.length === 0
+    ? 'Over all its kernels, no source is.'
+    : `Over all their kernels, these are: ${slow.join(', ')}.`;
+};
+
 /** The table, in Markdown, with the sums of the times. */
 export const reportOf = (
   lines: readonly Line[],
@@ -78,9 +96,7 @@ export const reportOf = (
     const ratio = line.dkms.seconds / line.kiln.seconds;
     return `| ${line.source} ${line.version} | ${line.kernel} | ${verdict} | ${line.kiln.seconds.toFixed(1)} | ${line.dkms.seconds.toFixed(1)} | ${ratio.toFixed(2)} |`;
   });
-  const sum = (of: (line: Line) => number): number =>
-    lines.reduce((total, line) => total + of(line), 0);
-  const [kiln, dkms] = [sum((line) => line.kiln.seconds), sum((line) => line.dkms.seconds)];
+  const { kiln, dkms } = timesOf(lines);
   const slower = lines.filter((line) => line.kiln.seconds > line.dkms.seconds);
   const most = Math.max(0, ...slower.map((line) => line.kiln.seconds - line.dkms.seconds));
   const text = [
@@ -92,6 +108,7 @@ export const reportOf = (
     slower.length === 0
       ? 'No line is slower than with DKMS.'
       : `${slower.length} lines are slower than with DKMS, by ${most.toFixed(1)} s at most.`,
+    slowSources(lines),
     '',
   ].join('\n');
   return { text, isAllWell: lines.every((line) => compare(line).isWell) };

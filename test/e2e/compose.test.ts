@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
+import { relayArchive } from '../machine/archive-relay.ts';
+import { debianPackage } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT, CLIENT, TOOLCHAIN } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
@@ -80,6 +82,38 @@ describe('compose.yaml', () => {
     });
     expect(there.modules[0]?.unsigned).toBe(here.modules[0]?.unsigned);
   });
+
+  it('takes a kernel in from the archive it follows, and builds what is marked for it', async () => {
+    const gateway = await mustRun('docker', [
+      'network',
+      'inspect',
+      '-f',
+      '{{(index .IPAM.Config 0).Gateway}}',
+      `${project}_front`,
+    ]);
+    const archive = await relayArchive(gateway.trim());
+    try {
+      const file = join(await freshDirectory('sources'), 'archive.sources');
+      await writeFile(file, archive.sources);
+      const headers = String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>cloud-amd64))`;
+      await kiln('archive', 'add', 'debian-12', '--sources', file, '--headers', headers);
+      await kiln('source', 'push', await debianPackage('bbswitch-dkms'), '-q');
+      const sync = JSON.parse(await kiln('kernel', 'sync', '--wait', '--json', '-q')) as {
+        readonly kernels: readonly { readonly release: string; readonly isNew: boolean }[];
+        readonly builds: readonly string[];
+      };
+      expect(sync).toMatchObject({ kernels: [{ isNew: true }], problems: [] });
+      const made = await Promise.all(
+        sync.builds.map(async (id) => JSON.parse(await kiln('show', id, '--json')) as BuildView),
+      );
+      expect(made.find(({ source }) => source.name === 'bbswitch')).toMatchObject({
+        state: 'succeeded',
+        signature: { kind: 'signed' },
+      });
+    } finally {
+      await archive.close();
+    }
+  }, 240_000);
 
   it('gives each role its own and nothing more', async () => {
     const sees = async (role: string): Promise<string[]> => {

@@ -9,16 +9,16 @@ import { createPieces } from './pieces.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { Mount, TreeCache } from './tree-cache.ts';
 
-/** A kernel's Kbuild asks some thirty questions; a second is enough. */
+/** A kernel's makefiles ask some thirty questions; two seconds are enough. */
 const PATIENCE = 30_000;
 const LIMITS = { entries: 1000, bytes: 4 * 1024 ** 2, pathLength: 100 };
 
 /**
- * What the toolchain's compiler answers to the kernel's Kbuild, which asks the same in every build: collected once, in the sandbox,
- * with a module of nothing. No build adds to it, and a kernel's own files can tell lies to its own builds alone.
- * Where it cannot be collected it is empty, and builds ask for themselves.
+ * What the toolchain answers to the kernel's makefiles, which ask the same in every build: collected once, in the sandbox, with a
+ * module of nothing, as a makefile that builds read first (`images/build`). No build adds to it, and a kernel's own files can tell
+ * lies to its own builds alone. Where it cannot be collected it is empty, and builds ask for themselves.
  */
-export const compilerAnswers = async (
+export const toolchainAnswers = async (
   { kernel, toolchain, inputs }: Extract<BuilderJob, { kind: 'build' }>,
   image: string,
   deps: { readonly trees: TreeCache; readonly sandbox: Sandbox; readonly script: string },
@@ -42,7 +42,7 @@ export const compilerAnswers = async (
           log: () => {},
           output(piece) {
             if (archive.length() + piece.length > 2 * LIMITS.bytes)
-              throw new KilnError('too-large', 'the compiler’s answers are out of bounds');
+              throw new KilnError('too-large', 'the toolchain’s answers are out of bounds');
             archive.add(Buffer.from(piece));
           },
         },
