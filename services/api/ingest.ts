@@ -31,10 +31,14 @@ export const ingestSource = async (
   keptOnlyIfRecorded(deps, blob, async () => {
     const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
     const { source, layout } = inspectSource(archive, given);
-    const { autoinstall, depends, needs, settings, ...named } = source;
+    const { digest, tree, name, version, kind, ...facts } = source;
     const row = {
-      ...named,
-      claims: JSON.stringify({ autoinstall, depends, needs, settings } satisfies SourceFacts),
+      digest,
+      tree,
+      name,
+      version,
+      kind,
+      claims: JSON.stringify(facts satisfies SourceFacts),
       commit_id: commit ?? null,
       blob,
       layout: JSON.stringify(layout),

@@ -30,7 +30,10 @@ const origin = (row: { blob: string; layout: string }): TreeOrigin => ({
 });
 
 /** What a source's row keeps as JSON. */
-export type SourceFacts = Pick<Source, 'autoinstall' | 'depends' | 'needs' | 'settings'>;
+export type SourceFacts = Pick<
+  Source,
+  'autoinstall' | 'depends' | 'needs' | 'hasRust' | 'settings'
+>;
 
 export const sourceOf = (row: Schema['sources']): StoredSource => ({
   digest: row.digest as Digest,

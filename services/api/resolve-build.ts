@@ -87,6 +87,7 @@ export const resolveBuild = async (
     const { toolchain, breaches } = chooseToolchain(ready, kernel, {
       digest: request.toolchain,
       needs: source.needs,
+      hasRust: source.hasRust,
       waived: request.waive,
     });
     const dependencies: ResolvedBuild[] = [];

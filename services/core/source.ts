@@ -19,6 +19,8 @@ export interface Source {
   readonly depends: readonly string[];
   /** Packages its build needs besides a toolchain's usual ones, such as `libxtables-dev`. */
   readonly needs: readonly string[];
+  /** Whether some of it is Rust, which only the kernel's own rustc can compile. */
+  readonly hasRust: boolean;
   /** Files that a host would hold for it, such as `/etc/dkms/zfs.conf`. */
   readonly settings: Settings;
 }
@@ -101,7 +103,8 @@ export const inspectSource = (
     canonicalJson({ name, version, tree: tree.digest, depends, needs, settings: { ...settings } }),
   );
   const autoinstall = /^y/i.test(literal(confText, 'AUTOINSTALL') ?? '');
-  const source = { digest, tree: tree.digest, name, version, kind, autoinstall } as const;
+  const hasRust = tree.entries.some(({ path }) => path.endsWith('.rs'));
+  const source = { digest, tree: tree.digest, name, version, kind, autoinstall, hasRust } as const;
   return { source: { ...source, depends, needs, settings }, tree, layout };
 };
 

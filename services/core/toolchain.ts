@@ -25,6 +25,8 @@ export interface ToolchainWish {
   readonly digest?: Digest | undefined;
   /** Packages the source needs besides. */
   readonly needs: readonly string[];
+  /** Whether rustc has anything of the source's to compile. */
+  readonly hasRust: boolean;
   /** Parts of the compiler contract that the request waives. */
   readonly waived: readonly ContractPart[];
 }
@@ -43,7 +45,7 @@ export interface ChosenToolchain {
 export const chooseToolchain = (
   toolchains: readonly ReadyToolchain[],
   kernel: Kernel,
-  wish: ToolchainWish = { needs: [], waived: [] },
+  wish: ToolchainWish = { needs: [], hasRust: false, waived: [] },
 ): ChosenToolchain => {
   const asked =
     wish.digest === undefined
@@ -112,7 +114,9 @@ const judge = (
   if (missing.length > 0) {
     obstacles.push({ kind: 'packages', words: `it lacks the packages ${missing.join(', ')}` });
   }
-  const breaches = contractBreaches(kernel, contents);
+  const breaches = contractBreaches(kernel, contents).filter(
+    ({ part }) => part !== 'rustc' || wish.hasRust,
+  );
   for (const { part, words } of breaches) {
     if (!wish.waived.includes(part))
       obstacles.push({ kind: 'contract', part, words: `${part} should be ${words}` });

@@ -108,17 +108,22 @@ describe('the compiler contract', () => {
         .concat('CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="rustc 1.99.0"\n'),
     );
     const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
-    const refused = await kiln.kiln('build', source, '-k', digest);
+    const rusty = await dkmsSource('rusty', '', { 'part.rs': '// no makefile names it\n' });
+    const refused = await kiln.kiln('build', rusty, '-k', digest);
     expect([refused.status, refused.stderr]).toEqual([
       2,
       expect.stringMatching(
         /built with "gcc-12 \(Debian 12\.2\.0-9\) 12\.2\.0".*compiler should be .*linker should be GNU ld 23900, has GNU ld 24000; assembler should be .*23900, has .*24000; rustc should be rustc 1\.99\.0, has none.*--waive compiler,linker,assembler,rustc/,
       ),
     ]);
-    const wish = ['build', source, '-k', digest, '--waive'];
-    expect((await kiln.kiln(...wish, 'compiler,linker,assembler')).status).toBe(2);
-    const waived = await kiln.json<Build>(...wish, 'compiler,linker,assembler,rustc');
+    const wish = ['-k', digest, '--waive', 'compiler,linker,assembler'];
+    expect((await kiln.kiln('build', rusty, ...wish)).status).toBe(2);
+    const allWaived = ['-k', digest, '--waive', 'compiler,linker,assembler,rustc'];
+    const waived = await kiln.json<Build>('build', rusty, ...allWaived);
     expect(waived.inputs.waived).toEqual(['assembler', 'compiler', 'linker', 'rustc']);
+    // The kernel's rustc is nothing to a source in C.
+    const inC = await kiln.json<Build>('build', source, ...wish);
+    expect(inC.inputs.waived).toEqual(['assembler', 'compiler', 'linker']);
   }, 120_000);
 
   it.each<[string, (text: string) => string, RegExp]>([

@@ -48,6 +48,7 @@ export const dkmsSource: Source = {
   autoinstall: false,
   depends: [],
   needs: [],
+  hasRust: false,
   settings: {},
 };
 

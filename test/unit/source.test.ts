@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
 import type { ScannedArchive } from '../../services/core/kernel.ts';
@@ -41,6 +42,15 @@ describe('a module’s source', () => {
     expect(top.tree.entries.map(({ path }) => path)).toEqual(Object.keys(files).sort());
     expect(deep.source).toEqual(top.source);
     expect(deep.layout).toEqual([{ from: 'a/b', to: '' }]);
+  });
+
+  it.each([
+    ['src/hello.rs', true],
+    ['hello.rs.c', false],
+    ['../README.rs', false],
+  ])('has Rust in it with a file %s: %s', (path, hasRust) => {
+    const beside = scan({ 'a/dkms.conf': CONF, [posix.join('a', path)]: '' });
+    expect(inspectSource(beside).source.hasRust).toBe(hasRust);
   });
 
   it('is refused where dkms has packed built modules without it', () => {

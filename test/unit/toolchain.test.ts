@@ -48,7 +48,7 @@ const measured = (version: string): { path: string; version: string } => ({
   path: '/usr/bin/x',
   version,
 });
-const NOTHING: ToolchainWish = { needs: [], waived: [] };
+const NOTHING: ToolchainWish = { needs: [], hasRust: false, waived: [] };
 
 describe('a measurement', () => {
   it('is read fact by fact', () => {
@@ -159,6 +159,18 @@ describe('the toolchain for a kernel', () => {
     });
     expect(chosen.name).toBe('old');
     expect(breaches.map(({ part }) => part)).toEqual(['compiler', 'linker']);
+  });
+
+  it('needs the kernel’s rustc for a source that has Rust, and for no other', () => {
+    const contract = { ...debianKernel.contract, rustc: 'rustc 1.85.1' };
+    const kernel = { ...debianKernel, contract };
+    const exact = toolchain('exact');
+    expect(choose([exact], {}, kernel).breaches).toEqual([]);
+    expect(() => choose([exact], { hasRust: true }, kernel)).toThrow(
+      refusal('no-toolchain', /rustc should be rustc 1\.85\.1.*--waive rustc/),
+    );
+    const waived = choose([exact], { hasRust: true, waived: ['rustc'] }, kernel);
+    expect(waived.breaches.map(({ part }) => part)).toEqual(['rustc']);
   });
 
   it('is none that breaks more than is waived; only that more is named', () => {
@@ -285,7 +297,7 @@ describe('the refusal of a toolchain', () => {
   });
 
   it('tells from one that lacks a package before one that breaks the contract', () => {
-    const wish: ToolchainWish = { needs: ['libelf-dev'], waived: [] };
+    const wish: ToolchainWish = { ...NOTHING, needs: ['libelf-dev'] };
     const withIt = toolchain('with', { compiler: 'gcc-11', packages: packages('libelf-dev') });
     refused([withIt, toolchain('without')], /Nearest: without: .* \| with: /, wish);
   });
@@ -319,6 +331,6 @@ describe('the refusal of a toolchain', () => {
     ],
     ['others are farther off', [arm, near], [], /with --waive compiler$/],
   ])('says what to do next where %s', (_, toolchains, needs, words) => {
-    refused(toolchains, words, { needs, waived: [] });
+    refused(toolchains, words, { ...NOTHING, needs });
   });
 });
