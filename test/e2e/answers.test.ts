@@ -28,13 +28,13 @@ describe('what a kernel’s makefiles ask the toolchain', () => {
     const source = await writeTree('asks', {
       Kbuild: `obj-m := asks.o
 ccflags-y += $(if $(call cc-option,-Wno-unused),-DKNOWN) $(if $(call cc-option,-fno-such-option),-DUNKNOWN)
-$(info tried with $(origin try-run) of make, $(call cc-option-yn,-mfentry))
+$(info answers are of a $(origin kiln-name), $(call cc-option-yn,-mfentry))
 `,
       'asks.c': code,
     });
     await kiln.json('source', 'push', source, '--name', 'asks', '--version', '1.0');
     const { made, log } = await build('asks/1.0');
-    expect(log).toContain('tried with override of make, y');
+    expect(log).toContain('answers are of a file, y');
     const image = await connectDocker('/var/run/docker.sock').findImage(kiln.toolchain as Digest);
     const { release, headers } = kiln;
     const facts = { source, name: 'asks', version: '1.0', release, headers, image: image ?? '' };
@@ -58,16 +58,32 @@ all: ; $(MAKE) -C /lib/modules/${kiln.release}/build M=$(CURDIR) modules
   });
 
   it('leaves alone what another makefile calls by the same names', async () => {
-    const source = await dkmsSource('namesake', 'MAKE="make -f outer.mk"', {
-      'outer.mk': `try-run = its own
-CC_VERSION_TEXT = its own too
-$(info there: $(call try-run,a,b,c), $(CC_VERSION_TEXT), $(firstword $(MAKEFILE_LIST)))
+    // Written by the build, so that nothing in the source says what it will be.
+    const make = 'make -f outer.mk';
+    const source = await dkmsSource('namesake', `MAKE="sed s/@//g outer.in >outer.mk; ${make}"`, {
+      'outer.in': `try@-run = its own
+CC@_VERSION_TEXT = its own too
+$(info there: $(call try@-run,a,b,c), $(CC@_VERSION_TEXT), $(firstword $(MAKEFILE_LIST)))
 all: ; $(MAKE) -C /lib/modules/${kiln.release}/build M=$(CURDIR) modules
 `,
     });
     await kiln.json('source', 'push', source);
     const { made, log } = await build('namesake/1.0');
     expect(log).toContain('there: its own, its own too, outer.mk');
+    expect(made.state).toBe('succeeded');
+  });
+
+  it('leaves a source that sets these itself to itself', async () => {
+    const make = `make -C /lib/modules/${kiln.release}/build M=$PWD PAHOLE_FLAGS=--its-own modules`;
+    const source = await dkmsSource('own-words', `MAKE="${make}"`, {
+      Kbuild: `obj-m := own-words.o
+try-run = $(shell ($(1)) && echo its own $(2))
+$(info here: $(call try-run,true,words,), $(PAHOLE_FLAGS))
+`,
+    });
+    await kiln.json('source', 'push', source);
+    const { made, log } = await build('own-words/1.0');
+    expect(log).toContain('here: its own words, --its-own');
     expect(made.state).toBe('succeeded');
   });
 });
