@@ -22,6 +22,9 @@ describe('compose.yaml', () => {
     });
   const kiln = async (...args: string[]): Promise<string> =>
     mustRun(CLIENT, args, { env: environment });
+  /** A fact of a container or a network. */
+  const inspect = async (name: string, format: string): Promise<string> =>
+    (await mustRun('docker', ['inspect', '-f', format, name])).trim();
 
   beforeAll(async () => {
     const directory = await freshDirectory('compose');
@@ -84,14 +87,8 @@ describe('compose.yaml', () => {
   });
 
   it('takes a kernel in from the archive it follows, and builds what is marked for it', async () => {
-    const gateway = await mustRun('docker', [
-      'network',
-      'inspect',
-      '-f',
-      '{{(index .IPAM.Config 0).Gateway}}',
-      `${project}_front`,
-    ]);
-    const archive = await relayArchive(gateway.trim());
+    const gateway = await inspect(`${project}_front`, '{{(index .IPAM.Config 0).Gateway}}');
+    const archive = await relayArchive(gateway);
     try {
       const file = join(await freshDirectory('sources'), 'archive.sources');
       await writeFile(file, archive.sources);
@@ -148,20 +145,8 @@ describe('compose.yaml', () => {
       .filter((line) => / 0A /.test(line) && !/ 0B00007F:/.test(line));
     expect(listeners).toEqual([]);
     const signer = (await compose('ps', '-q', 'signer')).trim();
-    const networks = await mustRun('docker', [
-      'inspect',
-      '-f',
-      '{{json .NetworkSettings.Networks}}',
-      signer,
-    ]);
+    const networks = await inspect(signer, '{{json .NetworkSettings.Networks}}');
     expect(Object.keys(JSON.parse(networks) as object)).toEqual([`${project}_queue`]);
-    const isInternal = await mustRun('docker', [
-      'network',
-      'inspect',
-      '-f',
-      '{{.Internal}}',
-      `${project}_queue`,
-    ]);
-    expect(isInternal.trim()).toBe('true');
+    expect(await inspect(`${project}_queue`, '{{.Internal}}')).toBe('true');
   });
 });
