@@ -3,7 +3,9 @@ import { connectDocker } from '../../services/builder/docker.ts';
 import type { Digest } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { bareMake } from '../machine/bare-make.ts';
-import { dkmsSource, moduleCode, writeTree } from '../machine/make-source.ts';
+import { copyHeaders } from '../machine/change-headers.ts';
+import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
+import { dkmsSource, freshDirectory, moduleCode, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** That what a kernel's makefiles ask the toolchain is asked once for all builds, and nothing is different for it. */
@@ -86,4 +88,23 @@ $(info here: $(call try-run,true,words,), $(PAHOLE_FLAGS))
     expect(log).toContain('here: its own words, --its-own');
     expect(made.state).toBe('succeeded');
   });
+
+  it('is remembered whatever characters a question has', async () => {
+    const headers = await copyHeaders(kiln.headers, kiln.release);
+    const asking = 'hash := \\#\nprobe := $(call try-run,touch "/tmp/asked$(hash)",yes,no)\n';
+    await headers.edit('Makefile', (text) => `${text}\n${asking}$(info probed $(probe))\n`);
+    const own = await startKiln(await freshDirectory('answers'), { KILN_LOG_LEVEL: 'warn' });
+    try {
+      await pinToolchain(own);
+      await own.json('kernel', 'push', headers.directory);
+      const make = `make -C /lib/modules/${kiln.release}/build M=$PWD modules; ls /tmp`;
+      const source = await dkmsSource('probes', `MAKE="${make}"`);
+      const made = await own.json<BuildView>('build', source, '-k', kiln.release);
+      const { stdout } = await own.kiln('logs', made.id);
+      expect(stdout).toContain('probed yes');
+      expect(stdout).not.toContain('asked#');
+    } finally {
+      await own.stop();
+    }
+  }, 120_000);
 });
