@@ -50,6 +50,9 @@ export const collect = async (found: AsyncIterable<Found>): Promise<readonly Fou
   return all;
 };
 
+/** Times and owners are no part of a tree: the same tree packs to the same bytes, on any day, so that they are sent once. */
+const NO_TIME = new Date(0);
+
 /** Packs what was found, and texts of our own, into a zstd tarball in a temporary file. */
 export const packFound = async (
   found: readonly Found[],
@@ -68,7 +71,7 @@ export const packFound = async (
       { signal },
     );
     writing.catch(() => {});
-    for (const [name, text] of Object.entries(texts)) tar.entry({ name }, text);
+    for (const [name, text] of Object.entries(texts)) tar.entry({ name, mtime: NO_TIME }, text);
     for (const each of found) await add(tar, each);
     tar.finalize();
     await writing;
@@ -85,9 +88,10 @@ export const packFound = async (
 
 const add = async (tar: Pack, found: Found): Promise<void> => {
   if (found.kind === 'symlink') {
-    tar.entry({ name: found.path, type: 'symlink', linkname: found.target });
+    tar.entry({ name: found.path, type: 'symlink', linkname: found.target, mtime: NO_TIME });
     return;
   }
-  const entry = tar.entry({ name: found.path, size: found.size, mode: found.mode });
+  const mode = (found.mode & 0o111) === 0 ? 0o644 : 0o755;
+  const entry = tar.entry({ name: found.path, size: found.size, mode, mtime: NO_TIME });
   await pipeline(createReadStream(found.place), entry as unknown as NodeJS.WritableStream);
 };

@@ -9,53 +9,53 @@ import { layTree, type TreeEntry } from '../core/tree.ts';
 import { composeKernel } from '../storage/compose-kernel.ts';
 import { readArchive } from '../storage/read-archive.ts';
 import { scanArchive } from '../storage/scan-archive.ts';
-import { keptOnlyIfRecorded, type IngestDeps } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
+import { noteUpload, type UploadDeps } from './uploads.ts';
 
-/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
+/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. */
 export const ingestKernel = async (
-  deps: IngestDeps,
+  deps: UploadDeps,
   blob: Digest,
   trust: Trust,
   announced?: Digest,
-): Promise<StoredKernel> =>
-  keptOnlyIfRecorded(deps, blob, async () => {
-    const there = await deps.db
-      .selectFrom('kernels')
-      .selectAll()
-      .where('blob', '=', blob)
-      .executeTakeFirst();
-    // The same bytes are the same kernel: they need not be read again to say so.
-    if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
-    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
-    const { kernel, layout } = inspectKernel(archive);
-    if (announced !== undefined && announced !== kernel.digest) {
-      throw new KilnError(
-        'digest-mismatch',
-        `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
-      );
-    }
-    const row = {
-      digest: kernel.digest,
-      release: kernel.release,
-      arch: kernel.arch,
-      record: JSON.stringify(kernel),
-      blob,
-      layout: JSON.stringify(layout),
-      trust,
-      created_at: deps.now(),
-    };
-    await deps.db
-      .insertInto('kernels')
-      .values(row)
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-    return confirmKernel(deps, kernel.digest, trust);
-  });
+): Promise<StoredKernel> => {
+  await noteUpload(deps, blob);
+  const there = await deps.db
+    .selectFrom('kernels')
+    .selectAll()
+    .where('blob', '=', blob)
+    .executeTakeFirst();
+  // The same bytes are the same kernel: they need not be read again to say so.
+  if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
+  const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
+  const { kernel, layout } = inspectKernel(archive);
+  if (announced !== undefined && announced !== kernel.digest) {
+    throw new KilnError(
+      'digest-mismatch',
+      `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
+    );
+  }
+  const row = {
+    digest: kernel.digest,
+    release: kernel.release,
+    arch: kernel.arch,
+    record: JSON.stringify(kernel),
+    blob,
+    layout: JSON.stringify(layout),
+    trust,
+    created_at: deps.now(),
+  };
+  await deps.db
+    .insertInto('kernels')
+    .values(row)
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  return confirmKernel(deps, kernel.digest, trust);
+};
 
 /** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
 export const confirmKernel = async (
-  { db }: Pick<IngestDeps, 'db'>,
+  { db }: Pick<UploadDeps, 'db'>,
   digest: Digest,
   trust: Trust,
 ): Promise<StoredKernel> =>
@@ -84,28 +84,28 @@ let composing: Promise<unknown> = Promise.resolve();
  * Throws `conflict` where that base cannot be used: then the headers are to be sent whole.
  */
 export const ingestKernelDelta = async (
-  deps: IngestDeps & { readonly blobLimit: number },
+  deps: UploadDeps & { readonly blobLimit: number },
   { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
   trust: Trust,
-): Promise<StoredKernel> =>
-  keptOnlyIfRecorded(deps, delta, async () => {
-    const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
-    if (!trustReaches(baseTrust, 'archive'))
-      throw new KilnError(
-        'conflict',
-        `nobody vouches for the base ${base}; send these headers whole`,
-      );
-    const entries = await kernelEntries(deps, base);
-    const turn = composing.then(() =>
-      composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
+): Promise<StoredKernel> => {
+  await noteUpload(deps, delta);
+  const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
+  if (!trustReaches(baseTrust, 'archive'))
+    throw new KilnError(
+      'conflict',
+      `nobody vouches for the base ${base}; send these headers whole`,
     );
-    composing = turn.catch(() => {});
-    return ingestKernel(deps, await turn, trust, makes);
-  });
+  const entries = await kernelEntries(deps, base);
+  const turn = composing.then(() =>
+    composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
+  );
+  composing = turn.catch(() => {});
+  return ingestKernel(deps, await turn, trust, makes);
+};
 
 /** A known kernel. Throws `not-found`. */
 export const findKernel = async (
-  { db }: Pick<IngestDeps, 'db'>,
+  { db }: Pick<UploadDeps, 'db'>,
   digest: Digest,
 ): Promise<StoredKernel> => {
   const row = await db
@@ -118,7 +118,7 @@ export const findKernel = async (
 };
 
 const kernelEntries = async (
-  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
   digest: Digest,
 ): Promise<readonly TreeEntry[]> => {
   const { blob, layout } = await findKernel(deps, digest);
@@ -128,13 +128,13 @@ const kernelEntries = async (
 
 /** The list of a kernel's files, for who makes a delta against it. */
 export const kernelFiles = async (
-  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
   digest: Digest,
 ): Promise<string> => manifestOf(await kernelEntries(deps, digest));
 
 /** A kernel's `Module.symvers`, taken out of its headers when first asked for; `null` where they have none. */
 export const kernelSymvers = async (
-  deps: Pick<IngestDeps, 'db' | 'blobs'>,
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
   digest: Digest,
 ): Promise<Buffer | null> => {
   const { blob, symversDigest } = await findKernel(deps, digest);

@@ -3,66 +3,55 @@ import type { Digest } from '../core/digest.ts';
 import { higherTrust, roleReaches, type Role, type Trust } from '../core/policy.ts';
 import { inspectSource, isSourceEvidence, type Source, type SourceClaims } from '../core/source.ts';
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
-import type { Blobs } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import { scanArchive } from '../storage/scan-archive.ts';
-import { findArtifact, sourceOf, type SourceFacts, type StoredSource } from './records.ts';
-
-/** What taking in a tree needs. */
-export interface IngestDeps {
-  readonly db: Database;
-  readonly blobs: Blobs;
-  readonly now: () => number;
-}
+import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
+import { noteUpload, type UploadDeps } from './uploads.ts';
 
 /** A kernel's headers have 16,000 files, a module's source at most some thousands. */
 const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
 
 /**
  * Records the source in a blob. What ci and admins push is published under its name, which then means those bytes for good
- * (`conflict` otherwise); what a client pushes is reached by digest alone. A refused blob is not kept.
+ * (`conflict` otherwise); what a client pushes is reached by digest alone.
  */
 export const ingestSource = async (
-  deps: IngestDeps,
+  deps: UploadDeps,
   blob: Digest,
   role: Role,
   { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
-): Promise<StoredSource> =>
-  keptOnlyIfRecorded(deps, blob, async () => {
-    const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
-    const { source, layout } = inspectSource(archive, given);
-    const { digest, tree, name, version, kind, ...facts } = source;
-    const row = {
-      digest,
-      tree,
-      name,
-      version,
-      kind,
-      claims: JSON.stringify(facts satisfies SourceFacts),
-      commit_id: commit ?? null,
-      blob,
-      layout: JSON.stringify(layout),
-      trust: role,
-      created_at: deps.now(),
-    };
-    return deps.db.transaction().execute(async (db) => {
-      const known = await db
-        .selectFrom('sources')
-        .selectAll()
-        .where('digest', '=', source.digest)
-        .executeTakeFirst();
-      const trust = known === undefined ? role : higherTrust(known.trust as Trust, role);
-      if (known === undefined) await db.insertInto('sources').values(row).execute();
-      else
-        await db
-          .updateTable('sources')
-          .set({ trust })
-          .where('digest', '=', source.digest)
-          .execute();
-      if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
-      return sourceOf({ ...(known ?? row), trust });
-    });
+): Promise<StoredSource> => {
+  await noteUpload(deps, blob);
+  const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
+  const { source, layout } = inspectSource(archive, given);
+  const { digest, tree, name, version, kind, ...facts } = source;
+  const row = {
+    digest,
+    tree,
+    name,
+    version,
+    kind,
+    claims: JSON.stringify(facts satisfies SourceFacts),
+    commit_id: commit ?? null,
+    blob,
+    layout: JSON.stringify(layout),
+    trust: role,
+    created_at: deps.now(),
+  };
+  return deps.db.transaction().execute(async (db) => {
+    const known = await db
+      .selectFrom('sources')
+      .selectAll()
+      .where('digest', '=', source.digest)
+      .executeTakeFirst();
+    const trust = known === undefined ? role : higherTrust(known.trust as Trust, role);
+    if (known === undefined) await db.insertInto('sources').values(row).execute();
+    else
+      await db.updateTable('sources').set({ trust }).where('digest', '=', source.digest).execute();
+    if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
+    return sourceOf({ ...(known ?? row), trust });
   });
+};
 
 const publishName = async (db: Database, source: Source, now: number): Promise<void> => {
   const { name, version } = source;
@@ -83,36 +72,4 @@ const publishName = async (db: Database, source: Source, now: number): Promise<v
     .insertInto('source_names')
     .values({ name, version, source: source.digest, created_at: now })
     .execute();
-};
-
-/** How many requests are reading a blob: what one refuses, another may be about to record. The API is one process. */
-const underWay = new Map<Digest, number>();
-
-export const keptOnlyIfRecorded = async <T>(
-  deps: IngestDeps,
-  blob: Digest,
-  ingest: () => Promise<T>,
-): Promise<T> => {
-  underWay.set(blob, (underWay.get(blob) ?? 0) + 1);
-  try {
-    return await ingest();
-  } finally {
-    const others = (underWay.get(blob) ?? 1) - 1;
-    if (others > 0) underWay.set(blob, others);
-    else underWay.delete(blob);
-    // Refused, or a tree that is here already from another archive.
-    await dropUnreferenced(deps, blob);
-  }
-};
-
-/** Removes a blob that no record names: what a refused request brought is not kept. */
-export const dropUnreferenced = async ({ db, blobs }: IngestDeps, blob: Digest): Promise<void> => {
-  if ((underWay.get(blob) ?? 0) > 0) return;
-  const found = await Promise.all([
-    db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst(),
-    db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst(),
-    db.selectFrom('toolchains').select('digest').where('digest', '=', blob).executeTakeFirst(),
-    findArtifact(db, blob),
-  ]);
-  if (found.every((row) => row === undefined)) await blobs.remove(blob);
 };

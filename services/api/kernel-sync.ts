@@ -11,8 +11,8 @@ import type { SyncView } from '../core/protocol.ts';
 import { openApt, type Apt, type AptPackage } from '../storage/apt.ts';
 import type { Log } from '../storage/log.ts';
 import type { Coordinator } from './coordinator.ts';
-import type { IngestDeps } from './ingest.ts';
 import { ingestKernel } from './ingest-kernel.ts';
+import { storeUpload, type UploadDeps } from './uploads.ts';
 
 /** Follows distributions' archives: new headers are taken in as verified, and sources marked for it are built for them. */
 export interface KernelSync {
@@ -23,7 +23,7 @@ export interface KernelSync {
   settled(): Promise<void>;
 }
 
-export interface KernelSyncDeps extends IngestDeps {
+export interface KernelSyncDeps extends UploadDeps {
   readonly coordinator: Pick<Coordinator, 'request'>;
   /** A directory of its own, for apt. */
   readonly directory: string;
@@ -160,7 +160,7 @@ const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPac
 /** Sources that are to be there for every kernel, each in the version that was pushed last. */
 const autoinstalled = async ({
   db,
-}: Pick<IngestDeps, 'db'>): Promise<readonly { name: string; version: string }[]> => {
+}: Pick<UploadDeps, 'db'>): Promise<readonly { name: string; version: string }[]> => {
   const rows = await db
     .selectFrom('source_names')
     .innerJoin('sources', 'sources.digest', 'source_names.source')
@@ -173,12 +173,11 @@ const autoinstalled = async ({
   );
 };
 
-const storeTogether = async (
-  { blobs, blobLimit }: Pick<KernelSyncDeps, 'blobs' | 'blobLimit'>,
-  files: readonly string[],
-): Promise<Digest> => {
+const storeTogether = async (deps: KernelSyncDeps, files: readonly string[]): Promise<Digest> => {
   const tar = pack();
-  const storing = blobs.put(Readable.from(tar, { objectMode: false }), { limit: blobLimit });
+  const storing = storeUpload(deps, Readable.from(tar, { objectMode: false }), {
+    limit: deps.blobLimit,
+  });
   storing.catch(() => tar.destroy());
   for (const file of files) {
     const { size } = await stat(file);

@@ -7,16 +7,17 @@ import type { Role } from '../core/policy.ts';
 import { CreateSource } from '../core/protocol.ts';
 import type { BlobInfo } from '../storage/blobs.ts';
 import type { ApiDeps } from './deps.ts';
-import { dropUnreferenced, ingestSource } from './ingest.ts';
+import { ingestSource } from './ingest.ts';
 import { ingestKernel } from './ingest-kernel.ts';
 import type { BuildRequest } from './resolve-build.ts';
+import { storeUpload } from './uploads.ts';
 
 const FILES = ['source', 'headers'];
 const FIELDS = ['name', 'version', 'toolchain'];
 
 /**
  * Reads a multipart form with two tarballs, `source` and `headers` (and, if wanted, the fields `name`, `version`, `toolchain`), and takes
- * both in. Throws what `ingest.ts` throws, or `bad-request` if a part is missing or unknown; then neither is kept.
+ * both in. Throws what `ingest.ts` throws, or `bad-request` if a part is missing or unknown.
  */
 export const readUploadedBuild = async (
   request: Request,
@@ -24,36 +25,31 @@ export const readUploadedBuild = async (
   role: Role,
 ): Promise<BuildRequest> => {
   const { files, fields } = await readForm(request, deps);
-  try {
-    const [source, headers] = FILES.map((name) => files.get(name));
-    if (source === undefined || headers === undefined) {
-      throw new KilnError(
-        'bad-request',
-        `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`,
-      );
-    }
-    const toolchain = fields.get('toolchain');
-    if (toolchain !== undefined && !isDigest(toolchain))
-      throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
-    const named = CreateSource.parse({
-      blob: source.digest,
-      name: fields.get('name'),
-      version: fields.get('version'),
-    });
-    const kernel = await ingestKernel(deps, headers.digest, role);
-    const { digest } = await ingestSource(deps, source.digest, role, named);
-    return {
-      source: { digest },
-      kernel: { digest: kernel.digest },
-      ...(toolchain === undefined ? {} : { toolchain }),
-      waive: [],
-      settings: {},
-      retry: false,
-    };
-  } catch (error) {
-    for (const { digest } of files.values()) await dropUnreferenced(deps, digest);
-    throw error;
+  const [source, headers] = FILES.map((name) => files.get(name));
+  if (source === undefined || headers === undefined) {
+    throw new KilnError(
+      'bad-request',
+      `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`,
+    );
   }
+  const toolchain = fields.get('toolchain');
+  if (toolchain !== undefined && !isDigest(toolchain))
+    throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
+  const named = CreateSource.parse({
+    blob: source.digest,
+    name: fields.get('name'),
+    version: fields.get('version'),
+  });
+  const kernel = await ingestKernel(deps, headers.digest, role);
+  const { digest } = await ingestSource(deps, source.digest, role, named);
+  return {
+    source: { digest },
+    kernel: { digest: kernel.digest },
+    ...(toolchain === undefined ? {} : { toolchain }),
+    waive: [],
+    settings: {},
+    retry: false,
+  };
 };
 
 interface Form {
@@ -61,7 +57,7 @@ interface Form {
   readonly fields: ReadonlyMap<string, string>;
 }
 
-/** Reads the whole form, or refuses it and keeps none of its files. */
+/** Reads the whole form, or refuses it. */
 const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   const form = openForm(request.headers['content-type'] ?? '');
   const streams: Readable[] = [];
@@ -77,7 +73,7 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
         refuse(`the form has a file ${quote(name)}; it takes ${FILES.join(' and ')}, once each`);
         return;
       }
-      const upload = deps.blobs.put(bytes, { limit: deps.blobLimit });
+      const upload = storeUpload(deps, bytes, { limit: deps.blobLimit });
       upload.catch(reject);
       uploads.set(name, upload);
     });
@@ -101,9 +97,7 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   } catch (error) {
     request.unpipe(form);
     for (const stream of streams) stream.destroy(new Error('the form was refused'));
-    for (const upload of uploads.values()) {
-      await upload.then(({ digest }) => dropUnreferenced(deps, digest)).catch(() => {});
-    }
+    await Promise.allSettled(uploads.values());
     throw error;
   }
 };

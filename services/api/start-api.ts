@@ -12,6 +12,7 @@ import { createApp } from './app.ts';
 import { createCoordinator } from './coordinator.ts';
 import { createKernelSync } from './kernel-sync.ts';
 import { provideAdminToken } from './tokens.ts';
+import { removeOldUploads } from './uploads.ts';
 
 /** The API's settings (see `config.ts`). */
 export interface ApiConfig {
@@ -67,8 +68,7 @@ export const startApi = async (
   const sweeper = setInterval(() => {
     if (isSweeping) return;
     isSweeping = true;
-    coordinator
-      .sweep()
+    Promise.all([coordinator.sweep(), removeOldUploads({ db, blobs, now: Date.now })])
       .catch((error: unknown) => log.warn({ err: error }, 'sweep'))
       .finally(() => {
         isSweeping = false;

@@ -19,6 +19,8 @@ export interface PutOptions {
   readonly expected?: Digest;
   /** Refused with `too-large` beyond it. In bytes. */
   readonly limit: number;
+  /** Called when all has arrived and is as expected, before the blob is there. */
+  readonly onHashed?: (digest: Digest) => Promise<void>;
 }
 
 /** Some of a blob's bytes, the first and the last of them counted from 0. */
@@ -55,7 +57,7 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
   return {
     find,
 
-    async put(bytes, { expected, limit }) {
+    async put(bytes, { expected, limit, onHashed }) {
       const arrival = join(arrivals, randomUUID());
       const hash = createHash('sha256');
       let size = 0;
@@ -84,6 +86,7 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
             `the bytes have the digest ${digest}, not ${expected}; send them again`,
           );
         }
+        await onHashed?.(digest);
         await mkdir(dirname(pathOf(digest)), { recursive: true, mode: 0o700 });
         await rename(arrival, pathOf(digest));
         return { digest, size };

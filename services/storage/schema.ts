@@ -119,21 +119,14 @@ export interface Schema {
   dependencies: { build: string; needs: string };
   /** Who waits for a build that has not ended, and with it for all that is built for it. */
   requests: { id: string; build: string; token: string; created_at: number };
+  /** Bytes that were sent or named at a time, and may be in no record (api/uploads.ts). */
+  uploads: { blob: string; at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
   misses: { reason: string; source: string; release: string; count: number; last_at: number };
 }
 
-/** The schema's history, oldest first. */
-export const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  '001-fleet': {
-    async up(db: Kysely<unknown>) {
-      for (const statement of TABLES) await sql.raw(statement).execute(db);
-    },
-  },
-};
-
-const TABLES = [
+const FLEET = [
   `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
      hash TEXT NOT NULL UNIQUE, expires_at BIGINT NOT NULL, revoked_at BIGINT, created_at BIGINT NOT NULL)`,
   `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
@@ -168,3 +161,20 @@ const TABLES = [
      PRIMARY KEY (reason, source, release))`,
   `CREATE INDEX misses_by_last ON misses (last_at)`,
 ];
+
+const UPLOADS = [
+  `CREATE TABLE uploads (blob TEXT PRIMARY KEY, at BIGINT NOT NULL)`,
+  `CREATE INDEX uploads_by_time ON uploads (at)`,
+];
+
+const inOrder = (statements: readonly string[]): Migration => ({
+  async up(db: Kysely<unknown>) {
+    for (const statement of statements) await sql.raw(statement).execute(db);
+  },
+});
+
+/** The schema's history, oldest first. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '001-fleet': inOrder(FLEET),
+  '002-uploads': inOrder(UPLOADS),
+};

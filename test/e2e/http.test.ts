@@ -1,4 +1,7 @@
+import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
+import { moduleCode, writeTar } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** What the service answers to those who speak to it without the client: problem documents with a code, and bounds on all it reads. */
@@ -134,5 +137,33 @@ describe('the HTTP service', () => {
     const [source] = await kiln.json<{ digest: string }[]>('source', 'list');
     expect((await send('GET', `/v1/artifacts/${source?.digest ?? ''}`)).status).toBe(404);
     expect((await send('GET', `/v1/blobs/${kiln.toolchain}`)).status).toBe(404);
+  });
+
+  it('keeps bytes for whoever was told that they are here, whatever another makes of them', async () => {
+    const archive = async (mtime: number): Promise<Buffer> =>
+      readFile(
+        await writeTar('told', [
+          { name: 'Kbuild', text: 'obj-m := told.o\n', mtime: new Date(mtime) },
+          { name: 'told.c', text: moduleCode(), mtime: new Date(mtime) },
+        ]),
+      );
+    const push = async (blob: string, name: string): Promise<number> => {
+      const body = JSON.stringify({ blob, name, version: '1' });
+      return (await send('POST', '/v1/sources', body)).status;
+    };
+    const put = async (bytes: Buffer): Promise<string> => {
+      const blob = digestOf(bytes);
+      expect((await send('PUT', `/v1/blobs/${blob}`, bytes.toString('latin1'))).status).toBe(201);
+      return blob;
+    };
+    const first = await put(await archive(0));
+    const second = await put(await archive(1_000_000));
+    expect(second).not.toBe(first);
+    expect(await push(first, 'told')).toBe(201);
+    // Two senders of the same tree in another archive, and one who is refused; a third was told before that it need not be sent.
+    expect((await send('HEAD', `/v1/blobs/${second}`)).status).toBe(200);
+    expect(await push(second, 'no name')).toBe(422);
+    expect(await push(second, 'told')).toBe(201);
+    expect(await push(second, 'told')).toBe(201);
   });
 });

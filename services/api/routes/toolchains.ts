@@ -5,6 +5,7 @@ import type { ApiDeps } from '../deps.ts';
 import { toolchainView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { addToolchain, findToolchain, promoteToolchain, retireToolchain } from '../toolchains.ts';
+import { findUpload } from '../uploads.ts';
 
 /** `/v1/toolchains`: add, list, show, promote, retire. */
 export const toolchainRoutes = (deps: ApiDeps): Router => {
@@ -14,7 +15,7 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/toolchains',
     route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate } }) => {
-      if ((await deps.blobs.find(blob)) === null) {
+      if ((await findUpload(deps, blob)) === null) {
         throw new KilnError(
           'not-found',
           `there is no blob ${blob}; PUT the root file system first`,
