@@ -10,48 +10,48 @@ import { composeKernel } from '../storage/compose-kernel.ts';
 import { readArchive } from '../storage/read-archive.ts';
 import { scanArchive } from '../storage/scan-archive.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
-import { noteUpload, type UploadDeps } from './uploads.ts';
+import { useUpload, type UploadDeps } from './uploads.ts';
 
-/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. */
+/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
 export const ingestKernel = async (
   deps: UploadDeps,
   blob: Digest,
   trust: Trust,
   announced?: Digest,
-): Promise<StoredKernel> => {
-  await noteUpload(deps, blob);
-  const there = await deps.db
-    .selectFrom('kernels')
-    .selectAll()
-    .where('blob', '=', blob)
-    .executeTakeFirst();
-  // The same bytes are the same kernel: they need not be read again to say so.
-  if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
-  const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
-  const { kernel, layout } = inspectKernel(archive);
-  if (announced !== undefined && announced !== kernel.digest) {
-    throw new KilnError(
-      'digest-mismatch',
-      `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
-    );
-  }
-  const row = {
-    digest: kernel.digest,
-    release: kernel.release,
-    arch: kernel.arch,
-    record: JSON.stringify(kernel),
-    blob,
-    layout: JSON.stringify(layout),
-    trust,
-    created_at: deps.now(),
-  };
-  await deps.db
-    .insertInto('kernels')
-    .values(row)
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
-  return confirmKernel(deps, kernel.digest, trust);
-};
+): Promise<StoredKernel> =>
+  useUpload(deps, blob, async () => {
+    const there = await deps.db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('blob', '=', blob)
+      .executeTakeFirst();
+    // The same bytes are the same kernel: they need not be read again to say so.
+    if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
+    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
+    const { kernel, layout } = inspectKernel(archive);
+    if (announced !== undefined && announced !== kernel.digest) {
+      throw new KilnError(
+        'digest-mismatch',
+        `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
+      );
+    }
+    const row = {
+      digest: kernel.digest,
+      release: kernel.release,
+      arch: kernel.arch,
+      record: JSON.stringify(kernel),
+      blob,
+      layout: JSON.stringify(layout),
+      trust,
+      created_at: deps.now(),
+    };
+    await deps.db
+      .insertInto('kernels')
+      .values(row)
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    return confirmKernel(deps, kernel.digest, trust);
+  });
 
 /** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
 export const confirmKernel = async (
@@ -87,21 +87,21 @@ export const ingestKernelDelta = async (
   deps: UploadDeps & { readonly blobLimit: number },
   { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
   trust: Trust,
-): Promise<StoredKernel> => {
-  await noteUpload(deps, delta);
-  const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
-  if (!trustReaches(baseTrust, 'archive'))
-    throw new KilnError(
-      'conflict',
-      `nobody vouches for the base ${base}; send these headers whole`,
+): Promise<StoredKernel> =>
+  useUpload(deps, delta, async () => {
+    const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
+    if (!trustReaches(baseTrust, 'archive'))
+      throw new KilnError(
+        'conflict',
+        `nobody vouches for the base ${base}; send these headers whole`,
+      );
+    const entries = await kernelEntries(deps, base);
+    const turn = composing.then(() =>
+      composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
     );
-  const entries = await kernelEntries(deps, base);
-  const turn = composing.then(() =>
-    composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
-  );
-  composing = turn.catch(() => {});
-  return ingestKernel(deps, await turn, trust, makes);
-};
+    composing = turn.catch(() => {});
+    return ingestKernel(deps, await turn, trust, makes);
+  });
 
 /** A known kernel. Throws `not-found`. */
 export const findKernel = async (

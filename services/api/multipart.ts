@@ -10,14 +10,14 @@ import type { ApiDeps } from './deps.ts';
 import { ingestSource } from './ingest.ts';
 import { ingestKernel } from './ingest-kernel.ts';
 import type { BuildRequest } from './resolve-build.ts';
-import { storeUpload } from './uploads.ts';
+import { dropUpload, storeUpload } from './uploads.ts';
 
 const FILES = ['source', 'headers'];
 const FIELDS = ['name', 'version', 'toolchain'];
 
 /**
  * Reads a multipart form with two tarballs, `source` and `headers` (and, if wanted, the fields `name`, `version`, `toolchain`), and takes
- * both in. Throws what `ingest.ts` throws, or `bad-request` if a part is missing or unknown.
+ * both in. Throws what `ingest.ts` throws, or `bad-request` if a part is missing or unknown; then neither is kept.
  */
 export const readUploadedBuild = async (
   request: Request,
@@ -25,31 +25,38 @@ export const readUploadedBuild = async (
   role: Role,
 ): Promise<BuildRequest> => {
   const { files, fields } = await readForm(request, deps);
-  const [source, headers] = FILES.map((name) => files.get(name));
-  if (source === undefined || headers === undefined) {
-    throw new KilnError(
-      'bad-request',
-      `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`,
-    );
+  const unused = new Set([...files.values()].map(({ digest }) => digest));
+  try {
+    const [source, headers] = FILES.map((name) => files.get(name));
+    if (source === undefined || headers === undefined) {
+      throw new KilnError(
+        'bad-request',
+        `the form needs two files, ${FILES.join(' and ')}; it has ${[...files.keys()].join(', ') || 'none'}`,
+      );
+    }
+    const toolchain = fields.get('toolchain');
+    if (toolchain !== undefined && !isDigest(toolchain))
+      throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
+    const named = CreateSource.parse({
+      blob: source.digest,
+      name: fields.get('name'),
+      version: fields.get('version'),
+    });
+    unused.delete(headers.digest);
+    const kernel = await ingestKernel(deps, headers.digest, role);
+    unused.delete(source.digest);
+    const { digest } = await ingestSource(deps, source.digest, role, named);
+    return {
+      source: { digest },
+      kernel: { digest: kernel.digest },
+      ...(toolchain === undefined ? {} : { toolchain }),
+      waive: [],
+      settings: {},
+      retry: false,
+    };
+  } finally {
+    for (const blob of unused) await dropUpload(deps, blob);
   }
-  const toolchain = fields.get('toolchain');
-  if (toolchain !== undefined && !isDigest(toolchain))
-    throw new KilnError('bad-request', 'toolchain: expected sha256: and 64 hex digits');
-  const named = CreateSource.parse({
-    blob: source.digest,
-    name: fields.get('name'),
-    version: fields.get('version'),
-  });
-  const kernel = await ingestKernel(deps, headers.digest, role);
-  const { digest } = await ingestSource(deps, source.digest, role, named);
-  return {
-    source: { digest },
-    kernel: { digest: kernel.digest },
-    ...(toolchain === undefined ? {} : { toolchain }),
-    waive: [],
-    settings: {},
-    retry: false,
-  };
 };
 
 interface Form {
@@ -57,7 +64,7 @@ interface Form {
   readonly fields: ReadonlyMap<string, string>;
 }
 
-/** Reads the whole form, or refuses it. */
+/** Reads the whole form, or refuses it and keeps none of its files. */
 const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   const form = openForm(request.headers['content-type'] ?? '');
   const streams: Readable[] = [];
@@ -97,7 +104,8 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
   } catch (error) {
     request.unpipe(form);
     for (const stream of streams) stream.destroy(new Error('the form was refused'));
-    await Promise.allSettled(uploads.values());
+    for (const upload of uploads.values())
+      await upload.then(({ digest }) => dropUpload(deps, digest)).catch(() => {});
     throw error;
   }
 };

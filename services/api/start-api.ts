@@ -12,7 +12,7 @@ import { createApp } from './app.ts';
 import { createCoordinator } from './coordinator.ts';
 import { createKernelSync } from './kernel-sync.ts';
 import { provideAdminToken } from './tokens.ts';
-import { removeOldUploads } from './uploads.ts';
+import { endOldClaims } from './uploads.ts';
 
 /** The API's settings (see `config.ts`). */
 export interface ApiConfig {
@@ -68,7 +68,7 @@ export const startApi = async (
   const sweeper = setInterval(() => {
     if (isSweeping) return;
     isSweeping = true;
-    Promise.all([coordinator.sweep(), removeOldUploads({ db, blobs, now: Date.now })])
+    Promise.all([coordinator.sweep(), endOldClaims({ db, blobs, now: Date.now })])
       .catch((error: unknown) => log.warn({ err: error }, 'sweep'))
       .finally(() => {
         isSweeping = false;

@@ -1,12 +1,13 @@
 import type { Readable } from 'node:stream';
+import { sql } from 'kysely';
 import type { Digest } from '../core/digest.ts';
 import type { BlobInfo, Blobs, PutOptions } from '../storage/blobs.ts';
 import type { Database } from '../storage/database.ts';
 import { findArtifact } from './records.ts';
 
 /**
- * Bytes that somebody sent stay for an hour, in which a record is made of them or not. Whoever else is told meanwhile that they are
- * here can rely on it: nothing that one sender does takes another's bytes away.
+ * Bytes that somebody sent, until a record is made of them. Whoever sends them, or is told that they are here and need not be sent,
+ * has a claim on them: what is refused to one sender is not taken away from another. They go with the last claim.
  */
 
 /** What knowing of uploads needs. */
@@ -16,68 +17,86 @@ export interface UploadDeps {
   readonly now: () => number;
 }
 
-/** How long bytes stay that no record names, in milliseconds. */
-export const UPLOAD_STAY = 3_600_000;
+/** How long a claim that nobody uses holds, in milliseconds. */
+export const CLAIM_TIME = 3_600_000;
 
-/** Notes that a blob is being sent, or named by somebody: from now on it stays for `UPLOAD_STAY`. */
-export const noteUpload = async (
-  { db, now }: Pick<UploadDeps, 'db' | 'now'>,
-  blob: Digest,
-): Promise<void> => {
-  await db
-    .insertInto('uploads')
-    .values({ blob, at: now() })
-    .onConflict((conflict) => conflict.column('blob').doUpdateSet({ at: now() }))
-    .execute();
-};
-
-/** Stores what somebody sends. Throws what `Blobs.put` throws. */
+/** Stores what somebody sends, and gives them a claim on it. Throws what `Blobs.put` throws. */
 export const storeUpload = (
   deps: UploadDeps,
   bytes: Readable,
   options: Omit<PutOptions, 'onHashed'>,
 ): Promise<BlobInfo> =>
-  deps.blobs.put(bytes, { ...options, onHashed: (digest) => noteUpload(deps, digest) });
+  deps.blobs.put(bytes, { ...options, onHashed: (blob) => claim(deps, blob) });
 
-/** A blob that is here, and stays; or `null`. */
-export const findUpload = async (deps: UploadDeps, blob: Digest): Promise<BlobInfo | null> => {
+/** A blob that is here, with a claim on it for who asks; or `null`. */
+export const claimUpload = async (deps: UploadDeps, blob: Digest): Promise<BlobInfo | null> => {
   if ((await deps.blobs.find(blob)) === null) return null;
-  await noteUpload(deps, blob);
-  // Its time may have been over just now.
+  await claim(deps, blob);
+  // The last claim may have ended just now.
   return deps.blobs.find(blob);
 };
 
-/** Removes the uploads whose time is over and of which no record was made. */
-export const removeOldUploads = async ({ db, blobs, now }: UploadDeps): Promise<void> => {
-  const old = await db
-    .selectFrom('uploads')
-    .selectAll()
-    .where('at', '<', now() - UPLOAD_STAY)
-    .execute();
-  for (const { blob, at } of old) {
-    // A transaction holds the database: a note of this blob is made before all of this, or after it.
-    await db.transaction().execute(async (transaction) => {
-      const { numDeletedRows } = await transaction
-        .deleteFrom('uploads')
-        .where('blob', '=', blob)
-        .where('at', '=', at)
-        .executeTakeFirst();
-      if (numDeletedRows > 0n && !(await isRecorded(transaction, blob)))
-        await blobs.remove(blob as Digest);
-    });
+/** Makes a record of an upload, which uses a claim on it. Bytes that are in no record then go, unless others have a claim on them. */
+export const useUpload = async <T>(
+  deps: UploadDeps,
+  blob: Digest,
+  use: () => Promise<T>,
+): Promise<T> => {
+  // Nobody else's end takes it away meanwhile.
+  await claim(deps, blob);
+  try {
+    return await use();
+  } finally {
+    await endClaims(deps, blob, 2);
   }
 };
 
-const isRecorded = async (db: Database, blob: string): Promise<boolean> => {
-  const found = [
-    await db.selectFrom('sources').select('digest').where('blob', '=', blob).executeTakeFirst(),
-    await db.selectFrom('kernels').select('digest').where('blob', '=', blob).executeTakeFirst(),
-    await db
-      .selectFrom('toolchains')
-      .select('digest')
-      .where('digest', '=', blob)
-      .executeTakeFirst(),
-    await findArtifact(db, blob),
-  ];
-  return found.some((row) => row !== undefined);
+/** Gives up a claim. */
+export const dropUpload = (deps: UploadDeps, blob: Digest): Promise<void> =>
+  endClaims(deps, blob, 1);
+
+/** Ends the claims that nobody used in their time. */
+export const endOldClaims = async (deps: UploadDeps): Promise<void> => {
+  const old = await deps.db
+    .selectFrom('uploads')
+    .select(['blob', 'claims'])
+    .where('claimed_at', '<', deps.now() - CLAIM_TIME)
+    .execute();
+  for (const { blob, claims } of old) await endClaims(deps, blob as Digest, claims);
+};
+
+const claim = async ({ db, now }: UploadDeps, blob: Digest): Promise<void> => {
+  await db
+    .insertInto('uploads')
+    .values({ blob, claims: 1, claimed_at: now() })
+    .onConflict((conflict) =>
+      conflict.column('blob').doUpdateSet({ claims: sql`uploads.claims + 1`, claimed_at: now() }),
+    )
+    .execute();
+};
+
+/** In a transaction, which holds the database: a claim is made before all of this, or after it. */
+const endClaims = ({ db, blobs }: UploadDeps, blob: Digest, count: number): Promise<void> =>
+  db.transaction().execute(async (transaction) => {
+    const left = await transaction
+      .updateTable('uploads')
+      .set({ claims: sql`claims - ${count}` })
+      .where('blob', '=', blob)
+      .returning('claims')
+      .executeTakeFirst();
+    if (left === undefined || left.claims > 0) return;
+    await transaction.deleteFrom('uploads').where('blob', '=', blob).execute();
+    if (!(await isRecorded(transaction, blob))) await blobs.remove(blob);
+  });
+
+const isRecorded = async (db: Database, blob: Digest): Promise<boolean> => {
+  const source = db.selectFrom('sources').select('digest').where('blob', '=', blob);
+  const kernel = db.selectFrom('kernels').select('digest').where('blob', '=', blob);
+  const toolchain = db.selectFrom('toolchains').select('digest').where('digest', '=', blob);
+  const found =
+    (await source.executeTakeFirst()) ??
+    (await kernel.executeTakeFirst()) ??
+    (await toolchain.executeTakeFirst()) ??
+    (await findArtifact(db, blob));
+  return found !== undefined;
 };

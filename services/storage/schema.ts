@@ -119,8 +119,8 @@ export interface Schema {
   dependencies: { build: string; needs: string };
   /** Who waits for a build that has not ended, and with it for all that is built for it. */
   requests: { id: string; build: string; token: string; created_at: number };
-  /** Bytes that were sent or named at a time, and may be in no record (api/uploads.ts). */
-  uploads: { blob: string; at: number };
+  /** Bytes that were sent, and how many may still come to make a record of them (api/uploads.ts). */
+  uploads: { blob: string; claims: number; claimed_at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
   misses: { reason: string; source: string; release: string; count: number; last_at: number };
@@ -163,8 +163,8 @@ const FLEET = [
 ];
 
 const UPLOADS = [
-  `CREATE TABLE uploads (blob TEXT PRIMARY KEY, at BIGINT NOT NULL)`,
-  `CREATE INDEX uploads_by_time ON uploads (at)`,
+  `CREATE TABLE uploads (blob TEXT PRIMARY KEY, claims INTEGER NOT NULL, claimed_at BIGINT NOT NULL)`,
+  `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
 ];
 
 const inOrder = (statements: readonly string[]): Migration => ({

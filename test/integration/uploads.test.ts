@@ -1,11 +1,12 @@
 import { Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import {
-  findUpload,
-  noteUpload,
-  removeOldUploads,
+  CLAIM_TIME,
+  claimUpload,
+  dropUpload,
+  endOldClaims,
   storeUpload,
-  UPLOAD_STAY,
+  useUpload,
   type UploadDeps,
 } from '../../services/api/uploads.ts';
 import type { Digest } from '../../services/core/digest.ts';
@@ -29,51 +30,65 @@ describe('bytes that were sent', () => {
     for (const record of records) await record.destroy();
   });
 
-  const store = async (text: string): Promise<Digest> => {
+  const send = async (text: string): Promise<Digest> => {
     const { digest } = await storeUpload(deps, Readable.from([Buffer.from(text)]), { limit: 100 });
     return digest;
   };
   const isThere = async (blob: Digest): Promise<boolean> => (await deps.blobs.find(blob)) !== null;
   const later = async (milliseconds: number): Promise<void> => {
     time += milliseconds;
-    await removeOldUploads(deps);
+    await endOldClaims(deps);
   };
+  const refuse = (): Promise<never> => Promise.reject(new Error('refused'));
 
-  it('stay for an hour, and go when no record was made of them', async () => {
-    const blob = await store('abandoned');
-    await later(UPLOAD_STAY);
+  it('go when they are refused, unless another one sent them or was told that they are here', async () => {
+    const blob = await send('wanted by four');
+    await send('wanted by four');
+    await claimUpload(deps, blob);
+    await claimUpload(deps, blob);
+    for (let others = 3; others > 0; others -= 1) {
+      await expect(useUpload(deps, blob, refuse)).rejects.toThrow('refused');
+      expect(await isThere(blob)).toBe(true);
+    }
+    await dropUpload(deps, blob);
+    expect(await isThere(blob)).toBe(false);
+  });
+
+  it('are not taken from who is at work on them', async () => {
+    const blob = await send('read twice');
+    await useUpload(deps, blob, async () => {
+      // By somebody who did not ask before.
+      await expect(useUpload(deps, blob, refuse)).rejects.toThrow('refused');
+      expect(await isThere(blob)).toBe(true);
+    });
+    expect(await isThere(blob)).toBe(false);
+  });
+
+  it('go an hour after the last who sent them or asked for them, where nobody came back', async () => {
+    const blob = await send('abandoned');
+    await later(CLAIM_TIME);
+    expect(await claimUpload(deps, blob)).toMatchObject({ digest: blob });
+    await later(CLAIM_TIME);
     expect(await isThere(blob)).toBe(true);
     await later(1);
     expect(await isThere(blob)).toBe(false);
-    expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
-  });
-
-  it('stay for an hour more for whoever asks whether they are here, sends them again or names them', async () => {
-    const asks = await store('asked for');
-    const again = await store('sent again');
-    const named = await store('named');
-    await later(UPLOAD_STAY - 1);
-    expect(await findUpload(deps, asks)).toMatchObject({ digest: asks });
-    expect(await store('sent again')).toBe(again);
-    await noteUpload(deps, named);
-    await later(UPLOAD_STAY - 1);
-    expect(await Promise.all([asks, again, named].map(isThere))).toEqual([true, true, true]);
-    await later(2);
-    expect(await Promise.all([asks, again, named].map(isThere))).toEqual([false, false, false]);
   });
 
   it('stay for good when a record names them', async () => {
-    const blob = await store('a source');
+    const used = await send('a source');
     await addSource(deps.db, 'recorded');
-    await deps.db.updateTable('sources').set({ blob }).execute();
-    await later(UPLOAD_STAY + 1);
-    expect(await isThere(blob)).toBe(true);
+    await useUpload(deps, used, async () => {
+      await deps.db.updateTable('sources').set({ blob: used }).execute();
+    });
+    await claimUpload(deps, used);
+    await later(CLAIM_TIME + 1);
+    expect(await isThere(used)).toBe(true);
     expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
   });
 
-  it('are not noted where they are not here, nor where they are not those announced', async () => {
+  it('are nobody’s where they are not here, nor where they are not those announced', async () => {
     const announced: Digest = `sha256:${'a'.repeat(64)}`;
-    expect(await findUpload(deps, announced)).toBeNull();
+    expect(await claimUpload(deps, announced)).toBeNull();
     const bytes = Readable.from([Buffer.from('others')]);
     await expect(storeUpload(deps, bytes, { limit: 100, expected: announced })).rejects.toThrow(
       /send them again/,

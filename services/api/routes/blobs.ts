@@ -2,15 +2,15 @@ import { Router } from 'express';
 import { KilnError } from '../../core/errors.ts';
 import type { ApiDeps } from '../deps.ts';
 import { NO_BODY, route } from '../route.ts';
-import { findUpload, storeUpload } from '../uploads.ts';
+import { claimUpload, storeUpload } from '../uploads.ts';
 
-/** `/v1/blobs/DIGEST`: HEAD asks whether it is there, PUT sends it. Bytes travel once, and stay (uploads.ts). */
+/** `/v1/blobs/DIGEST`: HEAD asks whether it is there, PUT sends it. Bytes travel once; see uploads.ts. */
 export const blobRoutes = (deps: ApiDeps): Router => {
   const router = Router();
   router.head(
     '/v1/blobs/:digest',
     route(deps, 'client', NO_BODY, async ({ digest, response }) => {
-      const info = await findUpload(deps, digest('digest'));
+      const info = await claimUpload(deps, digest('digest'));
       if (info === null) throw new KilnError('not-found', 'there is no such blob');
       response.status(200).setHeader('Content-Length', info.size).end();
       return null;

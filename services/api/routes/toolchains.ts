@@ -5,7 +5,7 @@ import type { ApiDeps } from '../deps.ts';
 import { toolchainView } from '../records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { addToolchain, findToolchain, promoteToolchain, retireToolchain } from '../toolchains.ts';
-import { findUpload } from '../uploads.ts';
+import { useUpload } from '../uploads.ts';
 
 /** `/v1/toolchains`: add, list, show, promote, retire. */
 export const toolchainRoutes = (deps: ApiDeps): Router => {
@@ -15,13 +15,15 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/toolchains',
     route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate } }) => {
-      if ((await findUpload(deps, blob)) === null) {
-        throw new KilnError(
-          'not-found',
-          `there is no blob ${blob}; PUT the root file system first`,
-        );
-      }
-      const row = await addToolchain(deps, blob, name, candidate);
+      const row = await useUpload(deps, blob, async () => {
+        if ((await deps.blobs.find(blob)) === null) {
+          throw new KilnError(
+            'not-found',
+            `there is no blob ${blob}; PUT the root file system first`,
+          );
+        }
+        return addToolchain(deps, blob, name, candidate);
+      });
       if (row.state === 'measuring') await deps.coordinator.measure(blob);
       return { status: 201, json: toolchainView(row) };
     }),
