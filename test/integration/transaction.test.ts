@@ -11,6 +11,7 @@ import type { Change } from '../../client/change.ts';
 import { recover, runTransaction } from '../../client/transaction.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT } from '../machine/places.ts';
+import { until } from '../machine/until.ts';
 
 const HOME = 'lib/modules/6.1.0-1-amd64';
 const IMAGE = 'boot/initrd.img-6.1.0-1-amd64';
@@ -67,8 +68,8 @@ describe('a transaction', () => {
   });
 
   it('leaves the lock to the programs that it began when it is killed', async () => {
-    const started = at('started');
-    const late = `touch ${started}; sleep 1; echo new > ${at(IMAGE)}.new; mv ${at(IMAGE)}.new ${at(IMAGE)}`;
+    const [started, goOn, done] = [at('started'), at('go-on'), at('done')];
+    const late = `touch ${started}; until [ -e ${goOn} ]; do sleep 0.1; done; echo new > ${at(IMAGE)}.new; mv ${at(IMAGE)}.new ${at(IMAGE)}; touch ${done}`;
     const program = `
       const { withLock } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/lock.ts'))});
       const { run } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/programs.ts'))});
@@ -85,14 +86,20 @@ describe('a transaction', () => {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const ended = once(child, 'exit');
-    while ((await stat(started).catch(() => null)) === null) {
-      expect(child.exitCode).toBeNull();
-      await sleep(20);
-    }
+    const isThere = (path: string): Promise<boolean> =>
+      stat(path).then(
+        () => true,
+        () => false,
+      );
+    await until('the program is at work', () => isThere(started));
     child.kill('SIGKILL');
     await ended;
-    expect(await withLock(host, () => recover(host))).toMatch(/undid/);
-    await sleep(1500);
+    const recovering = withLock(host, () => recover(host));
+    // Time enough to recover, if nothing held it back.
+    await sleep(1000);
+    await writeFile(goOn, '');
+    expect(await recovering).toMatch(/undid/);
+    expect(await isThere(done)).toBe(true);
     expect(await read(IMAGE)).toBe('old');
     await expect(stat(at(`${HOME}/updates`))).rejects.toThrow(/ENOENT/);
   });

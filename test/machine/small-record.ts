@@ -13,6 +13,21 @@ const stored = { blob: digestOf('blob'), layout: '[]', trust: 'admin', created_a
 export const emptyRecord = async (label: string): Promise<Database> =>
   openDatabase(join(await freshDirectory(label), 'kiln.db'));
 
+/** The same record for one that is to be watched, and how many statements it has sent so far: what work costs on any machine. */
+export const countStatements = (
+  db: Database,
+): { readonly counted: Database; statements(): number } => {
+  let sent = 0;
+  const counted = db.withPlugin({
+    transformQuery({ node }) {
+      sent += 1;
+      return node;
+    },
+    transformResult: async ({ result }) => result,
+  });
+  return { counted, statements: () => sent };
+};
+
 /** Adds a kernel like Debian's, under another release. */
 export const addKernel = async (db: Database, release: string): Promise<void> => {
   const kernel = { ...debianKernel, digest: digestOf(release), release };
