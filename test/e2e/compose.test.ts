@@ -1,4 +1,3 @@
-import { createServer, type AddressInfo } from 'node:net';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { relayArchive } from '../machine/archive-relay.ts';
 import { debianPackage } from '../machine/debian.ts';
+import { freePort } from '../machine/faulty-network.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT, CLIENT, TOOLCHAIN } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
@@ -51,14 +51,6 @@ describe('compose.yaml', () => {
     await compose('down', '-v', '--timeout', '15');
     await run('docker', ['rmi', `kiln:${project}`]);
   }, 60_000);
-
-  const freePort = (): Promise<number> =>
-    new Promise((resolve) => {
-      const server = createServer().listen(0, '127.0.0.1', () => {
-        const { port } = server.address() as AddressInfo;
-        server.close(() => resolve(port));
-      });
-    });
 
   const untilReady = async (url: string): Promise<void> => {
     for (let tries = 0; tries < 120; tries += 1) {

@@ -1,9 +1,10 @@
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { containersOf } from '../machine/containers.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
-import { mustRun, type Ran } from '../machine/run.ts';
+import type { Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /**
@@ -275,13 +276,5 @@ const failedBuild = async (name: string, script: string): Promise<string> => {
 };
 
 it('nothing is left of them', async () => {
-  const left = await mustRun('docker', [
-    'ps',
-    '-aq',
-    '--filter',
-    'label=kiln.build',
-    '--filter',
-    'status=exited',
-  ]);
-  expect(left).toBe('');
+  expect(await containersOf(kiln.data)).toEqual([]);
 });

@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
 import {
@@ -37,6 +36,7 @@ interface Setting {
   readonly env?: Readonly<Record<string, string>>;
   /** Lines of its configuration file. */
   readonly config?: readonly string[];
+  readonly onStderr?: (text: string) => void;
 }
 
 /** Runs the client with a configuration of its own, and without the test's own proxies. */
@@ -50,7 +50,8 @@ const client = async (
   const lines = [`server = ${server}`, `token-file = ${token}`, ...(setting.config ?? [])];
   await writeFile(config, lines.join('\n'));
   const { PATH = '' } = process.env;
-  return run(CLIENT, args, { env: { PATH, KILN_CONFIG: config, ...setting.env } });
+  const { onStderr = () => {} } = setting;
+  return run(CLIENT, args, { env: { PATH, KILN_CONFIG: config, ...setting.env }, onStderr });
 };
 
 const took = async (act: () => Promise<unknown>): Promise<number> => {
@@ -95,8 +96,11 @@ describe('a broken network', () => {
 
   it('refuses for a while, and is waited for', async () => {
     const port = await freePort();
-    const asked = client(`http://127.0.0.1:${port}`, ['kernel', 'list']);
-    await sleep(1500);
+    const refused = Promise.withResolvers<void>();
+    const asked = client(`http://127.0.0.1:${port}`, ['kernel', 'list'], {
+      onStderr: () => refused.resolve(),
+    });
+    await Promise.race([refused.promise, asked]);
     await kept(startRelay(kiln.url, port));
     expect(await asked).toMatchObject({
       status: 0,
@@ -140,7 +144,7 @@ describe('a broken network', () => {
     const env = { ...process.env, KILN_SERVER: `http://127.0.0.1:${mute.port}` };
     const waiting = spawn(CLIENT, ['list'], { env, stdio: 'ignore' });
     const ended = once(waiting, 'exit');
-    await sleep(500);
+    await Promise.race([mute.reached, ended]);
     expect(await took(() => Promise.resolve(waiting.kill('SIGINT') && ended))).toBeLessThan(15);
     expect(waiting.exitCode).toBe(130);
   });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
+import { containersOf } from '../machine/containers.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { CLIENT, KILND, NODE } from '../machine/places.ts';
@@ -28,15 +29,7 @@ const slowSource = (seconds: number): Promise<string> => {
   );
 };
 
-const containers = async (): Promise<string[]> =>
-  (await mustRun('docker', ['ps', '-aq', '--filter', `label=kiln.builder=${await builderName()}`]))
-    .split('\n')
-    .filter(Boolean);
-
-const builderName = async (): Promise<string> => {
-  const digest = (await run('sha256sum', [], { input: data })).stdout;
-  return `kilnd-${digest.slice(0, 12)}`;
-};
+const containers = (): Promise<readonly string[]> => containersOf(data);
 
 /** The process of a role, from what kilnd last said of it. */
 const processOf = (role: string): number => {

@@ -51,14 +51,25 @@ const closer = (server: Server | HttpServer): (() => Promise<void>) => {
   };
 };
 
-/** A port on which nobody listens (now). */
+/** Below those that the kernel gives to whoever asks for any port, and to connections on their way out. */
+const GIVEN_TO_NOBODY = { from: 10_000, count: 20_000 };
+
+/** A port on which nobody listens, and nobody is going to who is not told of it. */
 export const freePort = async (): Promise<number> => {
-  const server = createServer();
-  const port = await listen(server);
-  const closed = once(server, 'close');
-  server.close();
-  await closed;
-  return port;
+  const { from, count } = GIVEN_TO_NOBODY;
+  for (;;) {
+    const port = from + Math.floor(Math.random() * count);
+    const server = createServer();
+    const isFree = await listen(server, port).then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    const closed = once(server, 'close');
+    server.close();
+    await closed;
+    return port;
+  }
 };
 
 /** Relays TCP to a URL's host and port. */
@@ -98,11 +109,16 @@ export const startRelay = async (to: string, port = 0): Promise<Relay> => {
   };
 };
 
-/** A server that hears everything and says nothing. */
-export const startMute = async (): Promise<{ port: number; close(): Promise<void> }> => {
+/** A server that hears everything and says nothing. `reached` is settled once somebody has connected. */
+export const startMute = async (): Promise<{
+  port: number;
+  reached: Promise<unknown>;
+  close(): Promise<void>;
+}> => {
   const server = createServer((socket) => void socket.on('error', () => {}).resume());
   const close = closer(server);
-  return { port: await listen(server), close };
+  const reached = once(server, 'connection');
+  return { port: await listen(server), reached, close };
 };
 
 /** Hands a request on, and the answer back. */

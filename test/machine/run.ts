@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
   readonly input?: string | Buffer;
+  /** Gets what it writes to its standard error meanwhile. */
+  readonly onStderr?: (text: string) => void;
 }
 
 const SYSTEM_PATH = '/usr/local/sbin:/usr/sbin:/sbin';
@@ -32,7 +34,10 @@ export const run = (
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (piece: Buffer) => stdout.push(piece));
-    child.stderr.on('data', (piece: Buffer) => stderr.push(piece));
+    child.stderr.on('data', (piece: Buffer) => {
+      stderr.push(piece);
+      options.onStderr?.(piece.toString('utf8'));
+    });
     child.once('error', reject);
     child.stdin.on('error', () => {});
     child.stdin.end(options.input ?? '');
