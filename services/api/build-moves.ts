@@ -11,16 +11,10 @@ import { countWaiting } from './waiting.ts';
 export type BuildRow = Schema['builds'];
 export type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
 
-/** The only writer of a build's state. Each move says from where it may be made, so that a late or repeated one changes nothing. */
-export interface BuildMoves {
+/** Moves of a build. Each says from where it may be made, so that a late or repeated one changes nothing. */
+export interface Moves {
   /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
-  move(
-    id: string,
-    attempt: number,
-    to: BuildState,
-    change?: Change,
-    on?: Database,
-  ): Promise<boolean>;
+  move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
   /** Notes the start of a build whose outcome came before the word that it had started. */
   startLate(id: string, attempt: number): Promise<void>;
   /** Begins the next attempt of a build that ended. */
@@ -28,18 +22,42 @@ export interface BuildMoves {
   fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
 }
 
+/** The only writer of a build's state. */
+export interface BuildMoves extends Moves {
+  /**
+   * Decides in a transaction, so that nothing comes between what is read there and the moves that follow from it. It is done with
+   * what it is given alone, and waits for nothing but SQL; the moves are announced when they are made.
+   */
+  decide<T>(decision: (on: Database, moves: Moves) => Promise<T>): Promise<T>;
+}
+
 export const createBuildMoves = ({
   db,
   signals,
   now,
 }: Pick<CoordinatorDeps, 'db' | 'signals' | 'now'>): BuildMoves => {
-  const move = async (
-    id: string,
-    attempt: number,
-    to: BuildState,
-    change: Change = {},
-    on: Database = db,
-  ): Promise<boolean> => {
+  const decide: BuildMoves['decide'] = async (decision) => {
+    const moved = new Set<string>();
+    const result = await db.transaction().execute((transaction) =>
+      decision(
+        transaction,
+        movesOn(transaction, now, (id) => moved.add(id)),
+      ),
+    );
+    for (const id of moved) await signals.announce(id);
+    return result;
+  };
+  return {
+    decide,
+    move: (...args) => decide((_, { move }) => move(...args)),
+    startLate: (...args) => decide((_, { startLate }) => startLate(...args)),
+    startAgain: (...args) => decide((_, { startAgain }) => startAgain(...args)),
+    fail: (...args) => decide((_, { fail }) => fail(...args)),
+  };
+};
+
+const movesOn = (on: Database, now: () => number, moved: (id: string) => void): Moves => {
+  const move: Moves['move'] = async (id, attempt, to, change = {}) => {
     const { numUpdatedRows } = await on
       .updateTable('builds')
       .set({ ...change, state: to, ...(isFinished(to) ? { finished_at: now() } : {}) })
@@ -59,12 +77,12 @@ export const createBuildMoves = ({
       await on.deleteFrom('requests').where('build', '=', id).execute();
       if (isLost && waiting > 0) await noteLostBuild(on, now(), id, to, waiting);
     }
-    await signals.announce(id);
+    moved(id);
     return true;
   };
 
-  const startLate = async (id: string, attempt: number): Promise<void> => {
-    const row = await db
+  const startLate: Moves['startLate'] = async (id, attempt) => {
+    const row = await on
       .selectFrom('builds')
       .select('state')
       .where('id', '=', id)
@@ -72,7 +90,7 @@ export const createBuildMoves = ({
     if (row?.state === 'queued') await move(id, attempt, 'building', { started_at: now() });
   };
 
-  const startAgain = (build: BuildRow): Promise<boolean> =>
+  const startAgain: Moves['startAgain'] = (build) =>
     move(build.id, build.attempt, 'queued', {
       attempt: build.attempt + 1,
       failure: null,
@@ -81,12 +99,7 @@ export const createBuildMoves = ({
       finished_at: null,
     });
 
-  const fail = (
-    id: string,
-    attempt: number,
-    failure: BuildFailure,
-    log: Digest | null = null,
-  ): Promise<boolean> =>
+  const fail: Moves['fail'] = (id, attempt, failure, log = null) =>
     move(id, attempt, 'failed', {
       failure: JSON.stringify(failure),
       ...(log === null ? {} : { log }),

@@ -4,7 +4,8 @@ import type { BuildFailure, Outcome } from '../core/jobs.ts';
 import { refusalToSign, type Role } from '../core/policy.ts';
 import type { BuildTicket, RebuildView } from '../core/protocol.ts';
 import type { ToolchainState } from '../core/toolchain.ts';
-import { createBuildMoves, type BuildRow, type Change } from './build-moves.ts';
+import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
+import type { Database } from '../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
@@ -34,15 +35,20 @@ export interface Coordinator {
 export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const { db, now } = deps;
   const moves = createBuildMoves(deps);
-  const { move, startAgain } = moves;
+  const { move, decide } = moves;
   const enqueue = createEnqueue(deps);
   const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
   const withdrawals = createWithdrawals(deps, moves, dependents);
 
-  /** Sends a built build on: to the signer if policy lets it, else to its end, with the reason. */
-  const goOnFromBuilt = async (id: string, attempt: number, change: Change): Promise<void> => {
-    const { build, source, kernel, toolchain } = await loadBuild(db, id);
+  /** Sends a built build on: to the signer if policy lets it (true), else to its end, with the reason. */
+  const goOnFromBuilt = async (
+    on: Database,
+    { move: moveOn }: Moves,
+    id: string,
+    change: Change,
+  ): Promise<boolean> => {
+    const { build, source, kernel, toolchain } = await loadBuild(on, id);
     const reason = refusalToSign({
       sourceTrust: source.trust,
       kernelTrust: kernel.trust,
@@ -51,29 +57,26 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       isTailored: build.is_tailored === 1,
       signatureHash: kernel.signatureHash,
     });
-    if (reason === null) {
-      if (await move(id, attempt, 'signing', { ...change, signature: null }))
-        await enqueue.signing(id);
-      return;
-    }
-    await move(id, attempt, 'succeeded', {
-      ...change,
-      signature: JSON.stringify({ kind: 'unsigned', reason }),
-    });
+    if (reason === null)
+      return moveOn(id, build.attempt, 'signing', { ...change, signature: null });
+    const signature = JSON.stringify({ kind: 'unsigned', reason });
+    await moveOn(id, build.attempt, 'succeeded', { ...change, signature });
+    return false;
   };
 
   const acceptBuilt = async (outcome: Extract<Outcome, { kind: 'built' }>): Promise<void> => {
     const { build: id, attempt } = outcome;
-    const row = await db
-      .selectFrom('builds')
-      .select(['state', 'attempt'])
-      .where('id', '=', id)
-      .executeTakeFirst();
-    if (row?.attempt !== attempt || (row.state !== 'queued' && row.state !== 'building')) return;
-    await db.transaction().execute(async (transaction) => {
-      await transaction.deleteFrom('modules').where('build', '=', id).execute();
+    const isToBeSigned = await decide(async (on, made) => {
+      const row = await on
+        .selectFrom('builds')
+        .select(['state', 'attempt'])
+        .where('id', '=', id)
+        .executeTakeFirst();
+      if (row?.attempt !== attempt || (row.state !== 'queued' && row.state !== 'building'))
+        return false;
+      await on.deleteFrom('modules').where('build', '=', id).execute();
       for (const { name, unsigned, size, modinfo } of outcome.modules) {
-        await transaction
+        await on
           .insertInto('modules')
           .values({
             build: id,
@@ -85,58 +88,61 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
           })
           .execute();
       }
+      await made.startLate(id, attempt);
+      return goOnFromBuilt(on, made, id, {
+        recipe: JSON.stringify(outcome.recipe),
+        exports: outcome.exports,
+        log: outcome.log,
+        timings: JSON.stringify(outcome.timings),
+      });
     });
-    await moves.startLate(id, attempt);
-    await goOnFromBuilt(id, attempt, {
-      recipe: JSON.stringify(outcome.recipe),
-      exports: outcome.exports,
-      log: outcome.log,
-      timings: JSON.stringify(outcome.timings),
-    });
+    if (isToBeSigned) await enqueue.signing(id);
   };
 
-  const acceptSigned = async (outcome: Extract<Outcome, { kind: 'signed' }>): Promise<void> => {
-    const { build, kernel } = await loadBuild(db, outcome.build);
-    if (build.state !== 'signing' || build.attempt !== outcome.attempt) return;
-    await db.transaction().execute(async (transaction) => {
+  const acceptSigned = (outcome: Extract<Outcome, { kind: 'signed' }>): Promise<void> =>
+    decide(async (on, { move: moveOn }) => {
+      const { build, kernel } = await loadBuild(on, outcome.build);
+      if (build.state !== 'signing' || build.attempt !== outcome.attempt) return;
       for (const { name, signed } of outcome.modules) {
-        await transaction
+        await on
           .updateTable('modules')
           .set({ signed })
           .where('build', '=', build.id)
           .where('name', '=', name)
           .execute();
       }
+      await moveOn(build.id, outcome.attempt, 'succeeded', {
+        signature: JSON.stringify({ kind: 'signed', key: outcome.key, hash: kernel.signatureHash }),
+        attestation: outcome.attestation,
+      });
     });
-    await move(build.id, outcome.attempt, 'succeeded', {
-      signature: JSON.stringify({ kind: 'signed', key: outcome.key, hash: kernel.signatureHash }),
-      attestation: outcome.attestation,
-    });
-  };
 
-  /** Gets a build going that is not, or not any more. True if there is nothing to wait for. */
-  const wake = async (row: BuildRow, isRetry: boolean): Promise<boolean> => {
+  /** Gets a build going that is not, or not any more; what is to be done for it as soon as that is decided. */
+  const wake = async (
+    on: Database,
+    made: Moves,
+    row: BuildRow,
+    isRetry: boolean,
+  ): Promise<Next> => {
     const state = row.state as BuildState;
     switch (state) {
       case 'queued':
-        await dependents.settle(row.id);
-        return false;
+        return 'settle';
       case 'cancelled':
-        if (await startAgain(row)) await dependents.settle(row.id);
-        return false;
+        await made.startAgain(row);
+        return 'settle';
       case 'failed':
-        if (!isRetry && !isCurable(row)) return true;
-        if (await startAgain(row)) await dependents.settle(row.id);
-        return false;
+        if (!isRetry && !isCurable(row)) return 'nothing';
+        await made.startAgain(row);
+        return 'settle';
       case 'excluded':
-        return true;
+        return 'nothing';
       case 'succeeded':
-        if (!row.signature?.includes('"unsigned"')) return true;
-        await goOnFromBuilt(row.id, row.attempt, {});
-        return (await buildView(db, row.id)).state === 'succeeded';
+        if (!row.signature?.includes('"unsigned"')) return 'nothing';
+        return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
       case 'building':
       case 'signing':
-        return false;
+        return 'wait';
     }
   };
 
@@ -192,15 +198,24 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     sweep: createSweep(deps, enqueue, dependents, rebuilds),
 
     async request(wanted, asker) {
-      const resolved = await resolveBuild(db, wanted, deps.script);
-      const asked = await db
-        .transaction()
-        .execute((transaction) => noteRequest(transaction, resolved, { ...asker, now: now() }));
-      // What it is built against goes first.
-      for (const row of asked.needs) await wake(row, wanted.retry);
-      const isCached = await wake(asked.row, wanted.retry);
-      if (isCached) await db.deleteFrom('requests').where('id', '=', asked.request).execute();
-      return { build: await buildView(db, asked.row.id), request: asked.request, cached: isCached };
+      // Between what is resolved and what is noted, a toolchain may be retired, and what had ended may go on for somebody else.
+      const { asked, woken, cached } = await decide(async (on, made) => {
+        const resolved = await resolveBuild(on, wanted, deps.script);
+        const noted = await noteRequest(on, resolved, { ...asker, now: now() });
+        const nexts: { id: string; next: Next }[] = [];
+        // What it is built against goes first.
+        for (const row of [...noted.needs, noted.row])
+          nexts.push({ id: row.id, next: await wake(on, made, row, wanted.retry) });
+        if (nexts.at(-1)?.next !== 'nothing') return { asked: noted, woken: nexts, cached: null };
+        await on.deleteFrom('requests').where('id', '=', noted.request).execute();
+        return { asked: noted, woken: nexts, cached: await buildView(on, noted.row.id) };
+      });
+      for (const { id, next } of woken) {
+        if (next === 'settle') await dependents.settle(id);
+        if (next === 'sign') await enqueue.signing(id);
+      }
+      const build = cached ?? (await buildView(db, asked.row.id));
+      return { build, request: asked.request, cached: cached !== null };
     },
 
     async accept(outcome) {
@@ -209,6 +224,9 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     },
   };
 };
+
+/** What a build that is asked for waits for: a builder, the signer, those who are at work on it, or nothing. */
+type Next = 'settle' | 'sign' | 'wait' | 'nothing';
 
 /** What a next try may cure: the failure was a machine's or another build's, not the source's. */
 const isCurable = (row: BuildRow): boolean => {

@@ -13,25 +13,26 @@ export interface Dependents {
 
 export const createDependents = (
   db: Database,
-  moves: Pick<BuildMoves, 'fail'>,
+  { decide }: Pick<BuildMoves, 'decide'>,
   enqueue: Pick<Enqueue, 'build'>,
 ): Dependents => {
   const settle = async (id: string): Promise<void> => {
-    const build = await db
-      .selectFrom('builds')
-      .select(['state', 'attempt'])
-      .where('id', '=', id)
-      .executeTakeFirst();
-    if (build?.state !== 'queued') return;
-    const against = await findBuiltAgainst(db, id);
-    if (against.kind !== 'lost') {
-      await enqueue.build(id);
-      return;
-    }
-    // What else it is built against goes on: the next one who asks has use for it.
-    const message = `${against.words}; see kiln show ${against.build}`;
-    if (await moves.fail(id, build.attempt, { code: 'dependency-failed', message, lines: [] }))
-      await settleThoseOf(id);
+    const next = await decide(async (on, { fail }) => {
+      const build = await on
+        .selectFrom('builds')
+        .select(['state', 'attempt'])
+        .where('id', '=', id)
+        .executeTakeFirst();
+      if (build?.state !== 'queued') return 'nothing';
+      const against = await findBuiltAgainst(on, id);
+      if (against.kind !== 'lost') return 'build';
+      // What else it is built against goes on: the next one who asks has use for it.
+      const message = `${against.words}; see kiln show ${against.build}`;
+      const failure = { code: 'dependency-failed', message, lines: [] } as const;
+      return (await fail(id, build.attempt, failure)) ? 'lost' : 'nothing';
+    });
+    if (next === 'build') await enqueue.build(id);
+    if (next === 'lost') await settleThoseOf(id);
   };
 
   const settleThoseOf = async (id: string): Promise<void> => {

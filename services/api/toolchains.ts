@@ -62,20 +62,22 @@ export const takeMeasurement = async (
   digest: Digest,
   contents: ToolchainContents,
 ): Promise<void> => {
-  const row = await findToolchain(db, digest);
-  if (row.state !== 'measuring') return;
-  const pinned = await pinnedOf(db, row.name);
-  const state = row.is_candidate === 1 || pinned !== undefined ? 'candidate' : 'pinned';
-  await db
-    .updateTable('toolchains')
-    .set({
-      state,
-      contents: JSON.stringify(contents),
-      problem: null,
-      pinned_at: state === 'pinned' ? now() : null,
-    })
-    .where('digest', '=', digest)
-    .execute();
+  await db.transaction().execute(async (transaction) => {
+    const row = await findToolchain(transaction, digest);
+    if (row.state !== 'measuring') return;
+    const pinned = await pinnedOf(transaction, row.name);
+    const state = row.is_candidate === 1 || pinned !== undefined ? 'candidate' : 'pinned';
+    await transaction
+      .updateTable('toolchains')
+      .set({
+        state,
+        contents: JSON.stringify(contents),
+        problem: null,
+        pinned_at: state === 'pinned' ? now() : null,
+      })
+      .where('digest', '=', digest)
+      .execute();
+  });
 };
 
 const pinnedOf = (db: Database, name: string): Promise<ToolchainRow | undefined> =>

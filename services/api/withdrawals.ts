@@ -21,7 +21,7 @@ const UNFINISHED = BUILD_STATES.filter((state) => !isFinished(state));
 
 export const createWithdrawals = (
   { db, signals, builder }: Pick<CoordinatorDeps, 'db' | 'signals' | 'builder'>,
-  { move }: Pick<BuildMoves, 'move'>,
+  { decide }: Pick<BuildMoves, 'decide'>,
   dependents: Pick<Dependents, 'settleThoseOf'>,
 ): Withdrawals => {
   /** Tells the builders of a build that was cancelled, and leads on or ends what it was tied to. */
@@ -41,29 +41,26 @@ export const createWithdrawals = (
   };
 
   const endUnlessWanted = async (id: string, attempt: number): Promise<void> => {
-    const isCancelled = await db
-      .transaction()
-      .execute(
-        async (transaction) =>
-          (await countWaiting(transaction, id)) === 0 &&
-          (await move(id, attempt, 'cancelled', {}, transaction)),
-      );
+    const isCancelled = await decide(
+      async (on, { move }) =>
+        (await countWaiting(on, id)) === 0 && (await move(id, attempt, 'cancelled')),
+    );
     if (isCancelled) await follow(id, attempt);
   };
 
   return {
     async withdraw(id, request) {
-      const { build } = await loadBuild(db, id);
-      const state = build.state as BuildState;
-      if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
-      const isCancelled = await db.transaction().execute(async (transaction) => {
-        let deletion = transaction.deleteFrom('requests').where('build', '=', id);
+      const cancelled = await decide(async (on, { move }) => {
+        const { build } = await loadBuild(on, id);
+        const state = build.state as BuildState;
+        if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
+        let deletion = on.deleteFrom('requests').where('build', '=', id);
         if (request !== null) deletion = deletion.where('id', '=', request);
         await deletion.execute();
-        if (request !== null && (await countWaiting(transaction, id)) > 0) return false;
-        return move(id, build.attempt, 'cancelled', {}, transaction);
+        if (request !== null && (await countWaiting(on, id)) > 0) return null;
+        return (await move(id, build.attempt, 'cancelled')) ? build.attempt : null;
       });
-      if (isCancelled) await follow(id, build.attempt);
+      if (cancelled !== null) await follow(id, cancelled);
     },
   };
 };

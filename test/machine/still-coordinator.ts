@@ -28,12 +28,14 @@ const stillQueue = <T>(): StillQueue<T> => {
 };
 
 /** Signals that nobody hears; runs that are to be cancelled are kept. */
-const stillSignals = (): Signals & { readonly cancelled: ReadonlySet<string> } => {
+const stillSignals = (
+  announce: Signals['announce'],
+): Signals & { readonly cancelled: ReadonlySet<string> } => {
   const cancelled = new Set<string>();
   const unhook = (): void => {};
   return {
     cancelled,
-    announce: async () => {},
+    announce,
     onChange: () => unhook,
     async cancel(run) {
       cancelled.add(run);
@@ -54,9 +56,12 @@ export interface StillCoordinator extends Coordinator {
 }
 
 /** Makes one. Builds are made with the script `digestOf('script')`. */
-export const stillCoordinator = (db: Database): StillCoordinator => {
+export const stillCoordinator = (
+  db: Database,
+  announce: Signals['announce'] = async () => {},
+): StillCoordinator => {
   const builder = stillQueue<BuilderJob>();
-  const signals = stillSignals();
+  const signals = stillSignals(announce);
   const coordinator = createCoordinator({
     db,
     builder,
