@@ -43,7 +43,7 @@ export type OutputHandler = (
 export interface ContainerEngine {
   /**
    * Runs a container to its end and removes it, whatever happens. Aborting the signal, or a handler that throws, kills it
-   * and rejects with that reason.
+   * and rejects with that reason. Rejects, too, where somebody else removes it before its end.
    */
   run(spec: ContainerSpec, onOutput: OutputHandler, signal: AbortSignal): Promise<ContainerEnd>;
   /** Removes every container that carries this label, running or not. */
@@ -121,6 +121,8 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
         const { StatusCode } = await ended;
         signal.throwIfAborted();
         const { State } = await container.inspect();
+        // What it ended with is no word of its own, then.
+        if (State.Status === 'removing') throw new Error('the container was removed from outside');
         return { exitCode: StatusCode, isOutOfMemory: State.OOMKilled };
       } catch (error) {
         signal.throwIfAborted();

@@ -34,6 +34,7 @@ export interface WorkQueue<T> {
   has(id: string): Promise<boolean>;
   /** Takes a job back that no worker has begun. */
   remove(id: string): Promise<void>;
+  /** Works on jobs, on one of a name at a time. */
   work(
     handler: (job: T, run: JobRun) => Promise<void>,
     options: { concurrency: number; onError: (error: Error) => void },
@@ -79,16 +80,22 @@ export const openQueue = <Name extends keyof Messages>(
     },
     work(handler, { concurrency, onError }) {
       const stopping = new AbortController();
+      // A queue that lost a job, or its lock on it, gives it out again while it is at work here: that joins what is under way.
+      const underWay = new Map<string, Promise<void>>();
       const worker = new Worker<Messages[Name]>(
         name,
         async (job, token) => {
-          try {
-            const starts = job.attemptsStarted;
-            await handler(job.data, {
-              starts,
+          const id = job.id ?? '';
+          const begin = (): Promise<void> =>
+            handler(job.data, {
+              starts: job.attemptsStarted,
               isLast: job.attemptsMade + 1 >= TRIES,
               stopping: stopping.signal,
-            });
+            }).finally(() => underWay.delete(id));
+          const running = underWay.get(id) ?? begin();
+          underWay.set(id, running);
+          try {
+            await running;
           } catch (error) {
             if (!(error instanceof Interrupted)) throw error;
             await job.moveToWait(token);

@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { connectDocker, type ContainerEngine } from '../../services/builder/docker.ts';
 import {
@@ -67,8 +68,9 @@ describe('the sandbox', () => {
     return { ...end, output: Buffer.concat(pieces).toString() };
   };
 
-  const leftContainers = async (): Promise<string> =>
-    mustRun('docker', ['ps', '-aq', '--filter', `label=kiln.builder=${label}`]);
+  const runningContainers = async (...options: readonly string[]): Promise<string> =>
+    mustRun('docker', ['ps', '-q', ...options, '--filter', `label=kiln.builder=${label}`]);
+  const leftContainers = (): Promise<string> => runningContainers('-a');
 
   it('has no network but a loopback', async () => {
     const { output } = await runScript(
@@ -133,6 +135,14 @@ describe('the sandbox', () => {
     setTimeout(() => told.abort(new Error('told to')), 500);
     await expect(runScript('sleep 60', {}, told.signal)).rejects.toThrow('told to');
     expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
+  it('has no exit status where another run removes its container', async () => {
+    const ends = runScript('sleep 30');
+    const rejected = expect(ends).rejects.toThrow('removed from outside');
+    while ((await runningContainers()) === '') await sleep(20);
+    await engine.removeLabelled(`kiln.builder=${label}`);
+    await rejected;
   });
 
   it('leaves no container behind, whichever way it ended', async () => {
