@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,29 +6,45 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { containersOf } from '../machine/containers.ts';
+import { startRelay } from '../machine/faulty-network.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { CLIENT, KILND, NODE } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { until } from '../machine/until.ts';
 
 /** Nothing is lost when a process dies, and nothing is left when Kiln ends. Uses a Kiln of its own. */
 
 const shared = sharedKiln();
 const data = await freshDirectory('mortal');
-/** A builder with room for two, so that one may begin what another has not ended. */
-const SETTINGS = { KILN_BUILD_SECONDS: '25', KILN_CONCURRENCY: '2', KILN_LOG_LEVEL: 'warn' };
 let kiln: KilnService;
 let count = 0;
 
-/** A source whose build takes some seconds, so that something can happen meanwhile. */
-const slowSource = (seconds: number): Promise<string> => {
+/** What a held build waits for, in its container. */
+const LEAVE = '/tmp/leave';
+
+/** A source whose build is held until `letGo`, so that something can happen meanwhile. */
+const heldSource = (): Promise<string> => {
   count += 1;
-  const name = `slow${count}`;
+  const name = `held${count}`;
+  const held = `until [ -e ${LEAVE} ]; do sleep 0.1; done`;
   return dkmsSource(
     name,
-    `MAKE="sleep ${seconds}; make -C $kernel_source_dir M=$dkms_tree/${name}/1.0/build"`,
+    `MAKE="${held}; make -C $kernel_source_dir M=$dkms_tree/${name}/1.0/build"`,
   );
+};
+
+/** Lets held builds go, those that begin anew meanwhile too, until what is waited for is there. */
+const letGo = async <T>(awaited: Promise<T>): Promise<T> => {
+  let isOver = false;
+  const over = (): void => void (isOver = true);
+  awaited.then(over, over);
+  while (!isOver) {
+    for (const id of await containers()) await run('docker', ['exec', id, 'touch', LEAVE]);
+    await sleep(100);
+  }
+  return awaited;
 };
 
 const containers = (): Promise<readonly string[]> => containersOf(data);
@@ -54,53 +70,65 @@ const redisProcess = async (): Promise<number> => {
 };
 
 /** A role whose kilnd was killed sees that and ends. */
-const untilGone = async (pid: number): Promise<void> => {
-  for (let tries = 0; tries < 100; tries += 1) {
+const untilGone = (pid: number): Promise<void> =>
+  until(`process ${pid} has ended`, () => {
     try {
-      process.kill(pid, 0);
+      return !process.kill(pid, 0);
     } catch {
-      return;
+      return true;
     }
-    await sleep(100);
-  }
-  throw new Error(`process ${pid} is still there`);
-};
+  });
 
 const untilBuilding = async (): Promise<BuildView> => {
-  for (let tries = 0; tries < 200; tries += 1) {
-    const building = (await kiln.json<BuildView[]>('list')).find(
-      ({ state }) => state === 'building',
-    );
-    if (building !== undefined && (await containers()).length > 0) return building;
-    await sleep(100);
-  }
-  throw new Error('no build began');
+  await until('a build has begun', async () => {
+    return (await containersOf(data, 'label=kiln.build', 'status=running')).length > 0;
+  });
+  const isBuilding = ({ state }: BuildView): boolean => state === 'building';
+  let building: BuildView | undefined;
+  await until('a build is under way', async () => {
+    building = (await kiln.json<BuildView[]>('list')).find(isBuilding);
+    return building !== undefined;
+  });
+  return building as BuildView;
 };
 
 const build = (source: string): Promise<BuildView> =>
   kiln.json<BuildView>('build', source, '-k', shared.release);
 
+/** A client that asks for a build and waits, through some address of the service. */
+const waitingClient = (source: string, url = kiln.url): ChildProcess =>
+  spawn(CLIENT, ['build', source, '-k', shared.release], {
+    env: { ...process.env, KILN_SERVER: url, KILN_TOKEN_FILE: join(data, 'admin.token') },
+    stdio: 'ignore',
+  });
+
 /** Sends ^C to a client once its build, or one that this waits for, is under way; resolves when nothing of that is left. */
 const interruptWhileBuilding = async (
   source: string,
 ): Promise<{ readonly id: string; readonly seconds: number }> => {
-  const client = spawn(CLIENT, ['build', source, '-k', shared.release], {
-    env: { ...process.env, KILN_SERVER: kiln.url, KILN_TOKEN_FILE: join(data, 'admin.token') },
-    stdio: 'ignore',
-  });
+  const client = waitingClient(source);
   const { id } = await untilBuilding();
   const ended = once(client, 'exit');
   const started = performance.now();
   client.kill('SIGINT');
   expect(await ended).toEqual([130, null]);
-  for (let tries = 0; tries < 50 && (await containers()).length > 0; tries += 1) await sleep(100);
+  await until('its container has gone', async () => (await containers()).length === 0);
   const seconds = (performance.now() - started) / 1000;
-  expect(await containers()).toEqual([]);
   return { id, seconds };
 };
 
+/** Long beyond what a build takes that is let go, on any machine. */
+const BUILD_SECONDS = 100;
+/** Starts a Kiln with room for two builds, so that one may begin what another has not ended. */
+const start = (seconds = BUILD_SECONDS): Promise<KilnService> =>
+  startKiln(data, {
+    KILN_BUILD_SECONDS: String(seconds),
+    KILN_CONCURRENCY: '2',
+    KILN_LOG_LEVEL: 'warn',
+  });
+
 beforeAll(async () => {
-  kiln = await startKiln(data, SETTINGS);
+  kiln = await start();
   await pinToolchain(kiln);
   await kiln.json('kernel', 'push', shared.headers);
 });
@@ -113,82 +141,90 @@ describe('a build', () => {
   it.each(['builder', 'api', 'signer', 'redis'])(
     'ends well though its %s is killed meanwhile',
     async (role) => {
-      const built = build(await slowSource(3));
+      const built = build(await heldSource());
       await untilBuilding();
       process.kill(role === 'redis' ? await redisProcess() : processOf(role), 'SIGKILL');
-      expect(await built).toMatchObject({ state: 'succeeded', signature: { kind: 'signed' } });
+      expect(await letGo(built)).toMatchObject({
+        state: 'succeeded',
+        signature: { kind: 'signed' },
+      });
       expect(await containers()).toEqual([]);
     },
   );
 
   it('goes on after kilnd itself was killed and started again', async () => {
-    const source = await slowSource(3);
+    const source = await heldSource();
     build(source).catch(() => {});
     const { id } = await untilBuilding();
     const roles = ['api', 'builder', 'signer'].map(processOf);
     kiln.process.kill('SIGKILL');
     for (const pid of roles) await untilGone(pid);
-    kiln = await startKiln(data, SETTINGS);
-    expect(await build(source)).toMatchObject({ id, state: 'succeeded' });
+    kiln = await start();
+    expect(await letGo(build(source))).toMatchObject({ id, state: 'succeeded' });
     expect(await containers()).toEqual([]);
   });
 
   it.each([
-    ['that ends soon after', 2],
-    ['that another slot has begun again by then', 18],
-  ])('goes on though Redis has lost everything: one %s', async (_which, seconds) => {
-    const built = build(await slowSource(seconds));
+    ['that ends before its queue knows of it again', false],
+    ['that its queue has given out again', true],
+  ])('goes on though Redis has lost everything: one %s', async (_which, isAgain) => {
+    const built = build(await heldSource());
     await untilBuilding();
+    const putBack = (): number => kiln.output().split('put back on its queue').length;
+    const before = putBack();
     await mustRun('redis-cli', ['-s', join(data, 'redis/redis.sock'), 'flushall']);
-    expect(await built).toMatchObject({ state: 'succeeded' });
+    if (isAgain) {
+      await until('it is put back on its queue', () => putBack() > before);
+      // Time enough to begin it again.
+      await sleep(3000);
+    }
+    expect(await letGo(built)).toMatchObject({ state: 'succeeded' });
+    // It may have been begun a second time.
+    await letGo(until('nothing is left of it', async () => (await containers()).length === 0));
   });
 
   it('is cancelled by ^C of the only one who waits, at once and without a trace', async () => {
-    const { id, seconds } = await interruptWhileBuilding(await slowSource(20));
-    expect(seconds).toBeLessThan(8);
+    const { id, seconds } = await interruptWhileBuilding(await heldSource());
+    expect(seconds).toBeLessThan(BUILD_SECONDS / 4);
     expect(await kiln.json<BuildView>('show', id)).toMatchObject({ state: 'cancelled' });
   });
 
   it('is cancelled along with the one that was waited for and is built against it', async () => {
-    const needed = await slowSource(20);
+    const needed = await heldSource();
     await kiln.json('source', 'push', needed);
-    const source = await dkmsSource('waits-for-slow', `BUILD_DEPENDS[0]=slow${count}`);
+    const source = await dkmsSource('waits-for-held', `BUILD_DEPENDS[0]=held${count}`);
     const { id } = await interruptWhileBuilding(source);
     expect(await kiln.json<BuildView>('show', id)).toMatchObject({
       state: 'cancelled',
-      source: { name: `slow${count}` },
+      source: { name: `held${count}` },
     });
   });
 
   it('goes on for the others when one of those who wait withdraws', async () => {
-    const source = await slowSource(4);
-    const environment = {
-      ...process.env,
-      KILN_SERVER: kiln.url,
-      KILN_TOKEN_FILE: join(data, 'admin.token'),
-    };
-    const client = spawn(CLIENT, ['build', source, '-k', shared.release], {
-      env: environment,
-      stdio: 'ignore',
-    });
-    await untilBuilding();
-    const other = build(source);
-    await sleep(500);
+    const source = await heldSource();
+    const client = waitingClient(source);
+    const { id, attempt } = await untilBuilding();
+    const relay = await startRelay(kiln.url);
+    const other = waitingClient(source, relay.url);
+    await until('the other waits, too', () => relay.asked().includes(`/builds/${id}/events`));
+    const [left, ended] = [once(client, 'exit'), once(other, 'exit')];
     client.kill('SIGINT');
-    expect(await other).toMatchObject({ state: 'succeeded' });
+    expect(await left).toEqual([130, null]);
+    expect(await letGo(ended)).toEqual([0, null]);
+    expect(await kiln.json('show', id)).toMatchObject({ state: 'succeeded', attempt });
+    await relay.close();
   });
 
   it('ends when its time is over, and says so', async () => {
-    const { status, stderr } = await kiln.kiln(
-      'build',
-      await slowSource(60),
-      '-k',
-      shared.release,
-      '-q',
-    );
+    await kiln.stop();
+    kiln = await start(5);
+    const source = await heldSource();
+    const { status, stderr } = await kiln.kiln('build', source, '-k', shared.release, '-q');
     expect(status).toBe(1);
-    expect(stderr).toMatch(/took over 25 seconds, the limit here \(timed-out\)/);
+    expect(stderr).toMatch(/took over 5 seconds, the limit here \(timed-out\)/);
     expect(await containers()).toEqual([]);
+    await kiln.stop();
+    kiln = await start();
   });
 });
 
@@ -217,15 +253,15 @@ describe('kilnd', () => {
   });
 
   it('ends cleanly on SIGTERM, in the middle of a build, and goes on with it after', async () => {
-    const source = await slowSource(5);
+    const source = await heldSource();
     build(source).catch(() => {});
     const { id } = await untilBuilding();
     const roles = [...['api', 'builder', 'signer'].map(processOf), await redisProcess()];
     expect(await kiln.stop()).toBe(0);
     for (const pid of roles) expect(() => process.kill(pid, 0)).toThrow('ESRCH');
     expect(await containers()).toEqual([]);
-    kiln = await startKiln(data, SETTINGS);
-    expect(await build(source)).toMatchObject({ id, state: 'succeeded' });
+    kiln = await start();
+    expect(await letGo(build(source))).toMatchObject({ id, state: 'succeeded' });
   });
 
   it('says what is wrong with its arguments', async () => {

@@ -1,16 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const PAUSE = 100;
+/** After so many milliseconds it is no question of the machine's speed any more. */
+const LIMIT = 300_000;
 
-/** Waits until something is so, which is not a question of the machine's speed: after `seconds` it never will be, and this throws. */
+/** Waits until something is so; throws, naming it, where it never will be. */
 export const until = async (
   what: string,
   isSo: () => boolean | Promise<boolean>,
-  seconds = 100,
 ): Promise<void> => {
-  const deadline = performance.now() + seconds * 1000;
+  const deadline = performance.now() + LIMIT;
   while (!(await isSo())) {
-    if (performance.now() > deadline) throw new Error(`${what}: not after ${seconds} s`);
+    if (performance.now() > deadline) throw new Error(`${what}: not after ${LIMIT / 1000} s`);
     await sleep(PAUSE);
   }
 };
