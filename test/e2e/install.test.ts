@@ -6,16 +6,27 @@ import {
   readFile,
   rename,
   rm,
+  stat,
   symlink,
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { WORK } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';
 import { makeScratchHost, type ScratchHost } from '../machine/scratch-host.ts';
 import { sharedKiln } from '../machine/shared.ts';
+
+const HOST = 'test/host';
+/** Is there while tests change the host. */
+const CHANGING = join(WORK, `${HOST}.changing`);
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
 
 describe('a host without compiler, headers or Node', () => {
   const kiln = sharedKiln();
@@ -24,7 +35,10 @@ describe('a host without compiler, headers or Node', () => {
 
   beforeAll(async () => {
     const { secret } = await kiln.json<IssuedToken>('token', 'create', 'host');
-    host = await makeScratchHost('test/host', kiln.release, secret);
+    // Tests that were broken off may have left the host without its depmod, say.
+    if (await isThere(CHANGING)) await rm(join(WORK, HOST), { recursive: true, force: true });
+    host = await makeScratchHost(HOST, kiln.release, secret);
+    await writeFile(CHANGING, '');
     updates = join(host.root, 'lib/modules', kiln.release, 'updates/kiln');
     await rm(join(host.root, 'var/lib/kiln'), { recursive: true, force: true });
     await rm(updates, { recursive: true, force: true });
@@ -32,6 +46,8 @@ describe('a host without compiler, headers or Node', () => {
       (await host.run('kiln', 'setup', kiln.url, '--token-file', '/etc/kiln/token')).status,
     ).toBe(0);
   });
+
+  afterAll(() => rm(CHANGING, { force: true }));
 
   const install = (...args: string[]) =>
     host.run('kiln', 'install', 'v4l2loopback', '-k', kiln.release, '-q', ...args);
