@@ -28,7 +28,7 @@ beforeAll(async () => {
     );
     kernels.set(flavour, { release, digest });
   }
-}, 240_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -49,27 +49,19 @@ describe('what DKMS makes of Debian’s sources, Kiln makes to the byte', () => 
     ['gost-crypto-dkms', 'rt-amd64', 6, 'several modules'],
     ['digimend-dkms', 'amd64', 4, 'a conf that reads the kernel’s config'],
     ['iptables-netflow-dkms', 'amd64', 1, 'a configure script, other packages, and not stripped'],
-  ])(
-    '%s on %s: %d modules (%s)',
-    async (name, flavour, count) => {
-      const made = await both(name, flavour);
-      expect(made.dkms.outcome).toBe('built');
-      expect(Object.keys(made.dkms.modules)).toHaveLength(count);
-      expect(made.kiln.modules).toEqual(made.dkms.modules);
-    },
-    240_000,
-  );
+  ])('%s on %s: %d modules (%s)', async (name, flavour, count) => {
+    const made = await both(name, flavour);
+    expect(made.dkms.outcome).toBe('built');
+    expect(Object.keys(made.dkms.modules)).toHaveLength(count);
+    expect(made.kiln.modules).toEqual(made.dkms.modules);
+  });
 
   it.each([
     ['zfs-dkms', 'rt-amd64', 'excluded'],
     ['librem-ec-acpi-dkms', 'amd64', 'failed'],
-  ])(
-    '%s on %s: both say %s',
-    async (name, flavour, outcome) => {
-      const made = await both(name, flavour);
-      expect([made.kiln.outcome, made.dkms.outcome]).toEqual([outcome, outcome]);
-      expect(made.kiln.errors).toEqual(made.dkms.errors);
-    },
-    240_000,
-  );
+  ])('%s on %s: both say %s', async (name, flavour, outcome) => {
+    const made = await both(name, flavour);
+    expect([made.kiln.outcome, made.dkms.outcome]).toEqual([outcome, outcome]);
+    expect(made.kiln.errors).toEqual(made.dkms.errors);
+  });
 });

@@ -106,5 +106,5 @@ $(info here: $(call try-run,true,words,), $(PAHOLE_FLAGS))
     } finally {
       await own.stop();
     }
-  }, 120_000);
+  });
 });

@@ -45,12 +45,12 @@ describe('compose.yaml', () => {
       join(directory, 'token'),
       await compose('exec', '-T', 'api', 'cat', '/record/admin.token'),
     );
-  }, 240_000);
+  });
 
   afterAll(async () => {
     await compose('down', '-v', '--timeout', '15');
     await run('docker', ['rmi', `kiln:${project}`]);
-  }, 60_000);
+  });
 
   const untilReady = async (url: string): Promise<void> => {
     for (let tries = 0; tries < 120; tries += 1) {
@@ -102,7 +102,7 @@ describe('compose.yaml', () => {
     } finally {
       await archive.close();
     }
-  }, 240_000);
+  });
 
   it('gives each role its own and nothing more', async () => {
     const sees = async (role: string): Promise<string[]> => {

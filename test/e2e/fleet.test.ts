@@ -84,7 +84,7 @@ describe('a host whose kernels change', () => {
       ),
       Makefile: `obj-m := fleet-odd.o\nccflags-y := $(if $(filter ${older},$(KERNELRELEASE)),-DFITS='""',-DFITS=no_such_thing)\n`,
     });
-  }, 300_000);
+  });
   afterAll(() => kiln?.stop());
 
   it('gets several modules for a kernel in one go', async () => {
@@ -95,7 +95,7 @@ describe('a host whose kernels change', () => {
       ['fleet-only', 'installed'],
       ['fleet-two', 'installed'],
     ]);
-  }, 120_000);
+  });
 
   it('has them for a kernel that comes, by the hook’s command; what is not for that kernel is said to be excluded', async () => {
     await addKernel(root, newer);
@@ -112,7 +112,7 @@ describe('a host whose kernels change', () => {
       ['fleet-two', 'installed'],
     ]);
     expect(await must('verify')).toMatch(/ok/);
-  }, 120_000);
+  });
 
   it('is left alone by hooks where the configuration says so, and not by who names a kernel', async () => {
     await must('remove', 'fleet-one', '-k', newer);
@@ -122,7 +122,7 @@ describe('a host whose kernels change', () => {
     expect(await must('autoinstall', '--hook', '-k', newer)).toMatch(/nothing to do/);
     expect((await on('autoinstall', '-k', newer)).stdout).toMatch(/fleet-one\.ko/);
     await configure();
-  }, 60_000);
+  });
 
   it('is not harmed by a hook that reaches no service', async () => {
     await must('remove', 'fleet-one', '-k', newer);
@@ -141,7 +141,7 @@ describe('a host whose kernels change', () => {
       expect.stringMatching(/^kiln: .*kiln-autoinstall\.service tries again$/m),
     ]);
     expect((await on('autoinstall', '--all')).stdout).toMatch(/fleet-one/);
-  }, 60_000);
+  });
 
   it('says what changed: headers under the same release, and a source’s version', async () => {
     const headers = await copyHeaders(await debianHeaders(newer), newer);
@@ -168,7 +168,7 @@ describe('a host whose kernels change', () => {
     );
     await on('autoinstall', '--all');
     expect(await must('explain', 'fleet-one', '-k', older)).toMatch(/the same bytes/);
-  }, 180_000);
+  });
 
   it('remembers what failed, and since when', async () => {
     await on('install', 'fleet-odd', '-k', older, '-k', newer);
@@ -182,7 +182,7 @@ describe('a host whose kernels change', () => {
     expect((await stateOf('fleet-odd', newer))?.since).toBe(row?.since);
     expect((await stateOf('fleet-odd', older))?.state).toBe('installed');
     await must('remove', 'fleet-odd');
-  }, 60_000);
+  });
 
   it('shows a module that somebody overwrote, and installs it again', async () => {
     const file = join(root, 'lib/modules', older, 'updates/kiln/fleet-one.ko');
@@ -191,7 +191,7 @@ describe('a host whose kernels change', () => {
     expect((await on('verify')).status).toBe(6);
     await must('install', 'fleet-one', '-k', older);
     expect((await stateOf('fleet-one', older))?.state).toBe('installed');
-  }, 60_000);
+  });
 
   it('keeps the kernel’s own module where it is the same or newer, unless it is told otherwise', async () => {
     await push('crc7');
@@ -207,7 +207,7 @@ describe('a host whose kernels change', () => {
     expect(await mustRun('modinfo', ['-b', root, '-k', older, '-F', 'filename', 'crc7'])).toMatch(
       /kernel\/lib/,
     );
-  }, 60_000);
+  });
 
   it('leaves out of a source’s modules the ones that the kernel has itself', async () => {
     await push(
@@ -225,7 +225,7 @@ describe('a host whose kernels change', () => {
     expect(await filename('fleet-new')).toMatch(/updates\/kiln/);
     expect(await filename('crc7')).toMatch(/kernel\/lib/);
     await must('remove', 'fleet-half');
-  }, 60_000);
+  });
 
   it('asks again as it was asked: with the settings that were given', async () => {
     await push('fleet-set');
@@ -243,7 +243,7 @@ describe('a host whose kernels change', () => {
       (JSON.parse(receipt) as { inputs: { settings: object } }).inputs.settings,
     ).toHaveProperty(['/etc/dkms/fleet-set.conf']);
     await must('remove', 'fleet-set');
-  }, 60_000);
+  });
 
   it('links a module that is proven to fit another kernel, and builds one when its origin goes', async () => {
     // The same kernel under another name, as a rebuilt one with the same symbols.
@@ -273,7 +273,7 @@ describe('a host whose kernels change', () => {
     await must('autoremove', '-k', twin).catch(() => {});
     await rm(join(root, 'lib/modules', twin), { recursive: true });
     await on('autoinstall', '--all');
-  }, 120_000);
+  });
 
   /** A kernel directory whose modules and symbols are those of the older kernel, under another release. */
   const addTwin = async (twin: string): Promise<void> => {
@@ -323,7 +323,7 @@ describe('a host whose kernels change', () => {
         .status,
     ).toBe(6);
     expect((await rows('--offline')).map(({ name }) => name)).not.toContain('fleet-two');
-  }, 120_000);
+  });
 
   it('lets what a source was built against come with it, and go when nothing needs it any more', async () => {
     await push('fleet-base');
@@ -343,7 +343,7 @@ describe('a host whose kernels change', () => {
     await must('remove', 'fleet-side');
     expect(await names()).toEqual(['fleet-base']);
     await must('remove', 'fleet-base');
-  }, 120_000);
+  });
 
   it('has nothing left when all is removed', async () => {
     await must('install', 'fleet-one', 'fleet-two', '-k', newer, '-k', older);
@@ -353,5 +353,5 @@ describe('a host whose kernels change', () => {
     expect(await must('status')).toMatch(/nothing is installed/);
     for (const release of [older, newer])
       await expect(stat(join(root, 'lib/modules', release, 'updates'))).rejects.toThrow(/ENOENT/);
-  }, 60_000);
+  });
 });

@@ -29,7 +29,7 @@ beforeAll(async () => {
   kernel = (await kiln.json<{ digest: string }>('kernel', 'push', shared.headers)).digest;
   await kiln.json('source', 'push', await dkmsSource('honest', ''));
   honest = await honestBytes();
-}, 120_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -82,17 +82,13 @@ describe('a dkms.conf that', () => {
       'printf "9\nMAKE" >&3; printf "9\nMAKE" >&4',
       /out of form \(bad-source\)/,
     ],
-  ])(
-    '%s ends in a clear outcome',
-    async (what, conf, words) => {
-      const name = `hostile-${what.split(' ')[0] ?? ''}-${what.length}`;
-      const text = conf.replaceAll('hostile-fills', name);
-      const { status, stderr } = await attempt(name, text);
-      if (words === null) expect([status, stderr]).toEqual([0, '']);
-      else expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
-    },
-    120_000,
-  );
+  ])('%s ends in a clear outcome', async (what, conf, words) => {
+    const name = `hostile-${what.split(' ')[0] ?? ''}-${what.length}`;
+    const text = conf.replaceAll('hostile-fills', name);
+    const { status, stderr } = await attempt(name, text);
+    if (words === null) expect([status, stderr]).toEqual([0, '']);
+    else expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
+  });
 });
 
 describe('a build that', () => {
@@ -106,7 +102,7 @@ describe('a build that', () => {
       1,
       expect.stringMatching(/timed-out|compile-failed|out-of-memory/),
     ]);
-  }, 120_000);
+  });
 
   it('fills the disk is ended, and says so', async () => {
     const { stderr } = await attempt(
@@ -115,7 +111,7 @@ describe('a build that', () => {
       '#!/bin/sh\nhead -c 1G /dev/zero >full\n',
     );
     expect(stderr).toMatch(/more than 67108864 bytes of files, the limit here \(over-limit\)/);
-  }, 120_000);
+  });
 
   it('reaches for the network finds none', async () => {
     const { stderr } = await attempt(
@@ -125,7 +121,7 @@ describe('a build that', () => {
     );
     expect(stderr).toMatch(/pre-build' ended with exit status 1/);
     expect(stderr).not.toMatch(/reached/);
-  }, 120_000);
+  });
 
   it('reads every path it can finds no key, token, socket or other build', async () => {
     const id = await failedBuild(
@@ -136,7 +132,7 @@ describe('a build that', () => {
     expect(log).not.toMatch(/\.token|docker\.sock|redis|KILN_|signing\.key/i);
     expect(log).toMatch(/^\/var\/lib\/dkms\/reads$/m);
     expect(log).not.toMatch(/honest/);
-  }, 120_000);
+  });
 
   it('tries to leave its container stays in it', async () => {
     const id = await failedBuild(
@@ -161,7 +157,7 @@ exit 1
 `,
     );
     expect((await kiln.kiln('logs', id)).stdout).not.toMatch(/got out/);
-  }, 120_000);
+  });
 
   it('changes its inputs cannot', async () => {
     const id = await failedBuild(
@@ -175,22 +171,18 @@ exit 1
 `,
     );
     expect((await kiln.kiln('logs', id)).stdout).not.toMatch(/^changed/m);
-  }, 120_000);
+  });
 
   it.each([
     ['a link to a host’s file', 'ln -sf /etc/passwd plants.ko', /left no module plants\d+\.ko/],
     ['a device', 'mkfifo plants.ko', /left no module plants\d+\.ko/],
     ['a program', 'cp /bin/ls plants.ko', /bad-output/],
     ['nothing', 'true', /left no module plants\d+\.ko/],
-  ])(
-    'plants %s for its module is refused',
-    async (what, command, words) => {
-      const name = `plants${what.length}`;
-      const { status, stderr } = await attempt(name, `MAKE="${command.replace('plants', name)}"`);
-      expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
-    },
-    120_000,
-  );
+  ])('plants %s for its module is refused', async (what, command, words) => {
+    const name = `plants${what.length}`;
+    const { status, stderr } = await attempt(name, `MAKE="${command.replace('plants', name)}"`);
+    expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
+  });
 
   it('plants a link among its results leads nowhere', async () => {
     const { status, stderr } = await attempt(
@@ -202,7 +194,7 @@ exit 1
       1,
       expect.stringMatching(/which is no module and no plain file|bad-output/),
     ]);
-  }, 120_000);
+  });
 
   it('changes the CRCs it is built against gives no module', async () => {
     const { status, stderr } = await attempt(
@@ -219,7 +211,7 @@ make -C h M=$PWD modules
       1,
       expect.stringMatching(/other versions \(CRCs\) of module_layout.*bad-output/),
     ]);
-  }, 120_000);
+  });
 
   it.each([
     [
@@ -233,19 +225,15 @@ make -C h M=$PWD modules
       "printf '\\267' | dd of=claims-CPU.ko bs=1 seek=18 conv=notrunc",
       /is for aarch64, not x86_64/,
     ],
-  ])(
-    'gives its module another %s gives no module',
-    async (what, forge, words) => {
-      const name = `claims-${what}`;
-      const { status, stderr } = await attempt(
-        name,
-        'MAKE=./attack\nSTRIP=no',
-        `#!/bin/bash\nmake -C /lib/modules/6*/build M=$PWD modules && ${forge}\n`,
-      );
-      expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
-    },
-    120_000,
-  );
+  ])('gives its module another %s gives no module', async (what, forge, words) => {
+    const name = `claims-${what}`;
+    const { status, stderr } = await attempt(
+      name,
+      'MAKE=./attack\nSTRIP=no',
+      `#!/bin/bash\nmake -C /lib/modules/6*/build M=$PWD modules && ${forge}\n`,
+    );
+    expect([status, stderr]).toEqual([1, expect.stringMatching(words)]);
+  });
 
   it('needs a symbol that nobody has gives no module', async () => {
     const source = await dkmsSource(
@@ -262,7 +250,7 @@ make -C h M=$PWD modules
       1,
       expect.stringMatching(/neither the kernel nor what it depends on exports: nobody_has_this/),
     ]);
-  }, 120_000);
+  });
 });
 
 /** Builds a source whose PRE_BUILD is the script; it must fail with that script's status, and its id is given back. */

@@ -75,7 +75,7 @@ describe('a host whose modules DKMS has', () => {
         env: { ...process.env, KILN_CONFIG: join(kiln.data, 'import.config') },
       }),
     ).toMatch(/pinned/);
-  }, 180_000);
+  });
 
   const dkmsFile = (): string => join(home, 'updates/dkms/v4l2loopback.ko');
   const isThere = (path: string): Promise<boolean> =>

@@ -44,14 +44,14 @@ describe('an initramfs', () => {
       { env: { ...process.env, KILN_CONFIG: config } },
     );
     expect(status).toBe(0);
-  }, 300_000);
+  });
   afterAll(() => rm(dirname(root), { recursive: true, force: true }));
 
   it('is left alone by a module that it does not hold', async () => {
     const before = await readFile(image);
     expect(await on('install', 'not-in-image', '-k', release)).toMatchObject({ status: 0 });
     expect((await readFile(image)).equals(before)).toBe(true);
-  }, 120_000);
+  });
 
   it('is as it was, and so is all else, when its tool fails', async () => {
     const hook = join(root, 'etc/initramfs-tools/hooks/broken');
@@ -67,7 +67,7 @@ describe('an initramfs', () => {
     const { stdout } = await on('status', '--offline');
     expect(stdout).toMatch(/not-in-image/);
     expect(stdout).not.toMatch(/ in-image/);
-  }, 120_000);
+  });
 
   it('holds a module that it should, and no more when that is removed', async () => {
     expect(await held()).not.toMatch(/in-image\.ko/);
@@ -75,11 +75,11 @@ describe('an initramfs', () => {
     expect(await held()).toMatch(/updates\/kiln\/in-image\.ko/);
     expect(await on('remove', 'in-image')).toMatchObject({ status: 0 });
     expect(await held()).not.toMatch(/in-image\.ko/);
-  }, 120_000);
+  });
 
   it('is left alone when it shall be', async () => {
     expect((await on('install', 'in-image', '-k', release, '--no-initramfs')).status).toBe(0);
     expect(await held()).not.toMatch(/in-image\.ko/);
     expect((await on('remove', 'in-image', '--no-initramfs')).status).toBe(0);
-  }, 120_000);
+  });
 });

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await pinToolchain(kiln);
   sources = (await debianSources()).join('\n\n');
   await kiln.json('source', 'push', await debianPackage('v4l2loopback-dkms'));
-}, 120_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -62,7 +62,7 @@ it('the service takes a distribution’s newest kernel in as verified and builds
     digest: sync.kernels[0]?.digest,
     sent: 0,
   });
-}, 240_000);
+});
 
 it('another look takes nothing in again, and builds what has been marked since', async () => {
   const late = await writeTree('late', {
@@ -77,7 +77,7 @@ it('another look takes nothing in again, and builds what has been marked since',
     0,
     expect.stringMatching(/amd64\s+known\n[0-9a-f]{24}\s+excluded/),
   ]);
-}, 240_000);
+});
 
 it.each([
   [
@@ -119,4 +119,4 @@ it('an archive that is signed by somebody else gives nothing, and keeps no other
     kernels: [{ release: shared.release, isNew: false }],
   });
   await kiln.kiln('archive', 'remove', 'a-stranger');
-}, 120_000);
+});

@@ -22,7 +22,7 @@ let kiln: KilnService;
 beforeAll(async () => {
   kiln = await startKiln(await freshDirectory('kernels'), { KILN_LOG_LEVEL: 'warn' });
   await pinToolchain(kiln);
-}, 120_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -44,7 +44,7 @@ describe('the headers of one kernel', () => {
       digest: fromDebs.digest,
       sent: 0,
     });
-  }, 240_000);
+  });
 
   it('of the next ABI need only their new files sent', async () => {
     const [, before = ''] = await releasesOf('amd64');
@@ -64,7 +64,7 @@ describe('the headers of one kernel', () => {
     } finally {
       await fresh.stop();
     }
-  }, 240_000);
+  });
 
   it.each<Payload>(['w9.gzdio', 'w6.xzdio', 'w3.zstdio'])(
     'come from an RPM package packed as %s, with its links and files of several names',
@@ -92,7 +92,6 @@ describe('the headers of one kernel', () => {
         sent: 0,
       });
     },
-    120_000,
   );
 
   it('are found on a host by a link that is meant from where it really is, as Debian 13 has it', async () => {
@@ -217,5 +216,5 @@ describe('a host whose headers changed under the same release', () => {
         /\(another configuration\), and none of them is this one.*kiln kernel push/,
       ),
     ]);
-  }, 240_000);
+  });
 });

@@ -22,7 +22,7 @@ describe('a kernel that somebody built', () => {
   let first: Kernel;
   beforeAll(async () => {
     own = await ownKernel(kiln.headers, kiln.release);
-  }, 60_000);
+  });
 
   it('is the same from its host, a directory or a tarball, however large its programs', async () => {
     first = await push('--root', own.root, '-k', own.release);
@@ -31,7 +31,7 @@ describe('a kernel that somebody built', () => {
     await mustRun('tar', ['-C', own.tree, '-czf', tarball, '.']);
     expect((await push(tarball)).digest).toBe(first.digest);
     expect(await push(own.tree)).toMatchObject({ digest: first.digest, sent: 0 });
-  }, 120_000);
+  });
 
   it('is sent without what its own build has left: gigabytes of objects, and its signing key', async () => {
     const huge = join(own.tree, 'vmlinux.o');
@@ -45,7 +45,7 @@ describe('a kernel that somebody built', () => {
     const listed = await files.text();
     expect(listed).toMatch(/Module\.symvers/);
     expect(listed).not.toMatch(/signing_key|main\.o/);
-  }, 120_000);
+  });
 
   it('has modules built under its own name', async () => {
     const made = await kiln.json<BuildView>(
@@ -55,13 +55,13 @@ describe('a kernel that somebody built', () => {
       own.release,
     );
     expect(new Map(made.modules[0]?.modinfo).get('vermagic')).toMatch(`${own.release} `);
-  }, 120_000);
+  });
 
   it('has modules built where it comes as an RPM package, too', async () => {
     const { digest } = await push(await kernelDevel(own.tree, own.release));
     const made = await kiln.json<BuildView>('build', await dkmsSource('packed', ''), '-k', digest);
     expect(new Map(made.modules[0]?.modinfo).get('vermagic')).toMatch(`${own.release} `);
-  }, 120_000);
+  });
 
   it('is the same kernel where it was built outside its source', async () => {
     const outside = await builtOutside(own);
@@ -76,5 +76,5 @@ describe('a kernel that somebody built', () => {
         /hands over to \/home\/dev\/linux, which is not among them; .*kiln kernel push/,
       ),
     ]);
-  }, 120_000);
+  });
 });

@@ -86,7 +86,7 @@ beforeAll(async () => {
   kiln = await startKiln(await freshDirectory('suites'), { KILN_LOG_LEVEL: 'warn' });
   await pinToolchain(kiln);
   for (const [, suite] of SUITES) pushed.set(suite, await push(suite));
-}, 240_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -105,7 +105,7 @@ describe('for another Debian’s kernel', () => {
     beforeAll(async () => {
       for (const [, suite] of SUITES)
         toolchains.set(suite, await pinToolchain(kiln, madeToolchain(suite.toolchain)));
-    }, 120_000);
+    });
 
     it.each(SUITES)('%s: its own is chosen, and makes what bare make does', async (_, suite) => {
       const { wish, ...made } = pushedOf(suite);

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await kiln.json('kernel', 'push', shared.headers);
   source = await dkmsSource('steel', '');
   await kiln.json('source', 'push', source);
-}, 120_000);
+});
 afterAll(async () => {
   await kiln.stop();
 });
@@ -124,7 +124,7 @@ describe('the compiler contract', () => {
     // The kernel's rustc is nothing to a source in C.
     const inC = await kiln.json<Build>('build', source, ...wish);
     expect(inC.inputs.waived).toEqual(['assembler', 'compiler', 'linker']);
-  }, 120_000);
+  });
 
   it.each<[string, (text: string) => string, RegExp]>([
     [
@@ -137,17 +137,13 @@ describe('the compiler contract', () => {
       (text) => `${text.slice(0, 18)}\u00b7\0${text.slice(20)}`,
       /programs are for aarch64, it runs x86_64/,
     ],
-  ])(
-    'is checked on the headers’ own programs before a build: %s',
-    async (_, change, words) => {
-      const headers = await copyHeaders(shared.headers, shared.release);
-      await headers.editBytes('usr/lib/linux-kbuild-6.1/scripts/basic/fixdep', change);
-      const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
-      const { status, stderr } = await kiln.kiln('build', source, '-k', digest);
-      expect([status, stderr]).toEqual([2, expect.stringMatching(words)]);
-    },
-    120_000,
-  );
+  ])('is checked on the headers’ own programs before a build: %s', async (_, change, words) => {
+    const headers = await copyHeaders(shared.headers, shared.release);
+    await headers.editBytes('usr/lib/linux-kbuild-6.1/scripts/basic/fixdep', change);
+    const { digest } = await kiln.json<{ digest: string }>('kernel', 'push', headers.directory);
+    const { status, stderr } = await kiln.kiln('build', source, '-k', digest);
+    expect([status, stderr]).toEqual([2, expect.stringMatching(words)]);
+  });
 
   it('builds for a kernel that clang built with clang and lld', async () => {
     const clang = await pinToolchain(kiln, CLANG_TOOLCHAIN);
@@ -162,7 +158,7 @@ describe('the compiler contract', () => {
       made.id,
     );
     expect(inputs.environment).toMatchObject({ LLVM: '1' });
-  }, 120_000);
+  });
 
   it.each([
     ['LLD', /^\s*ld\.lld .*-r /m],
@@ -183,6 +179,5 @@ describe('the compiler contract', () => {
       expect(log).toMatch(command);
       expect(log).toMatch(/^\s*clang /m);
     },
-    120_000,
   );
 });

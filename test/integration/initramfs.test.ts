@@ -84,7 +84,7 @@ describe.each(TOOLS)('an initramfs made by $tool', (one) => {
     const held = await holds();
     await refreshInitramfs(host, release);
     expect([before, named, held, await holds()]).toEqual([false, true, true, false]);
-  }, 600_000);
+  });
 
   it('stays as it was when the tool fails, with its own first error', async () => {
     const image = join(root, one.image(release));
