@@ -1,40 +1,41 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 
+/** A socket's path has at most 107 bytes (unix(7)), and one is `redis/redis.sock` in the directory. */
+const LONGEST_PATH = 89;
+
 /**
- * Makes sure that one process at a time works in a directory: it holds a socket there, which a dead process cannot.
- * The result gives the directory free. Throws `conflict` if another process has it.
+ * Makes sure that one process at a time works in a directory. The lock is the kernel's (flock(1) of util-linux, on a file there that
+ * this process holds open), so a dead process has it not. The result gives the directory free. Throws `conflict` if another process has it.
  */
 export const lockDirectory = async (directory: string): Promise<() => Promise<void>> => {
-  const path = join(directory, 'kilnd.lock');
-  if (Buffer.byteLength(path) > 100) {
+  if (Buffer.byteLength(directory) > LONGEST_PATH) {
     throw new KilnError(
       'bad-request',
       `the path ${directory} is too long for the sockets in it; use one of at most 80 characters`,
     );
   }
-  if (await isHeld(path))
-    throw new KilnError('conflict', `another kilnd already runs on ${directory}`);
-  await rm(path, { force: true });
-  const server = createServer((socket) => socket.end());
-  server.listen(path);
-  await once(server, 'listening');
-  return async () => {
-    const closed = once(server, 'close');
-    server.close();
-    await closed;
-  };
+  const file = await open(join(directory, 'lock'), 'a', 0o600);
+  try {
+    if (!(await flock(file)))
+      throw new KilnError('conflict', `another kilnd already runs on ${directory}`);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  return () => file.close();
 };
 
-const isHeld = (path: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
+/** Takes the lock of an open file; `false` if another process has it. */
+const flock = async (file: FileHandle): Promise<boolean> => {
+  const child = spawn('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', file.fd] });
+  const [code] = (await once(child, 'close').catch((cause: unknown) => {
+    throw new KilnError('unavailable', 'flock cannot be run; it is in the package util-linux', {
+      cause,
     });
-    socket.once('error', () => resolve(false));
-  });
+  })) as [number | null];
+  return code === 0;
+};
