@@ -138,14 +138,16 @@ const mustBeTried = async (
   );
 };
 
-/** Takes a toolchain out of use: it builds nothing new, and what it has built can be rebuilt. */
-export const retireToolchain = async ({ db, now }: Deps, digest: Digest): Promise<ToolchainRow> => {
-  const row = await findToolchain(db, digest);
-  if (row.state !== 'pinned' && row.state !== 'candidate')
-    throw new KilnError('conflict', `toolchain ${row.name} is ${row.state} already`);
-  await retire(db, digest, now());
-  return findToolchain(db, digest);
-};
+/** Takes a toolchain out of use, if it is not yet: it builds nothing new, and what it has built can be rebuilt. Throws `conflict`. */
+export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<ToolchainRow> =>
+  db.transaction().execute(async (transaction) => {
+    const row = await findToolchain(transaction, digest);
+    if (row.state === 'retired') return row;
+    if (row.state !== 'pinned' && row.state !== 'candidate')
+      throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it is not in use`);
+    await retire(transaction, digest, now());
+    return findToolchain(transaction, digest);
+  });
 
 const retire = async (db: Database, digest: string, at: number): Promise<void> => {
   await db

@@ -1,5 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { promoteToolchain, takeMeasurement } from '../../services/api/toolchains.ts';
+import {
+  promoteToolchain,
+  retireToolchain,
+  takeMeasurement,
+} from '../../services/api/toolchains.ts';
 import { isFinished, type BuildState } from '../../services/core/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Role } from '../../services/core/policy.ts';
@@ -193,6 +197,14 @@ describe('what happens at the same time', () => {
         return pinned.length === 1 ? null : `${pinned.length} are pinned`;
       },
     );
+  });
+
+  it('takes a toolchain out of use once, though a client whose answer was lost asks again', async () => {
+    const { db } = await scene();
+    const retire = (at: number) => retireToolchain({ db, now: () => at }, digestOf('gcc'));
+    const first = await retire(3);
+    expect(await retire(4)).toEqual(first);
+    await db.destroy();
   });
 
   it('signs for ci what it asks for while that ends unsigned for a client', async () => {
