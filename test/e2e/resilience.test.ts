@@ -185,7 +185,9 @@ describe('a build', () => {
 
   it('is cancelled by ^C of the only one who waits, at once and without a trace', async () => {
     const { id, seconds } = await interruptWhileBuilding(await heldSource());
-    expect(seconds).toBeLessThan(BUILD_SECONDS / 4);
+    // Docker gives a container that is asked to end ten seconds; this one is not asked.
+    expect(seconds).toBeLessThan(8);
+    process.stderr.write(`^C: nothing was left after ${seconds.toFixed(1)} s\n`);
     expect(await kiln.json<BuildView>('show', id)).toMatchObject({ state: 'cancelled' });
   });
 
