@@ -1,7 +1,7 @@
 import type { ParseArgsConfig } from 'node:util';
 import type { ClientConfig } from './config.ts';
-import type { AskDeps } from './ask-deps.ts';
-import type { Host } from './host.ts';
+import type { AskDeps } from './ask/ask-deps.ts';
+import type { Host } from './host/host.ts';
 import { KilnError } from '../services/core/errors.ts';
 
 /** The options a command takes, as `parseArgs` wants them. */

@@ -17,7 +17,7 @@ import { STATUS_COMMANDS } from './commands/status.ts';
 import { TOKEN_COMMANDS } from './commands/token.ts';
 import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
 import { configPath } from './config.ts';
-import { incomplete } from './standing.ts';
+import { incomplete } from './installed/standing.ts';
 
 /** Every command, in the order that `kiln --help` lists them. */
 export const COMMANDS: readonly Command[] = [

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hasErrno, KilnError } from '../services/core/errors.ts';
-import type { Network } from './http.ts';
+import type { Network } from './wire/http.ts';
 
 /** Where the client finds its service, and whom it trusts. */
 export interface ClientConfig {

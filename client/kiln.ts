@@ -1,15 +1,15 @@
 import { parseArgs } from 'node:util';
 import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
-import { BuildEnded } from './ask.ts';
+import { BuildEnded } from './ask/ask.ts';
 import type { Command, Context } from './command.ts';
 import { COMMANDS, COMMON_HELP, COMMON_OPTIONS } from './commands.ts';
 import { isColourWanted, readConfig, readToken } from './config.ts';
-import { openHost } from './host.ts';
-import { plain, writeOutput } from './output.ts';
-import { connect, type Send } from './http.ts';
-import { createProgress } from './progress.ts';
-import { createPatience } from './retry.ts';
-import { openService } from './service.ts';
+import { openHost } from './host/host.ts';
+import { plain, writeOutput } from './terminal/output.ts';
+import { connect, type Send } from './wire/http.ts';
+import { createProgress } from './terminal/progress.ts';
+import { createPatience } from './wire/retry.ts';
+import { openService } from './wire/service.ts';
 
 const usage = (): string => {
   const width = Math.max(...COMMANDS.map(({ name, args }) => name.length + args.length + 1));

@@ -1,13 +1,13 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
-import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host.ts';
-import { installAll, removeAll } from '../install.ts';
-import { plain } from '../output.ts';
-import { listReceipts } from '../receipts.ts';
-import { asUnproven, isStillProven } from '../reuse.ts';
-import { markStale, standings, wishesFor, type Standing } from '../standing.ts';
-import { readWanted } from '../wanted.ts';
-import type { Granted, Wish } from '../wish.ts';
+import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host/host.ts';
+import { installAll, removeAll } from '../install/install.ts';
+import { plain } from '../terminal/output.ts';
+import { listReceipts } from '../installed/receipts.ts';
+import { asUnproven, isStillProven } from '../installed/reuse.ts';
+import { markStale, standings, wishesFor, type Standing } from '../installed/standing.ts';
+import { readWanted } from '../installed/wanted.ts';
+import type { Granted, Wish } from '../install/wish.ts';
 import type { InstallAll } from './import-dkms.ts';
 import { tellGranted, termsOf } from './install.ts';
 

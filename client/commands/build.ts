@@ -5,10 +5,10 @@ import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
-import { askForBuild, nameKernel, nameSource } from '../ask.ts';
+import { askForBuild, nameKernel, nameSource } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
-import { chooseRelease } from '../host.ts';
-import { writeWhole } from '../whole-file.ts';
+import { chooseRelease } from '../host/host.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
 import { readSettings, sourceClaims, SOURCE_HELP, SOURCE_OPTIONS } from './source.ts';
 
 /** Options that name what is to be built. */

@@ -5,10 +5,10 @@ import { pack } from 'tar-stream';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
-import { askForBuild } from '../ask.ts';
-import { artifactName, BUNDLE_INDEX, type Bundle } from '../bundle.ts';
+import { askForBuild } from '../ask/ask.ts';
+import { artifactName, BUNDLE_INDEX, type Bundle } from '../install/bundle.ts';
 import type { Command, Context } from '../command.ts';
-import { syncPath } from '../whole-file.ts';
+import { syncPath } from '../transaction/whole-file.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
 const bundle: Command = {

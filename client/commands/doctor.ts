@@ -16,9 +16,9 @@ import {
   serviceHealth,
   signerChecks,
   type Check,
-} from '../health.ts';
-import { chooseKernel, readKernelFacts } from '../secure-boot.ts';
-import { readCertificate } from '../verify.ts';
+} from '../installed/health.ts';
+import { chooseKernel, readKernelFacts } from '../host/secure-boot.ts';
+import { readCertificate } from '../installed/verify.ts';
 
 const NO_SIGNER: KernelTrust = {
   verdict: 'unknown',

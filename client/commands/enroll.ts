@@ -9,11 +9,11 @@ import {
 } from '../../services/core/kernel-trust.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
 import type { Command, Context } from '../command.ts';
-import { findProgram } from '../programs.ts';
-import type { Host } from '../host.ts';
-import { importCertificate, type EnrolmentPassword } from '../mokutil.ts';
-import { chooseKernel, readKernelFacts } from '../secure-boot.ts';
-import { readCertificate } from '../verify.ts';
+import { findProgram } from '../host/programs.ts';
+import type { Host } from '../host/host.ts';
+import { importCertificate, type EnrolmentPassword } from '../host/mokutil.ts';
+import { chooseKernel, readKernelFacts } from '../host/secure-boot.ts';
+import { readCertificate } from '../installed/verify.ts';
 
 const REBOOT_SCREEN = `Now reboot, at the machine's own screen or console, with the password at hand. Before Linux starts
 a blue screen comes up (MokManager, "Perform MOK management"):

@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { chooseBoot, type BootChoice } from '../../services/core/boot-choice.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import { bootLoaderOf, type BootLoader } from '../boot-loader.ts';
+import { bootLoaderOf, type BootLoader } from '../host/boot-loader.ts';
 import type { Command } from '../command.ts';
-import { hostKernels, type Host } from '../host.ts';
-import { writeWhole } from '../whole-file.ts';
+import { hostKernels, type Host } from '../host/host.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
 
 /** The kernels whose module set is not complete, and why. */
 export type Incomplete = (host: Host) => Promise<ReadonlyMap<string, string>>;

@@ -4,13 +4,18 @@ import { KilnError } from '../../services/core/errors.ts';
 import { trustReaches } from '../../services/core/policy.ts';
 import type { SourceView } from '../../services/core/protocol.ts';
 import { inspectSource, isSourceEvidence, type Settings } from '../../services/core/source.ts';
-import { sendTree } from '../ask.ts';
+import { sendTree } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
-import { dkmsSources, removeFromDkms, type DkmsKernel, type DkmsSource } from '../dkms-host.ts';
-import { hostKernels, modulesDirectory, type Host } from '../host.ts';
-import { collect } from '../pack.ts';
-import { readReceipt } from '../receipts.ts';
-import { scanFound, walk } from '../tree.ts';
+import {
+  dkmsSources,
+  removeFromDkms,
+  type DkmsKernel,
+  type DkmsSource,
+} from '../host/dkms-host.ts';
+import { hostKernels, modulesDirectory, type Host } from '../host/host.ts';
+import { collect } from '../ask/pack.ts';
+import { readReceipt } from '../installed/receipts.ts';
+import { scanFound, walk } from '../ask/tree.ts';
 
 /** A module source that is wanted for a kernel. */
 export interface Wish {

@@ -1,17 +1,17 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol.ts';
-import { bundleSupply } from '../bundle.ts';
+import { bundleSupply } from '../install/bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
-import { changeHost, recoverAloud } from '../change-host.ts';
-import { chooseRelease, hostKernels, type Host } from '../host.ts';
-import { installAll, removeAll } from '../install.ts';
-import { withLock } from '../lock.ts';
-import { readPrevious } from '../previous.ts';
-import { INSTALL_DIRECTORY, listReceipts, readReceipt } from '../receipts.ts';
-import { serviceSupply, type Supply } from '../supply.ts';
-import { readCertificate } from '../verify.ts';
-import { readWanted, type Wanted } from '../wanted.ts';
-import type { Granted, InstallTerms, Wish } from '../wish.ts';
+import { changeHost, recoverAloud } from '../install/change-host.ts';
+import { chooseRelease, hostKernels, type Host } from '../host/host.ts';
+import { installAll, removeAll } from '../install/install.ts';
+import { withLock } from '../host/lock.ts';
+import { readPrevious } from '../transaction/previous.ts';
+import { INSTALL_DIRECTORY, listReceipts, readReceipt } from '../installed/receipts.ts';
+import { serviceSupply, type Supply } from '../install/supply.ts';
+import { readCertificate } from '../installed/verify.ts';
+import { readWanted, type Wanted } from '../installed/wanted.ts';
+import type { Granted, InstallTerms, Wish } from '../install/wish.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
 /** The terms that a command's options and the configuration set. */

@@ -1,8 +1,8 @@
-import { sendKernel } from '../ask.ts';
+import { sendKernel } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
-import { chooseRelease } from '../host.ts';
-import { findHeaders } from '../kernel-tree.ts';
-import { sendHeaders, type SentKernel } from '../send-kernel.ts';
+import { chooseRelease } from '../host/host.ts';
+import { findHeaders } from '../ask/kernel-tree.ts';
+import { sendHeaders, type SentKernel } from '../ask/send-kernel.ts';
 
 const kernelPush: Command = {
   name: 'kernel push',

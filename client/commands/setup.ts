@@ -4,10 +4,10 @@ import { dirname, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { onlyArgument, type Command } from '../command.ts';
 import { configPath, fileSettings, readToken } from '../config.ts';
-import { connect } from '../http.ts';
-import { openService } from '../service.ts';
-import { writeWhole } from '../whole-file.ts';
-import { certificateId } from '../verify.ts';
+import { connect } from '../wire/http.ts';
+import { openService } from '../wire/service.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
+import { certificateId } from '../installed/verify.ts';
 
 const setup: Command = {
   name: 'setup',

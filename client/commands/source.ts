@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Settings, SourceClaims } from '../../services/core/source.ts';
-import { sendTree } from '../ask.ts';
+import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
-import { cleanCommit } from '../git.ts';
+import { cleanCommit } from '../ask/git.ts';
 
 /** Options that say what a source does not say itself. */
 export const SOURCE_OPTIONS = {

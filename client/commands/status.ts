@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { explainInputs } from '../../services/core/explain.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
-import { hostKernels, type Host } from '../host.ts';
-import { isBeingChanged } from '../lock.ts';
-import { leadsToOurs, listReceipts } from '../receipts.ts';
-import { markStale, rowsOf, standings, wishesFor, type Standing } from '../standing.ts';
-import { interrupted } from '../transaction.ts';
-import { readCertificate, verifyReceipt } from '../verify.ts';
+import { hostKernels, type Host } from '../host/host.ts';
+import { isBeingChanged } from '../host/lock.ts';
+import { leadsToOurs, listReceipts } from '../installed/receipts.ts';
+import { markStale, rowsOf, standings, wishesFor, type Standing } from '../installed/standing.ts';
+import { interrupted } from '../transaction/transaction.ts';
+import { readCertificate, verifyReceipt } from '../installed/verify.ts';
 
 const STATES = `  installed    as it was installed, and what would be installed now
   stale        the service would build it from something else now: other headers, toolchain or source version

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, ToolchainView } from '../../services/core/protocol.ts';
-import { askForBuild, sendTree } from '../ask.ts';
+import { askForBuild, sendTree } from '../ask/ask.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { contractParts } from './build.ts';
 

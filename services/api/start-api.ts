@@ -8,11 +8,11 @@ import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openSignals } from '../storage/signals.ts';
-import { createApp } from './app.ts';
-import { createCoordinator } from './coordinator.ts';
-import { createKernelSync } from './kernel-sync.ts';
-import { provideAdminToken } from './tokens.ts';
-import { endOldClaims } from './uploads.ts';
+import { createApp } from './http/app.ts';
+import { createCoordinator } from './coordinator/coordinator.ts';
+import { createKernelSync } from './coordinator/kernel-sync.ts';
+import { provideAdminToken } from './record/tokens.ts';
+import { endOldClaims } from './record/uploads.ts';
 
 /** The API's settings (see `config.ts`). */
 export interface ApiConfig {

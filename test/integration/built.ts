@@ -1,7 +1,7 @@
 import { expect } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
-import type { Host } from '../../client/host.ts';
-import { installAll } from '../../client/install.ts';
+import type { Host } from '../../client/host/host.ts';
+import { installAll } from '../../client/install/install.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView } from '../../services/core/protocol.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { BUNDLE_INDEX, bundleSupply } from '../../client/bundle.ts';
+import { BUNDLE_INDEX, bundleSupply } from '../../client/install/bundle.ts';
 import { writeTar } from '../machine/make-source.ts';
 import { debianKernel } from '../unit/samples.ts';
 import { built } from './built.ts';

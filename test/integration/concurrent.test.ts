@@ -3,7 +3,7 @@ import {
   promoteToolchain,
   retireToolchain,
   takeMeasurement,
-} from '../../services/api/toolchains.ts';
+} from '../../services/api/record/toolchains.ts';
 import { isFinished, type BuildState } from '../../services/core/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Role } from '../../services/core/policy.ts';

@@ -1,8 +1,8 @@
 import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { dkmsSources, removeFromDkms, type DkmsSource } from '../../client/dkms-host.ts';
-import { openHost, type Host } from '../../client/host.ts';
+import { dkmsSources, removeFromDkms, type DkmsSource } from '../../client/host/dkms-host.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
 import { copyRoot, mustRunIn } from '../machine/debian-root.ts';
 import { debianKernel, newestRelease, unpackPackages } from '../machine/debian.ts';
 import { mustRun } from '../machine/run.ts';

@@ -1,11 +1,11 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { bootLoaderOf } from '../../client/boot-loader.ts';
+import { bootLoaderOf } from '../../client/host/boot-loader.ts';
 import type { Context } from '../../client/command.ts';
 import { readConfig } from '../../client/config.ts';
 import { guard } from '../../client/commands/guard.ts';
-import { openHost, type Host } from '../../client/host.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
 import { compareReleases } from '../../services/core/boot-choice.ts';
 import { copyRoot } from '../machine/debian-root.ts';
 import { unpackPackages } from '../machine/debian.ts';

@@ -1,10 +1,10 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import { hostKernels, openHost } from '../../client/host.ts';
-import { isBeingChanged, withLock } from '../../client/lock.ts';
-import { findProgram } from '../../client/programs.ts';
-import { plain } from '../../client/output.ts';
+import { hostKernels, openHost } from '../../client/host/host.ts';
+import { isBeingChanged, withLock } from '../../client/host/lock.ts';
+import { findProgram } from '../../client/host/programs.ts';
+import { plain } from '../../client/terminal/output.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 
 describe('a host', () => {

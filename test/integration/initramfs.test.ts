@@ -1,8 +1,8 @@
 import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { openHost, type Host } from '../../client/host.ts';
-import { initramfsOf, refreshInitramfs } from '../../client/initramfs.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
+import { initramfsOf, refreshInitramfs } from '../../client/host/initramfs.ts';
 import { copyRoot, mustRunIn } from '../machine/debian-root.ts';
 import { debianKernel, newestRelease } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';

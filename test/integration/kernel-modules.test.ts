@@ -1,14 +1,14 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { openHost, type Host } from '../../client/host.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
 import {
   compressModule,
   inTree,
   readModule,
   suffixOf,
   type Suffix,
-} from '../../client/kernel-modules.ts';
+} from '../../client/host/kernel-modules.ts';
 import { debianKernel, newestRelease } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { noteRequest } from '../../services/api/note-request.ts';
+import { noteRequest } from '../../services/api/coordinator/note-request.ts';
 import {
   lookupsIn,
   resolveBuild,
   type Lookups,
   type ResolvedBuild,
-} from '../../services/api/resolve-build.ts';
+} from '../../services/api/record/resolve-build.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild } from '../../services/core/protocol.ts';
 import type { Database } from '../../services/storage/database.ts';

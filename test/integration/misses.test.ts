@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { listMisses, noteMiss } from '../../services/api/misses.ts';
+import { listMisses, noteMiss } from '../../services/api/record/misses.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 

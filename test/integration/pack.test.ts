@@ -2,7 +2,7 @@ import { chmod, symlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import { packPaths } from '../../client/pack.ts';
+import { packPaths } from '../../client/ask/pack.ts';
 import { writeTree } from '../machine/make-source.ts';
 
 describe('packing a tree', () => {

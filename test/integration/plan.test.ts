@@ -1,12 +1,12 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import type { Fetched } from '../../client/fetch.ts';
-import { openHost, type Host } from '../../client/host.ts';
-import { planInstall, planLink, planRemove, type Plan } from '../../client/plan.ts';
-import { listReceipts, receiptChange, type Receipt } from '../../client/receipts.ts';
-import type { Change } from '../../client/change.ts';
-import { runTransaction } from '../../client/transaction.ts';
+import type { Fetched } from '../../client/install/fetch.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
+import { planInstall, planLink, planRemove, type Plan } from '../../client/install/plan.ts';
+import { listReceipts, receiptChange, type Receipt } from '../../client/installed/receipts.ts';
+import type { Change } from '../../client/transaction/change.ts';
+import { runTransaction } from '../../client/transaction/transaction.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { run } from '../../client/programs.ts';
+import { run } from '../../client/host/programs.ts';
 
 describe('a program of the host', () => {
   it('gets its input and gives its output', async () => {

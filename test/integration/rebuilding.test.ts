@@ -1,5 +1,5 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { rebuildView } from '../../services/api/rebuilds.ts';
+import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild, type RebuildView } from '../../services/core/protocol.ts';
 import type { Database } from '../../services/storage/database.ts';

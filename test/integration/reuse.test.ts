@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { openHost, type Host } from '../../client/host.ts';
-import { receiptChange, type Receipt } from '../../client/receipts.ts';
-import { findLink, kernelSymbols, whyNotLinked } from '../../client/reuse.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
+import { receiptChange, type Receipt } from '../../client/installed/receipts.ts';
+import { findLink, kernelSymbols, whyNotLinked } from '../../client/installed/reuse.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild, ResolvedView } from '../../services/core/protocol.ts';

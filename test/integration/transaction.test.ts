@@ -4,11 +4,11 @@ import { mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { openHost, type Host } from '../../client/host.ts';
-import { withLock } from '../../client/lock.ts';
-import { readPrevious } from '../../client/previous.ts';
-import type { Change } from '../../client/change.ts';
-import { recover, runTransaction } from '../../client/transaction.ts';
+import { openHost, type Host } from '../../client/host/host.ts';
+import { withLock } from '../../client/host/lock.ts';
+import { readPrevious } from '../../client/transaction/previous.ts';
+import type { Change } from '../../client/transaction/change.ts';
+import { recover, runTransaction } from '../../client/transaction/transaction.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT } from '../machine/places.ts';
 import { until } from '../machine/until.ts';
@@ -71,9 +71,9 @@ describe('a transaction', () => {
     const [started, goOn, done] = [at('started'), at('go-on'), at('done')];
     const late = `touch ${started}; until [ -e ${goOn} ]; do sleep 0.1; done; echo new > ${at(IMAGE)}.new; mv ${at(IMAGE)}.new ${at(IMAGE)}; touch ${done}`;
     const program = `
-      const { withLock } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/lock.ts'))});
-      const { run } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/programs.ts'))});
-      const { runTransaction } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/transaction.ts'))});
+      const { withLock } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/host/lock.ts'))});
+      const { run } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/host/programs.ts'))});
+      const { runTransaction } = await import(${JSON.stringify(resolve(CHECKOUT, 'client/transaction/transaction.ts'))});
       const host = { root: ${JSON.stringify(host.root)} };
       await withLock(host, () => runTransaction(host, {
         title: 'killed',

@@ -8,7 +8,7 @@ import {
   storeUpload,
   useUpload,
   type UploadDeps,
-} from '../../services/api/uploads.ts';
+} from '../../services/api/record/uploads.ts';
 import type { Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory } from '../../services/storage/blobs.ts';
 import type { Database } from '../../services/storage/database.ts';

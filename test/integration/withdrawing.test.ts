@@ -1,5 +1,5 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { listMisses } from '../../services/api/misses.ts';
+import { listMisses } from '../../services/api/record/misses.ts';
 import { CreateBuild, type BuildTicket } from '../../services/core/protocol.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';

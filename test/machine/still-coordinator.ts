@@ -1,4 +1,4 @@
-import { createCoordinator, type Coordinator } from '../../services/api/coordinator.ts';
+import { createCoordinator, type Coordinator } from '../../services/api/coordinator/coordinator.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { BuilderJob } from '../../services/core/jobs.ts';
 import type { Database } from '../../services/storage/database.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { fetchBuilds, type Fetched } from '../../client/fetch.ts';
-import type { Supply } from '../../client/supply.ts';
+import { fetchBuilds, type Fetched } from '../../client/install/fetch.ts';
+import type { Supply } from '../../client/install/supply.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';

@@ -49,6 +49,31 @@ const ourImports = ({ file, imports }: SourceFile): string[] =>
 
 const all = [...sourceFiles('services'), ...sourceFiles('client')];
 
+/** A part of the house: a folder, or a file that stands in none (`client/kiln.ts`). */
+const partOf = (file: string): string => {
+  const depth = file.startsWith('services/') ? 3 : 2;
+  return file.split('/').slice(0, depth).join('/');
+};
+
+/** Parts that import each other, by whatever way round; each circle once for each part in it. */
+const circles = (files: readonly SourceFile[]): string[] => {
+  const imports = new Map<string, Set<string>>();
+  for (const source of files) {
+    const part = partOf(source.file);
+    const targets = imports.get(part) ?? new Set();
+    for (const target of ourImports(source))
+      if (partOf(target) !== part) targets.add(partOf(target));
+    imports.set(part, targets);
+  }
+  const reaches = (from: string, to: string, seen = new Set<string>()): boolean =>
+    [...(imports.get(from) ?? [])].some((next) => {
+      if (next === to) return true;
+      if (seen.has(next)) return false;
+      return reaches(next, to, seen.add(next));
+    });
+  return [...imports.keys()].filter((part) => reaches(part, part));
+};
+
 describe('the house', () => {
   it.each(Object.entries(ALLOWED))(
     '%s imports nothing of ours but itself and %j',
@@ -61,6 +86,10 @@ describe('the house', () => {
       expect(strays).toEqual([]);
     },
   );
+
+  it('has no folders that import each other in a circle', () => {
+    expect(circles(all)).toEqual([]);
+  });
 
   it('gives each framework one home', () => {
     const strays = all.flatMap(({ file, imports }) =>

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { chooseProxy, type ProxySettings } from '../../client/proxy.ts';
+import { chooseProxy, type ProxySettings } from '../../client/wire/proxy.ts';
 
 const NOTHING: ProxySettings = { configured: null, http: null, https: null, all: null, none: null };
 const choose = (server: string, settings: Partial<ProxySettings>) =>

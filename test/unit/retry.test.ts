@@ -1,12 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { CallFailed, connectionFailed, statusFault, type Fault } from '../../client/fault.ts';
+import { CallFailed, connectionFailed, statusFault, type Fault } from '../../client/wire/fault.ts';
 import {
   createPatience,
   keepTrying,
   nextPause,
   type Patience,
   type Trials,
-} from '../../client/retry.ts';
+} from '../../client/wire/retry.ts';
 import { KilnError } from '../../services/core/errors.ts';
 
 const fault = (change: Partial<Fault> = {}): Fault => ({

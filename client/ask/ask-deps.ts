@@ -1,0 +1,16 @@
+import type { Send } from '../wire/http.ts';
+import type { Progress } from '../terminal/progress.ts';
+import type { Patience } from '../wire/retry.ts';
+import type { Service } from '../wire/service.ts';
+
+/** What asking for a build needs. */
+export interface AskDeps {
+  readonly send: Send;
+  readonly service: Service;
+  readonly progress: Progress;
+  readonly patience: Patience;
+  /** Aborted by ^C. */
+  readonly signal: AbortSignal;
+  /** Gets the build's log as it comes, if anybody wants it. */
+  readonly onLog?: (text: string) => void;
+}

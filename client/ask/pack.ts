@@ -1,0 +1,97 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { constants, createZstdCompress } from 'node:zlib';
+import { pack, type Pack } from 'tar-stream';
+import type { Digest } from '../../services/core/digest.ts';
+import { hasErrno, KilnError } from '../../services/core/errors.ts';
+import { hashFile, walk, type Found } from './tree.ts';
+
+/** An archive ready to be sent, and what is to be called when it is not needed any more. */
+export interface Packed {
+  readonly file: string;
+  readonly digest: Digest;
+  dispose(): Promise<void>;
+}
+
+/** Directories become a zstd tarball in a temporary file; one file is taken as it is, several (packages) go into one archive. */
+export const packPaths = async (paths: readonly string[], signal: AbortSignal): Promise<Packed> => {
+  const kinds = await Promise.all(
+    paths.map(async (path) =>
+      stat(path).catch((cause: unknown) => {
+        throw new KilnError('bad-request', `${path} cannot be read`, { cause });
+      }),
+    ),
+  );
+  const [only = '', ...others] = paths;
+  if (others.length === 0 && kinds[0]?.isDirectory() === true)
+    return packFound(await collect(walk(only)), signal);
+  if (kinds.some((kind) => kind.isDirectory()))
+    throw new KilnError('bad-request', 'give one directory, or one or more archives');
+  if (others.length === 0)
+    return { file: only, digest: await hashFile(only, signal), dispose: async () => {} };
+  return packFound(
+    paths.map((place, index) => ({
+      kind: 'file',
+      place,
+      path: basename(place),
+      size: kinds[index]?.size ?? 0,
+      mode: 0o644,
+    })),
+    signal,
+  );
+};
+
+export const collect = async (found: AsyncIterable<Found>): Promise<readonly Found[]> => {
+  const all: Found[] = [];
+  for await (const each of found) all.push(each);
+  return all;
+};
+
+/** Times and owners are no part of a tree: the same tree packs to the same bytes, on any day, so that they are sent once. */
+const NO_TIME = new Date(0);
+
+/** Packs what was found, and texts of our own, into a zstd tarball in a temporary file. */
+export const packFound = async (
+  found: readonly Found[],
+  signal: AbortSignal,
+  texts: Readonly<Record<string, string>> = {},
+): Promise<Packed> => {
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-'));
+  const dispose = (): Promise<void> => rm(directory, { recursive: true, force: true });
+  const file = join(directory, 'tree.tar.zst');
+  try {
+    const tar = pack();
+    const writing = pipeline(
+      tar,
+      createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
+      createWriteStream(file, { mode: 0o600 }),
+      { signal },
+    );
+    writing.catch(() => {});
+    for (const [name, text] of Object.entries(texts)) tar.entry({ name, mtime: NO_TIME }, text);
+    for (const each of found) await add(tar, each);
+    tar.finalize();
+    await writing;
+    return { file, digest: await hashFile(file, signal), dispose };
+  } catch (error) {
+    await dispose();
+    if (hasErrno(error, 'ENOSPC'))
+      throw new KilnError('install-failed', `there is no room for the archive in ${tmpdir()}`, {
+        cause: error,
+      });
+    throw error;
+  }
+};
+
+const add = async (tar: Pack, found: Found): Promise<void> => {
+  if (found.kind === 'symlink') {
+    tar.entry({ name: found.path, type: 'symlink', linkname: found.target, mtime: NO_TIME });
+    return;
+  }
+  const mode = (found.mode & 0o111) === 0 ? 0o644 : 0o755;
+  const entry = tar.entry({ name: found.path, size: found.size, mode, mtime: NO_TIME });
+  await pipeline(createReadStream(found.place), entry as unknown as NodeJS.WritableStream);
+};

@@ -1,0 +1,119 @@
+import { stat } from 'node:fs/promises';
+import type { Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { inspectKernel, isKernelEvidence, type Kernel } from '../../services/core/kernel.ts';
+import {
+  DELTA_FILE,
+  kernelDelta,
+  parseManifest,
+  travelling,
+} from '../../services/core/kernel-delta.ts';
+import { trustReaches } from '../../services/core/policy.ts';
+import type { KernelView } from '../../services/core/protocol.ts';
+import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree.ts';
+import type { AskDeps } from './ask-deps.ts';
+import { collect, packFound, type Packed } from './pack.ts';
+import { scanFound, walk, type Found } from './tree.ts';
+
+/** A kernel that the service has now, and the bytes that were sent for it. */
+export interface SentKernel {
+  readonly kernel: KernelView;
+  readonly sent: number;
+}
+
+/** Sends a directory of headers. */
+export const sendKernelDirectory = async (deps: AskDeps, path: string): Promise<SentKernel> => {
+  deps.progress.step('reading headers');
+  return sendHeaders(deps, await collect(walk(path)));
+};
+
+/**
+ * Sends headers: nothing where the service knows them, only new files where it has a kernel like it, else all of them.
+ * What they are is worked out here as the service does it, and the service checks.
+ */
+export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise<SentKernel> => {
+  const { service, progress, signal } = deps;
+  progress.step('hashing headers');
+  // A built tree has gigabytes of objects, which take long to read and do not count.
+  const found = all.filter(({ path }) => !isKernelLeftover(path));
+  const { kernel, tree, layout } = inspectKernel(await scanFound(found, isKernelEvidence, signal));
+  const known = await service.kernel(kernel.digest);
+  // An admin's push of what only a client has pushed before approves it, so it is said again, without bytes.
+  if (known !== null) return { kernel: await service.confirmKernel(kernel.digest), sent: 0 };
+  const laid = found.flatMap((each) => {
+    const path = movedPath(each.path, layout);
+    return path === null ? [] : [{ ...each, path }];
+  });
+  const base = await findBase(deps, kernel);
+  if (base !== null) {
+    progress.step(`packing what ${base.release} has not`);
+    const { service: here } = deps;
+    const send = (delta: Digest) => here.deriveKernel(delta, base.digest, kernel.digest);
+    try {
+      return await sendPacked(deps, await packDelta(deps, laid, tree, kernel, base), send);
+    } catch (error) {
+      // Any reason that this base will not do is one to send the whole.
+      if (!(error instanceof KilnError) || !RETRIED_WHOLE.has(error.code)) throw error;
+    }
+  }
+  progress.step('packing headers');
+  return sendPacked(deps, await packFound(laid, signal), (blob) => service.createKernel(blob));
+};
+
+const RETRIED_WHOLE: ReadonlySet<string> = new Set([
+  'conflict',
+  'bad-archive',
+  'digest-mismatch',
+  'too-large',
+  'unreachable',
+]);
+
+const sendPacked = async (
+  { service, progress, signal }: AskDeps,
+  packed: Packed,
+  make: (blob: Digest) => Promise<KernelView>,
+): Promise<SentKernel> => {
+  try {
+    const { size } = await stat(packed.file);
+    progress.step(`sending ${(size / 1e6).toFixed(1)} MB of headers`);
+    await service.putBlob(packed.digest, packed.file, signal);
+    return { kernel: await make(packed.digest), sent: size };
+  } finally {
+    await packed.dispose();
+  }
+};
+
+const flavourOf = (release: string): string => /-[a-z][a-z0-9-]*$/.exec(release)?.[0] ?? '';
+
+/** The newest kernel there that most files are likely to be equal to: of the same flavour and series. */
+const findBase = async ({ service }: AskDeps, kernel: Kernel): Promise<KernelView | null> => {
+  const series = /^\d+\.\d+/.exec(kernel.release)?.[0] ?? '';
+  const alike = (await service.kernels()).filter(
+    ({ release, arch, trust }) =>
+      arch === kernel.arch && trustReaches(trust, 'archive') && release.startsWith(`${series}.`),
+  );
+  const sameFlavour = alike.filter(
+    ({ release }) => flavourOf(release) === flavourOf(kernel.release),
+  );
+  return sameFlavour[0] ?? alike[0] ?? null;
+};
+
+const packDelta = async (
+  { service, signal }: AskDeps,
+  found: readonly Found[],
+  tree: Tree,
+  kernel: Kernel,
+  base: { readonly digest: Digest; readonly release: string },
+): Promise<Packed> => {
+  const entries = parseManifest(await service.kernelFiles(base.digest));
+  const delta = kernelDelta(
+    { release: base.release, entries },
+    { release: kernel.release, entries: tree.entries },
+  );
+  const wanted = travelling(delta);
+  return packFound(
+    found.filter(({ path }) => wanted.has(path)),
+    signal,
+    { [DELTA_FILE]: JSON.stringify(delta) },
+  );
+};

@@ -1,0 +1,116 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Host } from './host.ts';
+import { hasProgram, runOn } from './programs.ts';
+
+/** A host's boot loader, as far as its default kernel goes. */
+export interface BootLoader {
+  readonly name: 'GRUB' | 'systemd-boot';
+  /** What it can start: its entry for each kernel release. */
+  readonly entries: ReadonlyMap<string, string>;
+  /** The entry that it is set to start; `null` where it takes the newest kernel's. */
+  readonly current: string | null;
+  /** Why it would not do what it is set to, and what to do; `null` if it would. */
+  readonly problem: string | null;
+  /** Sets the entry to start, `null` for the newest kernel's. Throws `install-failed` with the program's own words. */
+  setDefault(entry: string | null): Promise<void>;
+}
+
+const TEXT_LIMIT = 4 * 1024 ** 2;
+
+/** Finds a host's boot loader: GRUB where it has a configuration, else systemd-boot where it has entries, else `null`. */
+export const bootLoaderOf = async (host: Host): Promise<BootLoader | null> =>
+  (await grubOf(host)) ?? (await systemdBootOf(host));
+
+const grubOf = async (host: Host): Promise<BootLoader | null> => {
+  for (const name of ['grub', 'grub2']) {
+    const config = await readText(join(host.root, 'boot', name, 'grub.cfg'));
+    if (config === null) continue;
+    const environment = `/boot/${name}/grubenv`;
+    const saved = /^saved_entry=(.+)$/m.exec(
+      (await readText(join(host.root, environment))) ?? '',
+    )?.[1];
+    return {
+      name: 'GRUB',
+      entries: /^\s*blscfg\b/m.test(config) ? await loaderEntries(host) : grubEntries(config),
+      current: saved ?? null,
+      problem: /set default="\$\{saved_entry\}"/.test(config)
+        ? null
+        : `GRUB does not look at what is saved: set GRUB_DEFAULT=saved in /etc/default/grub and run ${name === 'grub' ? 'update-grub' : 'grub2-mkconfig -o /boot/grub2/grub.cfg'}`,
+      setDefault: (entry) =>
+        entry === null
+          ? mustRunOn(host, `${name}-editenv`, [environment, 'unset', 'saved_entry'])
+          : mustRunOn(host, `${name}-set-default`, [entry]),
+    };
+  }
+  return null;
+};
+
+/** The entries that grub-mkconfig writes for kernels, recovery left out, by release: `SUBMENU>ENTRY` where they are in a submenu. */
+const grubEntries = (config: string): ReadonlyMap<string, string> => {
+  const entries = new Map<string, string>();
+  let submenu = '';
+  for (const line of config.split('\n')) {
+    if (line === '}') submenu = '';
+    const [, kind, id] =
+      /^\s*(submenu|menuentry)\s.*\$menuentry_id_option '([^'\s>]+)'/.exec(line) ?? [];
+    if (kind === undefined || id === undefined) continue;
+    if (kind === 'submenu') submenu = `${id}>`;
+    const release = /^gnulinux-(.+)-advanced-[0-9A-Za-z/:-]+$/.exec(id)?.[1];
+    if (kind === 'menuentry' && release !== undefined && !entries.has(release))
+      entries.set(release, `${submenu}${id}`);
+  }
+  return entries;
+};
+
+const systemdBootOf = async (host: Host): Promise<BootLoader | null> => {
+  const entries = await loaderEntries(host);
+  if (entries.size === 0 || !(await hasProgram(host, 'bootctl'))) return null;
+  // LoaderEntryDefault, after four bytes of attributes (source: the Boot Loader Interface).
+  const variable = await readFile(
+    join(
+      host.root,
+      'sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f',
+    ),
+  ).catch(() => null);
+  const current = variable?.subarray(4).toString('utf16le').replaceAll('\0', '') ?? '';
+  return {
+    name: 'systemd-boot',
+    entries: new Map([...entries].map(([release, entry]) => [release, `${entry}.conf`])),
+    current: current === '' ? null : current,
+    problem: null,
+    setDefault: (entry) => mustRunOn(host, 'bootctl', ['set-default', entry ?? '']),
+  };
+};
+
+/** Entries of the Boot Loader Specification, by the release that each names: the files' names without `.conf`. */
+const loaderEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
+  const entries = new Map<string, string>();
+  for (const place of ['boot', 'efi', 'boot/efi']) {
+    const directory = join(host.root, place, 'loader/entries');
+    for (const file of (await readdir(directory).catch(() => [])).sort()) {
+      if (!/^[A-Za-z0-9_.+~-]+\.conf$/.test(file) || /rescue/.test(file)) continue;
+      const text = (await readText(join(directory, file))) ?? '';
+      const release = /^version[ \t]+(\S+)[ \t]*$/m.exec(text)?.[1];
+      if (release !== undefined && !entries.has(release))
+        entries.set(release, file.slice(0, -'.conf'.length));
+    }
+  }
+  return entries;
+};
+
+const mustRunOn = async (host: Host, program: string, args: readonly string[]): Promise<void> => {
+  const { status, words } = await runOn(host, program, args);
+  if (status !== 0)
+    throw new KilnError(
+      'install-failed',
+      `${program} failed (${words || `exit status ${status}`})`,
+    );
+};
+
+const readText = async (path: string): Promise<string | null> => {
+  const stats = await stat(path).catch(() => null);
+  if (stats === null || !stats.isFile() || stats.size > TEXT_LIMIT) return null;
+  return readFile(path, 'utf8').catch(() => null);
+};

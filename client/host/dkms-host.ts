@@ -1,0 +1,164 @@
+import { lstat, readdir, readFile, readlink, realpath, rm, rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
+import { runDepmod } from './depmod.ts';
+import { modulesDirectory, type Host } from './host.ts';
+import { hasProgram, runOn } from './programs.ts';
+
+/** A module source that DKMS has on a host. */
+export interface DkmsSource {
+  readonly name: string;
+  readonly version: string;
+  /** Where its source is, as a path of this machine; `null` where it is gone. */
+  readonly directory: string | null;
+  readonly kernels: readonly DkmsKernel[];
+}
+
+/** A kernel that DKMS has built a source for. */
+export interface DkmsKernel {
+  readonly release: string;
+  readonly arch: string;
+  /** Whether its modules are in use there, or only built. */
+  readonly isInstalled: boolean;
+  /** The modules' file names. */
+  readonly files: readonly string[];
+  /** Modules of the kernel's own that DKMS has put aside and puts back when it removes its own. */
+  readonly originals: readonly string[];
+}
+
+const TREE = 'var/lib/dkms';
+const RELEASE = /^[0-9]+\.[A-Za-z0-9.+_~-]{1,100}$/;
+const ARCH = /^[a-z0-9_]{1,32}$/;
+const MODULE_FILE = /^[A-Za-z0-9_-]{1,64}\.ko(\.gz|\.xz|\.zst)?$/;
+
+/** What DKMS has, as `dkms status` counts it: what is added, and for each the kernels it is built for or installed on. */
+export const dkmsSources = async (host: Host): Promise<readonly DkmsSource[]> => {
+  const sources: DkmsSource[] = [];
+  for (const name of await directoriesIn(join(host.root, TREE), SOURCE_NAME)) {
+    for (const version of await directoriesIn(join(host.root, TREE, name), SOURCE_VERSION)) {
+      const home = join(host.root, TREE, name, version);
+      const link = await lstat(join(home, 'source')).catch(() => null);
+      if (link === null) continue;
+      const directory = await sourceDirectory(host, join(home, 'source'));
+      sources.push({ name, version, directory, kernels: await kernelsOf(host, name, version) });
+    }
+  }
+  return sources;
+};
+
+const kernelsOf = async (
+  host: Host,
+  name: string,
+  version: string,
+): Promise<readonly DkmsKernel[]> => {
+  const tree = join(host.root, TREE, name);
+  const kernels: DkmsKernel[] = [];
+  for (const release of await directoriesIn(join(tree, version), RELEASE)) {
+    for (const arch of await directoriesIn(join(tree, version, release), ARCH)) {
+      const files = await filesIn(join(tree, version, release, arch, 'module'));
+      if (files.length === 0) continue;
+      const own = `${version}/${release}/${arch}`;
+      const active = await readlink(join(tree, `kernel-${release}-${arch}`)).catch(() => '');
+      kernels.push({
+        release,
+        arch,
+        files,
+        isInstalled: active === own || active.endsWith(`/${name}/${own}`),
+        originals: await filesIn(join(tree, 'original_module', release, arch)),
+      });
+    }
+  }
+  return kernels;
+};
+
+/** The link that DKMS keeps names a path of its host, which may be another root. */
+const sourceDirectory = async (host: Host, link: string): Promise<string | null> => {
+  const target = await readlink(link).catch(() => null);
+  const wanted = target?.startsWith('/') === true ? join(host.root, target) : link;
+  const place = await realpath(wanted).catch(() => null);
+  const isInside = host.root === '/' || place?.startsWith(`${host.root}/`) === true;
+  return place !== null && isInside && (await stat(place)).isDirectory() ? place : null;
+};
+
+const directoriesIn = async (directory: string, pattern: RegExp): Promise<readonly string[]> => {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  return entries
+    .filter((entry) => entry.isDirectory() && pattern.test(entry.name))
+    .map(({ name }) => name)
+    .sort();
+};
+
+const filesIn = async (directory: string): Promise<readonly string[]> =>
+  (await readdir(directory).catch(() => [])).filter((name) => MODULE_FILE.test(name)).sort();
+
+/**
+ * Removes DKMS's copies of a source for one kernel: by `dkms remove` where the host has dkms, which also puts back what it had put
+ * aside of the kernel's own; else the files themselves. Throws `install-failed` and leaves all where that cannot be done safely.
+ */
+export const removeFromDkms = async (
+  host: Host,
+  source: DkmsSource,
+  kernel: DkmsKernel,
+): Promise<void> => {
+  const label = `${source.name}/${source.version}`;
+  const where = `${kernel.release}/${kernel.arch}`;
+  if (!(await hasProgram(host, 'dkms'))) {
+    await removeFiles(host, source, kernel);
+    return;
+  }
+  const end = await runOn(host, 'dkms', ['remove', label, '-k', where]);
+  const home = join(host.root, TREE, source.name, source.version);
+  if (await isThere(join(home, kernel.release, kernel.arch)))
+    throw new KilnError(
+      'install-failed',
+      `dkms remove ${label} -k ${where} failed (${end.words || `exit status ${end.status}`}); run it yourself`,
+    );
+  // Older dkms keeps a source that is built for no kernel any more.
+  if ((await kernelsOf(host, source.name, source.version)).length === 0 && (await isThere(home)))
+    await runOn(host, 'dkms', ['remove', label, '--all']);
+};
+
+/** Where DKMS puts modules below `/lib/modules/RELEASE`, by distribution. */
+const DESTINATIONS = ['updates/dkms', 'extra', 'updates', 'extramodules', 'kernel/extra'];
+
+const removeFiles = async (host: Host, source: DkmsSource, kernel: DkmsKernel): Promise<void> => {
+  const label = `${source.name}/${source.version}`;
+  if (kernel.originals.length > 0)
+    throw new KilnError(
+      'install-failed',
+      `DKMS has put the kernel’s own ${kernel.originals.join(', ')} aside, and there is no dkms here to put it back; install dkms and run kiln import-dkms again`,
+    );
+  const tree = join(host.root, TREE, source.name);
+  const built = join(tree, source.version, kernel.release, kernel.arch);
+  const home = await modulesDirectory(host, kernel.release);
+  const copies: string[] = [];
+  for (const file of kernel.isInstalled ? kernel.files : []) {
+    const bytes = await readFile(join(built, 'module', file));
+    for (const destination of DESTINATIONS) {
+      const place = join(home, destination, file);
+      const installed = await readFile(place).catch(() => null);
+      if (installed === null) continue;
+      if (!installed.equals(bytes))
+        throw new KilnError(
+          'install-failed',
+          `${place} is not what DKMS built for ${label}; look at it and remove it yourself`,
+        );
+      copies.push(place);
+    }
+  }
+  for (const copy of copies) await rm(copy);
+  if (kernel.isInstalled) await rm(join(tree, `kernel-${kernel.release}-${kernel.arch}`));
+  await rm(built, { recursive: true });
+  await rmdir(join(tree, source.version, kernel.release)).catch(() => {});
+  await runDepmod(host, kernel.release);
+  if ((await kernelsOf(host, source.name, source.version)).length > 0) return;
+  await rm(join(tree, source.version), { recursive: true });
+  await rmdir(tree).catch(() => {});
+};
+
+const isThere = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  );

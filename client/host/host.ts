@@ -1,0 +1,110 @@
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { machine, release as runningRelease, version as runningBuild } from 'node:os';
+import { dirname, join, sep } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
+import type { KernelFacts } from '../../services/core/protocol.ts';
+import { readDistribution } from './distribution.ts';
+
+/** The machine, or the root of another, that modules go to. */
+export interface Host {
+  readonly root: string;
+}
+
+/** A host from `--root` (default `/`). */
+export const openHost = async (root: string | undefined): Promise<Host> => {
+  const place = await realpath(root ?? '/').catch((cause: unknown) => {
+    throw new KilnError('bad-request', `there is no directory ${root ?? '/'}`, { cause });
+  });
+  return { root: place };
+};
+
+/**
+ * What tells a host's kernel from another of the same release: `uname -v` of the running one, and the options in
+ * `/boot/config-RELEASE`, each where it can be had; and its distribution, which knows the package of its headers.
+ */
+export const kernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
+  const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
+    () => null,
+  );
+  const distribution = (await readDistribution(host)).join(' ').slice(0, 64);
+  const isRunning = host.root === '/' && release === runningRelease();
+  return {
+    release,
+    ...(isRunning ? { build: runningBuild(), arch: machine() } : {}),
+    ...(config === null ? {} : { options: optionsDigest(parseKernelConfig(config)) }),
+    ...(distribution === '' ? {} : { distribution }),
+  };
+};
+
+/** A path below a kernel's `/lib/modules/RELEASE`, as one below the host's root. */
+export const inModules = (release: string, path: string): string =>
+  `lib/modules/${release}/${path}`;
+
+/** What a kernel's package puts into `/lib/modules/RELEASE`: what is left there when it has gone is no kernel. */
+const KERNELS_OWN = ['kernel', 'modules.builtin', 'vmlinuz'];
+
+/** The kernels a host has. */
+export const hostKernels = async (host: Host): Promise<readonly string[]> => {
+  const home = join(host.root, 'lib/modules');
+  const kernels: string[] = [];
+  for (const name of await readdir(home).catch(() => [])) {
+    const names = await readdir(join(home, name)).catch((): string[] => []);
+    if (KERNELS_OWN.some((own) => names.includes(own))) kernels.push(name);
+  }
+  return kernels.sort();
+};
+
+/** The kernel release meant: the one named, the running one, or the only one below another root. */
+export const chooseRelease = async (host: Host, named: string | undefined): Promise<string> => {
+  if (named !== undefined) return named;
+  if (host.root === '/') return runningRelease();
+  const kernels = await hostKernels(host);
+  const [only] = kernels;
+  if (only === undefined || kernels.length > 1) {
+    throw new KilnError(
+      'bad-request',
+      `name a kernel with -k; ${host.root} has ${kernels.join(', ') || 'none'}`,
+    );
+  }
+  return only;
+};
+
+/**
+ * `/lib/modules/RELEASE` of a host, which must be there and inside its root: a link that leads out of
+ * another root would change this machine instead.
+ */
+export const modulesDirectory = async (host: Host, release: string): Promise<string> => {
+  if (!/^[A-Za-z0-9.+_~-]+$/.test(release) || release.startsWith('.')) {
+    throw new KilnError('bad-request', `${JSON.stringify(release)} is no kernel release`);
+  }
+  const wanted = join(host.root, 'lib/modules', release);
+  const place = await realpath(wanted).catch(() => null);
+  if (place === null || !(await stat(place)).isDirectory()) {
+    const kernels = await hostKernels(host);
+    throw new KilnError(
+      'install-failed',
+      `kernel ${release} is not installed here: no ${wanted}; there is ${kernels.join(', ') || 'none'}`,
+    );
+  }
+  await mustLieInside(host, `lib/modules/${release}`);
+  return place;
+};
+
+/**
+ * Refuses a directory below a host's root, which need not be there yet, that links lead out of it: this machine would be changed
+ * instead. Throws `install-failed`.
+ */
+export const mustLieInside = async ({ root }: Host, directory: string): Promise<void> => {
+  if (root === '/') return;
+  const wanted = join(root, directory);
+  for (let each = wanted; each.length > root.length; each = dirname(each)) {
+    const place = await realpath(each).catch(() => null);
+    if (place === null) continue;
+    if (place === root || place.startsWith(`${root}${sep}`)) return;
+    throw new KilnError(
+      'install-failed',
+      `${wanted} leads out of ${root}, to ${place}; nothing was changed`,
+    );
+  }
+};

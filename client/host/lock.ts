@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import { mustLieInside, type Host } from './host.ts';
+import { shareDescriptor } from './programs.ts';
+
+/** Seconds that a command waits for another one on the same host. */
+const PATIENCE = 60;
+
+/**
+ * Runs something while no other kiln changes this host. The lock is the kernel's (flock(1) of util-linux, on a file that this process
+ * holds open), so it goes when its holder ends, however that ends, and all programs that it began. Throws `install-failed` after a minute of waiting.
+ */
+export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T> => {
+  await mustLieInside(host, 'var/lib/kiln');
+  const directory = join(host.root, 'var/lib/kiln');
+  await mkdir(directory, { recursive: true, mode: 0o755 }).catch((cause: unknown) => {
+    throw new KilnError('install-failed', `${directory} cannot be made; run kiln as root`, {
+      cause,
+    });
+  });
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  const file = await open(join(directory, 'lock'), flags, 0o600).catch((cause: unknown) => {
+    throw new KilnError('install-failed', `${directory} cannot be written; run kiln as root`, {
+      cause,
+    });
+  });
+  try {
+    if (!(await flock(file.fd, PATIENCE)))
+      throw new KilnError(
+        'install-failed',
+        `another kiln has been changing this host for ${PATIENCE} s; try again when it has ended`,
+      );
+    shareDescriptor(file.fd);
+    return await work();
+  } finally {
+    shareDescriptor(null);
+    await file.close();
+  }
+};
+
+/** Whether a kiln is changing this host just now; `false` where this user cannot tell. */
+export const isBeingChanged = async (host: Host): Promise<boolean> => {
+  const file = await open(join(host.root, 'var/lib/kiln/lock'), constants.O_RDONLY).catch(
+    () => null,
+  );
+  if (file === null) return false;
+  try {
+    return !(await flock(file.fd, 0));
+  } finally {
+    await file.close();
+  }
+};
+
+/** Takes the lock of an open file; `false` if another process has it still after some seconds. */
+const flock = (descriptor: number, seconds: number): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    const child = spawn('flock', ['-w', String(seconds), '3'], {
+      stdio: ['ignore', 'ignore', 'ignore', descriptor],
+    });
+    child.once('error', (cause) =>
+      reject(
+        new KilnError('install-failed', 'flock cannot be run; it is in the package util-linux', {
+          cause,
+        }),
+      ),
+    );
+    child.once('close', (code) => resolve(code === 0));
+  });

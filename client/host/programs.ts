@@ -1,0 +1,134 @@
+import { spawn } from 'node:child_process';
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasErrno } from '../../services/core/errors.ts';
+import type { Host } from './host.ts';
+
+/** How a program of the host ended. */
+export interface ProgramEnd {
+  /** Its exit status; 127 where it cannot be run, 1 where it was ended. */
+  readonly status: number;
+  readonly stdout: Buffer;
+  /** The first of what it said on standard error, or why it was ended. */
+  readonly words: string;
+  /** Whether there is no such program. */
+  readonly isMissing: boolean;
+}
+
+/** What a program gets and may do. */
+export interface ProgramOptions {
+  readonly input?: Buffer;
+  /** Bytes of standard output that are kept; a program that writes more is ended. Without it the output is thrown away. */
+  readonly limit?: number;
+  /** Characters of standard error that are kept: 500 if it is not said. */
+  readonly words?: number;
+  /** Wall-clock seconds after which it is ended. */
+  readonly seconds?: number;
+}
+
+const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+const ANY_EXECUTE = 0o111;
+const DEFAULT_WORDS = 500;
+/** An initramfs of a large host takes some minutes on a slow disk. */
+const DEFAULT_SECONDS = 1800;
+
+let shared: number | null = null;
+
+/**
+ * A descriptor that programs get from now on, or none: a lock on it stays as long as one of them runs, even if this process is killed
+ * before.
+ */
+export const shareDescriptor = (descriptor: number | null): void => {
+  shared = descriptor;
+};
+
+/**
+ * Runs a program of the host to its end, in the C locale and with the system's own path. A failure is a result, not an exception:
+ * the exit status decides.
+ */
+export const run = (
+  program: string,
+  args: readonly string[],
+  { input, limit, words: kept = DEFAULT_WORDS, seconds = DEFAULT_SECONDS }: ProgramOptions = {},
+): Promise<ProgramEnd> =>
+  new Promise((resolve) => {
+    const child = spawn(program, args, {
+      stdio: [
+        'pipe',
+        limit === undefined ? 'ignore' : 'pipe',
+        'pipe',
+        ...(shared === null ? [] : [shared]),
+      ],
+      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
+    });
+    const pieces: Buffer[] = [];
+    let size = 0;
+    let words = '';
+    let problem: string | null = null;
+    const end = (why: string): void => {
+      problem = why;
+      child.kill('SIGKILL');
+    };
+    const timer = setTimeout(() => end(`${program} took more than ${seconds} s`), seconds * 1000);
+    child.stdout?.on('data', (piece: Buffer) => {
+      size += piece.length;
+      if (limit === undefined || size <= limit) {
+        pieces.push(piece);
+        return;
+      }
+      end(`${program} wrote more than ${limit} bytes`);
+    });
+    child.stderr?.on('data', (piece: Buffer) => {
+      words = (words + piece.toString()).slice(0, kept);
+    });
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(input);
+    child.once('error', (error) => {
+      clearTimeout(timer);
+      resolve({
+        status: 127,
+        stdout: Buffer.alloc(0),
+        words: `${program} cannot be run: ${error.message}`,
+        isMissing: hasErrno(error, 'ENOENT'),
+      });
+    });
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      const ended = signal === null ? '' : `${program} was ended (${signal})`;
+      resolve({
+        status: problem === null ? (code ?? 1) : 1,
+        stdout: Buffer.concat(pieces),
+        words: problem ?? (words.trim() || ended),
+        isMissing: false,
+      });
+    });
+  });
+
+/** Runs a program that a host has, in the host's own root. */
+export const runOn = (
+  host: Host,
+  program: string,
+  args: readonly string[],
+  options: ProgramOptions = {},
+): Promise<ProgramEnd> =>
+  host.root === '/'
+    ? run(program, args, options)
+    : run('chroot', [host.root, program, ...args], options);
+
+/** Where a host has the first of these programs, as a path on that host; `null` if it has none. A link counts: it leads somewhere on that host. */
+export const findProgram = async (
+  host: Host,
+  ...programs: readonly string[]
+): Promise<string | null> => {
+  for (const program of programs)
+    for (const directory of SYSTEM_PATH.split(':')) {
+      const found = await lstat(join(host.root, directory, program)).catch(() => null);
+      const isProgram = found?.isFile() === true && (found.mode & ANY_EXECUTE) !== 0;
+      if (isProgram || found?.isSymbolicLink() === true) return join(directory, program);
+    }
+  return null;
+};
+
+/** Whether a host has a program where its system has programs. */
+export const hasProgram = async (host: Host, program: string): Promise<boolean> =>
+  (await findProgram(host, program)) !== null;

@@ -1,0 +1,132 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Change, Image } from '../transaction/change.ts';
+import type { Context } from '../command.ts';
+import { hostKernels, type Host } from '../host/host.ts';
+import { initramfsOf, refreshInitramfs } from '../host/initramfs.ts';
+import { moduleName } from '../host/kernel-modules.ts';
+import { releasesOf } from './plan.ts';
+import type { Receipt } from '../installed/receipts.ts';
+import { recover, runTransaction } from '../transaction/transaction.ts';
+import { tellWeakModules } from './weak-modules.ts';
+
+/** Undoes or finishes what an earlier kiln left half done, and says so. The caller holds the lock. */
+export const recoverAloud = async (context: Context, host: Host): Promise<string | null> => {
+  const words = await recover(host);
+  if (words !== null) context.progress.say(words);
+  return words;
+};
+
+/** Runs a transaction with the images that it concerns, and looks whether depmod gives what was meant. */
+export const changeHost = async (
+  context: Context,
+  host: Host,
+  given: {
+    readonly title: string;
+    readonly changes: readonly Change[];
+    /** What shall be found by modprobe afterwards. */
+    readonly laid: readonly Receipt[];
+    readonly taken: readonly Receipt[];
+    readonly initramfs: boolean;
+  },
+): Promise<void> => {
+  const changes = lastWord(given.changes);
+  const releases = await present(host, releasesOf(changes));
+  const images: Image[] = [];
+  for (const release of given.initramfs ? releases : []) {
+    const names = [
+      ...[...given.laid, ...given.taken]
+        .filter((receipt) => receipt.release === release)
+        .flatMap((receipt) => receipt.modules.map(({ modname }) => modname)),
+      ...changes
+        .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
+        .map(({ path }) => moduleName(path)),
+    ];
+    images.push(...(await imageWith(context, host, release, names)));
+  }
+  context.progress.step(given.title);
+  await runTransaction(host, {
+    title: given.title,
+    changes,
+    releases,
+    images,
+    check: () => checkIndexes(host, given.laid),
+  });
+  if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
+  context.progress.done();
+};
+
+/** A kernel's image, if it holds or should hold one of the modules. */
+const imageWith = async (
+  context: Context,
+  host: Host,
+  release: string,
+  names: readonly string[],
+): Promise<readonly Image[]> => {
+  const { image, holds } = await initramfsOf(host, release);
+  if (image === null || names.length === 0 || !(await holds(names))) return [];
+  const refresh = (): Promise<void> => {
+    context.progress.step(`making the initramfs of ${release} anew`);
+    return refreshInitramfs(host, release);
+  };
+  return [{ path: image.slice(1), refresh }];
+};
+
+/** Kernels to which `weak-modules` has made or dropped links; their images follow. What fails is said: all that was asked for is done. */
+const followLinks = async (
+  context: Context,
+  host: Host,
+  changes: readonly Change[],
+  initramfs: boolean,
+): Promise<void> => {
+  try {
+    const differing = await tellWeakModules(context, host, changes);
+    for (const [release, names] of initramfs ? differing : [])
+      for (const image of await imageWith(context, host, release, names)) await image.refresh();
+  } catch (error) {
+    if (!(error instanceof KilnError)) throw error;
+    context.progress.say(`warning: ${error.message}; what was asked for is in place`);
+  }
+};
+
+/** Where several changes are for one path, the last. */
+const lastWord = (changes: readonly Change[]): readonly Change[] => [
+  ...new Map(changes.map((each) => [each.path, each])).values(),
+];
+
+/** Kernels that still are on the host. */
+const present = async (host: Host, releases: readonly string[]): Promise<readonly string[]> => {
+  const kernels = await hostKernels(host);
+  return releases.filter((release) => kernels.includes(release));
+};
+
+/** depmod's search order gives another module of this name. */
+export class NotPreferred extends KilnError {
+  readonly receipt: Receipt;
+
+  constructor(receipt: Receipt, { modname, path }: Receipt['modules'][number]) {
+    super(
+      'install-failed',
+      `depmod prefers another ${modname} to ${path}: put "search updates built-in" into a file in /etc/depmod.d`,
+    );
+    this.receipt = receipt;
+  }
+}
+
+const INDEX_LIMIT = 64 * 1024 ** 2;
+
+/** Looks whether depmod's index leads to what was laid down: another search order (depmod.d(5)) may prefer another module. */
+const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
+  for (const receipt of laid) {
+    const { release, modules } = receipt;
+    const index = join(host.root, 'lib/modules', release, 'modules.dep');
+    const { size } = await stat(index);
+    if (size > INDEX_LIMIT) throw new KilnError('install-failed', `${index} is over 64 MiB`);
+    const paths = new Set(
+      (await readFile(index, 'utf8')).split('\n').map((line) => line.split(':')[0]),
+    );
+    const missing = modules.find(({ path }) => !paths.has(path));
+    if (missing !== undefined) throw new NotPreferred(receipt, missing);
+  }
+};

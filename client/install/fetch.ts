@@ -1,0 +1,163 @@
+import type { X509Certificate } from 'node:crypto';
+import { z } from 'zod';
+import { verifyProvenance } from '../../services/core/attestation.ts';
+import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import { digestOf } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { Supply } from './supply.ts';
+import { verifyBytes } from '../installed/verify.ts';
+
+/** A module that came and passed. */
+export interface FetchedModule {
+  readonly name: string;
+  /** What it calls itself: a source may give the file another name. */
+  readonly modname: string;
+  readonly bytes: Buffer;
+}
+
+/** A build whose modules are here and verified: digests, signatures, provenance, names, vermagic. */
+export interface Fetched {
+  readonly build: BuildView;
+  readonly modules: readonly FetchedModule[];
+  readonly isSigned: boolean;
+  /** Whether it had been built before it was asked for. */
+  readonly isCached: boolean;
+  /** The DSSE envelope, if one was signed. */
+  readonly provenance: string | null;
+}
+
+/** Builds on the way from one to what it is built against: as deep as the service goes. */
+const MAX_DEPTH = 8;
+const MAX_BUILDS = 64;
+const MODULE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+
+const bad = (message: string): KilnError => new KilnError('unverified', message);
+
+/**
+ * Gets a build and those it was built against, which come first. Nothing on the host changes. Throws `unverified` where what comes
+ * is not what was asked for, is not what was signed, or not all of it.
+ * `certificate` is `null` where unsigned modules are wanted, too, and none is pinned.
+ */
+export const fetchBuilds = async (
+  supply: Supply,
+  request: CreateBuild,
+  trust: { readonly certificate: X509Certificate | null; readonly allowUnsigned: boolean },
+): Promise<readonly Fetched[]> => {
+  const fetched = new Map<string, Fetched>();
+  const take = async (
+    build: BuildView,
+    isCached: boolean,
+    above: readonly string[],
+  ): Promise<void> => {
+    if (above.includes(build.id) || above.length > MAX_DEPTH || fetched.size >= MAX_BUILDS)
+      throw bad(`the build ${build.id} was sent with dependencies without end`);
+    for (const id of build.dependencies) {
+      if (fetched.has(id)) continue;
+      const dependency = await supply.dependency(id);
+      if (dependency.id !== id || dependency.kernel.release !== build.kernel.release)
+        throw bad(`another build than ${id} was sent for a dependency`);
+      await take(dependency, isCached, [...above, build.id]);
+    }
+    fetched.set(build.id, { ...(await fetchOne(supply, build, trust)), isCached });
+  };
+  const { build, isCached } = await supply.build(request);
+  mustBeAsked(build, request);
+  await take(build, isCached, []);
+  return [...fetched.values()];
+};
+
+/** Throws where a build is of another source or for another kernel than was asked for. */
+const mustBeAsked = ({ source, kernel }: BuildView, asked: CreateBuild): void => {
+  const isSource =
+    'digest' in asked.source
+      ? source.digest === asked.source.digest
+      : source.name === asked.source.name &&
+        (asked.source.version === undefined || source.version === asked.source.version);
+  const isKernel =
+    'digest' in asked.kernel
+      ? kernel.digest === asked.kernel.digest
+      : kernel.release === asked.kernel.release;
+  if (!isSource || !isKernel)
+    throw bad(
+      `${source.name}/${source.version} for ${kernel.release} was sent, which was not asked for`,
+    );
+};
+
+const Said = z.object({
+  source: z.object({ digest: z.string(), name: z.string(), version: z.string() }),
+  kernel: z.object({ tree: z.string(), release: z.string() }),
+});
+
+/** Throws where a build says of itself what its fingerprint, which is signed, does not cover. */
+const mustBeCovered = ({ fingerprint, inputs, source, kernel }: BuildView): void => {
+  const said = Said.safeParse(inputs).data;
+  const isCovered =
+    said?.source.digest === source.digest &&
+    said.source.name === source.name &&
+    said.source.version === source.version &&
+    said.kernel.tree === kernel.digest &&
+    said.kernel.release === kernel.release;
+  if (!isCovered || fingerprintOf(inputs) !== fingerprint)
+    throw bad('the build was sent with other inputs than its fingerprint covers');
+};
+
+const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
+  try {
+    return digestOf(canonicalJson(inputs as Canonical));
+  } catch {
+    return null;
+  }
+};
+
+const fetchOne = async (
+  supply: Supply,
+  build: BuildView,
+  {
+    certificate,
+    allowUnsigned,
+  }: { readonly certificate: X509Certificate | null; readonly allowUnsigned: boolean },
+): Promise<Omit<Fetched, 'isCached'>> => {
+  const isSigned = build.signature?.kind === 'signed';
+  if (!isSigned && !allowUnsigned) {
+    const reason =
+      build.signature?.kind === 'unsigned' ? build.signature.reason : 'it is not signed';
+    throw new KilnError(
+      'unverified',
+      `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
+    );
+  }
+  if (isSigned && certificate === null)
+    throw new KilnError(
+      'unverified',
+      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+    );
+  mustBeCovered(build);
+  const pinned = isSigned ? certificate : null;
+  const { release, arch, vermagic } = build.kernel;
+  const modules: FetchedModule[] = [];
+  for (const { name, signed, unsigned, modinfo } of build.modules) {
+    if (!MODULE_NAME.test(name)) throw bad('the service sent a module with an impossible name');
+    const modname = modinfo.find(([key]) => key === 'name')?.[1] ?? name;
+    if (!MODULE_NAME.test(modname) || modules.some((each) => each.name === name))
+      throw bad(`the service sent a module ${name} with an impossible name, or twice`);
+    const bytes = await supply.artifact(signed ?? unsigned);
+    verifyBytes(bytes, { name: modname, release, arch, vermagic }, pinned);
+    modules.push({ name, modname, bytes });
+  }
+  if (modules.length === 0) throw bad('the build has no modules');
+  let provenance: string | null = null;
+  if (pinned !== null) {
+    if (build.attestation === null)
+      throw bad('the build is signed, and its provenance was not sent with it');
+    provenance = (await supply.artifact(build.attestation)).toString('utf8');
+    verifyProvenance(provenance, pinned, {
+      fingerprint: build.fingerprint,
+      modules: build.modules.map(({ name, signed, unsigned }) => ({
+        name,
+        digest: signed ?? unsigned,
+      })),
+    });
+  }
+  return { build, modules, isSigned, provenance };
+};

@@ -1,0 +1,71 @@
+import type { Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Context } from '../command.ts';
+import { fetchBuilds, type Fetched } from './fetch.ts';
+import { modulesDirectory, type Host } from '../host/host.ts';
+import type { Receipt } from '../installed/receipts.ts';
+import { asUnproven, findLink } from '../installed/reuse.ts';
+import type { InstallTerms, Wish } from './wish.ts';
+
+/** Builds that are asked for at once. */
+const AT_ONCE = 8;
+
+/** What a wish comes to before the host is looked at. */
+export type Found =
+  | { readonly kind: 'builds'; readonly builds: readonly Fetched[] }
+  | { readonly kind: 'link'; readonly origin: Receipt; readonly provenWith: Digest }
+  | { readonly kind: 'problem'; readonly problem: KilnError };
+
+/** What each wish comes to, in their order. A failure is a result: it keeps no other from being found. */
+export const findAll = (
+  context: Context,
+  host: Host,
+  wishes: readonly Wish[],
+  terms: InstallTerms,
+): Promise<readonly Found[]> =>
+  eachAtOnce(wishes, (wish) => find(context, host, wish, terms, wishes));
+
+const find = async (
+  context: Context,
+  host: Host,
+  wish: Wish,
+  terms: InstallTerms,
+  wishes: readonly Wish[],
+): Promise<Found> => {
+  try {
+    await modulesDirectory(host, wish.release);
+    const { name } = wish;
+    // What may be replaced in this very run proves nothing.
+    const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
+    const link =
+      terms.reuse && name !== null
+        ? await findLink(host, context.service, { ...wish, name }, unsure).catch(asUnproven)
+        : null;
+    if (link !== null) return { kind: 'link', ...link };
+    return { kind: 'builds', builds: await fetchBuilds(terms.supply, wish.request, terms) };
+  } catch (error) {
+    if (error instanceof KilnError && error.code !== 'build-cancelled')
+      return { kind: 'problem', problem: error };
+    throw error;
+  }
+};
+
+/** Whether nothing had to be compiled for it. */
+export const isCached = (found: Found | undefined): boolean =>
+  found?.kind === 'link' ||
+  (found?.kind === 'builds' && found.builds.every((each) => each.isCached));
+
+/** Runs `work` for each, a few at once; the results in the order of the items. */
+const eachAtOnce = async <T, R>(
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+): Promise<readonly R[]> => {
+  const results: R[] = [];
+  const queue = [...items.entries()];
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift())
+      results[next[0]] = await work(next[1]);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return results;
+};

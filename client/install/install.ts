@@ -1,0 +1,226 @@
+import { KilnError } from '../../services/core/errors.ts';
+import type { Context } from '../command.ts';
+import { findAll, isCached, type Found } from './find.ts';
+import type { Host } from '../host/host.ts';
+import { withLock } from '../host/lock.ts';
+import { planInstall, planLink, planRemove, planUnlink, type Plan } from './plan.ts';
+import { listReceipts, type Receipt } from '../installed/receipts.ts';
+import { loadWarning } from '../host/secure-boot.ts';
+import { withUnneeded } from '../installed/unneeded.ts';
+import type { Change } from '../transaction/change.ts';
+import { changeHost, NotPreferred, recoverAloud } from './change-host.ts';
+import { certificateId } from '../installed/verify.ts';
+import {
+  noteFailures,
+  readFailures,
+  readWanted,
+  wantedChange,
+  type Wanted,
+} from '../installed/wanted.ts';
+import type { Granted, InstallTerms, Wish } from './wish.ts';
+
+/**
+ * Grants what wishes can be granted, in one transaction: all is fetched and verified first, one that fails does not keep others from
+ * being finished. Throws `install-failed` where the host could not be changed: then it is as it was.
+ */
+export const installAll = async (
+  context: Context,
+  host: Host,
+  wishes: readonly Wish[],
+  terms: InstallTerms,
+): Promise<readonly Granted[]> => {
+  const found = await findAll(context, host, wishes, terms);
+  return withLock(host, async () => {
+    await recoverAloud(context, host);
+    return grant(context, host, wishes, found, terms);
+  });
+};
+
+/** Lays down what was found, in one transaction. What depmod then does not prefer fails by itself, and the others are laid down without it. */
+const grant = async (
+  context: Context,
+  host: Host,
+  wishes: readonly Wish[],
+  found: readonly Found[],
+  terms: InstallTerms,
+): Promise<readonly Granted[]> => {
+  const { receipts: before } = await listReceipts(host);
+  const standing = new Map(before.map((receipt) => [keyOf(receipt), receipt]));
+  const changes: Change[] = [];
+  const laid: Receipt[] = [];
+  const granted: Granted[] = [];
+  const wishOf = new Map<Receipt, number>();
+  for (const [index, { name, release }] of wishes.entries()) {
+    try {
+      const plans = await plansOf(host, found[index] as Found, release, terms, [
+        ...standing.values(),
+      ]);
+      for (const plan of plans) {
+        changes.push(...plan.changes);
+        laid.push(plan.receipt);
+        wishOf.set(plan.receipt, index);
+        standing.set(keyOf(plan.receipt), plan.receipt);
+      }
+      const receipt = plans.at(-1)?.receipt ?? null;
+      granted.push({
+        name: receipt?.name ?? name ?? '',
+        release: receipt?.release ?? release,
+        receipt,
+        isCached: isCached(found[index]),
+        problem: null,
+      });
+    } catch (error) {
+      if (!(error instanceof KilnError)) throw error;
+      granted.push({
+        name: name ?? 'the source',
+        release,
+        receipt: null,
+        isCached: false,
+        problem: error,
+      });
+    }
+  }
+  const dropped: Receipt[] = [];
+  const links = before.filter((each) => !laid.some((one) => keyOf(one) === keyOf(each)));
+  for (const origin of before.filter((each) => !isSame(each, standing.get(keyOf(each))))) {
+    changes.push(...(await planUnlink(host, origin, links)));
+    dropped.push(
+      ...links.filter(
+        ({ name, linkedFrom }) => name === origin.name && linkedFrom === origin.release,
+      ),
+    );
+  }
+  for (const release of new Set(laid.map((receipt) => receipt.release))) {
+    const warning =
+      terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
+    if (warning !== null) context.progress.say(`warning: ${warning}`);
+  }
+  // What could be had for no kernel at all is not wanted: a name may be mistyped.
+  const hadBefore = await readWanted(host);
+  const had = terms.wanted.filter((each) =>
+    granted.some(({ name, receipt }) => name === each.name && receipt !== null),
+  );
+  const wanted = mergeWanted(hadBefore, had);
+  if (laid.length > 0) {
+    const title = laid.map((each) => `${each.name}/${each.version} for ${each.release}`);
+    try {
+      await changeHost(context, host, {
+        title: `install ${title.join(', ')}`,
+        changes: [...changes, wantedChange(wanted)],
+        laid,
+        taken: [],
+        initramfs: terms.initramfs,
+      });
+    } catch (error) {
+      const problem = error instanceof KilnError ? error.cause : null;
+      const index = problem instanceof NotPreferred ? wishOf.get(problem.receipt) : undefined;
+      if (!(problem instanceof NotPreferred) || index === undefined) throw error;
+      return grant(context, host, wishes, found.with(index, { kind: 'problem', problem }), terms);
+    }
+  }
+  await tellDropped(context, host, dropped);
+  await noteFailures(
+    host,
+    granted.filter(({ name }) => wanted.some((each) => each.name === name)),
+  );
+  return granted;
+};
+
+/** Says which kernels have lost their links, but for those that `weak-modules` has linked anew. */
+const tellDropped = async (
+  context: Context,
+  host: Host,
+  dropped: readonly Receipt[],
+): Promise<void> => {
+  if (dropped.length === 0) return;
+  const { receipts } = await listReceipts(host);
+  for (const { name, release } of dropped)
+    if (!receipts.some((each) => each.name === name && each.release === release))
+      context.progress.say(
+        `${name} for ${release} was linked to what is replaced now; kiln autoinstall -k ${release} gets it again`,
+      );
+};
+
+/** Takes sources away, from some kernels or all, in one transaction, and what nobody else needs of what they were built against; all that went. `forget`: names that are no longer wanted. */
+export const removeAll = (
+  context: Context,
+  host: Host,
+  meant: readonly Receipt[],
+  terms: { readonly forget: readonly string[]; readonly initramfs: boolean },
+): Promise<readonly Receipt[]> =>
+  withLock(host, async () => {
+    await recoverAloud(context, host);
+    const { receipts } = await listReceipts(host);
+    // Another kiln may have been faster: what stands now goes.
+    const named = receipts.filter((each) => meant.some((one) => keyOf(one) === keyOf(each)));
+    const left = (await readWanted(host)).filter(({ name }) => !terms.forget.includes(name));
+    const going = withUnneeded(named, receipts, left);
+    const changes: Change[] = [];
+    for (const receipt of going) changes.push(...(await planRemove(host, receipt, receipts)));
+    const titles = going.map(({ name, version, release }) => `${name}/${version} from ${release}`);
+    await changeHost(context, host, {
+      title: `remove ${[...titles, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,
+      changes: [...changes, wantedChange(left)],
+      laid: [],
+      taken: going,
+      initramfs: terms.initramfs,
+    });
+    await noteFailures(
+      host,
+      [
+        ...going,
+        ...(await readFailures(host)).filter(({ name }) => terms.forget.includes(name)),
+      ].map(({ name, release }) => ({ name, release, problem: null })),
+    );
+    return going;
+  });
+
+const plansOf = async (
+  host: Host,
+  found: Found,
+  release: string,
+  terms: InstallTerms,
+  receipts: readonly Receipt[],
+): Promise<readonly Plan[]> => {
+  if (found.kind === 'problem') throw found.problem;
+  if (found.kind === 'link') {
+    const { origin, provenWith } = found;
+    if (!receipts.some((each) => keyOf(each) === keyOf(origin) && isSame(origin, each)))
+      throw new KilnError(
+        'install-failed',
+        `${origin.name} for ${origin.release} was replaced while this ran; try again`,
+      );
+    return [planLink(origin, release, provenWith, receipts)];
+  }
+  const plans: Plan[] = [];
+  for (const build of found.builds) {
+    const { receipt } = plans.at(-1) ?? { receipt: null };
+    const standing = receipt === null ? receipts : [...receipts, receipt];
+    plans.push(
+      await planInstall(host, build, {
+        server: terms.supply.name,
+        signer: terms.certificate === null ? null : certificateId(terms.certificate),
+        force: terms.force,
+        keepDisplaced: terms.keepDisplaced,
+        receipts: standing,
+      }),
+    );
+  }
+  return plans;
+};
+
+const keyOf = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>
+  `${release} ${name}`;
+
+/** Whether two receipts of one source and kernel speak of the same files. */
+const isSame = (one: Receipt, other: Receipt | undefined): boolean => {
+  const files = ({ modules, linkedFrom }: Receipt): string =>
+    JSON.stringify([linkedFrom, modules.map(({ path, module }) => [path, module])]);
+  return other !== undefined && files(one) === files(other);
+};
+
+/** What was wanted, and what is now, the newer word counting. */
+const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
+  ...before.filter(({ name }) => !now.some((each) => each.name === name)),
+  ...new Map(now.map((each) => [each.name, each])).values(),
+];

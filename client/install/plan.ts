@@ -1,0 +1,249 @@
+import { lstat, readFile, readlink, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { readModuleFile } from '../../services/core/module-file.ts';
+import { compareModuleVersions, isKeptInTree } from '../../services/core/module-version.ts';
+import type { Fetched } from './fetch.ts';
+import { displacedBy, fileOrLink } from '../installed/displaced.ts';
+import { inModules, modulesDirectory, type Host } from '../host/host.ts';
+import { isOnHost } from '../host/host-files.ts';
+import { compressModule, inTree, moduleName, readModule } from '../host/kernel-modules.ts';
+import {
+  INSTALL_DIRECTORY,
+  LINK_DIRECTORY,
+  noReceipt,
+  receiptChange,
+  type Receipt,
+} from '../installed/receipts.ts';
+import type { Change } from '../transaction/change.ts';
+
+/** What must change for one source on one kernel, and the receipt that then stands. */
+export interface Plan {
+  readonly changes: readonly Change[];
+  readonly receipt: Receipt;
+}
+
+/** Lays a verified build down, but for modules that the kernel itself has in the same or a newer version. Throws `in-tree` where the kernel's own module is the same or newer, `conflict` where another source has the place. */
+export const planInstall = async (
+  host: Host,
+  { build, modules, isSigned, provenance }: Fetched,
+  given: {
+    readonly server: string;
+    readonly signer: string | null;
+    readonly force: boolean;
+    /** Whether modules of the same names that are moved aside come back when these are removed. */
+    readonly keepDisplaced: boolean;
+    readonly receipts: readonly Receipt[];
+  },
+): Promise<Plan> => {
+  const { release } = build.kernel;
+  await modulesDirectory(host, release);
+  const own = await inTree(host, release);
+  const laid: Receipt['modules'] = [];
+  const changes: Change[] = [];
+  const kept: KilnError[] = [];
+  for (const { name, modname, bytes } of modules) {
+    const better = given.force
+      ? null
+      : await preferOwn(host, release, await own.find(modname), modname, bytes);
+    if (better !== null) {
+      kept.push(better);
+      continue;
+    }
+    const compressed = await compressModule(bytes, own.suffix);
+    const path = `${INSTALL_DIRECTORY}/${name}.ko${compressed === null ? '' : own.suffix}`;
+    const file = compressed ?? bytes;
+    changes.push({ path: inModules(release, path), to: file });
+    const { unsigned = digestOf(bytes) } =
+      build.modules.find((module) => module.name === name) ?? {};
+    laid.push({ name, modname, path, digest: digestOf(file), module: digestOf(bytes), unsigned });
+  }
+  const [reason] = kept;
+  if (reason !== undefined && laid.length === 0) throw reason;
+  refuseTaken(laid, build.source.name, release, given.receipts);
+  const before = standingOf(given.receipts, build.source.name, release);
+  const displaced = await displacedBy(host, release, laid, before, given.receipts);
+  const receipt: Receipt = {
+    name: build.source.name,
+    version: build.source.version,
+    release,
+    arch: build.kernel.arch,
+    vermagic: build.kernel.vermagic,
+    build: build.id,
+    fingerprint: build.fingerprint,
+    inputs: build.inputs,
+    toolchain: build.toolchain,
+    server: given.server,
+    signer: isSigned ? given.signer : null,
+    provenance,
+    mayLink: build.recipe?.['mayLink'] !== false,
+    linkedFrom: null,
+    provenWith: null,
+    modules: laid,
+    displaced: given.keepDisplaced ? displaced.list : (before?.displaced ?? []),
+    installedAt: Date.now(),
+  };
+  return {
+    receipt,
+    changes: [
+      ...displaced.changes.filter(({ to }) => given.keepDisplaced || to === null),
+      ...gone(before, laid),
+      ...changes,
+      receiptChange(receipt),
+    ],
+  };
+};
+
+/** What stands of a source on a kernel. */
+const standingOf = (receipts: readonly Receipt[], name: string, release: string): Receipt | null =>
+  receipts.find((each) => each.name === name && each.release === release) ?? null;
+
+/** Takes away what stood there before and does not come again. */
+const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change[] => {
+  const kept = new Set(laid.map(({ path }) => path));
+  return (before?.modules ?? []).flatMap(({ path }): readonly Change[] =>
+    before === null || kept.has(path) ? [] : [{ path: inModules(before.release, path), to: null }],
+  );
+};
+
+/** Links a kernel's modules to those of another one, which were proven to fit. Throws `install-failed` where another source has the place. */
+export const planLink = (
+  origin: Receipt,
+  release: string,
+  provenWith: Digest,
+  receipts: readonly Receipt[],
+): Plan => {
+  const modules = origin.modules.map((module) => ({
+    ...module,
+    path: `${LINK_DIRECTORY}/${basename(module.path)}`,
+  }));
+  refuseTaken(modules, origin.name, release, receipts);
+  const before = standingOf(receipts, origin.name, release);
+  const receipt: Receipt = {
+    ...origin,
+    release,
+    modules,
+    linkedFrom: origin.release,
+    provenWith,
+    displaced: before?.displaced ?? [],
+    installedAt: Date.now(),
+  };
+  const links = origin.modules.map(({ path }, index): Change => {
+    const at = inModules(release, modules[index]?.path ?? '');
+    const to = inModules(origin.release, path);
+    return { path: at, to: { link: relative(dirname(at), to) } };
+  });
+  return { receipt, changes: [...gone(before, modules), ...links, receiptChange(receipt)] };
+};
+
+/** Takes away the links to a module set that does not stand as it was when they were proven. */
+export const planUnlink = async (
+  host: Host,
+  origin: Receipt,
+  receipts: readonly Receipt[],
+): Promise<readonly Change[]> => {
+  const changes: Change[] = [];
+  for (const each of receipts)
+    if (each.name === origin.name && each.linkedFrom === origin.release)
+      changes.push(...(await planRemove(host, each, [])));
+  return changes;
+};
+
+/**
+ * Takes a source's modules away, and the links that lead to them; what had been moved aside for them goes back.
+ * A file that somebody else has changed since is left alone.
+ */
+export const planRemove = async (
+  host: Host,
+  receipt: Receipt,
+  receipts: readonly Receipt[],
+): Promise<readonly Change[]> => {
+  const { release } = receipt;
+  const changes: Change[] = [];
+  for (const module of receipt.modules) {
+    const path = inModules(release, module.path);
+    if (await isOurs(join(host.root, path), receipt, module.digest))
+      changes.push({ path, to: null });
+  }
+  for (const { path, kept } of receipt.displaced) {
+    const what = await fileOrLink(join(host.root, kept));
+    if (what === null) continue;
+    changes.push({ path: kept, to: null });
+    const place = inModules(release, path);
+    const isUseful =
+      Buffer.isBuffer(what) || (await isOnHost(host, resolve('/', dirname(place), what.link)));
+    if (isUseful && (await isPlaceFor(host, release, path)))
+      changes.push({ path: place, to: what });
+  }
+  return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
+};
+
+/** Whether a module that was moved aside may go back: its kernel is there, and nobody has put another one in its place. */
+const isPlaceFor = async (host: Host, release: string, path: string): Promise<boolean> => {
+  const isThere = (look: Promise<unknown>): Promise<boolean> =>
+    look.then(
+      () => true,
+      () => false,
+    );
+  return (
+    (await isThere(stat(join(host.root, inModules(release, 'kernel'))))) &&
+    !(await isThere(lstat(join(host.root, inModules(release, path)))))
+  );
+};
+
+/** Kernels whose indexes a plan's changes concern. */
+export const releasesOf = (changes: readonly Change[]): readonly string[] => [
+  ...new Set(
+    changes.flatMap(({ path }) => {
+      const [, release] = /^lib\/modules\/([^/]+)\//.exec(path) ?? [];
+      return release === undefined ? [] : [release];
+    }),
+  ),
+];
+
+/** Whether a file still is what was installed. */
+const isOurs = async (path: string, receipt: Receipt, digest: Digest): Promise<boolean> => {
+  if (receipt.linkedFrom !== null) return (await readlink(path).catch(() => null)) !== null;
+  const bytes = await readFile(path).catch(() => null);
+  return bytes !== null && digestOf(bytes) === digest;
+};
+
+/** The kernel's own module wins where it is the same or newer, as with DKMS. */
+const preferOwn = async (
+  host: Host,
+  release: string,
+  path: string | null,
+  name: string,
+  bytes: Buffer,
+): Promise<KilnError | null> => {
+  if (path === null) return null;
+  const own = readModuleFile(await readModule(join(host.root, inModules(release, path))));
+  const order = compareModuleVersions(own.modinfo, readModuleFile(bytes).modinfo);
+  if (!isKeptInTree(order)) return null;
+  return new KilnError(
+    'in-tree',
+    `kernel ${release} has ${name} itself, in ${order === 'same' ? 'the same' : 'a newer'} version; it stays in use (--force installs ours)`,
+  );
+};
+
+/** Two sources may make a module of one name (`-` and `_` are one letter); the second may not take the first's place unseen. */
+const refuseTaken = (
+  laid: Receipt['modules'],
+  name: string,
+  release: string,
+  receipts: readonly Receipt[],
+): void => {
+  const namesOf = ({ name: file, modname }: Receipt['modules'][number]): readonly string[] =>
+    [file, modname].map(moduleName);
+  const names = new Set(laid.flatMap(namesOf));
+  for (const other of receipts) {
+    if (other.release !== release || other.name === name) continue;
+    const taken = other.modules.find((module) => namesOf(module).some((each) => names.has(each)));
+    if (taken === undefined) continue;
+    throw new KilnError(
+      'install-failed',
+      `${taken.name}.ko is already installed from ${other.name}/${other.version}; remove that first (kiln remove ${other.name} -k ${other.release})`,
+    );
+  }
+};

@@ -1,0 +1,42 @@
+import type { X509Certificate } from 'node:crypto';
+import type { KilnError } from '../../services/core/errors.ts';
+import type { CreateBuild } from '../../services/core/protocol.ts';
+import type { Receipt } from '../installed/receipts.ts';
+import type { Supply } from './supply.ts';
+import type { Wanted } from '../installed/wanted.ts';
+
+/** One source for one kernel. */
+export interface Wish {
+  /** What the source is called in messages and among what is wanted; `null` for one that has no name before it is built. */
+  readonly name: string | null;
+  readonly release: string;
+  readonly request: CreateBuild;
+}
+
+/** How installations are made, the same for all of one run. */
+export interface InstallTerms {
+  readonly supply: Supply;
+  readonly certificate: X509Certificate | null;
+  readonly allowUnsigned: boolean;
+  /** Install even where the kernel's own module is the same or newer. */
+  readonly force: boolean;
+  /** Whether modules of the same names that are moved aside come back when these are removed. */
+  readonly keepDisplaced: boolean;
+  /** Link modules of another kernel of this host where they are proven to fit. */
+  readonly reuse: boolean;
+  /** Sources that every kernel shall have from now on. */
+  readonly wanted: Wanted;
+  /** Whether initramfs images may be made anew. */
+  readonly initramfs: boolean;
+}
+
+/** How one wish ended. */
+export interface Granted {
+  readonly name: string;
+  readonly release: string;
+  /** What stands now; `null` where it failed. */
+  readonly receipt: Receipt | null;
+  /** Whether nothing had to be compiled for it. */
+  readonly isCached: boolean;
+  readonly problem: KilnError | null;
+}

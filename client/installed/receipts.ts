@@ -1,0 +1,184 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { isDigest, type Digest } from '../../services/core/digest.ts';
+import { hasErrno, KilnError } from '../../services/core/errors.ts';
+import { isKernelRelease } from '../../services/core/kernel.ts';
+import { SOURCE_NAME } from '../../services/core/source.ts';
+import { hostKernels, type Host } from '../host/host.ts';
+import { linkTarget } from '../host/host-files.ts';
+import type { Change } from '../transaction/change.ts';
+
+const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
+/** A path without a way up: receipts are read as root, and what they name is read, moved and removed. */
+const pathBelow = (directory: string) =>
+  z
+    .string()
+    .max(4096)
+    .startsWith(directory)
+    .regex(/^[^/\0][^\0]*$/)
+    .refine((path) => !path.split('/').includes('..'));
+const releaseName = z.string().refine(isKernelRelease);
+
+/** What was installed: enough to check it, to say where it came from and what has changed since, and to take it away again. */
+const Receipt = z.object({
+  name: z.string().regex(SOURCE_NAME),
+  version: z.string(),
+  release: releaseName,
+  arch: z.string(),
+  vermagic: z.string(),
+  build: z.string(),
+  fingerprint: digest,
+  /** All that the fingerprint covers (core/fingerprint.ts). */
+  inputs: z.record(z.string(), z.unknown()),
+  toolchain: z.object({ digest, name: z.string() }),
+  server: z.string(),
+  /** SHA-256 of the signer's certificate; `null` where an unsigned module was wanted. */
+  signer: z.string().nullable(),
+  /** The DSSE envelope that says how it was built, if the service has signed one. */
+  provenance: z.string().nullable(),
+  /** Whether the source lets its modules be linked to other kernels that they fit (dkms.conf's `NO_WEAK_MODULES`). */
+  mayLink: z.boolean(),
+  /** The kernel whose modules are linked here instead of being built again; `null` where they were built for this one. */
+  linkedFrom: releaseName.nullable(),
+  /** For links: the digest of the symbols' CRCs that the proof was made with. */
+  provenWith: digest.nullable(),
+  modules: z.array(
+    z.object({
+      name: z.string(),
+      /** What the module calls itself: a source may give the file another name. */
+      modname: z.string(),
+      /** Relative to `/lib/modules/RELEASE`. */
+      path: pathBelow(''),
+      /** Of the file as it lies there, compressed if the kernel's own modules are. */
+      digest,
+      /** Of the module that the service sent, signed unless an unsigned one was wanted. */
+      module: digest,
+      unsigned: digest,
+    }),
+  ),
+  /** Modules of the same names that were moved aside: from where, and to where below the root. */
+  displaced: z.array(z.object({ path: pathBelow(''), kept: pathBelow('var/lib/kiln/displaced/') })),
+  installedAt: z.number(),
+});
+export type Receipt = z.infer<typeof Receipt>;
+
+/** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
+export const INSTALL_DIRECTORY = 'updates/kiln';
+/** Where links to another kernel's modules go, below `/lib/modules/RELEASE`: where Enterprise Linux's `weak-modules` makes them, too. */
+export const LINK_DIRECTORY = 'weak-updates/kiln';
+
+/** Where receipts lie, below the host's root. */
+const RECEIPTS = 'var/lib/kiln/receipts';
+const pathOf = (release: string, name: string): string => `${RECEIPTS}/${release}/${name}.json`;
+
+/** The change that writes a receipt. */
+export const receiptChange = (receipt: Receipt): Change => ({
+  path: pathOf(receipt.release, receipt.name),
+  to: Buffer.from(`${JSON.stringify(receipt, null, 2)}\n`),
+});
+
+/** The change that takes a receipt away. */
+export const noReceipt = ({ release, name }: Pick<Receipt, 'release' | 'name'>): Change => ({
+  path: pathOf(release, name),
+  to: null,
+});
+
+/** The receipt of a module source for a kernel, or `null`. */
+export const readReceipt = async (
+  host: Host,
+  release: string,
+  name: string,
+): Promise<Receipt | null> => {
+  const path = join(host.root, pathOf(release, name));
+  try {
+    const receipt = Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
+    if (receipt.release === release && receipt.name === name) return receipt;
+    throw new RangeError(`it is the receipt of ${receipt.name} for ${receipt.release}`);
+  } catch (cause) {
+    if (hasErrno(cause, 'ENOENT')) return null;
+    throw new KilnError(
+      'install-failed',
+      `the receipt ${path} is damaged; install ${name} again to make a new one`,
+      { cause },
+    );
+  }
+};
+
+/**
+ * All receipts of a host that can be read, and the paths of those that cannot. A kernel to whose place for links somebody else
+ * (`weak-modules`) has linked a whole module set has a receipt of it as if we had, but for the proof.
+ */
+export const listReceipts = async (
+  host: Host,
+): Promise<{ readonly receipts: readonly Receipt[]; readonly damaged: readonly string[] }> => {
+  const directory = join(host.root, RECEIPTS);
+  const receipts: Receipt[] = [];
+  const damaged: string[] = [];
+  for (const release of (await readdir(directory).catch(() => [])).sort()) {
+    for (const file of (await readdir(join(directory, release)).catch(() => [])).sort()) {
+      if (!file.endsWith('.json')) continue;
+      const receipt = await readReceipt(host, release, file.slice(0, -'.json'.length)).catch(
+        () => 'damaged' as const,
+      );
+      if (receipt === 'damaged') damaged.push(join(directory, release, file));
+      else if (receipt !== null) receipts.push(receipt);
+    }
+  }
+  return { receipts: [...receipts, ...(await linksOfOthers(host, receipts))], damaged };
+};
+
+const linksOfOthers = async (
+  host: Host,
+  receipts: readonly Receipt[],
+): Promise<readonly Receipt[]> => {
+  const found: Receipt[] = [];
+  for (const release of receipts.length === 0 ? [] : await hostKernels(host)) {
+    const places = await linksIn(host, release);
+    if (places.size === 0) continue;
+    for (const origin of receipts) {
+      const isOwn = [...receipts, ...found].some(
+        (each) => each.release === release && each.name === origin.name,
+      );
+      if (isOwn || origin.linkedFrom !== null || origin.modules.length === 0) continue;
+      const modules = origin.modules.flatMap((module) => {
+        const place = `/lib/modules/${origin.release}/${module.path}`;
+        const path = `${LINK_DIRECTORY}/${basename(module.path)}`;
+        return places.get(path) === place ? [{ ...module, path }] : [];
+      });
+      if (modules.length < origin.modules.length) continue;
+      const { release: linkedFrom } = origin;
+      found.push({ ...origin, release, modules, linkedFrom, provenWith: null, displaced: [] });
+    }
+  }
+  return found;
+};
+
+/** The links in a kernel's place for them, and where they lead, as paths on the host. */
+const linksIn = async (host: Host, release: string): Promise<ReadonlyMap<string, string>> => {
+  const home = join('/lib/modules', release, LINK_DIRECTORY);
+  const links = new Map<string, string>();
+  for (const name of await readdir(join(host.root, home)).catch(() => [])) {
+    const target = await linkTarget(host, join(home, name));
+    if (target !== null) links.set(`${LINK_DIRECTORY}/${name}`, target);
+  }
+  return links;
+};
+
+/** Whether a link leads to a module that one of the receipts speaks of. */
+export const leadsToOurs = async (
+  host: Host,
+  path: string,
+  receipts: readonly Receipt[],
+): Promise<boolean> => {
+  const target = await linkTarget(host, path);
+  return receipts.some(({ release, modules }) =>
+    modules.some((module) => target === join('/lib/modules', release, module.path)),
+  );
+};
+
+/** The file of a module that a receipt speaks of: what its link leads to on that host, where it is one. */
+export const moduleFile = async (host: Host, release: string, path: string): Promise<string> => {
+  const place = join('/lib/modules', release, path);
+  return join(host.root, (await linkTarget(host, place)) ?? place);
+};

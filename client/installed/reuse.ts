@@ -1,0 +1,174 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../../services/core/kabi.ts';
+import { flavourOf, parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
+import { modinfoValue, readModuleFile, type ModuleFile } from '../../services/core/module-file.ts';
+import type { CreateBuild } from '../../services/core/protocol.ts';
+import { kernelFacts, type Host } from '../host/host.ts';
+import { inTree, readModule } from '../host/kernel-modules.ts';
+import { listReceipts, readReceipt, type Receipt } from './receipts.ts';
+import type { Service } from '../wire/service.ts';
+
+/** What a kernel exports, as its distribution or the service has it. */
+export interface KernelSymbols {
+  readonly text: string;
+  readonly digest: Digest;
+}
+
+/** Places of a kernel's `Module.symvers` on a host: Enterprise Linux's, then the headers'. */
+const places = (release: string): readonly string[] => [
+  `lib/modules/${release}/symvers.gz`,
+  `boot/symvers-${release}.gz`,
+  `lib/modules/${release}/build/Module.symvers`,
+];
+
+/** A kernel's `Module.symvers`: the host's own, else the one of the headers that the service has of this very kernel; `null` if nobody has it. */
+export const kernelSymbols = async (
+  host: Host,
+  service: Pick<Service, 'symvers'>,
+  release: string,
+): Promise<KernelSymbols | null> => {
+  for (const place of places(release)) {
+    const path = join(host.root, place);
+    const { size } = await stat(path).catch(() => ({ size: 0 }));
+    if (size === 0 || size > SYMVERS_LIMIT) continue;
+    const text = await readSymvers(path);
+    if (text !== null) return { text, digest: digestOf(text) };
+  }
+  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
+  return text === null ? null : { text, digest: digestOf(text) };
+};
+
+/** A `Module.symvers` that may be compressed; `null` where it is damaged or too large. */
+const readSymvers = async (path: string): Promise<string | null> => {
+  try {
+    const bytes = await readFile(path);
+    return path.endsWith('.gz')
+      ? gunzipSync(bytes, { maxOutputLength: SYMVERS_LIMIT }).toString('latin1')
+      : bytes.toString('latin1');
+  } catch {
+    return null;
+  }
+};
+
+/** Without the service there is no proof, and so no link: that it does not answer, asking for a build will tell. */
+const onlyOffline = (error: unknown): null => {
+  if (error instanceof KilnError && error.code === 'unreachable') return null;
+  throw error;
+};
+
+/**
+ * A module set of another kernel of this host, of the same flavour, that is proven to fit this one: all symbols that it imports are
+ * there with the same CRCs, and of the source that would be built. `null` where there is none. `unsure`: kernels whose sets are not taken.
+ */
+export const findLink = async (
+  host: Host,
+  service: Pick<Service, 'symvers' | 'resolve'>,
+  {
+    name,
+    release,
+    request,
+  }: { readonly name: string; readonly release: string; readonly request: CreateBuild },
+  unsure: readonly string[],
+): Promise<{ readonly origin: Receipt; readonly provenWith: Digest } | null> => {
+  const { receipts } = await listReceipts(host);
+  const isHere = receipts.some(
+    (each) => each.name === name && each.release === release && each.linkedFrom === null,
+  );
+  const origins = receipts.filter(
+    (each) =>
+      each.name === name &&
+      each.release !== release &&
+      each.linkedFrom === null &&
+      each.mayLink &&
+      !unsure.includes(each.release) &&
+      flavourOf(each.release) === flavourOf(release) &&
+      isVersion(each, request.source),
+  );
+  if (isHere || origins.length === 0) return null;
+  // Without the service the proof still holds; what is stale is found when it answers again.
+  const [view] = await service.resolve([request]).catch((error: unknown) => {
+    if (error instanceof KilnError) return [];
+    throw error;
+  });
+  const newest = view === undefined || 'problem' in view ? null : view.source;
+  const current = origins.filter((each) => newest === null || isSource(each, newest.digest));
+  const symbols = current.length === 0 ? null : await kernelSymbols(host, service, release);
+  if (symbols === null) return null;
+  for (const origin of current.toReversed())
+    if ((await whyNotLinked(host, origin, release, symbols)) === null)
+      return { origin, provenWith: symbols.digest };
+  return null;
+};
+
+const isVersion = ({ version }: Receipt, asked: CreateBuild['source']): boolean =>
+  !('version' in asked) || asked.version === undefined || asked.version === version;
+
+const isSource = ({ inputs }: Receipt, digest: Digest): boolean =>
+  (inputs['source'] as { readonly digest?: unknown } | undefined)?.digest === digest;
+
+/** Why a module set may not be linked to a kernel, in words; `null` where it is proven that it may. */
+export const whyNotLinked = async (
+  host: Host,
+  origin: Receipt,
+  release: string,
+  symbols: KernelSymbols,
+): Promise<readonly string[] | null> => {
+  const came = await inTree(host, release);
+  for (const { modname } of origin.modules)
+    if ((await came.find(modname)) !== null) return [`it has ${modname} itself`];
+  const modules = await Promise.all(
+    origin.modules.map(async ({ path }) =>
+      readModuleFile(await readModule(placeOf(host, origin.release, path))),
+    ),
+  );
+  const own = await came.any();
+  if (own === null) return ['it has no module of its own to compare with'];
+  const pattern = readModuleFile(await readModule(placeOf(host, release, own)));
+  if (pattern.arch === null) return ['its architecture is not known'];
+  const target = {
+    release,
+    arch: pattern.arch,
+    vermagic: modinfoValue(pattern, 'vermagic') ?? '',
+    exporters: [parseSymvers(symbols.text), siblingSymbols(modules)],
+    terms: parseExportTerms(symbols.text),
+  };
+  for (const module of modules) {
+    const why = whyNotReusable(module, target);
+    if (why !== null) return why;
+  }
+  return null;
+};
+
+const placeOf = (host: Host, release: string, path: string): string =>
+  join(host.root, 'lib/modules', release, path);
+
+/** What modules of one source export to each other. They are linked together, so what they were built against is what they find. */
+const siblingSymbols = (modules: readonly ModuleFile[]): Symvers => {
+  const exported = new Set(modules.flatMap((module) => module.exports));
+  return new Map(
+    modules.flatMap(({ versions }) => [...versions].filter(([symbol]) => exported.has(symbol))),
+  );
+};
+
+/** A proof that cannot be made is none: then a module is built. */
+export const asUnproven = (error: unknown): null => {
+  if (error instanceof KilnError && error.code !== 'build-cancelled') return null;
+  throw error;
+};
+
+/** Whether a linked module set still fits its kernel: proven anew where the kernel's symbols have changed since. */
+export const isStillProven = async (
+  host: Host,
+  service: Pick<Service, 'symvers'>,
+  receipt: Receipt,
+): Promise<boolean> => {
+  const symbols = await kernelSymbols(host, service, receipt.release);
+  if (symbols === null || symbols.digest === receipt.provenWith) return symbols !== null;
+  const origin = await readReceipt(host, receipt.linkedFrom ?? '', receipt.name);
+  if (origin === null) return false;
+  return (await whyNotLinked(host, origin, receipt.release, symbols)) === null;
+};

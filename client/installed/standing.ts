@@ -1,0 +1,164 @@
+import { lstat, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { digestOf } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { explainInputs, isStaleness } from '../../services/core/explain.ts';
+import type { CreateBuild, ResolvedView } from '../../services/core/protocol.ts';
+import { hostKernels, kernelFacts, type Host } from '../host/host.ts';
+import { listReceipts, moduleFile, type Receipt } from './receipts.ts';
+import type { Service } from '../wire/service.ts';
+import { readFailures, readWanted } from './wanted.ts';
+
+/** How one wanted or installed source stands on one kernel of a host. */
+export interface Standing {
+  readonly name: string;
+  readonly release: string;
+  readonly state:
+    'installed' | 'linked' | 'stale' | 'overridden' | 'excluded' | 'in-tree' | 'failed' | 'missing';
+  /** What changed, what is wrong, or why there is none: one sentence each. */
+  readonly because: readonly string[];
+  /** When it first failed, in milliseconds of the epoch. */
+  readonly since: number | null;
+  readonly receipt: Receipt | null;
+}
+
+/** What every kernel of a host has and lacks. Asks nobody: whether something is stale is for `markStale` to say. */
+export const standings = async (host: Host): Promise<readonly Standing[]> => {
+  const [{ receipts }, wanted, failures, kernels] = await Promise.all([
+    listReceipts(host),
+    readWanted(host),
+    readFailures(host),
+    hostKernels(host),
+  ]);
+  const rows: Standing[] = [];
+  for (const receipt of receipts) {
+    rows.push({
+      name: receipt.name,
+      release: receipt.release,
+      ...(await stateOf(host, receipt)),
+      since: null,
+      receipt,
+    });
+  }
+  for (const release of kernels) {
+    for (const { name } of wanted) {
+      if (rows.some((row) => row.name === name && row.release === release)) continue;
+      const failure = failures.find((each) => each.name === name && each.release === release);
+      const state =
+        failure === undefined
+          ? 'missing'
+          : failure.code === 'excluded' || failure.code === 'in-tree'
+            ? failure.code
+            : 'failed';
+      rows.push({
+        name,
+        release,
+        state,
+        because: failure === undefined ? [] : [failure.message],
+        since: failure?.since ?? null,
+        receipt: null,
+      });
+    }
+  }
+  return rows.sort((a, b) =>
+    a.release === b.release ? compare(a.name, b.name) : compare(a.release, b.release),
+  );
+};
+
+/** The rows with what the service says of them now: installed modules that would be built otherwise are stale. */
+export const markStale = async (
+  host: Host,
+  service: Pick<Service, 'resolve'>,
+  rows: readonly Standing[],
+): Promise<readonly Standing[]> => {
+  const installed = rows.filter(({ state }) => state === 'installed' || state === 'linked');
+  if (installed.length === 0) return rows;
+  const views = await service.resolve(await wishesFor(host, installed));
+  const stale = new Map<Standing, readonly string[]>();
+  for (const [index, row] of installed.entries()) {
+    const because = whyStale(row, views[index]);
+    if (because.length > 0) stale.set(row, because);
+  }
+  return rows.map((row) => {
+    const because = stale.get(row);
+    return because === undefined ? row : { ...row, state: 'stale', because };
+  });
+};
+
+/** Requests that ask for the same sources again, as they were asked for, on each row's kernel. */
+export const wishesFor = async (
+  host: Host,
+  rows: readonly Pick<Standing, 'name' | 'release' | 'receipt'>[],
+): Promise<readonly CreateBuild[]> => {
+  const wanted = await readWanted(host);
+  const facts = new Map<string, CreateBuild['kernel']>();
+  for (const { release } of rows)
+    if (!facts.has(release)) facts.set(release, await kernelFacts(host, release));
+  return rows.map(({ name, release }) => {
+    const { version = null, how } = wanted.find((each) => each.name === name) ?? {};
+    return {
+      ...how,
+      source: version === null ? { name } : { name, version },
+      kernel: facts.get(release) ?? { release },
+    };
+  });
+};
+
+const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readonly string[] => {
+  if (receipt === null || view === undefined || 'problem' in view) return [];
+  const differences = explainInputs(receipt.inputs, view.inputs).filter(isStaleness);
+  // A link stands on its proof, not on having been built for this kernel.
+  const counted =
+    receipt.linkedFrom === null ? differences : differences.filter(({ part }) => part === 'source');
+  return counted.map(({ words }) => words);
+};
+
+/** Whether a receipt's files stand, or what somebody else has done to them. A link that is gone was dropped by `weak-modules`, and is to come again. */
+const stateOf = async (
+  host: Host,
+  receipt: Receipt,
+): Promise<Pick<Standing, 'state' | 'because'>> => {
+  const isLinked = receipt.linkedFrom !== null;
+  for (const { path, digest } of receipt.modules) {
+    const place = join(host.root, 'lib/modules', receipt.release, path);
+    const file = await moduleFile(host, receipt.release, path);
+    const bytes = await readFile(file).catch(() => null);
+    if (bytes === null) {
+      const isLink = await lstat(place).then(
+        () => true,
+        () => false,
+      );
+      if (isLink) return { state: 'overridden', because: [`${path} leads nowhere`] };
+      return { state: isLinked ? 'missing' : 'overridden', because: [`${path} is missing`] };
+    }
+    if (digestOf(bytes) !== digest) {
+      return { state: 'overridden', because: [`${path} has other bytes than were installed`] };
+    }
+  }
+  return { state: isLinked ? 'linked' : 'installed', because: [] };
+};
+
+/** Kernels of a host that lack something that is wanted, and what. */
+export const incomplete = async (host: Host): Promise<ReadonlyMap<string, string>> => {
+  const lacking = new Map<string, string>();
+  for (const { name, release, state, because } of await standings(host)) {
+    if (state !== 'failed' && state !== 'missing' && state !== 'overridden') continue;
+    const words = `${name} is ${state}${because.length === 0 ? '' : `: ${because.join('; ')}`}`;
+    const before = lacking.get(release);
+    lacking.set(release, before === undefined ? words : `${before}; ${words}`);
+  }
+  return lacking;
+};
+
+const compare = (a: string, b: string): number => a.localeCompare(b, 'en', { numeric: true });
+
+/** Throws `not-found` where a host has nothing of that name. */
+export const rowsOf = (
+  rows: readonly Standing[],
+  name: string | undefined,
+): readonly Standing[] => {
+  const meant = rows.filter((row) => name === undefined || row.name === name);
+  if (meant.length === 0 && name !== undefined)
+    throw new KilnError('not-found', `${name} was not installed by kiln`);
+  return meant;
+};

@@ -1,0 +1,141 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { verifyProvenance } from '../../services/core/attestation.ts';
+import { digestOf } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Arch } from '../../services/core/kernel-config.ts';
+import { checkModule, readModuleFile } from '../../services/core/module-file.ts';
+import { splitModule, verifyModule } from '../../services/core/module-signature.ts';
+import type { Host } from '../host/host.ts';
+import { readModule } from '../host/kernel-modules.ts';
+import { moduleFile, type Receipt } from './receipts.ts';
+
+/** The pinned certificate, from its PEM file. Throws `unverified` with what to do. */
+export const readCertificate = async (path: string | null): Promise<X509Certificate> => {
+  if (path === null) {
+    throw new KilnError(
+      'unverified',
+      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+    );
+  }
+  try {
+    return new X509Certificate(await readFile(path));
+  } catch (cause) {
+    throw new KilnError(
+      'unverified',
+      `the pinned certificate ${path} cannot be read; run kiln setup URL`,
+      { cause },
+    );
+  }
+};
+
+/** A certificate's SHA-256 in hex, as signers are called. */
+export const certificateId = (certificate: X509Certificate): string =>
+  createHash('sha256').update(certificate.raw).digest('hex');
+
+/** What a module is held against before it may be on a host. */
+export interface Expectation {
+  readonly name: string;
+  readonly arch: string;
+  readonly release: string;
+  readonly vermagic: string;
+}
+
+/**
+ * Checks a module's signature (unless `certificate` is `null`: then it must have none), its name and its vermagic.
+ * Throws `unverified`.
+ */
+export const verifyBytes = (
+  bytes: Buffer,
+  expected: Expectation,
+  certificate: X509Certificate | null,
+): void => {
+  if (expected.vermagic.split(' ')[0] !== expected.release) {
+    throw new KilnError(
+      'unverified',
+      `the module is for kernel ${expected.vermagic.split(' ')[0] ?? ''}, not ${expected.release}`,
+    );
+  }
+  if (certificate === null && splitModule(bytes) !== null) {
+    throw new KilnError(
+      'unverified',
+      `module ${expected.name} is signed though it was said to be unsigned`,
+    );
+  }
+  const unsigned = certificate === null ? bytes : verifyModule(bytes, certificate);
+  checkModule(readModuleFile(unsigned), { ...expected, arch: expected.arch as Arch });
+};
+
+/** One installed file, checked. `problem` is `null` if all is well. */
+export interface Verdict {
+  readonly module: string;
+  readonly release: string;
+  readonly path: string;
+  readonly problem: string | null;
+}
+
+/** Checks what a receipt says against what is on the disk, without asking anybody: bytes, signatures, provenance. */
+export const verifyReceipt = async (
+  host: Host,
+  receipt: Receipt,
+  certificate: () => Promise<X509Certificate>,
+): Promise<readonly Verdict[]> => {
+  const provenance = await problemOf(() => checkProvenance(receipt, certificate));
+  return Promise.all(
+    receipt.modules.map(async (module) => {
+      const path = join(host.root, 'lib/modules', receipt.release, module.path);
+      const file = await moduleFile(host, receipt.release, module.path);
+      const problem = await problemOf(() => checkFile(file, receipt, module, certificate));
+      const { release } = receipt;
+      return { module: module.name, release, path, problem: problem ?? provenance };
+    }),
+  );
+};
+
+const problemOf = async (check: () => Promise<void>): Promise<string | null> => {
+  try {
+    await check();
+    return null;
+  } catch (error) {
+    if (error instanceof KilnError) return error.message;
+    throw error;
+  }
+};
+
+const checkFile = async (
+  path: string,
+  receipt: Receipt,
+  module: Receipt['modules'][number],
+  certificate: () => Promise<X509Certificate>,
+): Promise<void> => {
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    throw new KilnError('unverified', 'the file is missing', { cause });
+  });
+  if (digestOf(bytes) !== module.digest)
+    throw new KilnError('unverified', 'its bytes are not those that were installed');
+  const unpacked = await readModule(path);
+  if (digestOf(unpacked) !== module.module)
+    throw new KilnError('unverified', 'its bytes are not those that the service sent');
+  const expected = {
+    name: module.modname,
+    arch: receipt.arch,
+    // A linked module is for the kernel that it was built for, and proven to fit this one.
+    release: receipt.linkedFrom ?? receipt.release,
+    vermagic: receipt.vermagic,
+  };
+  verifyBytes(unpacked, expected, receipt.signer === null ? null : await certificate());
+};
+
+const checkProvenance = async (
+  { signer, provenance, fingerprint, modules }: Receipt,
+  certificate: () => Promise<X509Certificate>,
+): Promise<void> => {
+  if (signer === null) return;
+  if (provenance === null)
+    throw new KilnError('unverified', 'no provenance was kept; install the module again');
+  verifyProvenance(provenance, await certificate(), {
+    fingerprint,
+    modules: modules.map(({ name, module }) => ({ name, digest: module })),
+  });
+};

@@ -1,0 +1,78 @@
+import { z } from 'zod';
+import { isFinished } from '../../services/core/build-state.ts';
+import { BuildView } from '../../services/core/protocol.ts';
+import { CallFailed } from './fault.ts';
+import { readPieces, understand, type Send } from './http.ts';
+import { keepTrying, type Patience } from './retry.ts';
+
+/** Hears of a build's life. */
+export interface Follower {
+  state(build: BuildView): void;
+  log(text: string): void;
+}
+
+/**
+ * Follows a build to its end, and gives it back finished. A connection that breaks is made again where it broke: no line of the log is
+ * lost or repeated. Throws `CallFailed` when patience is at its end.
+ */
+export const followBuild = async (
+  send: Send,
+  id: string,
+  follower: Follower,
+  patience: Patience,
+): Promise<BuildView> => {
+  let lastEvent: string | null = null;
+  return keepTrying(patience, true, async (progressed) => {
+    const headers: Record<string, string> = { Accept: 'text/event-stream' };
+    if (lastEvent !== null) headers['Last-Event-ID'] = lastEvent;
+    const path = `/v1/builds/${id}/events`;
+    const response = await send({ method: 'GET', path, headers, signal: patience.signal });
+    for await (const event of readEvents(readPieces(response))) {
+      progressed();
+      lastEvent = event.id ?? lastEvent;
+      if (event.name === 'log') follower.log(understand(LogEvent, event.data).text);
+      if (event.name !== 'state') continue;
+      const build = understand(BuildView, event.data);
+      follower.state(build);
+      if (isFinished(build.state)) return build;
+    }
+    throw new CallFailed('unreachable', 'the service ended its report of the build; try again', {
+      reason: 'the report of the build ended',
+      mayPass: true,
+      mayBeDone: true,
+      wait: null,
+    });
+  });
+};
+
+const LogEvent = z.object({ text: z.string() });
+
+interface ServerEvent {
+  readonly id: string | null;
+  readonly name: string;
+  readonly data: string;
+}
+
+/** The events of a `text/event-stream`, as the service writes them. */
+async function* readEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<ServerEvent> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const piece of stream) {
+    rest += decoder.decode(piece, { stream: true });
+    for (let end = rest.indexOf('\n\n'); end >= 0; end = rest.indexOf('\n\n')) {
+      const fields = new Map(
+        rest
+          .slice(0, end)
+          .split('\n')
+          .map((line) => {
+            const colon = line.indexOf(': ');
+            return [line.slice(0, colon), line.slice(colon + 2)] as const;
+          }),
+      );
+      rest = rest.slice(end + 2);
+      const name = fields.get('event');
+      if (name !== undefined)
+        yield { id: fields.get('id') ?? null, name, data: fields.get('data') ?? '' };
+    }
+  }
+}

@@ -1,0 +1,181 @@
+import { Agent, request, type IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { z } from 'zod';
+import { KilnError } from '../../services/core/errors.ts';
+import { Problem } from '../../services/core/protocol.ts';
+import { openConnection, proxyRefused, trustedBy, type Way } from './connection.ts';
+import { CallFailed, connectionFailed, statusFault, timedOut } from './fault.ts';
+import { chooseProxy, type ProxySettings } from './proxy.ts';
+
+/** One request to the service. */
+export interface Call {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | { readonly open: () => Readable; readonly size: number };
+  readonly signal?: AbortSignal;
+  /** Ends a connection on which nothing has come for so many milliseconds. */
+  readonly idle?: number;
+}
+
+/** Sends calls to one service, with one token. One try each: `retry.ts` has the patience. */
+export type Send = (call: Call) => Promise<IncomingMessage>;
+
+/** What stands between this host and a service. */
+export interface Network {
+  readonly proxies: ProxySettings;
+  /** PEM file of CAs that https is trusted by, besides the system's. */
+  readonly ca: string | null;
+}
+
+const IDLE = 60_000;
+
+/**
+ * Makes the sender for a service. A refusal becomes the `KilnError` that the service meant, silence a `CallFailed`.
+ * Throws `bad-request` for addresses that are none.
+ */
+export const connect = (server: string, token: string | null, network: Network): Send => {
+  const base = URL.canParse(server) ? new URL(server) : null;
+  if (base === null || !/^https?:$/.test(base.protocol)) {
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(server)} is no service address; use http://HOST:PORT or https://HOST`,
+    );
+  }
+  const trusted = base.protocol === 'https:' ? trustedBy(network.ca) : null;
+  const way: Way = { server: base, proxy: chooseProxy(base, network.proxies), trusted };
+  const agent = new Agent({ keepAlive: true });
+  agent.createConnection = (_options, done) => {
+    openConnection(way).then(
+      (socket) => done?.(null, socket),
+      (error: Error) => done?.(error, undefined as never),
+    );
+    return undefined;
+  };
+  return async (call) => {
+    const response = await open(way, agent, token, call);
+    const status = response.statusCode ?? 0;
+    if (status >= 200 && status < 300) return response;
+    throw await asError(response, call, way);
+  };
+};
+
+/** The proxy that gets a call itself and not just a tunnel's bytes. */
+const forwarder = ({ server, proxy }: Way): Way['proxy'] =>
+  server.protocol === 'http:' ? proxy : null;
+
+const headersOf = (way: Way, token: string | null, call: Call): Record<string, string | number> => {
+  const { body } = call;
+  const headers: Record<string, string | number> = {
+    Host: way.server.host,
+    'User-Agent': 'kiln',
+    ...call.headers,
+  };
+  if (token !== null) headers['Authorization'] = `Bearer ${token}`;
+  const credentials = forwarder(way)?.authorization ?? null;
+  if (credentials !== null) headers['Proxy-Authorization'] = credentials;
+  if (typeof body === 'string') {
+    headers['Content-Type'] = 'application/json';
+    headers['Content-Length'] = Buffer.byteLength(body);
+  } else if (body !== undefined) {
+    headers['Content-Type'] = 'application/octet-stream';
+    headers['Content-Length'] = body.size;
+  }
+  return headers;
+};
+
+const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise<IncomingMessage> =>
+  new Promise((resolve, reject) => {
+    const { body } = call;
+    const target = new URL(call.path, way.server);
+    const outgoing = request({
+      method: call.method,
+      host: target.hostname,
+      path: forwarder(way) === null ? `${target.pathname}${target.search}` : target.href,
+      headers: headersOf(way, token, call),
+      agent,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+    let response: IncomingMessage | null = null;
+    outgoing.setTimeout(call.idle ?? IDLE, () => (response ?? outgoing).destroy(timedOut()));
+    outgoing.once('response', (incoming) => {
+      response = incoming;
+      resolve(incoming);
+    });
+    outgoing.on('error', (cause) => {
+      // A refusal may come before all of the body went out; then the answer counts, not the broken pipe.
+      if (response !== null) return;
+      const isAbort = call.signal?.aborted === true;
+      reject(isAbort ? cause : connectionFailed(cause, way.server.origin, true));
+    });
+    if (body === undefined || typeof body === 'string') outgoing.end(body);
+    else pipeline(body.open(), outgoing).catch(() => {});
+  });
+
+const asError = async (response: IncomingMessage, call: Call, way: Way): Promise<KilnError> => {
+  const status = response.statusCode ?? 0;
+  const fault = statusFault(status, response.headers['retry-after']);
+  const text = await readText(response).catch(() => '');
+  const problem = problemIn(text);
+  if (problem !== null) {
+    const { code, detail } = problem;
+    return fault === null ? new KilnError(code, detail) : new CallFailed(code, detail, fault);
+  }
+  if (status === 404) return new KilnError('not-found', `${call.path} is not there`);
+  const proxy = forwarder(way);
+  if (proxy !== null && fault === null) return proxyRefused(proxy, status);
+  const message = `the service answered ${call.method} ${call.path} with status ${status}; is it Kiln?`;
+  return fault === null
+    ? new KilnError('unreachable', message)
+    : new CallFailed('unreachable', message, fault);
+};
+
+const problemIn = (text: string): Problem | null => {
+  try {
+    return Problem.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+};
+
+/** Text from the service as what it must be. Throws `unreachable`. */
+export const understand = <T extends z.ZodType>(schema: T, text: string): z.output<T> => {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new KilnError(
+      'unreachable',
+      'the service’s answer is not understood; is it a Kiln of this version?',
+      { cause },
+    );
+  }
+};
+
+const TEXT_LIMIT = 64 * 1024 * 1024;
+
+/** A response's whole text, of at most 64 MiB. */
+export const readText = async (response: Readable): Promise<string> =>
+  (await readBytes(response, TEXT_LIMIT)).toString('utf8');
+
+/** A response's whole body. Throws `too-large` beyond `limit` bytes, `CallFailed` if it breaks off. */
+export const readBytes = async (response: Readable, limit: number): Promise<Buffer> => {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  for await (const piece of readPieces(response)) {
+    size += piece.length;
+    if (size > limit) throw new KilnError('too-large', `the service sent over ${limit} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+};
+
+/** A response's body as it comes. Throws `CallFailed` if it breaks off. */
+export async function* readPieces(response: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* response as AsyncIterable<Buffer>;
+  } catch (cause) {
+    if (cause instanceof Error && cause.name === 'AbortError') throw cause;
+    throw connectionFailed(cause, 'the service', true);
+  }
+}

@@ -1,0 +1,196 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { z } from 'zod';
+import type { Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import type { Role } from '../../services/core/policy.ts';
+import {
+  ArchiveView,
+  BuildTicket,
+  BuildView,
+  IssuedToken,
+  KernelView,
+  list,
+  MissView,
+  RebuildView,
+  ResolvedView,
+  SignerView,
+  SourceView,
+  SyncView,
+  TokenView,
+  ToolchainView,
+  type CreateBuild,
+  type KernelFacts,
+} from '../../services/core/protocol.ts';
+import type { SourceClaims } from '../../services/core/source.ts';
+import { downloadArtifact } from './download.ts';
+import { readText, understand, type Call, type Send } from './http.ts';
+import { keepTrying, type Patience } from './retry.ts';
+
+/** The service as the commands see it: one function a thing that can be asked of it. */
+export interface Service {
+  hasBlob(digest: Digest): Promise<boolean>;
+  putBlob(digest: Digest, file: string, signal: AbortSignal): Promise<void>;
+  createSource(
+    blob: Digest,
+    claims: SourceClaims & { readonly commit?: string | undefined },
+  ): Promise<SourceView>;
+  createKernel(blob: Digest): Promise<KernelView>;
+  /** The kernel that a delta makes of another one. */
+  deriveKernel(delta: Digest, base: Digest, makes: Digest): Promise<KernelView>;
+  /** A kernel, or `null` if it is not here. */
+  kernel(digest: Digest): Promise<KernelView | null>;
+  /** Says that one has the headers of a known kernel, too; an admin's word approves it. */
+  confirmKernel(digest: Digest): Promise<KernelView>;
+  /** The list of a kernel's files (core/kernel-delta.ts). */
+  kernelFiles(digest: Digest): Promise<string>;
+  createToolchain(blob: Digest, name: string, candidate: boolean): Promise<ToolchainView>;
+  promoteToolchain(digest: Digest, untried: boolean): Promise<ToolchainView>;
+  retireToolchain(digest: Digest): Promise<ToolchainView>;
+  rebuild(build: string): Promise<RebuildView>;
+  rebuildState(rebuild: string): Promise<RebuildView>;
+  toolchain(digest: Digest): Promise<ToolchainView>;
+  createBuild(request: CreateBuild): Promise<BuildTicket>;
+  build(id: string): Promise<BuildView>;
+  builds(): Promise<readonly BuildView[]>;
+  /** All builds that a toolchain has made. */
+  /** What each wish would be built as now (core/protocol.ts). */
+  resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
+  /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
+  symvers(facts: KernelFacts): Promise<string | null>;
+  buildsOf(toolchain: Digest): Promise<readonly BuildView[]>;
+  cancel(id: string, request: string | null): Promise<BuildView>;
+  log(id: string): Promise<string>;
+  /** An artifact's bytes, their digest checked. */
+  artifact(digest: Digest): Promise<Buffer>;
+  sources(): Promise<readonly SourceView[]>;
+  kernels(): Promise<readonly KernelView[]>;
+  toolchains(): Promise<readonly ToolchainView[]>;
+  archives(): Promise<readonly ArchiveView[]>;
+  createArchive(archive: { name: string; sources: string; headers: string }): Promise<ArchiveView>;
+  removeArchive(name: string): Promise<void>;
+  startSync(): Promise<SyncView>;
+  syncState(): Promise<SyncView>;
+  signers(): Promise<readonly SignerView[]>;
+  tokens(): Promise<readonly TokenView[]>;
+  createToken(name: string, role: Role, days: number): Promise<IssuedToken>;
+  revokeToken(id: string): Promise<void>;
+  /** Ways to a module that were refused or failed, by reason. */
+  misses(): Promise<readonly MissView[]>;
+}
+
+const SLOW = 300_000;
+
+/** Opens a service. What may be asked twice is asked again, as long as patience lasts. */
+export const openService = (send: Send, patience: Patience): Service => {
+  const { signal } = patience;
+  const ask = (call: Call, isRepeatable = true): Promise<string> =>
+    keepTrying(patience, isRepeatable, async () => readText(await send(call)));
+  const read = async <T extends z.ZodType>(schema: T, path: string): Promise<z.output<T>> =>
+    understand(schema, await ask({ method: 'GET', path, signal }));
+  const postCall = (path: string, body: unknown): Call => ({
+    method: 'POST',
+    path,
+    body: JSON.stringify(body),
+    idle: SLOW,
+  });
+  const post = async <T extends z.ZodType>(
+    schema: T,
+    path: string,
+    body: unknown,
+  ): Promise<z.output<T>> => understand(schema, await ask(postCall(path, body)));
+  /** Posts what would be done twice if it were asked twice. */
+  const postOnce = async <T extends z.ZodType>(
+    schema: T,
+    path: string,
+    body: unknown,
+  ): Promise<z.output<T>> => understand(schema, await ask(postCall(path, body), false));
+  const remove = async (path: string): Promise<void> => {
+    await ask({ method: 'DELETE', path }, false);
+  };
+  const items = async <T extends z.ZodType>(
+    schema: T,
+    path: string,
+  ): Promise<readonly z.output<T>[]> => (await read(list(schema), path)).items;
+
+  return {
+    async hasBlob(digest) {
+      return (await orNull(ask({ method: 'HEAD', path: `/v1/blobs/${digest}`, signal }))) !== null;
+    },
+    async putBlob(digest, file, interrupted) {
+      const { size } = await stat(file);
+      const body = { open: () => createReadStream(file, { highWaterMark: 1024 * 1024 }), size };
+      const path = `/v1/blobs/${digest}`;
+      await ask({ method: 'PUT', path, body, signal: interrupted, idle: SLOW });
+    },
+    createSource: (blob, claims) => post(SourceView, '/v1/sources', { blob, ...claims }),
+    createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
+    deriveKernel: (delta, base, makes) => post(KernelView, '/v1/kernels', { delta, base, makes }),
+    kernel: (digest) => orNull(read(KernelView, `/v1/kernels/${digest}`)),
+    confirmKernel: (digest) => post(KernelView, '/v1/kernels', { digest }),
+    kernelFiles: (digest) =>
+      ask({ method: 'GET', path: `/v1/kernels/${digest}/files`, signal, idle: SLOW }),
+    createToolchain: (blob, name, candidate) =>
+      post(ToolchainView, '/v1/toolchains', { blob, name, candidate }),
+    promoteToolchain: (digest, untried) =>
+      post(ToolchainView, `/v1/toolchains/${digest}/promote`, { untried }),
+    retireToolchain: (digest) => post(ToolchainView, `/v1/toolchains/${digest}/retire`, {}),
+    rebuild: (build) =>
+      postOnce(RebuildView, `/v1/builds/${encodeURIComponent(build)}/rebuild`, {}),
+    rebuildState: (id) => read(RebuildView, `/v1/rebuilds/${encodeURIComponent(id)}`),
+    toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
+    createBuild: (request) => post(BuildTicket, '/v1/builds', request),
+    build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
+    resolve: async (wishes) => (await post(list(ResolvedView), '/v1/resolve', { wishes })).items,
+    async symvers(facts) {
+      const given = JSON.parse(JSON.stringify(facts)) as Record<string, string>;
+      const query = new URLSearchParams(given).toString();
+      const [kernel] = await items(KernelView, `/v1/kernels?${query}`);
+      if (kernel === undefined || kernel.symversDigest === null) return null;
+      return readText(
+        await send({ method: 'GET', path: `/v1/kernels/${kernel.digest}/symvers`, idle: 300_000 }),
+      );
+    },
+    builds: () => items(BuildView, '/v1/builds'),
+    buildsOf: (toolchain) =>
+      items(BuildView, `/v1/builds?state=succeeded&toolchain=${encodeURIComponent(toolchain)}`),
+    /** Also after ^C, which ends the patience for everything else. */
+    cancel: async (id, request) =>
+      understand(
+        BuildView,
+        await readText(
+          await send(
+            postCall(
+              `/v1/builds/${encodeURIComponent(id)}/cancel`,
+              request === null ? {} : { request },
+            ),
+          ),
+        ),
+      ),
+    log: (id) => ask({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log`, signal }),
+    artifact: (digest) => downloadArtifact(send, patience, digest),
+    sources: () => items(SourceView, '/v1/sources'),
+    kernels: () => items(KernelView, '/v1/kernels'),
+    toolchains: () => items(ToolchainView, '/v1/toolchains'),
+    archives: () => items(ArchiveView, '/v1/archives'),
+    createArchive: (archive) => post(ArchiveView, '/v1/archives', archive),
+    removeArchive: (name) => remove(`/v1/archives/${encodeURIComponent(name)}`),
+    startSync: () => post(SyncView, '/v1/sync', {}),
+    syncState: () => read(SyncView, '/v1/sync'),
+    signers: () => items(SignerView, '/v1/signers'),
+    tokens: () => items(TokenView, '/v1/tokens'),
+    createToken: (name, role, days) => postOnce(IssuedToken, '/v1/tokens', { name, role, days }),
+    revokeToken: (id) => remove(`/v1/tokens/${encodeURIComponent(id)}`),
+    misses: () => items(MissView, '/v1/misses'),
+  };
+};
+
+/** `null` for what is not there. */
+const orNull = async <T>(asked: Promise<T>): Promise<T | null> => {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof KilnError && error.code === 'not-found') return null;
+    throw error;
+  }
+};

@@ -1,0 +1,109 @@
+import { BUILD_STATES, isFinished, mayBecome, type BuildState } from '../../core/build-state.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { BuildFailure } from '../../core/jobs.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Schema } from '../../storage/schema.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { noteLostBuild } from '../record/misses.ts';
+import { countWaiting } from '../record/waiting.ts';
+
+/** A build's row, and what may change in it along with its state. */
+export type BuildRow = Schema['builds'];
+export type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
+
+/** Moves of a build. Each says from where it may be made, so that a late or repeated one changes nothing. */
+export interface Moves {
+  /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
+  move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
+  /** Notes the start of a build whose outcome came before the word that it had started. */
+  startLate(id: string, attempt: number): Promise<void>;
+  /** Begins the next attempt of a build that ended. */
+  startAgain(build: BuildRow): Promise<boolean>;
+  fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
+}
+
+/** The only writer of a build's state. */
+export interface BuildMoves extends Moves {
+  /**
+   * Decides in a transaction, so that nothing comes between what is read there and the moves that follow from it. It is done with
+   * what it is given alone, and waits for nothing but SQL; the moves are announced when they are made.
+   */
+  decide<T>(decision: (on: Database, moves: Moves) => Promise<T>): Promise<T>;
+}
+
+export const createBuildMoves = ({
+  db,
+  signals,
+  now,
+}: Pick<CoordinatorDeps, 'db' | 'signals' | 'now'>): BuildMoves => {
+  const decide: BuildMoves['decide'] = async (decision) => {
+    const moved = new Set<string>();
+    const result = await db.transaction().execute((transaction) =>
+      decision(
+        transaction,
+        movesOn(transaction, now, (id) => moved.add(id)),
+      ),
+    );
+    for (const id of moved) await signals.announce(id);
+    return result;
+  };
+  return {
+    decide,
+    move: (...args) => decide((_, { move }) => move(...args)),
+    startLate: (...args) => decide((_, { startLate }) => startLate(...args)),
+    startAgain: (...args) => decide((_, { startAgain }) => startAgain(...args)),
+    fail: (...args) => decide((_, { fail }) => fail(...args)),
+  };
+};
+
+const movesOn = (on: Database, now: () => number, moved: (id: string) => void): Moves => {
+  const move: Moves['move'] = async (id, attempt, to, change = {}) => {
+    const { numUpdatedRows } = await on
+      .updateTable('builds')
+      .set({ ...change, state: to, ...(isFinished(to) ? { finished_at: now() } : {}) })
+      .where('id', '=', id)
+      .where('attempt', '=', attempt)
+      .where(
+        'state',
+        'in',
+        BUILD_STATES.filter((from) => mayBecome(from, to)),
+      )
+      .executeTakeFirst();
+    if (numUpdatedRows === 0n) return false;
+    if (isFinished(to)) {
+      const isLost = to === 'failed' || to === 'excluded';
+      const waiting = isLost ? await countWaiting(on, id) : 0;
+      // Nobody waits for what has ended.
+      await on.deleteFrom('requests').where('build', '=', id).execute();
+      if (isLost && waiting > 0) await noteLostBuild(on, now(), id, to, waiting);
+    }
+    moved(id);
+    return true;
+  };
+
+  const startLate: Moves['startLate'] = async (id, attempt) => {
+    const row = await on
+      .selectFrom('builds')
+      .select('state')
+      .where('id', '=', id)
+      .executeTakeFirst();
+    if (row?.state === 'queued') await move(id, attempt, 'building', { started_at: now() });
+  };
+
+  const startAgain: Moves['startAgain'] = (build) =>
+    move(build.id, build.attempt, 'queued', {
+      attempt: build.attempt + 1,
+      failure: null,
+      log: null,
+      started_at: null,
+      finished_at: null,
+    });
+
+  const fail: Moves['fail'] = (id, attempt, failure, log = null) =>
+    move(id, attempt, 'failed', {
+      failure: JSON.stringify(failure),
+      ...(log === null ? {} : { log }),
+    });
+
+  return { move, startLate, startAgain, fail };
+};

@@ -1,0 +1,18 @@
+import type { Digest } from '../../core/digest.ts';
+import type { BuilderJob, SignJob } from '../../core/jobs.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Log } from '../../storage/log.ts';
+import type { WorkQueue } from '../../storage/queues.ts';
+import type { Signals } from '../../storage/signals.ts';
+
+/** What the coordinator decides with. */
+export interface CoordinatorDeps {
+  readonly db: Database;
+  readonly builder: WorkQueue<BuilderJob>;
+  readonly signer: WorkQueue<SignJob>;
+  readonly signals: Signals;
+  /** Digest of the in-container build script. */
+  readonly script: Digest;
+  readonly now: () => number;
+  readonly log: Log;
+}

@@ -1,0 +1,239 @@
+import type { BuildState } from '../../core/build-state.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { BuildFailure, Outcome } from '../../core/jobs.ts';
+import { refusalToSign, type Role } from '../../core/policy.ts';
+import type { BuildTicket, RebuildView } from '../../core/protocol.ts';
+import type { ToolchainState } from '../../core/toolchain.ts';
+import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
+import type { Database } from '../../storage/database.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { createDependents } from './dependents.ts';
+import { createEnqueue } from './enqueue.ts';
+import { createRebuilds } from './rebuilds.ts';
+import { buildView, loadBuild } from '../record/records.ts';
+import { createSweep } from './sweep.ts';
+import { takeMeasurement } from '../record/toolchains.ts';
+import { noteRequest, type Asker } from './note-request.ts';
+import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
+import { createWithdrawals } from './withdrawals.ts';
+
+/** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
+export interface Coordinator {
+  /** Finds or makes the build for a request, and notes who wants it. */
+  request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
+  /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
+  withdraw(build: string, request: string | null): Promise<void>;
+  /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
+  accept(outcome: Outcome): Promise<void>;
+  measure(toolchain: Digest): Promise<void>;
+  /** Makes a finished build again and compares the bytes. */
+  rebuild(build: string): Promise<RebuildView>;
+  /** Puts back on the queues what SQL says is under way and a queue no longer has. */
+  sweep(): Promise<void>;
+}
+
+export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
+  const { db, now } = deps;
+  const moves = createBuildMoves(deps);
+  const { move, decide } = moves;
+  const enqueue = createEnqueue(deps);
+  const rebuilds = createRebuilds(db, enqueue, deps);
+  const dependents = createDependents(db, moves, enqueue);
+  const withdrawals = createWithdrawals(deps, moves, dependents);
+
+  /** Sends a built build on: to the signer if policy lets it (true), else to its end, with the reason. */
+  const goOnFromBuilt = async (
+    on: Database,
+    { move: moveOn }: Moves,
+    id: string,
+    change: Change,
+  ): Promise<boolean> => {
+    const { build, source, kernel, toolchain } = await loadBuild(on, id);
+    const reason = refusalToSign({
+      sourceTrust: source.trust,
+      kernelTrust: kernel.trust,
+      toolchainState: toolchain.state as ToolchainState,
+      asker: build.asker as Role,
+      isTailored: build.is_tailored === 1,
+      signatureHash: kernel.signatureHash,
+    });
+    if (reason === null)
+      return moveOn(id, build.attempt, 'signing', { ...change, signature: null });
+    const signature = JSON.stringify({ kind: 'unsigned', reason });
+    await moveOn(id, build.attempt, 'succeeded', { ...change, signature });
+    return false;
+  };
+
+  const acceptBuilt = async (outcome: Extract<Outcome, { kind: 'built' }>): Promise<void> => {
+    const { build: id, attempt } = outcome;
+    const isToBeSigned = await decide(async (on, made) => {
+      const row = await on
+        .selectFrom('builds')
+        .select(['state', 'attempt'])
+        .where('id', '=', id)
+        .executeTakeFirst();
+      if (row?.attempt !== attempt || (row.state !== 'queued' && row.state !== 'building'))
+        return false;
+      await on.deleteFrom('modules').where('build', '=', id).execute();
+      for (const { name, unsigned, size, modinfo } of outcome.modules) {
+        await on
+          .insertInto('modules')
+          .values({
+            build: id,
+            name,
+            unsigned,
+            signed: null,
+            size,
+            modinfo: JSON.stringify(modinfo),
+          })
+          .execute();
+      }
+      await made.startLate(id, attempt);
+      return goOnFromBuilt(on, made, id, {
+        recipe: JSON.stringify(outcome.recipe),
+        exports: outcome.exports,
+        log: outcome.log,
+        timings: JSON.stringify(outcome.timings),
+      });
+    });
+    if (isToBeSigned) await enqueue.signing(id);
+  };
+
+  const acceptSigned = (outcome: Extract<Outcome, { kind: 'signed' }>): Promise<void> =>
+    decide(async (on, { move: moveOn }) => {
+      const { build, kernel } = await loadBuild(on, outcome.build);
+      if (build.state !== 'signing' || build.attempt !== outcome.attempt) return;
+      for (const { name, signed } of outcome.modules) {
+        await on
+          .updateTable('modules')
+          .set({ signed })
+          .where('build', '=', build.id)
+          .where('name', '=', name)
+          .execute();
+      }
+      await moveOn(build.id, outcome.attempt, 'succeeded', {
+        signature: JSON.stringify({ kind: 'signed', key: outcome.key, hash: kernel.signatureHash }),
+        attestation: outcome.attestation,
+      });
+    });
+
+  /** Gets a build going that is not, or not any more; what is to be done for it as soon as that is decided. */
+  const wake = async (
+    on: Database,
+    made: Moves,
+    row: BuildRow,
+    isRetry: boolean,
+  ): Promise<Next> => {
+    const state = row.state as BuildState;
+    switch (state) {
+      case 'queued':
+        return 'settle';
+      case 'cancelled':
+        await made.startAgain(row);
+        return 'settle';
+      case 'failed':
+        if (!isRetry && !isCurable(row)) return 'nothing';
+        await made.startAgain(row);
+        return 'settle';
+      case 'excluded':
+        return 'nothing';
+      case 'succeeded':
+        if (!row.signature?.includes('"unsigned"')) return 'nothing';
+        return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
+      case 'building':
+      case 'signing':
+        return 'wait';
+    }
+  };
+
+  /** Takes in one outcome, before those who wait for that build are led on. */
+  const take = async (outcome: Outcome): Promise<void> => {
+    switch (outcome.kind) {
+      case 'started':
+        await move(outcome.build, outcome.attempt, 'building', { started_at: now() });
+        return;
+      case 'built':
+        await acceptBuilt(outcome);
+        return;
+      case 'rebuilt':
+        await rebuilds.accept(outcome);
+        return;
+      case 'excluded':
+        await moves.startLate(outcome.build, outcome.attempt);
+        await move(outcome.build, outcome.attempt, 'excluded', {
+          exclusion: outcome.reason,
+          log: outcome.log,
+        });
+        return;
+      case 'failed':
+        await moves.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
+        return;
+      case 'signed':
+        await acceptSigned(outcome);
+        return;
+      case 'measured':
+        await takeMeasurement(deps, outcome.toolchain, outcome.contents);
+        return;
+      case 'unmeasurable':
+        await db
+          .updateTable('toolchains')
+          .set({ state: 'refused', problem: outcome.problem })
+          .where('digest', '=', outcome.toolchain)
+          .where('state', '=', 'measuring')
+          .execute();
+        return;
+      case 'signer':
+        await db
+          .insertInto('signers')
+          .values({ key: outcome.key, certificate: outcome.certificate, seen_at: now() })
+          .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at: now() }))
+          .execute();
+    }
+  };
+
+  return {
+    measure: (toolchain) => enqueue.measuring(toolchain),
+    rebuild: (build) => rebuilds.start(build),
+    withdraw: (build, request) => withdrawals.withdraw(build, request),
+    sweep: createSweep(deps, enqueue, dependents, rebuilds),
+
+    async request(wanted, asker) {
+      // Between what is resolved and what is noted, a toolchain may be retired, and what had ended may go on for somebody else.
+      const { asked, woken, cached } = await decide(async (on, made) => {
+        const resolved = await resolveBuild(on, wanted, deps.script);
+        const noted = await noteRequest(on, resolved, { ...asker, now: now() });
+        const nexts: { id: string; next: Next }[] = [];
+        // What it is built against goes first.
+        for (const row of [...noted.needs, noted.row])
+          nexts.push({ id: row.id, next: await wake(on, made, row, wanted.retry) });
+        if (nexts.at(-1)?.next !== 'nothing') return { asked: noted, woken: nexts, cached: null };
+        await on.deleteFrom('requests').where('id', '=', noted.request).execute();
+        return { asked: noted, woken: nexts, cached: await buildView(on, noted.row.id) };
+      });
+      for (const { id, next } of woken) {
+        if (next === 'settle') await dependents.settle(id);
+        if (next === 'sign') await enqueue.signing(id);
+      }
+      const build = cached ?? (await buildView(db, asked.row.id));
+      return { build, request: asked.request, cached: cached !== null };
+    },
+
+    async accept(outcome) {
+      await take(outcome);
+      if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
+    },
+  };
+};
+
+/** What a build that is asked for waits for: a builder, the signer, those who are at work on it, or nothing. */
+type Next = 'settle' | 'sign' | 'wait' | 'nothing';
+
+/** What a next try may cure: the failure was a machine's or another build's, not the source's. */
+const isCurable = (row: BuildRow): boolean => {
+  const failure = JSON.parse(row.failure ?? '{}') as Partial<BuildFailure>;
+  return (
+    failure.code === 'builder-broken' ||
+    failure.code === 'signing-failed' ||
+    failure.code === 'dependency-failed'
+  );
+};

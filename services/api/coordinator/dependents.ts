@@ -1,0 +1,48 @@
+import type { Database } from '../../storage/database.ts';
+import type { BuildMoves } from './build-moves.ts';
+import { findBuiltAgainst } from '../record/built-against.ts';
+import type { Enqueue } from './enqueue.ts';
+
+/** Leads builds that wait for other builds on. */
+export interface Dependents {
+  /** Sends a queued build to the builders if all it depends on is there; ends it if any of that never will be. */
+  settle(build: string): Promise<void>;
+  /** Does that for every build that waits for this one. */
+  settleThoseOf(build: string): Promise<void>;
+}
+
+export const createDependents = (
+  db: Database,
+  { decide }: Pick<BuildMoves, 'decide'>,
+  enqueue: Pick<Enqueue, 'build'>,
+): Dependents => {
+  const settle = async (id: string): Promise<void> => {
+    const next = await decide(async (on, { fail }) => {
+      const build = await on
+        .selectFrom('builds')
+        .select(['state', 'attempt'])
+        .where('id', '=', id)
+        .executeTakeFirst();
+      if (build?.state !== 'queued') return 'nothing';
+      const against = await findBuiltAgainst(on, id);
+      if (against.kind !== 'lost') return 'build';
+      // What else it is built against goes on: the next one who asks has use for it.
+      const message = `${against.words}; see kiln show ${against.build}`;
+      const failure = { code: 'dependency-failed', message, lines: [] } as const;
+      return (await fail(id, build.attempt, failure)) ? 'lost' : 'nothing';
+    });
+    if (next === 'build') await enqueue.build(id);
+    if (next === 'lost') await settleThoseOf(id);
+  };
+
+  const settleThoseOf = async (id: string): Promise<void> => {
+    const waiting = await db
+      .selectFrom('dependencies')
+      .select('build')
+      .where('needs', '=', id)
+      .execute();
+    for (const { build } of waiting) await settle(build);
+  };
+
+  return { settle, settleThoseOf };
+};

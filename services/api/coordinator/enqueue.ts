@@ -1,0 +1,78 @@
+import type { Digest } from '../../core/digest.ts';
+import type { FingerprintInputs } from '../../core/fingerprint.ts';
+import { isSignatureHash } from '../../core/module-signature.ts';
+import type { Recipe } from '../../core/recipe.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import type { Settings } from '../../core/source.ts';
+import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
+import { loadBuild } from '../record/records.ts';
+
+/** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
+export interface Enqueue {
+  /** Does nothing while a build that it depends on is not finished. */
+  build(id: string): Promise<void>;
+  /** Makes a finished build again, under the rebuild's own name; likewise. */
+  rebuild(id: string, rebuild: string): Promise<void>;
+  signing(id: string): Promise<void>;
+  measuring(toolchain: Digest): Promise<void>;
+}
+
+/** What jobs are called on their queues. */
+export const jobName = {
+  build: (id: string, attempt: number): string => `${id}-${attempt}`,
+  measuring: (toolchain: string): string => `measure-${toolchain.replace(':', '-')}`,
+};
+
+export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
+  const { db } = deps;
+
+  const enqueueBuild = async (id: string, rebuild: string | null = null): Promise<void> => {
+    const { build, source, kernel } = await loadBuild(db, id);
+    const { attempt } = build;
+    const against = await findBuiltAgainst(db, id);
+    if (against.kind !== 'there') return;
+    const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
+    await deps.builder.add(rebuild ?? jobName.build(id, attempt), {
+      kind: 'build',
+      build: id,
+      attempt,
+      rebuild,
+      source: withoutRecord(source),
+      kernel: kernelJob,
+      toolchain: build.toolchain as Digest,
+      dependencies: against.dependencies,
+      settings: JSON.parse(build.settings) as Settings,
+      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+    });
+  };
+
+  const enqueueSigning = async (id: string): Promise<void> => {
+    const { build, kernel } = await loadBuild(db, id);
+    const hash = kernel.signatureHash;
+    if (!isSignatureHash(hash)) throw new Error(`policy should not have let ${hash} through`);
+    const modules = await db
+      .selectFrom('modules')
+      .select(['name', 'unsigned'])
+      .where('build', '=', id)
+      .execute();
+    await deps.signer.add(jobName.build(id, build.attempt), {
+      build: id,
+      attempt: build.attempt,
+      fingerprint: build.fingerprint as Digest,
+      hash,
+      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
+      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
+    });
+  };
+
+  const enqueueMeasuring = (toolchain: Digest): Promise<void> =>
+    deps.builder.add(jobName.measuring(toolchain), { kind: 'measure', toolchain });
+
+  return {
+    build: (id) => enqueueBuild(id),
+    rebuild: enqueueBuild,
+    signing: enqueueSigning,
+    measuring: enqueueMeasuring,
+  };
+};

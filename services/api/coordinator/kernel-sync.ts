@@ -1,0 +1,189 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { pack } from 'tar-stream';
+import { newestHeaders, type KernelArchive } from '../../core/archive.ts';
+import { digestOf, type Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { SyncView } from '../../core/protocol.ts';
+import { openApt, type Apt, type AptPackage } from '../../storage/apt.ts';
+import type { Log } from '../../storage/log.ts';
+import type { Coordinator } from './coordinator.ts';
+import { ingestKernel } from '../record/ingest-kernel.ts';
+import { storeUpload, type UploadDeps } from '../record/uploads.ts';
+
+/** Follows distributions' archives: new headers are taken in as verified, and sources marked for it are built for them. */
+export interface KernelSync {
+  /** Begins a run, or joins the one under way. */
+  start(): SyncView;
+  state(): SyncView;
+  /** Waits for the run under way to end. */
+  settled(): Promise<void>;
+}
+
+export interface KernelSyncDeps extends UploadDeps {
+  readonly coordinator: Pick<Coordinator, 'request'>;
+  /** A directory of its own, for apt. */
+  readonly directory: string;
+  readonly blobLimit: number;
+  readonly log: Log;
+}
+
+/** Who asks for the builds that a sync begins. */
+const ASKED_BY = 'kernel-sync';
+
+export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
+  let view: SyncView = {
+    state: 'idle',
+    step: '',
+    kernels: [],
+    builds: [],
+    problems: [],
+    finishedAt: null,
+  };
+  let underWay: Promise<void> = Promise.resolve();
+  const update = (change: Partial<SyncView>): void => {
+    view = { ...view, ...change };
+  };
+  const problem = (what: string, error: unknown): void => {
+    deps.log.warn({ err: error, what }, 'kernel sync');
+    const words = error instanceof KilnError ? error.message : 'a defect; see the service’s log';
+    update({ problems: [...view.problems, `${what}: ${words}`] });
+  };
+
+  const syncArchive = async (archive: KernelArchive): Promise<void> => {
+    const apt = await openApt(join(deps.directory, archive.name), archive.sources);
+    update({ step: `reading ${archive.name}` });
+    await apt.update();
+    for (const { name, release } of newestHeaders(archive, await apt.names('linux-headers-'))) {
+      try {
+        update({ step: `looking at ${release}` });
+        const packages = await withDependencies(apt, name);
+        const { digest, isNew } = await takeIn(archive.name, release, packages, apt);
+        update({ kernels: [...view.kernels, { release, digest, isNew }] });
+        // Also for a kernel that was there: a source may have come since.
+        await buildAll(digest, release);
+      } catch (error) {
+        problem(release, error);
+      }
+    }
+  };
+
+  const takeIn = async (
+    archive: string,
+    release: string,
+    packages: readonly AptPackage[],
+    apt: Apt,
+  ): Promise<{ digest: Digest; isNew: boolean }> => {
+    const origin = digestOf(
+      packages.map(({ name, version, sha256 }) => `${name} ${version} ${sha256}\n`).join(''),
+    );
+    const known = await deps.db
+      .selectFrom('archive_kernels')
+      .select('kernel')
+      .where('origin', '=', origin)
+      .executeTakeFirst();
+    if (known !== undefined) return { digest: known.kernel as Digest, isNew: false };
+    update({ step: `taking in ${release}` });
+    const blob = await apt.download(packages, (files) => storeTogether(deps, files));
+    const { digest } = await ingestKernel(deps, blob, 'archive');
+    await deps.db
+      .insertInto('archive_kernels')
+      .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
+      .execute();
+    return { digest, isNew: true };
+  };
+
+  const buildAll = async (kernel: Digest, release: string): Promise<void> => {
+    for (const { name, version } of await autoinstalled(deps)) {
+      try {
+        const { build, cached } = await deps.coordinator.request(
+          {
+            source: { name, version },
+            kernel: { digest: kernel },
+            waive: [],
+            settings: {},
+            retry: false,
+          },
+          { token: ASKED_BY, role: 'admin' },
+        );
+        if (!cached) update({ builds: [...view.builds, build.id] });
+      } catch (error) {
+        problem(`${name}/${version} for ${release}`, error);
+      }
+    }
+  };
+
+  const run = async (): Promise<void> => {
+    const archives = await deps.db.selectFrom('archives').selectAll().execute();
+    for (const archive of archives) {
+      try {
+        await syncArchive(archive);
+      } catch (error) {
+        problem(archive.name, error);
+      }
+    }
+    update({ state: 'idle', step: '', finishedAt: deps.now() });
+  };
+
+  return {
+    start() {
+      if (view.state === 'idle') {
+        view = {
+          state: 'running',
+          step: 'beginning',
+          kernels: [],
+          builds: [],
+          problems: [],
+          finishedAt: null,
+        };
+        underWay = run().catch((error: unknown) => {
+          problem('sync', error);
+          update({ state: 'idle', finishedAt: deps.now() });
+        });
+      }
+      return view;
+    },
+    state: () => view,
+    settled: () => underWay,
+  };
+};
+
+const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPackage[]> => {
+  const first = await apt.show(name);
+  const others = first.depends.filter((each) => /^linux-(headers|kbuild)-/.test(each));
+  return [first, ...(await Promise.all(others.map((each) => apt.show(each))))];
+};
+
+/** Sources that are to be there for every kernel, each in the version that was pushed last. */
+const autoinstalled = async ({
+  db,
+}: Pick<UploadDeps, 'db'>): Promise<readonly { name: string; version: string }[]> => {
+  const rows = await db
+    .selectFrom('source_names')
+    .innerJoin('sources', 'sources.digest', 'source_names.source')
+    .select(['source_names.name', 'source_names.version', 'sources.claims'])
+    .orderBy('source_names.created_at')
+    .execute();
+  const newest = new Map(rows.map((row) => [row.name, row]));
+  return [...newest.values()].filter(
+    ({ claims }) => (JSON.parse(claims) as { autoinstall: boolean }).autoinstall,
+  );
+};
+
+const storeTogether = async (deps: KernelSyncDeps, files: readonly string[]): Promise<Digest> => {
+  const tar = pack();
+  const storing = storeUpload(deps, Readable.from(tar, { objectMode: false }), {
+    limit: deps.blobLimit,
+  });
+  storing.catch(() => tar.destroy());
+  for (const file of files) {
+    const { size } = await stat(file);
+    const entry = tar.entry({ name: basename(file), size });
+    await pipeline(createReadStream(file), entry as unknown as NodeJS.WritableStream);
+  }
+  tar.finalize();
+  return (await storing).digest;
+};

@@ -1,0 +1,121 @@
+import { randomUUID } from 'node:crypto';
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import { buildIdOf } from '../../core/fingerprint.ts';
+import type { Database } from '../../storage/database.ts';
+import type { BuildRow } from './build-moves.ts';
+import { deepestFirst, type ResolvedBuild } from '../record/resolve-build.ts';
+import { roleReaches, type Role } from '../../core/policy.ts';
+import { findToolchain } from '../record/toolchains.ts';
+
+/** A request as it stands in SQL: its build, and all that one is built against, deepest first. */
+export interface Asked {
+  readonly row: BuildRow;
+  readonly request: string;
+  readonly needs: readonly BuildRow[];
+}
+
+/** Who asks: a token, and its role. */
+export interface Asker {
+  readonly token: string;
+  readonly role: Role;
+}
+
+/** Who asks, and when. */
+export interface Asking extends Asker {
+  readonly now: number;
+}
+
+/** Finds or makes a build's row, those it is built against first, and notes who asks: with the one build, as what waits for that waits for all (see `countWaiting`). Throws `no-toolchain` where one is retired. */
+export const noteRequest = async (
+  transaction: Database,
+  resolved: ResolvedBuild,
+  asking: Asking,
+): Promise<Asked> => {
+  const needs: BuildRow[] = [];
+  for (const dependency of deepestFirst(resolved))
+    needs.push(await findOrMake(transaction, dependency, asking));
+  const row = await findOrMake(transaction, resolved, asking);
+  const request = randomUUID();
+  await transaction
+    .insertInto('requests')
+    .values({ id: request, build: row.id, token: asking.token, created_at: asking.now })
+    .execute();
+  return { row, request, needs };
+};
+
+/** The row of a build, whose dependencies have theirs. */
+const findOrMake = async (
+  transaction: Database,
+  resolved: ResolvedBuild,
+  asking: Asking,
+): Promise<BuildRow> => {
+  const { fingerprint, inputs } = resolved;
+  const id = buildIdOf(fingerprint);
+  await mustBuild(transaction, resolved.toolchain, id);
+  const isTailored = resolved.waived.length > 0 || Object.keys(resolved.settings).length > 0;
+  await transaction
+    .insertInto('builds')
+    .values({
+      id,
+      fingerprint,
+      state: 'queued',
+      attempt: 0,
+      source: resolved.source.digest,
+      kernel: resolved.kernel.digest,
+      toolchain: resolved.toolchain,
+      inputs: JSON.stringify(inputs),
+      settings: JSON.stringify({ ...resolved.source.settings, ...resolved.settings }),
+      recipe: null,
+      exports: null,
+      signature: null,
+      failure: null,
+      exclusion: null,
+      log: null,
+      attestation: null,
+      timings: null,
+      asker: asking.role,
+      is_tailored: isTailored ? 1 : 0,
+      created_at: asking.now,
+      started_at: null,
+      finished_at: null,
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  for (const dependency of resolved.dependencies) {
+    await transaction
+      .insertInto('dependencies')
+      .values({ build: id, needs: buildIdOf(dependency.fingerprint) })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+  }
+  const row = await transaction
+    .selectFrom('builds')
+    .selectAll()
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow();
+  if (!roleReaches(row.asker as Role, asking.role))
+    await transaction
+      .updateTable('builds')
+      .set({ asker: asking.role })
+      .where('id', '=', id)
+      .execute();
+  return row;
+};
+
+/** A retired toolchain builds nothing new. Throws `no-toolchain`. */
+const mustBuild = async (db: Database, toolchain: Digest, build: string): Promise<void> => {
+  const { name, state } = await findToolchain(db, toolchain);
+  if (state !== 'retired') return;
+  const known = await db
+    .selectFrom('builds')
+    .select('id')
+    .where('id', '=', build)
+    .where('state', '=', 'succeeded')
+    .executeTakeFirst();
+  if (known !== undefined) return;
+  throw new KilnError(
+    'no-toolchain',
+    `toolchain ${name} ${toolchain} is retired: it rebuilds what it has built (kiln rebuild), and nothing new; leave out --toolchain`,
+  );
+};

@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { FingerprintInputs } from '../../core/fingerprint.ts';
+import type { Outcome } from '../../core/jobs.ts';
+import type { RebuildView } from '../../core/protocol.ts';
+import type { Database } from '../../storage/database.ts';
+import { findBuiltAgainst } from '../record/built-against.ts';
+import type { Enqueue } from './enqueue.ts';
+import { loadBuild } from '../record/records.ts';
+
+/** Makes finished builds again and compares: the same fingerprint must give the same bytes. */
+export interface Rebuilds {
+  /** Begins one. Throws `not-found`, or `conflict` for a build that cannot be made again here. */
+  start(build: string): Promise<RebuildView>;
+  /** Sends one that is running to the builders, once what it is built against is there; fails it if that is not to be had. */
+  goOn(rebuild: string, build: string): Promise<void>;
+  accept(outcome: Extract<Outcome, { kind: 'rebuilt' }>): Promise<void>;
+}
+
+export const createRebuilds = (
+  db: Database,
+  enqueue: Pick<Enqueue, 'rebuild'>,
+  { now, script }: { readonly now: () => number; readonly script: Digest },
+): Rebuilds => {
+  const end = async (
+    rebuild: string,
+    state: 'same' | 'different' | 'failed',
+    findings: readonly string[],
+  ): Promise<void> => {
+    await db
+      .updateTable('rebuilds')
+      .set({ state, findings: JSON.stringify(findings), finished_at: now() })
+      .where('id', '=', rebuild)
+      .where('state', '=', 'running')
+      .execute();
+  };
+
+  const goOn = async (rebuild: string, build: string): Promise<void> => {
+    const against = await findBuiltAgainst(db, build);
+    if (against.kind !== 'lost') return enqueue.rebuild(build, rebuild);
+    const { words, command } = against;
+    await end(rebuild, 'failed', [
+      `${words}; ask for that first (${command}), then for this rebuild again`,
+    ]);
+  };
+
+  return {
+    goOn,
+
+    async start(id) {
+      const { build } = await loadBuild(db, id);
+      if (build.state !== 'succeeded')
+        throw new KilnError(
+          'conflict',
+          `build ${id} is ${build.state}; only what succeeded is rebuilt`,
+        );
+      if ((JSON.parse(build.inputs) as FingerprintInputs).script !== script) {
+        throw new KilnError(
+          'conflict',
+          `build ${id} was made with another version of Kiln’s build script, which its fingerprint names; rebuild it with that version`,
+        );
+      }
+      const rebuild = `rebuild-${randomUUID()}`;
+      await db
+        .insertInto('rebuilds')
+        .values({
+          id: rebuild,
+          build: id,
+          state: 'running',
+          findings: '[]',
+          created_at: now(),
+          finished_at: null,
+        })
+        .execute();
+      await goOn(rebuild, id);
+      return rebuildView(db, rebuild);
+    },
+
+    async accept({ rebuild, modules, failure }) {
+      const { build } = await rebuildView(db, rebuild);
+      const before = await db
+        .selectFrom('modules')
+        .select(['name', 'unsigned'])
+        .where('build', '=', build)
+        .execute();
+      const made = new Map(modules.map(({ name, unsigned }) => [name, unsigned as string]));
+      const names = new Set([...before.map(({ name }) => name), ...made.keys()]);
+      const different = [...names].filter(
+        (name) => before.find((each) => each.name === name)?.unsigned !== made.get(name),
+      );
+      const state = failure !== null ? 'failed' : different.length > 0 ? 'different' : 'same';
+      const findings = failure === null ? different.map((name) => `${name}.ko`) : [failure.message];
+      await end(rebuild, state, findings);
+    },
+  };
+};
+
+/** A rebuild as the wire shows it. Throws `not-found`. */
+export const rebuildView = async (db: Database, id: string): Promise<RebuildView> => {
+  const row = await db.selectFrom('rebuilds').selectAll().where('id', '=', id).executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no rebuild ${id}`);
+  return {
+    id: row.id,
+    build: row.build,
+    state: row.state as RebuildView['state'],
+    findings: JSON.parse(row.findings) as string[],
+    createdAt: row.created_at,
+    finishedAt: row.finished_at,
+  };
+};

@@ -1,0 +1,74 @@
+import { isFinished, type BuildState } from '../../core/build-state.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { WorkQueue } from '../../storage/queues.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import type { Dependents } from './dependents.ts';
+import { jobName, type Enqueue } from './enqueue.ts';
+import type { Rebuilds } from './rebuilds.ts';
+
+/** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
+export const createSweep = (
+  deps: CoordinatorDeps,
+  enqueue: Enqueue,
+  dependents: Pick<Dependents, 'settle'>,
+  rebuilds: Pick<Rebuilds, 'goOn'>,
+): (() => Promise<void>) => {
+  const { db } = deps;
+  const missing = new Map<string, number>();
+
+  return async () => {
+    const putBack = async (
+      queue: Pick<WorkQueue<unknown>, 'has'>,
+      name: string,
+      add: () => Promise<void>,
+    ): Promise<void> => {
+      const times = (await queue.has(name)) ? 0 : (missing.get(name) ?? 0) + 1;
+      missing.set(name, times);
+      // Once is no proof: its outcome may be on the way.
+      if (times < 2) return;
+      missing.delete(name);
+      deps.log.warn({ job: name }, 'put back on its queue');
+      await add();
+    };
+    /** Whether a build is not on a queue because another one must be made before it. */
+    const waits = async (id: string): Promise<boolean> => {
+      const needs = await db
+        .selectFrom('dependencies')
+        .innerJoin('builds', 'builds.id', 'dependencies.needs')
+        .select('builds.state')
+        .where('dependencies.build', '=', id)
+        .execute();
+      return needs.some(({ state }) => !isFinished(state as BuildState));
+    };
+    const open = await db
+      .selectFrom('builds')
+      .select(['id', 'attempt', 'state'])
+      .where('state', 'in', ['queued', 'building', 'signing'])
+      .execute();
+    for (const { id, attempt, state } of open) {
+      if (state === 'signing')
+        await putBack(deps.signer, jobName.build(id, attempt), () => enqueue.signing(id));
+      else if (state === 'queued' && (await waits(id))) continue;
+      else if (state === 'queued')
+        await putBack(deps.builder, jobName.build(id, attempt), () => dependents.settle(id));
+      else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));
+    }
+    const rebuilding = await db
+      .selectFrom('rebuilds')
+      .select(['id', 'build'])
+      .where('state', '=', 'running')
+      .execute();
+    for (const { id, build } of rebuilding)
+      await putBack(deps.builder, id, () => rebuilds.goOn(id, build));
+    const unmeasured = await db
+      .selectFrom('toolchains')
+      .select('digest')
+      .where('state', '=', 'measuring')
+      .execute();
+    for (const { digest } of unmeasured) {
+      await putBack(deps.builder, jobName.measuring(digest), () =>
+        enqueue.measuring(digest as Digest),
+      );
+    }
+  };
+};

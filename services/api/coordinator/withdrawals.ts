@@ -1,0 +1,66 @@
+import { BUILD_STATES, isFinished, type BuildState } from '../../core/build-state.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { BuildMoves } from './build-moves.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import type { Dependents } from './dependents.ts';
+import { jobName } from './enqueue.ts';
+import { loadBuild } from '../record/records.ts';
+import { countWaiting } from '../record/waiting.ts';
+
+/** Ends builds that nobody waits for any more. */
+export interface Withdrawals {
+  /**
+   * Takes back one request, or with `null` all of them, and then ends the build and what it is built against, layer by layer, as far
+   * as no other request needs that. With `null` it ends even where builds wait for it: they fail.
+   * Throws `not-found`, or `conflict` if the build has ended already.
+   */
+  withdraw(build: string, request: string | null): Promise<void>;
+}
+
+const UNFINISHED = BUILD_STATES.filter((state) => !isFinished(state));
+
+export const createWithdrawals = (
+  { db, signals, builder }: Pick<CoordinatorDeps, 'db' | 'signals' | 'builder'>,
+  { decide }: Pick<BuildMoves, 'decide'>,
+  dependents: Pick<Dependents, 'settleThoseOf'>,
+): Withdrawals => {
+  /** Tells the builders of a build that was cancelled, and leads on or ends what it was tied to. */
+  const follow = async (id: string, attempt: number): Promise<void> => {
+    const run = jobName.build(id, attempt);
+    await signals.cancel(run);
+    await builder.remove(run);
+    await dependents.settleThoseOf(id);
+    const needs = await db
+      .selectFrom('dependencies')
+      .innerJoin('builds', 'builds.id', 'dependencies.needs')
+      .select(['builds.id', 'builds.attempt'])
+      .where('dependencies.build', '=', id)
+      .where('builds.state', 'in', UNFINISHED)
+      .execute();
+    for (const need of needs) await endUnlessWanted(need.id, need.attempt);
+  };
+
+  const endUnlessWanted = async (id: string, attempt: number): Promise<void> => {
+    const isCancelled = await decide(
+      async (on, { move }) =>
+        (await countWaiting(on, id)) === 0 && (await move(id, attempt, 'cancelled')),
+    );
+    if (isCancelled) await follow(id, attempt);
+  };
+
+  return {
+    async withdraw(id, request) {
+      const cancelled = await decide(async (on, { move }) => {
+        const { build } = await loadBuild(on, id);
+        const state = build.state as BuildState;
+        if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
+        let deletion = on.deleteFrom('requests').where('build', '=', id);
+        if (request !== null) deletion = deletion.where('id', '=', request);
+        await deletion.execute();
+        if (request !== null && (await countWaiting(on, id)) > 0) return null;
+        return (await move(id, build.attempt, 'cancelled')) ? build.attempt : null;
+      });
+      if (cancelled !== null) await follow(id, cancelled);
+    },
+  };
+};

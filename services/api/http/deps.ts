@@ -1,0 +1,24 @@
+import type { Digest } from '../../core/digest.ts';
+import type { Blobs } from '../../storage/blobs.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Log } from '../../storage/log.ts';
+import type { Signals } from '../../storage/signals.ts';
+import type { Coordinator } from '../coordinator/coordinator.ts';
+import type { KernelSync } from '../coordinator/kernel-sync.ts';
+
+/** What the routes work with. */
+export interface ApiDeps {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  readonly signals: Signals;
+  readonly coordinator: Coordinator;
+  readonly kernelSync: KernelSync;
+  /** Digest of the in-container build script. */
+  readonly script: Digest;
+  readonly now: () => number;
+  readonly log: Log;
+  /** The largest blob taken, in bytes. */
+  readonly blobLimit: number;
+  /** Aborted when the service is stopping: ends the event streams. */
+  readonly stopping: AbortSignal;
+}

@@ -1,0 +1,61 @@
+import { Router } from 'express';
+import { checkArchive } from '../../../core/archive.ts';
+import { KilnError } from '../../../core/errors.ts';
+import { CreateArchive, type ArchiveView } from '../../../core/protocol.ts';
+import type { Schema } from '../../../storage/schema.ts';
+import type { ApiDeps } from '../deps.ts';
+import { NO_BODY, ok, route } from '../route.ts';
+
+const archiveView = ({ created_at, ...row }: Schema['archives']): ArchiveView => ({
+  ...row,
+  createdAt: created_at,
+});
+
+/** `/v1/archives`: the distributions that are followed; `/v1/sync`: doing it now. */
+export const archiveRoutes = (deps: ApiDeps): Router => {
+  const { db, kernelSync } = deps;
+  const router = Router();
+
+  router.post(
+    '/v1/archives',
+    route(deps, 'admin', CreateArchive, async ({ body }) => {
+      const row = { ...checkArchive(body), created_at: deps.now() };
+      await db
+        .insertInto('archives')
+        .values(row)
+        .onConflict((conflict) =>
+          conflict.column('name').doUpdateSet({ sources: body.sources, headers: body.headers }),
+        )
+        .execute();
+      return { status: 201, json: archiveView(row) };
+    }),
+  );
+  router.get(
+    '/v1/archives',
+    route(deps, 'client', NO_BODY, async () => {
+      const rows = await db.selectFrom('archives').selectAll().orderBy('name').execute();
+      return ok({ items: rows.map(archiveView) });
+    }),
+  );
+  router.delete(
+    '/v1/archives/:name',
+    route(deps, 'admin', NO_BODY, async ({ param, response }) => {
+      const { numDeletedRows } = await db
+        .deleteFrom('archives')
+        .where('name', '=', param('name'))
+        .executeTakeFirst();
+      if (numDeletedRows === 0n) throw new KilnError('not-found', 'there is no such archive');
+      response.status(204).end();
+      return null;
+    }),
+  );
+  router.post(
+    '/v1/sync',
+    route(deps, 'ci', NO_BODY, () => Promise.resolve({ status: 202, json: kernelSync.start() })),
+  );
+  router.get(
+    '/v1/sync',
+    route(deps, 'client', NO_BODY, () => Promise.resolve(ok(kernelSync.state()))),
+  );
+  return router;
+};

@@ -1,0 +1,66 @@
+import { Router } from 'express';
+import { CreateToolchain, PromoteToolchain } from '../../../core/protocol.ts';
+import { KilnError } from '../../../core/errors.ts';
+import type { ApiDeps } from '../deps.ts';
+import { toolchainView } from '../../record/records.ts';
+import { NO_BODY, ok, route } from '../route.ts';
+import {
+  addToolchain,
+  findToolchain,
+  promoteToolchain,
+  retireToolchain,
+} from '../../record/toolchains.ts';
+import { useUpload } from '../../record/uploads.ts';
+
+/** `/v1/toolchains`: add, list, show, promote, retire. */
+export const toolchainRoutes = (deps: ApiDeps): Router => {
+  const { db } = deps;
+  const router = Router();
+
+  router.post(
+    '/v1/toolchains',
+    route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate } }) => {
+      const row = await useUpload(deps, blob, async () => {
+        if ((await deps.blobs.find(blob)) === null) {
+          throw new KilnError(
+            'not-found',
+            `there is no blob ${blob}; PUT the root file system first`,
+          );
+        }
+        return addToolchain(deps, blob, name, candidate);
+      });
+      if (row.state === 'measuring') await deps.coordinator.measure(blob);
+      return { status: 201, json: toolchainView(row) };
+    }),
+  );
+  router.get(
+    '/v1/toolchains',
+    route(deps, 'client', NO_BODY, async () => {
+      const rows = await db
+        .selectFrom('toolchains')
+        .selectAll()
+        .orderBy('created_at', 'desc')
+        .execute();
+      return ok({ items: rows.map(toolchainView) });
+    }),
+  );
+  router.get(
+    '/v1/toolchains/:digest',
+    route(deps, 'client', NO_BODY, async ({ digest }) =>
+      ok(toolchainView(await findToolchain(db, digest('digest')))),
+    ),
+  );
+  router.post(
+    '/v1/toolchains/:digest/promote',
+    route(deps, 'admin', PromoteToolchain, async ({ digest, body }) =>
+      ok(toolchainView(await promoteToolchain(deps, digest('digest'), body.untried))),
+    ),
+  );
+  router.post(
+    '/v1/toolchains/:digest/retire',
+    route(deps, 'admin', NO_BODY, async ({ digest }) =>
+      ok(toolchainView(await retireToolchain(deps, digest('digest')))),
+    ),
+  );
+  return router;
+};

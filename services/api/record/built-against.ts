@@ -1,0 +1,89 @@
+import { isFinished, type BuildState } from '../../core/build-state.ts';
+import type { Digest } from '../../core/digest.ts';
+import { buildIdOf, type FingerprintInputs } from '../../core/fingerprint.ts';
+import type { Dependency, TreeOrigin } from '../../core/jobs.ts';
+import type { Source } from '../../core/source.ts';
+import type { Database } from '../../storage/database.ts';
+import { loadBuild, type StoredSource } from './records.ts';
+
+/** What a build is built against: all of it there, some of it still to be made, or one of it not to be had. */
+export type BuiltAgainst =
+  | { readonly kind: 'there'; readonly dependencies: readonly Dependency[] }
+  | { readonly kind: 'waiting' }
+  /** The build that is not to be had, words that say so, and the command that asks for it again. */
+  | {
+      readonly kind: 'lost';
+      readonly build: string;
+      readonly words: string;
+      readonly command: string;
+    };
+
+/** Finds what a build is built against, by what its fingerprint covers. Throws `not-found` if there is no such build. */
+export const findBuiltAgainst = async (db: Database, id: string): Promise<BuiltAgainst> => {
+  const { build } = await loadBuild(db, id);
+  const inputs = JSON.parse(build.inputs) as FingerprintInputs;
+  const found: Dependency[] = [];
+  let isWaiting = false;
+  for (const dependency of inputs.dependencies) {
+    const needed = buildIdOf(dependency.fingerprint);
+    const row = await db
+      .selectFrom('builds')
+      .select(['state', 'inputs', 'exports'])
+      .where('id', '=', needed)
+      .executeTakeFirst();
+    const lost = (how: string): BuiltAgainst => ({
+      kind: 'lost',
+      build: needed,
+      words: `it is built against ${dependency.name}/${dependency.version}, whose build ${needed} ${how}`,
+      command: commandFor(
+        dependency,
+        inputs,
+        row === undefined ? null : (JSON.parse(row.inputs) as FingerprintInputs),
+      ),
+    });
+    if (row === undefined) return lost('is not here any more');
+    const state = row.state as BuildState;
+    if (state !== 'succeeded' && isFinished(state)) return lost(`is ${state}`);
+    if (state !== 'succeeded' || row.exports === null) isWaiting = true;
+    else found.push(await finishedDependency(db, needed, row.exports as Digest));
+  }
+  return isWaiting ? { kind: 'waiting' } : { kind: 'there', dependencies: found };
+};
+
+const finishedDependency = async (
+  db: Database,
+  id: string,
+  exports: Digest,
+): Promise<Dependency> => {
+  const { build, source } = await loadBuild(db, id);
+  const modules = await db
+    .selectFrom('modules')
+    .select(['name', 'unsigned'])
+    .where('build', '=', id)
+    .execute();
+  return {
+    fingerprint: build.fingerprint as Digest,
+    source: withoutRecord(source),
+    modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
+    exports,
+  };
+};
+
+/** The command that asks for a dependency's build with the kernel and toolchain it was for; its own inputs may be lost. */
+const commandFor = (
+  { name, version }: Pick<Source, 'name' | 'version'>,
+  above: FingerprintInputs,
+  own: FingerprintInputs | null,
+): string => {
+  const { kernel, toolchain, waived } = own ?? above;
+  const waivers = waived.map((part) => ` --waive ${part}`).join('');
+  return `kiln build ${name}/${version} -k ${kernel.tree} --toolchain ${toolchain}${waivers} --retry`;
+};
+
+/** A source as builders need it: without who vouches for it, and since when. */
+export const withoutRecord = ({
+  trust: _t,
+  createdAt: _c,
+  commit: _m,
+  ...job
+}: StoredSource): Source & TreeOrigin => job;

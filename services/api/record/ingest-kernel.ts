@@ -1,0 +1,157 @@
+import { Readable } from 'node:stream';
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import { SYMVERS_LIMIT } from '../../core/kabi.ts';
+import { inspectKernel, isKernelEvidence } from '../../core/kernel.ts';
+import { manifestOf } from '../../core/kernel-delta.ts';
+import { higherTrust, trustReaches, type Trust } from '../../core/policy.ts';
+import { layTree, type TreeEntry } from '../../core/tree.ts';
+import { composeKernel } from '../../storage/compose-kernel.ts';
+import { readArchive } from '../../storage/read-archive.ts';
+import { scanArchive } from '../../storage/scan-archive.ts';
+import { kernelOf, type StoredKernel } from './records.ts';
+import { useUpload, type UploadDeps } from './uploads.ts';
+
+/** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
+export const ingestKernel = async (
+  deps: UploadDeps,
+  blob: Digest,
+  trust: Trust,
+  announced?: Digest,
+): Promise<StoredKernel> =>
+  useUpload(deps, blob, async () => {
+    const there = await deps.db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('blob', '=', blob)
+      .executeTakeFirst();
+    // The same bytes are the same kernel: they need not be read again to say so.
+    if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
+    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
+    const { kernel, layout } = inspectKernel(archive);
+    if (announced !== undefined && announced !== kernel.digest) {
+      throw new KilnError(
+        'digest-mismatch',
+        `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
+      );
+    }
+    const row = {
+      digest: kernel.digest,
+      release: kernel.release,
+      arch: kernel.arch,
+      record: JSON.stringify(kernel),
+      blob,
+      layout: JSON.stringify(layout),
+      trust,
+      created_at: deps.now(),
+    };
+    await deps.db
+      .insertInto('kernels')
+      .values(row)
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    return confirmKernel(deps, kernel.digest, trust);
+  });
+
+/** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
+export const confirmKernel = async (
+  { db }: Pick<UploadDeps, 'db'>,
+  digest: Digest,
+  trust: Trust,
+): Promise<StoredKernel> =>
+  db.transaction().execute(async (transaction) => {
+    const row = await transaction
+      .selectFrom('kernels')
+      .selectAll()
+      .where('digest', '=', digest)
+      .executeTakeFirst();
+    if (row === undefined)
+      throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
+    const raised = higherTrust(row.trust as Trust, trust);
+    await transaction
+      .updateTable('kernels')
+      .set({ trust: raised })
+      .where('digest', '=', digest)
+      .execute();
+    return kernelOf({ ...row, trust: raised });
+  });
+
+/** One composition at a time: each holds files of headers in memory. */
+let composing: Promise<unknown> = Promise.resolve();
+
+/**
+ * Records the kernel that a delta makes of another one that is vouched for, if it is the one announced. The delta is not kept.
+ * Throws `conflict` where that base cannot be used: then the headers are to be sent whole.
+ */
+export const ingestKernelDelta = async (
+  deps: UploadDeps & { readonly blobLimit: number },
+  { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
+  trust: Trust,
+): Promise<StoredKernel> =>
+  useUpload(deps, delta, async () => {
+    const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
+    if (!trustReaches(baseTrust, 'archive'))
+      throw new KilnError(
+        'conflict',
+        `nobody vouches for the base ${base}; send these headers whole`,
+      );
+    const entries = await kernelEntries(deps, base);
+    const turn = composing.then(() =>
+      composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
+    );
+    composing = turn.catch(() => {});
+    return ingestKernel(deps, await turn, trust, makes);
+  });
+
+/** A known kernel. Throws `not-found`. */
+export const findKernel = async (
+  { db }: Pick<UploadDeps, 'db'>,
+  digest: Digest,
+): Promise<StoredKernel> => {
+  const row = await db
+    .selectFrom('kernels')
+    .selectAll()
+    .where('digest', '=', digest)
+    .executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no kernel ${digest}`);
+  return kernelOf(row);
+};
+
+const kernelEntries = async (
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<readonly TreeEntry[]> => {
+  const { blob, layout } = await findKernel(deps, digest);
+  const archive = await scanArchive(await deps.blobs.open(blob), () => false);
+  return layTree(archive.entries, layout).entries;
+};
+
+/** The list of a kernel's files, for who makes a delta against it. */
+export const kernelFiles = async (
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<string> => manifestOf(await kernelEntries(deps, digest));
+
+/** A kernel's `Module.symvers`, taken out of its headers when first asked for; `null` where they have none. */
+export const kernelSymvers = async (
+  deps: Pick<UploadDeps, 'db' | 'blobs'>,
+  digest: Digest,
+): Promise<Buffer | null> => {
+  const { blob, symversDigest } = await findKernel(deps, digest);
+  if (symversDigest === null) return null;
+  if ((await deps.blobs.find(symversDigest)) === null) {
+    await readArchive(await deps.blobs.open(blob), async (entry, body) => {
+      if (entry.kind !== 'file' || !entry.path.endsWith('Module.symvers')) return;
+      const bytes = Readable.from(body, { objectMode: false });
+      await deps.blobs
+        .put(bytes, { limit: SYMVERS_LIMIT, expected: symversDigest })
+        .catch(ofOthers);
+    });
+  }
+  return deps.blobs.read(symversDigest, SYMVERS_LIMIT);
+};
+
+/** A tree may hold more than one `Module.symvers`. */
+const ofOthers = (error: unknown): void => {
+  if (!(error instanceof KilnError) || error.code !== 'digest-mismatch') throw error;
+};

@@ -1,0 +1,84 @@
+import { KilnError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import { higherTrust, roleReaches, type Role, type Trust } from '../../core/policy.ts';
+import {
+  inspectSource,
+  isSourceEvidence,
+  type Source,
+  type SourceClaims,
+} from '../../core/source.ts';
+import { DEFAULT_ARCHIVE_LIMITS } from '../../core/archive-rules.ts';
+import type { Database } from '../../storage/database.ts';
+import { scanArchive } from '../../storage/scan-archive.ts';
+import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
+import { useUpload, type UploadDeps } from './uploads.ts';
+
+/** A kernel's headers have 16,000 files, a module's source at most some thousands. */
+const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
+
+/**
+ * Records the source in a blob. What ci and admins push is published under its name, which then means those bytes for good
+ * (`conflict` otherwise); what a client pushes is reached by digest alone. A refused blob is not kept.
+ */
+export const ingestSource = async (
+  deps: UploadDeps,
+  blob: Digest,
+  role: Role,
+  { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
+): Promise<StoredSource> =>
+  useUpload(deps, blob, async () => {
+    const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
+    const { source, layout } = inspectSource(archive, given);
+    const { digest, tree, name, version, kind, ...facts } = source;
+    const row = {
+      digest,
+      tree,
+      name,
+      version,
+      kind,
+      claims: JSON.stringify(facts satisfies SourceFacts),
+      commit_id: commit ?? null,
+      blob,
+      layout: JSON.stringify(layout),
+      trust: role,
+      created_at: deps.now(),
+    };
+    return deps.db.transaction().execute(async (db) => {
+      const known = await db
+        .selectFrom('sources')
+        .selectAll()
+        .where('digest', '=', source.digest)
+        .executeTakeFirst();
+      const trust = known === undefined ? role : higherTrust(known.trust as Trust, role);
+      if (known === undefined) await db.insertInto('sources').values(row).execute();
+      else
+        await db
+          .updateTable('sources')
+          .set({ trust })
+          .where('digest', '=', source.digest)
+          .execute();
+      if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
+      return sourceOf({ ...(known ?? row), trust });
+    });
+  });
+
+const publishName = async (db: Database, source: Source, now: number): Promise<void> => {
+  const { name, version } = source;
+  const taken = await db
+    .selectFrom('source_names')
+    .select('source')
+    .where('name', '=', name)
+    .where('version', '=', version)
+    .executeTakeFirst();
+  if (taken?.source === source.digest) return;
+  if (taken !== undefined) {
+    throw new KilnError(
+      'conflict',
+      `${name}/${version} was pushed before with other content; give what changed a new version`,
+    );
+  }
+  await db
+    .insertInto('source_names')
+    .values({ name, version, source: source.digest, created_at: now })
+    .execute();
+};

@@ -1,0 +1,242 @@
+import type { z } from 'zod';
+import type { ContractPart } from '../../core/compiler-contract.ts';
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import {
+  fingerprintInputs,
+  fingerprintOf,
+  type FingerprintInputs,
+} from '../../core/fingerprint.ts';
+import { trustReaches } from '../../core/policy.ts';
+import { headerPackage } from '../../core/header-packages.ts';
+import type { CreateBuild, KernelFacts } from '../../core/protocol.ts';
+import { checkSettings, type Settings, type Source } from '../../core/source.ts';
+import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../../core/toolchain.ts';
+import type { Database } from '../../storage/database.ts';
+import { kernelOf, toolchainsIn, sourceOf, type Stored, type StoredKernel } from './records.ts';
+
+/** A request for a build, checked. */
+export type BuildRequest = z.output<typeof CreateBuild>;
+
+/** What a request names, found, and the fingerprint that follows from it. */
+export interface ResolvedBuild {
+  readonly source: Stored<Source>;
+  readonly kernel: StoredKernel;
+  readonly toolchain: Digest;
+  readonly waived: readonly ContractPart[];
+  readonly settings: Settings;
+  /** What it is built against itself; builds that share a dependency share the object. */
+  readonly dependencies: readonly ResolvedBuild[];
+  readonly inputs: FingerprintInputs;
+  readonly fingerprint: Digest;
+}
+
+/** How many other sources one may be built against, over all layers. */
+const MAX_DEPENDENCIES = 64;
+
+/** Where builds that are resolved together look things up, each once. */
+export interface Lookups {
+  kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
+  source(wanted: BuildRequest['source']): Promise<Stored<Source>>;
+  toolchains(states: readonly ToolchainState[]): Promise<readonly ReadyToolchain[]>;
+  /** What was found for sources that others are built against, by kernel, toolchain, waivers and name. */
+  readonly dependencies: Map<string, ResolvedBuild>;
+}
+
+/** Lookups that remember what they have found, for as long as nothing changes. */
+export const lookupsIn = (db: Database): Lookups => ({
+  kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
+  source: remembering((wanted: BuildRequest['source']) => findSource(db, wanted)),
+  toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
+  dependencies: new Map(),
+});
+
+const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Promise<R>) => {
+  const found = new Map<string, Promise<R>>();
+  return (wanted) => {
+    const key = JSON.stringify(wanted);
+    const known = found.get(key) ?? find(wanted);
+    found.set(key, known);
+    return known;
+  };
+};
+
+/**
+ * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here: each once, whatever
+ * the ways that lead to it. Throws `not-found`, `conflict`, `bad-source` (a ring, or too many) or `no-toolchain`, saying what to do.
+ */
+export const resolveBuild = async (
+  db: Database,
+  request: BuildRequest,
+  script: Digest,
+  lookups: Lookups = lookupsIn(db),
+): Promise<ResolvedBuild> => {
+  checkSettings(request.settings);
+  const kernel = await lookups.kernel(request.kernel);
+  // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
+  const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
+  const ready = await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named);
+  const wanted = await lookups.source(request.source);
+  const known = lookups.dependencies;
+  const keyOf = (name: string): string =>
+    JSON.stringify([kernel.digest, request.toolchain, request.waive.toSorted(), name]);
+  let count = 0;
+  const resolve = async (
+    source: Stored<Source>,
+    settings: Settings,
+    above: readonly string[],
+  ): Promise<ResolvedBuild> => {
+    mustEnd(source.name, above);
+    const path = [...above, source.name];
+    const { toolchain, breaches } = chooseToolchain(ready, kernel, {
+      digest: request.toolchain,
+      needs: source.needs,
+      hasRust: source.hasRust,
+      waived: request.waive,
+    });
+    const dependencies: ResolvedBuild[] = [];
+    for (const name of source.depends) {
+      let dependency = known.get(keyOf(name));
+      if (dependency === undefined) {
+        count += 1;
+        if (count > MAX_DEPENDENCIES) throw tooMany(wanted);
+        dependency = await resolve(await lookups.source({ name }), {}, path);
+        known.set(keyOf(name), dependency);
+      }
+      dependencies.push(dependency);
+    }
+    const waived = breaches.map(({ part }) => part);
+    const found = { source, kernel, toolchain: toolchain.digest, waived, settings };
+    const inputs = fingerprintInputs({ ...found, dependencies: dependencies.map(asInput) }, script);
+    const build = { ...found, dependencies, inputs, fingerprint: fingerprintOf(inputs) };
+    if (deepestFirst(build).length > MAX_DEPENDENCIES) throw tooMany(wanted);
+    return build;
+  };
+  return resolve(wanted, request.settings, []);
+};
+
+/** All that a build is built against, whatever the layer: each once, and after what it is built against itself. */
+export const deepestFirst = ({ dependencies }: ResolvedBuild): readonly ResolvedBuild[] => {
+  const found = new Set<ResolvedBuild>();
+  const visit = (build: ResolvedBuild): void => {
+    if (found.has(build)) return;
+    build.dependencies.forEach(visit);
+    found.add(build);
+  };
+  dependencies.forEach(visit);
+  return [...found];
+};
+
+/** Refuses a source that is met again below itself. */
+const mustEnd = (name: string, above: readonly string[]): void => {
+  const first = above.indexOf(name);
+  if (first === -1) return;
+  throw new KilnError(
+    'bad-source',
+    `the sources depend on each other without end: ${[...above.slice(first), name].join(' → ')}; end it in their BUILD_DEPENDS`,
+  );
+};
+
+const tooMany = ({ name, version }: Source): KilnError =>
+  new KilnError(
+    'bad-source',
+    `${name}/${version} is built against more than ${MAX_DEPENDENCIES} other sources, the limit here; leave out of their BUILD_DEPENDS what is not needed`,
+  );
+
+const asInput = ({
+  source: { name, version },
+  fingerprint,
+}: ResolvedBuild): FingerprintInputs['dependencies'][number] => ({ name, version, fingerprint });
+
+const findSource = async (
+  db: Database,
+  wanted: BuildRequest['source'],
+): Promise<Stored<Source>> => {
+  if ('digest' in wanted) {
+    const row = await db
+      .selectFrom('sources')
+      .selectAll()
+      .where('digest', '=', wanted.digest)
+      .executeTakeFirst();
+    if (row === undefined)
+      throw new KilnError('not-found', `there is no source ${wanted.digest}; push it first`);
+    return sourceOf(row);
+  }
+  let named = db
+    .selectFrom('source_names')
+    .innerJoin('sources', 'sources.digest', 'source_names.source')
+    .selectAll('sources')
+    .where('source_names.name', '=', wanted.name);
+  if (wanted.version !== undefined)
+    named = named.where('source_names.version', '=', wanted.version);
+  const row = await named.orderBy('source_names.created_at', 'desc').executeTakeFirst();
+  if (row === undefined) {
+    const name = wanted.version === undefined ? wanted.name : `${wanted.name}/${wanted.version}`;
+    throw new KilnError(
+      'not-found',
+      `there is no source ${name} here; ci or an admin adds it with kiln source push`,
+    );
+  }
+  return sourceOf(row);
+};
+
+/** The kernel that a request means. Throws `not-found`, saying what is here and how to supply it. */
+export const findKernelOf = async (
+  db: Database,
+  wanted: BuildRequest['kernel'],
+): Promise<StoredKernel> => {
+  if ('digest' in wanted) {
+    const row = await db
+      .selectFrom('kernels')
+      .selectAll()
+      .where('digest', '=', wanted.digest)
+      .executeTakeFirst();
+    if (row === undefined)
+      throw new KilnError(
+        'not-found',
+        `there is no kernel ${wanted.digest}; push its headers first`,
+      );
+    return kernelOf(row);
+  }
+  const rows = await db
+    .selectFrom('kernels')
+    .selectAll()
+    .where('release', '=', wanted.release)
+    .orderBy('created_at', 'desc')
+    .execute();
+  const found = chooseKernel(rows.map(kernelOf), wanted);
+  if (found !== undefined) return found;
+  const there = rows.map(kernelOf).map((kernel) => {
+    const { build, arch } = kernel;
+    return `${arch} "${build ?? 'no build string'}" (${misfits(kernel, wanted).join(', ')})`;
+  });
+  const named = headerPackage(wanted.release, wanted.distribution ?? '');
+  const inPackage = named === null ? '' : `; they come with ${named}`;
+  throw new KilnError(
+    'not-found',
+    there.length === 0
+      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push${inPackage}), or name packages or a directory`
+      : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
+  );
+};
+
+/**
+ * The one kernel that is what a host says it is. What somebody vouches for goes before what clients pushed, and newer headers
+ * before older ones of the same kernel.
+ */
+const chooseKernel = (
+  kernels: readonly StoredKernel[],
+  facts: KernelFacts,
+): StoredKernel | undefined => {
+  const fitting = kernels.filter((kernel) => misfits(kernel, facts).length === 0);
+  return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
+};
+
+/** What of a kernel is not as a host says; nothing where it is the host's own. */
+const misfits = ({ build, options, arch }: StoredKernel, facts: KernelFacts): readonly string[] => [
+  ...(facts.arch === undefined || arch === facts.arch ? [] : ['another CPU']),
+  ...(facts.build === undefined || build === null || build === facts.build
+    ? []
+    : ['another build']),
+  ...(facts.options === undefined || options === facts.options ? [] : ['another configuration']),
+];

@@ -1,0 +1,48 @@
+import { setImmediate } from 'node:timers/promises';
+import { KilnError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { ResolvedView } from '../../core/protocol.ts';
+import type { BuildState } from '../../core/build-state.ts';
+import type { Database } from '../../storage/database.ts';
+import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
+import { findToolchain } from './toolchains.ts';
+
+/** Says of each wish what it would be built as now, and how that build stands; or why it cannot be. Nothing is asked for. */
+export const resolveWishes = async (
+  db: Database,
+  wishes: readonly BuildRequest[],
+  script: Digest,
+): Promise<readonly ResolvedView[]> => {
+  const views: ResolvedView[] = [];
+  const lookups = lookupsIn(db);
+  for (const wish of wishes) {
+    // Others are answered meanwhile.
+    await setImmediate();
+    try {
+      const resolved = await resolveBuild(db, wish, script, lookups);
+      const { source, inputs, fingerprint } = resolved;
+      const row = await db
+        .selectFrom('builds')
+        .select(['state', 'exclusion', 'failure'])
+        .where('fingerprint', '=', fingerprint)
+        .executeTakeFirst();
+      const { name } = await findToolchain(db, resolved.toolchain);
+      views.push({
+        fingerprint,
+        source: { digest: source.digest, name: source.name, version: source.version },
+        toolchain: { digest: resolved.toolchain, name },
+        inputs: { ...inputs },
+        state: (row?.state as BuildState | undefined) ?? null,
+        exclusion: row?.exclusion ?? null,
+        failure:
+          typeof row?.failure === 'string'
+            ? (JSON.parse(row.failure) as { message: string }).message
+            : null,
+      });
+    } catch (error) {
+      if (!(error instanceof KilnError)) throw error;
+      views.push({ problem: { code: error.code, detail: error.message } });
+    }
+  }
+  return views;
+};

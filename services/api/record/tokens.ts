@@ -1,0 +1,115 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
+import { KilnError } from '../../core/errors.ts';
+import { roleReaches, type Role } from '../../core/policy.ts';
+import type { IssuedToken, TokenView } from '../../core/protocol.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Schema } from '../../storage/schema.ts';
+
+/** Who is asking. */
+export interface Caller {
+  readonly token: string;
+  readonly role: Role;
+}
+
+const DAY = 24 * 3600 * 1000;
+
+const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+
+const viewOf = (row: Schema['tokens']): TokenView => ({
+  id: row.id,
+  name: row.name,
+  role: row.role as Role,
+  expiresAt: row.expires_at,
+  revokedAt: row.revoked_at,
+});
+
+/** Makes a token. Its secret (256 random bits) is in the answer and nowhere else: SQL has its hash. */
+export const issueToken = async (
+  db: Database,
+  now: number,
+  wanted: { name: string; role: Role; days: number },
+): Promise<IssuedToken> => {
+  const secret = `kiln_${wanted.role}_${randomBytes(32).toString('base64url')}`;
+  const row = {
+    id: randomUUID(),
+    name: wanted.name,
+    role: wanted.role,
+    hash: hashOf(secret),
+    expires_at: now + wanted.days * DAY,
+    revoked_at: null,
+    created_at: now,
+  };
+  await db.insertInto('tokens').values(row).execute();
+  return { ...viewOf(row), secret };
+};
+
+/** All tokens, without secrets. */
+export const listTokens = async (db: Database): Promise<TokenView[]> =>
+  (await db.selectFrom('tokens').selectAll().orderBy('created_at').execute()).map(viewOf);
+
+/** Ends a token at once. Throws `not-found`. */
+export const revokeToken = async (db: Database, now: number, id: string): Promise<void> => {
+  const { numUpdatedRows } = await db
+    .updateTable('tokens')
+    .set({ revoked_at: now })
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst();
+  if (numUpdatedRows === 0n) throw new KilnError('not-found', `there is no valid token ${id}`);
+};
+
+/** Who an `Authorization` header speaks for. Throws `unauthenticated` or `forbidden` with what to do. */
+export const authenticate = async (
+  db: Database,
+  now: number,
+  header: string | undefined,
+  needed: Role,
+): Promise<Caller> => {
+  const secret = /^Bearer ([\x21-\x7e]{1,200})$/.exec(header ?? '')?.[1];
+  if (secret === undefined) {
+    throw new KilnError(
+      'unauthenticated',
+      'this needs a token (Authorization: Bearer …); an admin makes one with kiln token create',
+    );
+  }
+  const row = await db
+    .selectFrom('tokens')
+    .selectAll()
+    .where('hash', '=', hashOf(secret))
+    .executeTakeFirst();
+  if (row === undefined || row.revoked_at !== null || row.expires_at <= now) {
+    throw new KilnError(
+      'unauthenticated',
+      'the token is unknown, expired or revoked; an admin makes a new one with kiln token create',
+    );
+  }
+  const role = row.role as Role;
+  if (!roleReaches(role, needed)) {
+    throw new KilnError(
+      'forbidden',
+      `this needs a token with the role ${needed}; this one’s is ${role}`,
+    );
+  }
+  return { token: row.id, role };
+};
+
+/** Makes sure that a file holds a valid admin token, for the machine's own admin. Private from its first byte. */
+export const provideAdminToken = async (db: Database, now: number, file: string): Promise<void> => {
+  const there = (await readFile(file, 'utf8').catch(() => '')).trim();
+  const isValid = await authenticate(db, now, `Bearer ${there}`, 'admin').then(
+    () => true,
+    () => false,
+  );
+  if (isValid) return;
+  const { secret } = await issueToken(db, now, {
+    name: `admin of ${file}`,
+    role: 'admin',
+    days: 3650,
+  });
+  const arrival = `${file}.${process.pid}`;
+  await writeFile(arrival, `${secret}\n`, { mode: 0o600 });
+  await rm(file, { force: true });
+  await link(arrival, file);
+  await rm(arrival);
+};

@@ -1,0 +1,158 @@
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { ToolchainContents } from '../../core/measurement.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Schema } from '../../storage/schema.ts';
+
+/** A toolchain's row, and a step of its life: measuring → candidate | pinned | refused; candidate ↔ pinned → retired. */
+export type ToolchainRow = Schema['toolchains'];
+type Deps = { readonly db: Database; readonly now: () => number };
+
+export const findToolchain = async (db: Database, digest: Digest): Promise<ToolchainRow> => {
+  const row = await db
+    .selectFrom('toolchains')
+    .selectAll()
+    .where('digest', '=', digest)
+    .executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no toolchain ${digest}`);
+  return row;
+};
+
+/** Records a root file system that was sent; what was refused before is measured again. */
+export const addToolchain = async (
+  { db, now }: Deps,
+  digest: Digest,
+  name: string,
+  isCandidate: boolean,
+): Promise<ToolchainRow> => {
+  await db
+    .insertInto('toolchains')
+    .values({
+      digest,
+      name,
+      state: 'measuring',
+      is_candidate: isCandidate ? 1 : 0,
+      contents: null,
+      problem: null,
+      created_at: now(),
+      pinned_at: null,
+      retired_at: null,
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const there = await findToolchain(db, digest);
+  if (there.name !== name && there.state !== 'refused') {
+    throw new KilnError(
+      'conflict',
+      `this toolchain is here already, as ${there.name}; one has one name`,
+    );
+  }
+  await db
+    .updateTable('toolchains')
+    .set({ name, state: 'measuring', is_candidate: isCandidate ? 1 : 0, problem: null })
+    .where('digest', '=', digest)
+    .where('state', '=', 'refused')
+    .execute();
+  return findToolchain(db, digest);
+};
+
+/** Takes in what was measured: the first of a name is pinned at once, a later one is a candidate for its place. */
+export const takeMeasurement = async (
+  { db, now }: Deps,
+  digest: Digest,
+  contents: ToolchainContents,
+): Promise<void> => {
+  await db.transaction().execute(async (transaction) => {
+    const row = await findToolchain(transaction, digest);
+    if (row.state !== 'measuring') return;
+    const pinned = await pinnedOf(transaction, row.name);
+    const state = row.is_candidate === 1 || pinned !== undefined ? 'candidate' : 'pinned';
+    await transaction
+      .updateTable('toolchains')
+      .set({
+        state,
+        contents: JSON.stringify(contents),
+        problem: null,
+        pinned_at: state === 'pinned' ? now() : null,
+      })
+      .where('digest', '=', digest)
+      .execute();
+  });
+};
+
+const pinnedOf = (db: Database, name: string): Promise<ToolchainRow | undefined> =>
+  db
+    .selectFrom('toolchains')
+    .selectAll()
+    .where('name', '=', name)
+    .where('state', '=', 'pinned')
+    .executeTakeFirst();
+
+/**
+ * Pins a toolchain in the place of the one that has its name, which is retired. It must have built all that was built with that one,
+ * unless `isUntried`. Promoting a retired one is how a promotion is rolled back. Throws `conflict`.
+ */
+export const promoteToolchain = async (
+  { db, now }: Deps,
+  digest: Digest,
+  isUntried: boolean,
+): Promise<ToolchainRow> =>
+  db.transaction().execute(async (transaction) => {
+    const row = await findToolchain(transaction, digest);
+    if (row.state === 'pinned') return row;
+    if (row.state !== 'candidate' && row.state !== 'retired')
+      throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it cannot be pinned`);
+    const pinned = await pinnedOf(transaction, row.name);
+    if (pinned !== undefined) {
+      if (!isUntried && row.pinned_at === null) await mustBeTried(transaction, row, pinned);
+      await retire(transaction, pinned.digest, now());
+    }
+    await transaction
+      .updateTable('toolchains')
+      .set({ state: 'pinned', pinned_at: now(), retired_at: null })
+      .where('digest', '=', digest)
+      .execute();
+    return findToolchain(transaction, digest);
+  });
+
+const mustBeTried = async (
+  db: Database,
+  candidate: ToolchainRow,
+  pinned: ToolchainRow,
+): Promise<void> => {
+  const succeeded = async ({ digest }: ToolchainRow): Promise<ReadonlySet<string>> => {
+    const rows = await db
+      .selectFrom('builds')
+      .select(['source', 'kernel'])
+      .where('toolchain', '=', digest)
+      .where('state', '=', 'succeeded')
+      .execute();
+    return new Set(rows.map(({ source, kernel }) => `${source} ${kernel}`));
+  };
+  const [before, now] = [await succeeded(pinned), await succeeded(candidate)];
+  const open = [...before].filter((each) => !now.has(each));
+  if (open.length === 0) return;
+  throw new KilnError(
+    'conflict',
+    `${open.length} of the ${before.size} builds that ${pinned.name} ${pinned.digest} made have not been made with the candidate; kiln toolchain try ${candidate.digest} makes them, --untried does without`,
+  );
+};
+
+/** Takes a toolchain out of use, if it is not yet: it builds nothing new, and what it has built can be rebuilt. Throws `conflict`. */
+export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<ToolchainRow> =>
+  db.transaction().execute(async (transaction) => {
+    const row = await findToolchain(transaction, digest);
+    if (row.state === 'retired') return row;
+    if (row.state !== 'pinned' && row.state !== 'candidate')
+      throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it is not in use`);
+    await retire(transaction, digest, now());
+    return findToolchain(transaction, digest);
+  });
+
+const retire = async (db: Database, digest: string, at: number): Promise<void> => {
+  await db
+    .updateTable('toolchains')
+    .set({ state: 'retired', retired_at: at })
+    .where('digest', '=', digest)
+    .execute();
+};

@@ -1,0 +1,102 @@
+import type { Readable } from 'node:stream';
+import { sql } from 'kysely';
+import type { Digest } from '../../core/digest.ts';
+import type { BlobInfo, Blobs, PutOptions } from '../../storage/blobs.ts';
+import type { Database } from '../../storage/database.ts';
+import { findArtifact } from './records.ts';
+
+/**
+ * Bytes that somebody sent, until a record is made of them. Whoever sends them, or is told that they are here and need not be sent,
+ * has a claim on them: what is refused to one sender is not taken away from another. They go with the last claim.
+ */
+
+/** What knowing of uploads needs. */
+export interface UploadDeps {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  readonly now: () => number;
+}
+
+/** How long a claim that nobody uses holds, in milliseconds. */
+export const CLAIM_TIME = 3_600_000;
+
+/** Stores what somebody sends, and gives them a claim on it. Throws what `Blobs.put` throws. */
+export const storeUpload = (
+  deps: UploadDeps,
+  bytes: Readable,
+  options: Omit<PutOptions, 'onHashed'>,
+): Promise<BlobInfo> =>
+  deps.blobs.put(bytes, { ...options, onHashed: (blob) => claim(deps, blob) });
+
+/** A blob that is here, with a claim on it for who asks; or `null`. */
+export const claimUpload = async (deps: UploadDeps, blob: Digest): Promise<BlobInfo | null> => {
+  if ((await deps.blobs.find(blob)) === null) return null;
+  await claim(deps, blob);
+  // The last claim may have ended just now.
+  return deps.blobs.find(blob);
+};
+
+/** Makes a record of an upload, which uses a claim on it. Bytes that are in no record then go, unless others have a claim on them. */
+export const useUpload = async <T>(
+  deps: UploadDeps,
+  blob: Digest,
+  use: () => Promise<T>,
+): Promise<T> => {
+  // Nobody else's end takes it away meanwhile.
+  await claim(deps, blob);
+  try {
+    return await use();
+  } finally {
+    await endClaims(deps, blob, 2);
+  }
+};
+
+/** Gives up a claim. */
+export const dropUpload = (deps: UploadDeps, blob: Digest): Promise<void> =>
+  endClaims(deps, blob, 1);
+
+/** Ends the claims that nobody used in their time. */
+export const endOldClaims = async (deps: UploadDeps): Promise<void> => {
+  const old = await deps.db
+    .selectFrom('uploads')
+    .select(['blob', 'claims'])
+    .where('claimed_at', '<', deps.now() - CLAIM_TIME)
+    .execute();
+  for (const { blob, claims } of old) await endClaims(deps, blob as Digest, claims);
+};
+
+const claim = async ({ db, now }: UploadDeps, blob: Digest): Promise<void> => {
+  await db
+    .insertInto('uploads')
+    .values({ blob, claims: 1, claimed_at: now() })
+    .onConflict((conflict) =>
+      conflict.column('blob').doUpdateSet({ claims: sql`uploads.claims + 1`, claimed_at: now() }),
+    )
+    .execute();
+};
+
+/** In a transaction, which holds the database: a claim is made before all of this, or after it. */
+const endClaims = ({ db, blobs }: UploadDeps, blob: Digest, count: number): Promise<void> =>
+  db.transaction().execute(async (transaction) => {
+    const left = await transaction
+      .updateTable('uploads')
+      .set({ claims: sql`claims - ${count}` })
+      .where('blob', '=', blob)
+      .returning('claims')
+      .executeTakeFirst();
+    if (left === undefined || left.claims > 0) return;
+    await transaction.deleteFrom('uploads').where('blob', '=', blob).execute();
+    if (!(await isRecorded(transaction, blob))) await blobs.remove(blob);
+  });
+
+const isRecorded = async (db: Database, blob: Digest): Promise<boolean> => {
+  const source = db.selectFrom('sources').select('digest').where('blob', '=', blob);
+  const kernel = db.selectFrom('kernels').select('digest').where('blob', '=', blob);
+  const toolchain = db.selectFrom('toolchains').select('digest').where('digest', '=', blob);
+  const found =
+    (await source.executeTakeFirst()) ??
+    (await kernel.executeTakeFirst()) ??
+    (await toolchain.executeTakeFirst()) ??
+    (await findArtifact(db, blob));
+  return found !== undefined;
+};
