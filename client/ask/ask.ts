@@ -95,7 +95,7 @@ export class BuildEnded extends KilnError {
   }
 }
 
-/** Asks for a build and waits for its end; ^C withdraws. Throws `BuildEnded`, with the compiler's own lines where it failed. */
+/** Asks for a build and waits for its end; ^C takes the request back. Throws `BuildEnded`, with the compiler's own lines where it failed. */
 export const askForBuild = async (
   deps: AskDeps,
   request: CreateBuild,
@@ -125,7 +125,7 @@ export const askForBuild = async (
     await service.cancel(id, ticket.request).catch(() => {});
     throw new KilnError(
       'build-cancelled',
-      `withdrawn; build ${id} goes on only if somebody else waits for it`,
+      `the request is taken back; build ${id} goes on only if somebody else waits for it`,
     );
   }
 };

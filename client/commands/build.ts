@@ -81,7 +81,7 @@ const build: Command = {
   summary: 'build a module and, with -o, fetch it',
   help: `SOURCE is NAME[/VERSION] of a pushed source, a directory or a tarball (gzip, xz, zstd or plain).
 The kernel is a release the service knows, a digest, or headers in a directory or tarball.
-On failure the compiler's own lines come first. ^C withdraws the request.
+On failure the compiler's own lines come first. ^C takes the request back.
 
   -k, --kernel KERNEL    default: the running kernel
   -o, --output DIR       write the modules there (signed, or unsigned where policy refuses the signature)

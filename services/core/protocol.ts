@@ -280,7 +280,7 @@ export const RebuildView = z.object({
 
 export const BuildTicket = z.object({
   build: BuildView,
-  /** Names this asking, to withdraw it: a build is cancelled when nobody asks for it any more. */
+  /** Names this asking, to take it back: a build is cancelled when nobody asks for it any more. */
   request: z.string(),
   /** Whether the answer was there already, from an earlier build. */
   cached: z.boolean(),

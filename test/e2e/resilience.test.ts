@@ -202,7 +202,7 @@ describe('a build', () => {
     });
   });
 
-  it('goes on for the others when one of those who wait withdraws', async () => {
+  it('goes on for the others when one of those who wait gives up', async () => {
     const source = await heldSource();
     const client = waitingClient(source);
     const { id, attempt } = await untilBuilding();

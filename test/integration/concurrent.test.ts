@@ -94,10 +94,10 @@ const sign =
     });
   };
 
-const withdrawAll =
+const cancelAll =
   (name: string) =>
   async ({ db, coordinator }: Scene): Promise<void> =>
-    coordinator.withdraw((await rowOf(db, name)).id, null);
+    coordinator.cancel((await rowOf(db, name)).id, null);
 
 const promote = ({ db }: Scene): Promise<unknown> =>
   promoteToolchain({ db, now: () => 3 }, CANDIDATE, true);
@@ -270,27 +270,27 @@ describe('what happens at the same time', () => {
   });
 
   it.each(['ground', 'house'])(
-    'keeps the %s for who joins while another one withdraws',
+    'keeps the %s for who joins while another one takes its request back',
     async (name) => {
       let one: BuildTicket | undefined;
       const asked = () =>
         scene(async (here) => {
           one = await ask(name)(here);
         });
-      const withdraws = ({ coordinator }: Scene): Promise<void> =>
-        coordinator.withdraw(one?.build.id ?? '', one?.request ?? '');
+      const takesBack = ({ coordinator }: Scene): Promise<void> =>
+        coordinator.cancel(one?.build.id ?? '', one?.request ?? '');
       const goesOn = mustBe(name, 'queued');
-      await mustBeRight({ prepare: asked, first: withdraws, second: ask(name) }, goesOn);
-      await mustBeRight({ prepare: asked, first: ask(name), second: withdraws }, goesOn);
+      await mustBeRight({ prepare: asked, first: takesBack, second: ask(name) }, goesOn);
+      await mustBeRight({ prepare: asked, first: ask(name), second: takesBack }, goesOn);
     },
   );
 
   it('ends or begins anew as a whole what an admin cancels while another one asks for it', async () => {
     const asked = () => scene(ask('house'));
     for (const name of ['ground', 'house']) {
-      await mustBeRight({ prepare: asked, first: withdrawAll(name), second: ask('house') });
-      await mustBeRight({ prepare: asked, first: ask('house'), second: withdrawAll(name) });
-      await mustBeRight({ prepare: asked, first: build('ground'), second: withdrawAll(name) });
+      await mustBeRight({ prepare: asked, first: cancelAll(name), second: ask('house') });
+      await mustBeRight({ prepare: asked, first: ask('house'), second: cancelAll(name) });
+      await mustBeRight({ prepare: asked, first: build('ground'), second: cancelAll(name) });
     }
   });
 });
@@ -303,9 +303,9 @@ describe('a record while Redis is away', () => {
   });
   afterEach(() => here.db.destroy());
 
-  it('is read and written all the same when a build was withdrawn, which nobody hears of yet', async () => {
+  it('is read and written all the same when a build was cancelled, which nobody hears of yet', async () => {
     const { build: asked, request } = await ask('ground')(here);
-    here.coordinator.withdraw(asked.id, request).catch(() => {});
+    here.coordinator.cancel(asked.id, request).catch(() => {});
     const late = new Promise<string>((resolve) => setTimeout(resolve, 3000, 'no answer').unref());
     expect(await Promise.race([stateOf(here, 'ground'), late])).toBe('cancelled');
   });

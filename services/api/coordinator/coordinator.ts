@@ -15,14 +15,14 @@ import { createSweep } from './sweep.ts';
 import { takeMeasurement } from '../record/toolchains.ts';
 import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
-import { createWithdrawals } from './withdrawals.ts';
+import { createCancellations } from './cancellations.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
   /** Finds or makes the build for a request, and notes who wants it. */
   request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
   /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
-  withdraw(build: string, request: string | null): Promise<void>;
+  cancel(build: string, request: string | null): Promise<void>;
   /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
   accept(outcome: Outcome): Promise<void>;
   measure(toolchain: Digest): Promise<void>;
@@ -39,7 +39,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const enqueue = createEnqueue(deps);
   const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
-  const withdrawals = createWithdrawals(deps, moves, dependents);
+  const cancellations = createCancellations(deps, moves, dependents);
 
   /** Sends a built build on: to the signer if policy lets it (true), else to its end, with the reason. */
   const goOnFromBuilt = async (
@@ -194,7 +194,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
     rebuild: (build) => rebuilds.start(build),
-    withdraw: (build, request) => withdrawals.withdraw(build, request),
+    cancel: (build, request) => cancellations.cancel(build, request),
     sweep: createSweep(deps, enqueue, dependents, rebuilds),
 
     async request(wanted, asker) {

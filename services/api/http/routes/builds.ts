@@ -124,7 +124,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         if (own?.token !== caller.token)
           throw new KilnError('not-found', 'you have no such request for this build');
       }
-      await coordinator.withdraw(id, body.request ?? null);
+      await coordinator.cancel(id, body.request ?? null);
       return ok(await buildView(db, id));
     }),
   );

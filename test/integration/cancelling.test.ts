@@ -12,7 +12,7 @@ describe('a request that waits for the builds its own is built against', () => {
   let db: Database;
   let coordinator: StillCoordinator;
   beforeEach(async () => {
-    db = await emptyRecord('withdrawing');
+    db = await emptyRecord('cancelling');
     records.push(db);
     await addKernel(db, RELEASE);
     await addToolchain(db, 'gcc');
@@ -32,8 +32,8 @@ describe('a request that waits for the builds its own is built against', () => {
       token: 'token',
       role: 'ci',
     });
-  const withdraw = ({ build, request }: BuildTicket): Promise<void> =>
-    coordinator.withdraw(build.id, request);
+  const takeBack = ({ build, request }: BuildTicket): Promise<void> =>
+    coordinator.cancel(build.id, request);
   const states = async (): Promise<Record<string, string>> => {
     const rows = await db
       .selectFrom('builds')
@@ -57,7 +57,7 @@ describe('a request that waits for the builds its own is built against', () => {
     const house = await ask('house');
     const ground = await idOf('ground');
     await coordinator.accept({ kind: 'started', build: ground, attempt: 0 });
-    await withdraw(house);
+    await takeBack(house);
     expect(await states()).toEqual({ house: ended, wall: ended, door: ended, ground: ended });
     expect([...coordinator.builder.jobs.keys()]).toEqual([]);
     expect(coordinator.cancelled.has(`${ground}-0`)).toBe(true);
@@ -67,44 +67,44 @@ describe('a request that waits for the builds its own is built against', () => {
   it('leaves alone what another request is built against', async () => {
     const house = await ask('house');
     const tower = await ask('tower');
-    await withdraw(house);
+    await takeBack(house);
     const left = { wall: 'queued', ground: 'queued', tower: 'queued' };
     expect(await states()).toEqual({ ...left, house: ended, door: ended });
-    await withdraw(tower);
+    await takeBack(tower);
     expect(Object.values(await states())).toEqual(Array(5).fill(ended));
   });
 
-  it('leaves alone what somebody asked for by itself, and what two ask for until both withdraw', async () => {
+  it('leaves alone what somebody asked for by itself, and what two ask for until both take that back', async () => {
     const first = await ask('house');
     const second = await ask('house');
     const wall = await ask('wall');
-    await withdraw(first);
+    await takeBack(first);
     expect(Object.values(await states())).toEqual(Array(4).fill('queued'));
-    await withdraw(second);
+    await takeBack(second);
     expect(await states()).toEqual({
       house: ended,
       door: ended,
       wall: 'queued',
       ground: 'queued',
     });
-    await withdraw(wall);
+    await takeBack(wall);
     expect(Object.values(await states())).toEqual(Array(4).fill(ended));
   });
 
-  it('keeps one of them going that its own asker withdraws', async () => {
+  it('keeps one of them going that its own asker gives up', async () => {
     await ask('house');
-    await withdraw(await ask('wall'));
+    await takeBack(await ask('wall'));
     expect(Object.values(await states())).toEqual(Array(4).fill('queued'));
   });
 
   it('fails where an admin cancels one of them for everybody, and what only that needed ends too', async () => {
     await ask('house');
-    await coordinator.withdraw(await idOf('wall'), null);
+    await coordinator.cancel(await idOf('wall'), null);
     expect(await states()).toMatchObject({ house: 'failed', wall: ended, ground: ended });
   });
 
   it('may be made again, and all goes on', async () => {
-    await withdraw(await ask('house'));
+    await takeBack(await ask('house'));
     await ask('house');
     expect(Object.values(await states())).toEqual(Array(4).fill('queued'));
     expect([...coordinator.builder.jobs.keys()].sort()).toEqual(

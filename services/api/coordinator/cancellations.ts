@@ -8,22 +8,22 @@ import { loadBuild } from '../record/records.ts';
 import { countWaiting } from '../record/waiting.ts';
 
 /** Ends builds that nobody waits for any more. */
-export interface Withdrawals {
+export interface Cancellations {
   /**
    * Takes back one request, or with `null` all of them, and then ends the build and what it is built against, layer by layer, as far
    * as no other request needs that. With `null` it ends even where builds wait for it: they fail.
    * Throws `not-found`, or `conflict` if the build has ended already.
    */
-  withdraw(build: string, request: string | null): Promise<void>;
+  cancel(build: string, request: string | null): Promise<void>;
 }
 
 const UNFINISHED = BUILD_STATES.filter((state) => !isFinished(state));
 
-export const createWithdrawals = (
+export const createCancellations = (
   { db, signals, builder }: Pick<CoordinatorDeps, 'db' | 'signals' | 'builder'>,
   { decide }: Pick<BuildMoves, 'decide'>,
   dependents: Pick<Dependents, 'settleThoseOf'>,
-): Withdrawals => {
+): Cancellations => {
   /** Tells the builders of a build that was cancelled, and leads on or ends what it was tied to. */
   const follow = async (id: string, attempt: number): Promise<void> => {
     const run = jobName.build(id, attempt);
@@ -49,7 +49,7 @@ export const createWithdrawals = (
   };
 
   return {
-    async withdraw(id, request) {
+    async cancel(id, request) {
       const cancelled = await decide(async (on, { move }) => {
         const { build } = await loadBuild(on, id);
         const state = build.state as BuildState;
