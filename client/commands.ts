@@ -53,7 +53,7 @@ export const COMMON_OPTIONS = {
 } as const satisfies Options;
 
 /** What `--help` says of them. */
-export const COMMON_HELP = `everywhere
+export const COMMON_HELP = `everywhere, before the command or behind it
       --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
       --ca FILE          CAs (PEM) that https is trusted by, besides the system's
       --patience SECONDS keep trying so long to reach the service (default 60; 0: one try)

@@ -23,7 +23,7 @@ const usage = (): string => {
     .map(([exit, codes]) => `  ${String(exit).padEnd(4)} ${codes.join(', ')}`);
   return `kiln - kernel modules built, signed and verified elsewhere; installed here without a compiler
 
-usage: kiln COMMAND [ARGUMENT] [OPTIONS]
+usage: kiln [OPTIONS] COMMAND [ARGUMENT] [OPTIONS]
 
 ${lines.join('\n')}
 
@@ -35,17 +35,48 @@ ${exits.join('\n')}
 `;
 };
 
-const findCommand = (args: readonly string[]): { command: Command; rest: readonly string[] } => {
-  const found = COMMANDS.find(
-    ({ name }) => name === args.slice(0, name.split(' ').length).join(' '),
+/** A command line parted into its command and all else, in the order given. Options that every command takes may stand before it, too. */
+const findCommand = (
+  args: readonly string[],
+): { readonly command: Command | null; readonly rest: readonly string[] } => {
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: COMMON_OPTIONS,
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const words = tokens.filter((token) => token.kind === 'positional');
+  const [first] = words;
+  const early = tokens.find(
+    (token) =>
+      token.kind === 'option' &&
+      !Object.hasOwn(COMMON_OPTIONS, token.name) &&
+      token.index < (first?.index ?? args.length),
   );
-  if (found === undefined) {
+  if (early?.kind === 'option')
     throw new KilnError(
       'bad-request',
-      `there is no command ${JSON.stringify(args[0] ?? '')}; kiln --help lists them`,
+      `${early.rawName} stands before the command, where only options that every command takes may stand; write it behind`,
     );
-  }
-  return { command: found, rest: args.slice(found.name.split(' ').length) };
+  if (first === undefined) return { command: null, rest: args };
+  const command = COMMANDS.find(({ name }) => {
+    const { length } = name.split(' ');
+    return (
+      name ===
+      words
+        .slice(0, length)
+        .map(({ value }) => value)
+        .join(' ')
+    );
+  });
+  if (command === undefined)
+    throw new KilnError(
+      'bad-request',
+      `there is no command ${JSON.stringify(first.value)}; kiln --help lists them`,
+    );
+  const taken = words.slice(0, command.name.split(' ').length).map(({ index }) => index);
+  return { command, rest: args.filter((_, index) => !taken.includes(index)) };
 };
 
 const parse = (command: Command, rest: readonly string[]) => {
@@ -65,11 +96,14 @@ const parse = (command: Command, rest: readonly string[]) => {
 };
 
 const main = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
-  if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
+  if (args[0] === 'help') return main([...args.slice(1), '--help'], signal);
+  const { command, rest } = findCommand(args);
+  if (command === null) {
+    if (rest.length > 0 && !rest.some((word) => word === '--help' || word === '-h'))
+      throw new KilnError('bad-request', 'no command is given; kiln --help lists them');
     writeOutput(usage());
     return;
   }
-  const { command, rest } = findCommand(args);
   const { values, positionals } = parse(command, rest);
   if (values['help'] === true) {
     writeOutput(

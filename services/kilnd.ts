@@ -1,26 +1,34 @@
 import { parseArgs } from 'node:util';
-import { apiConfig } from './api/config.ts';
+import { API_SETTINGS, apiConfig } from './api/config.ts';
 import { startApi } from './api/start-api.ts';
-import { builderConfig } from './builder/config.ts';
+import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
 import { startBuilder } from './builder/start-builder.ts';
 import { exitStatus, KilnError } from './core/errors.ts';
 import { startMachine } from './machine/start-machine.ts';
-import { signerConfig } from './signer/config.ts';
+import { SIGNER_SETTINGS, signerConfig } from './signer/config.ts';
 import { startSigner } from './signer/start-signer.ts';
 import { openLog } from './storage/log.ts';
+import { COMMON_SETTINGS, describeSettings, type SettingsShape } from './storage/settings.ts';
 
-const HELP = `kilnd - builds, signs and serves Linux kernel modules
+/** A role's settings as lines; what every role has is listed once. */
+const settingLines = (shape: SettingsShape): string =>
+  describeSettings(shape)
+    .filter(({ name }) => shape === COMMON_SETTINGS || !Object.hasOwn(COMMON_SETTINGS, name))
+    .map(({ name, words }) => `  ${name.padEnd(26)} ${words}`)
+    .join('\n');
+
+const help = (): string => `kilnd - builds, signs and serves Linux kernel modules
 
 usage
   kilnd [--data DIR] [--listen HOST:PORT] [--quiet]
                      all of Kiln on this machine: api, builder, signer and a Redis of its own,
                      each a process that is started again if it dies
   kilnd api | builder | signer
-                     one role, set by its environment (see compose.yaml)
+                     one role, set by its environment alone (see compose.yaml)
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
-  --listen HOST:PORT where the API listens             (default: 127.0.0.1:8070; port 0: any free one)
+  --listen HOST:PORT where the API listens             (default: KILN_HOST:KILN_PORT; port 0: any free one)
   --quiet            no word on standard output but the URL
   -h, --help         this text
 
@@ -30,9 +38,15 @@ files in DIR
                      put your own pair there before the first start to sign with it
   kiln.sqlite        the record; blobs/ the bytes; redis/ the queues; builder/ unpacked trees
 
-settings passed on to the roles, from the environment (bytes, seconds)
-  KILN_BUILD_SECONDS KILN_BUILD_MEMORY KILN_BUILD_DISK KILN_BUILD_LOG KILN_BUILD_OUTPUT KILN_BUILD_PIDS
-  KILN_BUILD_CPUS KILN_CONCURRENCY KILN_RUNTIME KILN_DOCKER_SOCKET KILN_BLOB_LIMIT KILN_LOG_LEVEL
+settings, from the environment; what “must be set” for a role is made by kilnd itself where it runs them all
+every role
+${settingLines(COMMON_SETTINGS)}
+api
+${settingLines(API_SETTINGS)}
+builder
+${settingLines(BUILDER_SETTINGS)}
+signer
+${settingLines(SIGNER_SETTINGS)}
 
 exit status
   0 ended by SIGTERM or SIGINT · 2 wrong usage or setting · 5 something it needs is not there · 70 a defect
@@ -70,16 +84,26 @@ const startRole = async (role: string): Promise<Running> => {
 const start = async (args: readonly string[]): Promise<Running | null> => {
   const { values, positionals } = parseCommandLine(args);
   if (values.help === true) {
-    process.stdout.write(HELP);
+    process.stdout.write(help());
     return null;
   }
   const [role, ...others] = positionals;
   if (others.length > 0)
     throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
-  if (role !== undefined) return startRole(role);
+  if (role !== undefined) {
+    const [useless] = ['data', 'listen', 'quiet'].filter((name) => Object.hasOwn(values, name));
+    if (useless !== undefined)
+      throw new KilnError(
+        'bad-request',
+        `--${useless} is for kilnd without a role; a role is set by its environment (kilnd --help)`,
+      );
+    return startRole(role);
+  }
   return startMachine({
     data: values.data ?? '/var/lib/kiln',
-    listen: values.listen ?? '127.0.0.1:8070',
+    listen:
+      values.listen ??
+      `${process.env['KILN_HOST'] ?? '127.0.0.1'}:${process.env['KILN_PORT'] ?? '8070'}`,
     environment: process.env,
     say: values.quiet === true ? () => {} : (line) => process.stdout.write(`${line}\n`),
   });

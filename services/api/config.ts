@@ -7,21 +7,31 @@ import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
 
+/** What the API is told. */
+export const API_SETTINGS = {
+  ...COMMON_SETTINGS,
+  KILN_DATABASE: z.string().min(1).describe('file of the record'),
+  KILN_HOST: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
+  KILN_PORT: whole(8070, 0).describe('port that the API listens on; 0: any free one'),
+  KILN_ADMIN_TOKEN_FILE: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('where the first admin’s token is put'),
+  KILN_BLOB_LIMIT: whole(2 * GiB).describe('bytes that one upload may have'),
+  KILN_ARCHIVES: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('directory for the lists of followed archives; beside the record if it is not set'),
+  KILN_SYNC_HOURS: whole(6, 0).describe(
+    'hours between looks at followed archives; 0: never by itself',
+  ),
+};
+
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
-  const settings = readSettings(
-    {
-      ...COMMON_SETTINGS,
-      KILN_DATABASE: z.string().min(1),
-      KILN_HOST: z.string().min(1).default('127.0.0.1'),
-      KILN_PORT: whole(8070, 0),
-      KILN_ADMIN_TOKEN_FILE: z.string().min(1).optional(),
-      KILN_BLOB_LIMIT: whole(2 * GiB),
-      KILN_ARCHIVES: z.string().min(1).optional(),
-      KILN_SYNC_HOURS: whole(6, 0),
-    },
-    environment,
-  );
+  const settings = readSettings(API_SETTINGS, environment);
   return {
     redis: settings.KILN_REDIS,
     prefix: settings.KILN_PREFIX,

@@ -7,28 +7,32 @@ import type { BuilderConfig } from './start-builder.ts';
 
 const IMAGES = new URL('../../images/', import.meta.url);
 
+/** What a builder is told. */
+export const BUILDER_SETTINGS = {
+  ...COMMON_SETTINGS,
+  KILN_BUILDER_NAME: z
+    .string()
+    .min(1)
+    .default(hostname())
+    .describe('this builder’s name, another for each'),
+  KILN_BUILDER_CACHE: z.string().min(1).describe('directory for unpacked trees'),
+  KILN_DOCKER_SOCKET: z.string().default('/var/run/docker.sock').describe('Docker’s socket'),
+  KILN_RUNTIME: z.string().default('runc').describe('container runtime of builds, such as runsc'),
+  KILN_CONCURRENCY: whole(1).describe('builds at once'),
+  KILN_BUILD_SECONDS: whole(DEFAULTS.seconds).describe('seconds that a build may take'),
+  KILN_BUILD_MEMORY: whole(DEFAULTS.memory).describe('bytes of memory of a build'),
+  KILN_BUILD_DISK: whole(DEFAULTS.disk).describe('bytes that a build may write'),
+  KILN_BUILD_LOG: whole(DEFAULTS.log).describe('bytes of a build’s log'),
+  KILN_BUILD_OUTPUT: whole(DEFAULTS.output).describe('bytes of a build’s modules'),
+  KILN_BUILD_PIDS: whole(DEFAULTS.pids).describe('processes of a build at once'),
+  KILN_BUILD_CPUS: whole(availableParallelism()).describe('processors that a build may use'),
+};
+
 /** The builder's settings from its environment. Limits are in bytes and seconds. */
 export const builderConfig = (
   environment: NodeJS.ProcessEnv,
 ): BuilderConfig & { logLevel: string } => {
-  const settings = readSettings(
-    {
-      ...COMMON_SETTINGS,
-      KILN_BUILDER_NAME: z.string().min(1).default(hostname()),
-      KILN_BUILDER_CACHE: z.string().min(1),
-      KILN_DOCKER_SOCKET: z.string().default('/var/run/docker.sock'),
-      KILN_RUNTIME: z.string().default('runc'),
-      KILN_CONCURRENCY: whole(1),
-      KILN_BUILD_SECONDS: whole(DEFAULTS.seconds),
-      KILN_BUILD_MEMORY: whole(DEFAULTS.memory),
-      KILN_BUILD_DISK: whole(DEFAULTS.disk),
-      KILN_BUILD_LOG: whole(DEFAULTS.log),
-      KILN_BUILD_OUTPUT: whole(DEFAULTS.output),
-      KILN_BUILD_PIDS: whole(DEFAULTS.pids),
-      KILN_BUILD_CPUS: whole(availableParallelism()),
-    },
-    environment,
-  );
+  const settings = readSettings(BUILDER_SETTINGS, environment);
   const script = (name: string): string => readFileSync(new URL(name, IMAGES), 'utf8');
   return {
     redis: settings.KILN_REDIS,

@@ -27,6 +27,20 @@ export const startMachine = async (
   const data = resolve(options.data);
   const at = (name: string): string => join(data, name);
   const { host, port } = parseListen(options.listen);
+  const name = createHash('sha256').update(data).digest('hex').slice(0, 12);
+  const settings = {
+    common: { KILN_PREFIX: `kiln-${name}`, KILN_BLOBS: at('blobs') },
+    signer: {
+      KILN_SIGNING_KEY: at('signing.pem'),
+      KILN_SIGNING_CERTIFICATE: at('signing.crt'),
+    },
+    builder: { KILN_BUILDER_CACHE: at('builder'), KILN_BUILDER_NAME: `kilnd-${name}` },
+    api: { KILN_DATABASE: at('kiln.sqlite'), KILN_ADMIN_TOKEN_FILE: at('admin.token') },
+  };
+  refuseOverridden(options.environment, [
+    'KILN_REDIS',
+    ...Object.values(settings).flatMap((each) => Object.keys(each)),
+  ]);
   await mkdir(data, { recursive: true, mode: 0o700 });
   await chmod(data, 0o700);
   const unlock = await lockDirectory(data);
@@ -34,37 +48,21 @@ export const startMachine = async (
   try {
     const redis = await startRedis(at('redis'));
     started.push(redis);
-    const name = createHash('sha256').update(data).digest('hex').slice(0, 12);
-    const common = {
-      KILN_REDIS: redis.address,
-      KILN_PREFIX: `kiln-${name}`,
-      KILN_BLOBS: at('blobs'),
-    };
-    const startRole = async (role: string, settings: Record<string, string>): Promise<Kept> => {
+    const common = { ...settings.common, KILN_REDIS: redis.address };
+    const startRole = async (role: string, own: Record<string, string>): Promise<Kept> => {
       const kept = await keepRunning(
         role,
         KILND,
         [role],
-        { ...options.environment, ...common, ...settings },
+        { ...options.environment, ...common, ...own },
         options.say,
       );
       started.push(kept);
       return kept;
     };
-    const signer = startRole('signer', {
-      KILN_SIGNING_KEY: at('signing.pem'),
-      KILN_SIGNING_CERTIFICATE: at('signing.crt'),
-    });
-    const builder = startRole('builder', {
-      KILN_BUILDER_CACHE: at('builder'),
-      KILN_BUILDER_NAME: `kilnd-${name}`,
-    });
-    const api = startRole('api', {
-      KILN_DATABASE: at('kiln.sqlite'),
-      KILN_ADMIN_TOKEN_FILE: at('admin.token'),
-      KILN_HOST: host,
-      KILN_PORT: String(port),
-    });
+    const signer = startRole('signer', settings.signer);
+    const builder = startRole('builder', settings.builder);
+    const api = startRole('api', { ...settings.api, KILN_HOST: host, KILN_PORT: String(port) });
     const results = await Promise.allSettled([api, builder, signer]);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
@@ -85,10 +83,23 @@ export const startMachine = async (
   }
 };
 
+/** Settings that this machine makes itself: whoever gives one expects what would not come. Throws `bad-request`. */
+const refuseOverridden = (environment: NodeJS.ProcessEnv, own: readonly string[]): void => {
+  const given = own.find((name) => environment[name] !== undefined);
+  if (given !== undefined)
+    throw new KilnError(
+      'bad-request',
+      `${given} is set, and without a role kilnd keeps everything below --data; unset it, or start the roles one by one (kilnd api, builder, signer)`,
+    );
+};
+
 const parseListen = (listen: string): { host: string; port: number } => {
   const match = /^(.+):(\d{1,5})$/.exec(listen);
   if (match?.[1] === undefined || Number(match[2]) > 65535) {
-    throw new KilnError('bad-request', `--listen takes HOST:PORT, not ${JSON.stringify(listen)}`);
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(listen)} is no HOST:PORT to listen on (--listen, KILN_HOST, KILN_PORT)`,
+    );
   }
   return { host: match[1].replace(/^\[(.*)\]$/, '$1'), port: Number(match[2]) };
 };

@@ -18,17 +18,41 @@ export const readSettings = <T extends z.ZodRawShape>(
   );
 };
 
+/** Settings by the names of their environment variables. */
+export type SettingsShape = Readonly<Record<string, z.ZodType>>;
+
+/** Settings and what each means, for people: name, meaning, and its default where it has one. */
+export const describeSettings = (
+  shape: SettingsShape,
+): readonly { readonly name: string; readonly words: string }[] =>
+  Object.entries(shape).map(([name, schema]) => {
+    const { success, data } = schema.safeParse(undefined);
+    const isPlain = typeof data === 'string' || typeof data === 'number';
+    const otherwise = !success ? 'must be set' : isPlain ? `default ${data}` : null;
+    return {
+      name,
+      words: `${schema.description ?? ''}${otherwise === null ? '' : ` (${otherwise})`}`,
+    };
+  });
+
 /** A whole number of at least `min`. */
 export const whole = (fallback: number, min = 1) =>
   z.coerce.number().int().min(min).default(fallback);
 
 /** What every role is told. */
 export const COMMON_SETTINGS = {
-  KILN_REDIS: z.string().transform((text) => parseRedisAddress(text)),
+  KILN_REDIS: z
+    .string()
+    .transform((text) => parseRedisAddress(text))
+    .describe('Redis, as redis://HOST:PORT or unix:/PATH'),
   KILN_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,40}$/)
-    .default('kiln'),
-  KILN_BLOBS: z.string().min(1),
-  KILN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+    .default('kiln')
+    .describe('what Redis keys begin with'),
+  KILN_BLOBS: z.string().min(1).describe('directory of the blobs'),
+  KILN_LOG_LEVEL: z
+    .enum(['debug', 'info', 'warn', 'error', 'silent'])
+    .default('info')
+    .describe('debug, info, warn, error or silent'),
 };

@@ -21,16 +21,20 @@ export interface KilnService {
   stop(): Promise<number>;
 }
 
-/** Starts kilnd on a data directory and waits until it answers. */
+/** Starts kilnd on a data directory and waits until it answers; where `listen` is `null`, on the port of its settings. */
 export const startKiln = async (
   data: string,
   settings: NodeJS.ProcessEnv = {},
-  listen = '127.0.0.1:0',
+  listen: string | null = '127.0.0.1:0',
 ): Promise<KilnService> => {
-  const child = spawn(NODE, [KILND, '--data', data, '--listen', listen], {
-    env: { ...process.env, ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    NODE,
+    [KILND, '--data', data, ...(listen === null ? [] : ['--listen', listen])],
+    {
+      env: { ...process.env, ...settings },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   const lines: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => lines.push(line));
   const url = await new Promise<string>((resolve, reject) => {
