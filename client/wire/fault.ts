@@ -100,7 +100,7 @@ export const connectionFailed = (cause: unknown, where: string, mayBeDone: boole
 export const timedOut = (): Error =>
   Object.assign(new Error('nothing came for too long'), { code: 'ETIMEDOUT' });
 
-const PASSING_STATUS: readonly number[] = [429, 502, 503, 504];
+const PASSING_STATUS: readonly number[] = [408, 429, 502, 503, 504];
 
 /** The fault in an answer's status, or `null` if trying again would not help. `retryAfter` is the answer's header. */
 export const statusFault = (status: number, retryAfter: string | undefined): Fault | null => {

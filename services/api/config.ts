@@ -19,6 +19,14 @@ export const API_SETTINGS = {
     .optional()
     .describe('where the first admin’s token is put'),
   KILN_BLOB_LIMIT: whole(2 * GiB).describe('bytes that one upload may have'),
+  KILN_CONNECTIONS: whole(1024).describe('connections open at once'),
+  KILN_ADDRESS_CONNECTIONS: whole(256).describe(
+    'of them from one address; behind a proxy, as many as in all',
+  ),
+  KILN_REQUEST_SECONDS: whole(30).describe(
+    'seconds that a request’s headers may take, and over which the pace of its body is measured',
+  ),
+  KILN_REQUEST_RATE: whole(1024).describe('bytes a second of a body that must come'),
   KILN_ARCHIVES: z
     .string()
     .min(1)
@@ -41,6 +49,11 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     port: settings.KILN_PORT,
     adminTokenFile: settings.KILN_ADMIN_TOKEN_FILE ?? null,
     blobLimit: settings.KILN_BLOB_LIMIT,
+    limits: {
+      connections: settings.KILN_CONNECTIONS,
+      addressConnections: settings.KILN_ADDRESS_CONNECTIONS,
+      pace: { seconds: settings.KILN_REQUEST_SECONDS, rate: settings.KILN_REQUEST_RATE },
+    },
     archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
     // A timer cannot wait for more than 24 days.
     syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),

@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Digest } from '../core/digest.ts';
 import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
@@ -9,6 +8,7 @@ import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openSignals } from '../storage/signals.ts';
 import { createApp } from './http/app.ts';
+import { boundedServer, type ConnectionLimits } from './http/connections.ts';
 import { createCoordinator } from './coordinator/coordinator.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { provideAdminToken } from './record/tokens.ts';
@@ -25,6 +25,7 @@ export interface ApiConfig {
   readonly port: number;
   readonly adminTokenFile: string | null;
   readonly blobLimit: number;
+  readonly limits: ConnectionLimits;
   /** Where apt keeps what it knows of the archives that are followed. */
   readonly archives: string;
   /** Hours between looks at them; 0 for never. */
@@ -100,12 +101,10 @@ export const startApi = async (
     now: Date.now,
     log,
     blobLimit: config.blobLimit,
+    pace: config.limits.pace,
     stopping: stopping.signal,
   });
-  const server = createServer(app);
-  // An upload may take long; a client that sends nothing may not.
-  server.requestTimeout = 0;
-  server.timeout = 120_000;
+  const server = boundedServer(app, config.limits);
   server.listen(config.port, config.host);
   await once(server, 'listening');
   const { address, port, family } = server.address() as AddressInfo;

@@ -8,6 +8,8 @@ const ERRORS = {
   forbidden: { status: 403, exit: 4, meaning: 'The token’s role may not do this' },
   'not-found': { status: 404, exit: 3, meaning: 'There is no such thing here' },
   conflict: { status: 409, exit: 2, meaning: 'It contradicts what is already here' },
+  'too-many': { status: 429, exit: 5, meaning: 'It is more at a time than one may ask for' },
+  'too-slow': { status: 408, exit: 5, meaning: 'The request came too slowly' },
   'too-large': { status: 413, exit: 2, meaning: 'It is over a limit of this service' },
   'digest-mismatch': { status: 422, exit: 2, meaning: 'The bytes are not those announced' },
   'bad-archive': { status: 422, exit: 2, meaning: 'The archive is not acceptable' },
@@ -40,11 +42,18 @@ export type ErrorCode = keyof typeof ERRORS;
 /** The one error class. `message` is a sentence for the person who gets it: no secret, path of the server or stack. */
 export class KilnError extends Error {
   readonly code: ErrorCode;
+  /** Seconds after which it may pass, where that is known. */
+  readonly retryAfter: number | null;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown; retryAfter?: number },
+  ) {
     super(message, options);
     this.name = 'KilnError';
     this.code = code;
+    this.retryAfter = options?.retryAfter ?? null;
   }
 }
 

@@ -6,24 +6,23 @@ import { artifactRoutes } from './routes/artifacts.ts';
 import { blobRoutes } from './routes/blobs.ts';
 import { buildRoutes } from './routes/builds.ts';
 import { healthRoutes } from './routes/health.ts';
+import { endUnread } from './unread.ts';
 import { missRoutes } from './routes/misses.ts';
 import { resolveRoutes } from './routes/resolve.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { toolchainRoutes } from './routes/toolchains.ts';
 import { treeRoutes } from './routes/trees.ts';
 
-/** Bytes of a request's JSON: one build or source with all the settings it may bring, and much room. */
-const BODY_LIMIT = 256 * 1024;
-
 /** The HTTP service: `/healthz`, `/readyz` and `/v1`. */
 export const createApp = (deps: ApiDeps): Express => {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
-  // Blobs are bytes, whatever the client calls them: no parser may touch them. Wishes have a limit of their own.
-  app.use(healthRoutes(deps), blobRoutes(deps), resolveRoutes(deps));
-  app.use(express.json({ limit: BODY_LIMIT }));
+  app.use(endUnread);
   for (const routes of [
+    healthRoutes,
+    blobRoutes,
+    resolveRoutes,
     treeRoutes,
     archiveRoutes,
     toolchainRoutes,

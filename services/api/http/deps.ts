@@ -4,6 +4,7 @@ import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
+import type { Pace } from './pace.ts';
 import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
 /** What the routes work with. */
@@ -19,6 +20,7 @@ export interface ApiDeps {
   readonly log: Log;
   /** The largest blob taken, in bytes. */
   readonly blobLimit: number;
+  readonly pace: Pace;
   /** Aborted when the service is stopping: ends the event streams. */
   readonly stopping: AbortSignal;
 }

@@ -1,37 +1,58 @@
-import type { ErrorRequestHandler, Response } from 'express';
+import type { ErrorRequestHandler, Request, Response } from 'express';
 import { ZodError } from 'zod';
 import { errorMeaning, httpStatus, KilnError, type ErrorCode } from '../../core/errors.ts';
 import type { Problem } from '../../core/protocol.ts';
 import type { Log } from '../../storage/log.ts';
+import { sendWhole } from './unread.ts';
 
 /** The one place where an error becomes an answer: RFC 9457. What is not a `KilnError` is a defect and says nothing of itself. */
 export const answerErrors =
   (log: Log): ErrorRequestHandler =>
   (error: unknown, request, response, next) => {
     const known = asKilnError(error);
+    if (isHungUp(error, request, response)) return;
     if (known.code === 'internal') log.error({ err: error, path: request.path }, 'defect');
     if (response.headersSent) {
       response.destroy();
       next();
       return;
     }
-    // What is left of a refused upload is not read: the connection cannot be used again.
-    if (!request.complete) response.setHeader('Connection', 'close');
+    if (known.retryAfter !== null) response.setHeader('Retry-After', known.retryAfter);
     sendProblem(response, known.code, known.message);
   };
 
+const BROKEN: readonly unknown[] = [
+  'ABORT_ERR',
+  'ECONNABORTED',
+  'ECONNRESET',
+  'EPIPE',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ERR_STREAM_UNABLE_TO_PIPE',
+];
+
+/** Whether there is nobody left to answer: the client has ended the connection, which is its right. */
+const isHungUp = (error: unknown, request: Request, response: Response): boolean => {
+  const isBroken =
+    error instanceof Error &&
+    (('code' in error && BROKEN.includes(error.code)) ||
+      ('type' in error && error.type === 'request.aborted'));
+  return isBroken && (response.destroyed || request.destroyed);
+};
+
+/** A problem document (RFC 9457). */
+export const problemOf = (code: ErrorCode, detail: string): Problem => ({
+  type: `urn:kiln:error:${code}`,
+  title: errorMeaning(code),
+  status: httpStatus(code),
+  detail,
+  code,
+});
+
 /** Answers with a problem document. */
 export const sendProblem = (response: Response, code: ErrorCode, detail: string): void => {
-  const status = httpStatus(code);
-  const problem: Problem = {
-    type: `urn:kiln:error:${code}`,
-    title: errorMeaning(code),
-    status,
-    detail,
-    code,
-  };
   if (code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer');
-  response.status(status).type('application/problem+json').send(JSON.stringify(problem));
+  response.status(httpStatus(code)).type('application/problem+json');
+  sendWhole(response, JSON.stringify(problemOf(code, detail)));
 };
 
 const asKilnError = (error: unknown): KilnError => {
@@ -50,6 +71,11 @@ const asKilnError = (error: unknown): KilnError => {
       return new KilnError(
         'too-large',
         `the body is over ${String(error.limit)} bytes, the limit of this request; ask for fewer things at once, and send archives as blobs`,
+      );
+    if ('status' in error && Number(error.status) < 500)
+      return new KilnError(
+        'bad-request',
+        'the body is not understood; send JSON in UTF-8, as many bytes as announced',
       );
   }
   if (error instanceof URIError)

@@ -1,10 +1,11 @@
-import type { Request, RequestHandler, Response } from 'express';
+import express, { type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { Role } from '../../core/policy.ts';
 import type { ApiDeps } from './deps.ts';
 import { authenticate, type Caller } from '../record/tokens.ts';
+import { watchPace } from './pace.ts';
 
 /** What a route's handler gets: the caller and the checked body; `param` reads a path parameter. */
 export interface Asked<Body> {
@@ -19,35 +20,54 @@ export interface Asked<Body> {
 /** An answer: a status and JSON. A handler that answers by itself gives `null`. */
 export type Answer = { readonly status: number; readonly json: unknown } | null;
 
-/** The schema of a request that has no body. */
+/** The schema of a request that has no body, or one that its handler reads. */
 export const NO_BODY = z.unknown();
+
+/** Bytes of a request's JSON: one build or source with all the settings it may bring, and much room. */
+const BODY_LIMIT = 256 * 1024;
 
 /** Answers 200 with JSON. */
 export const ok = (json: unknown): Answer => ({ status: 200, json });
 
-/** Lets those go on who have a role, before anything else of their request is read. Throws `unauthenticated` or `forbidden`. */
-export const admit =
+/** Lets those go on who have a role, before anything of a body is read or asked for. Throws `unauthenticated` or `forbidden`. */
+const admit =
   (deps: ApiDeps, role: Role): RequestHandler =>
-  async (request, _response, next) => {
-    await authenticate(deps.db, deps.now(), request.headers.authorization, role);
+  async (request, response, next) => {
+    const { authorization, expect } = request.headers;
+    response.locals['caller'] = await authenticate(deps.db, deps.now(), authorization, role);
+    watchPace(request, response, deps.pace);
+    if (expect !== undefined) response.writeContinue();
     next();
   };
 
-/** Authenticates, checks the body against its schema, handles, answers. Failures go to `answerErrors`. */
-export const route =
+/**
+ * A route's steps: it authenticates, reads JSON and checks it against its schema, handles, answers. Failures go to `answerErrors`.
+ * A body is read as JSON only where there is a schema for it.
+ */
+export const route = <Schema extends z.ZodType>(
+  deps: ApiDeps,
+  role: Role,
+  schema: Schema,
+  handle: (asked: Asked<z.output<Schema>>) => Promise<Answer>,
+  bodyLimit: number = BODY_LIMIT,
+): RequestHandler[] => [
+  admit(deps, role),
+  ...(Object.is(schema, NO_BODY) ? [] : [express.json({ limit: bodyLimit })]),
+  answer(schema, handle),
+];
+
+const answer =
   <Schema extends z.ZodType>(
-    deps: ApiDeps,
-    role: Role,
     schema: Schema,
     handle: (asked: Asked<z.output<Schema>>) => Promise<Answer>,
   ): RequestHandler =>
   async (request, response) => {
-    const caller = await authenticate(deps.db, deps.now(), request.headers.authorization, role);
+    const caller = response.locals['caller'] as Caller;
     const param = (name: string): string => {
       const value = request.params[name];
       return typeof value === 'string' ? value : '';
     };
-    const answer = await handle({
+    const answered = await handle({
       caller,
       body: schema.parse(request.body ?? {}),
       request,
@@ -63,5 +83,5 @@ export const route =
         return text;
       },
     });
-    if (answer !== null) response.status(answer.status).json(answer.json);
+    if (answered !== null) response.status(answered.status).json(answered.json);
   };

@@ -1,5 +1,6 @@
 import { pipeline } from 'node:stream/promises';
 import { Router } from 'express';
+import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build-state.ts';
 import type { Digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
@@ -12,6 +13,8 @@ import { rebuildView } from '../../coordinator/rebuilds.ts';
 import { buildView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
+/** A build is asked for in JSON, or in a form with two archives. */
+const JSON_OR_FORM = z.unknown();
 const LIST_LIMIT = 200;
 /** All that one toolchain has made: a candidate for its place must make it, too. */
 const TRIAL_LIMIT = 10_000;
@@ -23,7 +26,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.post(
     '/v1/builds',
-    route(deps, 'client', NO_BODY, async ({ body, caller, request }) => {
+    route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request }) => {
       let wanted = request.is('multipart/form-data') === false ? CreateBuild.parse(body) : null;
       try {
         wanted ??= await readUploadedBuild(request, deps, caller.role);
