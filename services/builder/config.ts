@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
+import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/build-users.ts';
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/limits.ts';
 import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
 import type { BuilderConfig } from './start-builder.ts';
@@ -18,6 +19,13 @@ export const BUILDER_SETTINGS = {
   KILN_BUILDER_CACHE: z.string().min(1).describe('directory for unpacked trees'),
   KILN_DOCKER_SOCKET: z.string().default('/var/run/docker.sock').describe('Docker’s socket'),
   KILN_RUNTIME: z.string().default('runc').describe('container runtime of builds, such as runsc'),
+  KILN_BUILD_USERS: z
+    .string()
+    .default(DEFAULT_BUILD_USERS)
+    .transform(parseBuildUsers)
+    .describe(
+      `ids that builds run as, nobody’s on the Docker host (default ${DEFAULT_BUILD_USERS})`,
+    ),
   KILN_CONCURRENCY: whole(1).describe('builds at once'),
   KILN_BUILD_SECONDS: whole(DEFAULTS.seconds).describe('seconds that a build may take'),
   KILN_BUILD_MEMORY: whole(DEFAULTS.memory).describe('bytes of memory of a build'),
@@ -42,6 +50,7 @@ export const builderConfig = (
     cache: settings.KILN_BUILDER_CACHE,
     dockerSocket: settings.KILN_DOCKER_SOCKET,
     runtime: settings.KILN_RUNTIME,
+    users: settings.KILN_BUILD_USERS,
     concurrency: settings.KILN_CONCURRENCY,
     limits: {
       seconds: settings.KILN_BUILD_SECONDS,

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
-import type { Duplex, Readable } from 'node:stream';
+import { Readable, type Duplex } from 'node:stream';
 import Docker from 'dockerode';
-import type { Digest } from '../core/digest.ts';
+import { extract } from 'tar-stream';
+import type { BuildUsers } from '../core/build-users.ts';
+import { digestOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 
 /** The one file that talks to Docker. It knows containers, not builds. */
@@ -10,12 +12,13 @@ import { KilnError } from '../core/errors.ts';
 export interface ContainerSpec {
   readonly image: string;
   readonly command: readonly string[];
-  readonly user: { readonly uid: number; readonly gid: number };
+  /** It runs as one of these, user and group, which no other container has meanwhile. */
+  readonly users: BuildUsers;
   readonly hostname: string;
   readonly environment: Readonly<Record<string, string>>;
   /** Directories of the host, read-only. */
   readonly mounts: readonly { readonly from: string; readonly at: string }[];
-  /** Directories in memory, with their size in bytes; they belong to `user` and may hold programs. */
+  /** Directories in memory, with their size in bytes; they belong to its user and may hold programs. */
   readonly scratch: readonly { readonly at: string; readonly size: number }[];
   readonly memory: number;
   readonly pids: number;
@@ -52,11 +55,19 @@ export interface ContainerEngine {
   findImage(rootfs: Digest): Promise<string | null>;
   /** Makes an image of a root file system; Docker's own digest of it must be `rootfs`. Returns its id. */
   importImage(rootfs: Digest, tar: Readable): Promise<string>;
+  /** Texts of files of a directory of the engine's host, by name, each of at most `limit` bytes; those that are missing are left out. */
+  readHostFiles(
+    directory: string,
+    names: readonly string[],
+    limit: number,
+  ): Promise<ReadonlyMap<string, string>>;
   /** Rejects unless the engine answers. */
   ping(): Promise<void>;
 }
 
 const IMAGE_LABEL = 'kiln.toolchain';
+/** The digest of the archive that has no entry. */
+const EMPTY_LAYER = digestOf(Buffer.alloc(1024));
 
 /** The engine behind Docker's socket. */
 export const connectDocker = (socketPath: string): ContainerEngine => {
@@ -71,22 +82,64 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
     return null;
   };
 
+  const importImage = async (rootfs: Digest, tar: Readable): Promise<string> => {
+    const progress = await docker.importImage(tar, {
+      changes: `LABEL ${IMAGE_LABEL}=${rootfs}`,
+    });
+    progress.resume();
+    await once(progress, 'end');
+    const id = await findImage(rootfs);
+    if (id === null)
+      throw new KilnError(
+        'internal',
+        `Docker made another image than ${rootfs} of the root file system`,
+      );
+    return id;
+  };
+
+  /**
+   * A container of a user of its own. Docker has each name once, whoever asks: the name holds the user until the container is gone,
+   * for all builders on this Docker and for what a killed one left.
+   */
+  const create = async (spec: ContainerSpec): Promise<Docker.Container> => {
+    const { first, last } = spec.users;
+    for (let user = first; user <= last; user += 1) {
+      try {
+        const options = createOptions(spec, user);
+        return await docker.createContainer({ ...options, name: `kiln-user-${user}` });
+      } catch (error) {
+        if (!hasStatus(error, 409)) throw error;
+      }
+    }
+    throw new Error(`every user from ${first} to ${last} has a container already`);
+  };
+
   return {
     findImage,
+    importImage,
 
-    async importImage(rootfs, tar) {
-      const progress = await docker.importImage(tar, {
-        changes: `LABEL ${IMAGE_LABEL}=${rootfs}`,
+    async readHostFiles(directory, names, limit) {
+      const image =
+        (await findImage(EMPTY_LAYER)) ??
+        (await importImage(EMPTY_LAYER, Readable.from([Buffer.alloc(1024)])));
+      // Never started: Docker shows what is mounted in it all the same.
+      const container = await docker.createContainer({
+        Image: image,
+        Cmd: ['none'],
+        HostConfig: {
+          Mounts: [{ Type: 'bind', Source: directory, Target: '/host', ReadOnly: true }],
+        },
       });
-      progress.resume();
-      await once(progress, 'end');
-      const id = await findImage(rootfs);
-      if (id === null)
-        throw new KilnError(
-          'internal',
-          `Docker made another image than ${rootfs} of the root file system`,
-        );
-      return id;
+      try {
+        const texts = new Map<string, string>();
+        for (const name of names) {
+          const archive = await container.getArchive({ path: `/host/${name}` }).catch(ifMissing);
+          if (archive !== null) texts.set(name, await onlyFile(archive as Readable, limit));
+        }
+        return texts;
+      } finally {
+        await remove(container);
+      }
     },
 
     async removeLabelled(label) {
@@ -100,7 +153,7 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
 
     async run(spec, onOutput, signal) {
       signal.throwIfAborted();
-      const container = await docker.createContainer(createOptions(spec));
+      const container = await create(spec);
       const kill = (): void => void container.kill().catch(() => {});
       signal.addEventListener('abort', kill, { once: true });
       try {
@@ -139,20 +192,38 @@ const remove = async (container: Docker.Container): Promise<void> => {
   try {
     await container.remove({ force: true, v: true });
   } catch (error) {
-    const isGone =
-      error instanceof Error &&
-      'statusCode' in error &&
-      (error.statusCode === 404 || error.statusCode === 409);
-    if (!isGone) throw error;
+    if (!hasStatus(error, 404) && !hasStatus(error, 409)) throw error;
   }
 };
 
-const createOptions = (spec: ContainerSpec): Docker.ContainerCreateOptions => {
-  const { uid, gid } = spec.user;
+const hasStatus = (error: unknown, status: number): boolean =>
+  error instanceof Error && 'statusCode' in error && error.statusCode === status;
+
+const ifMissing = (error: unknown): null => {
+  if (hasStatus(error, 404)) return null;
+  throw error;
+};
+
+/** The text of the one file that an archive is of. */
+const onlyFile = async (archive: Readable, limit: number): Promise<string> => {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  const unpacked = archive.pipe(extract());
+  for await (const entry of unpacked) {
+    for await (const piece of entry as AsyncIterable<Buffer>) {
+      size += piece.length;
+      if (size > limit) throw new Error(`a file of the host is over ${limit} bytes`);
+      pieces.push(piece);
+    }
+  }
+  return Buffer.concat(pieces).toString('utf8');
+};
+
+const createOptions = (spec: ContainerSpec, user: number): Docker.ContainerCreateOptions => {
   return {
     Image: spec.image,
     Cmd: [...spec.command],
-    User: `${uid}:${gid}`,
+    User: `${user}:${user}`,
     Hostname: spec.hostname,
     WorkingDir: '/',
     Env: Object.entries(spec.environment).map(([name, value]) => `${name}=${value}`),
@@ -189,7 +260,7 @@ const createOptions = (spec: ContainerSpec): Docker.ContainerCreateOptions => {
       Tmpfs: Object.fromEntries(
         spec.scratch.map(({ at, size }) => [
           at,
-          `rw,exec,nosuid,nodev,size=${size},mode=0755,uid=${uid},gid=${gid}`,
+          `rw,exec,nosuid,nodev,size=${size},mode=0755,uid=${user},gid=${user}`,
         ]),
       ),
     },

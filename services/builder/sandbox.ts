@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
-import { BUILD_HOST, BUILD_USER } from '../core/build-environment.ts';
+import { BUILD_HOST } from '../core/build-environment.ts';
+import type { BuildUsers } from '../core/build-users.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import type { ContainerEnd, ContainerEngine, OutputHandler } from './docker.ts';
 
@@ -40,11 +41,20 @@ export interface Sandbox {
   clear(label?: string): Promise<void>;
 }
 
+/** How a builder's runs are, all of them. */
+export interface SandboxSettings {
+  readonly limits: SandboxLimits;
+  readonly runtime: string;
+  readonly users: BuildUsers;
+  /** The builder's name. */
+  readonly builder: string;
+}
+
 const TMP_SHARE = 4;
 
 export const createSandbox = (
   engine: ContainerEngine,
-  { limits, runtime, builder }: { limits: SandboxLimits; runtime: string; builder: string },
+  { limits, runtime, users, builder }: SandboxSettings,
 ): Sandbox => ({
   clear: (label) => engine.removeLabelled(label ?? `kiln.builder=${builder}`),
 
@@ -67,7 +77,7 @@ export const createSandbox = (
     const spec = {
       image: run.image,
       command: ['/bin/bash', '-c', run.script, 'kiln', ...run.args],
-      user: BUILD_USER,
+      users,
       hostname: BUILD_HOST,
       environment: run.environment,
       mounts: run.mounts,

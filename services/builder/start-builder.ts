@@ -1,3 +1,4 @@
+import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/build-users.ts';
 import { KilnError } from '../core/errors.ts';
 import { hexOf } from '../core/digest.ts';
 import type { BuilderJob, Outcome } from '../core/jobs.ts';
@@ -7,7 +8,7 @@ import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openSignals } from '../storage/signals.ts';
 import type { Log } from '../storage/log.ts';
-import { connectDocker } from './docker.ts';
+import { connectDocker, type ContainerEngine } from './docker.ts';
 import { createImageCache, measureToolchain } from './image-cache.ts';
 import { runBuild } from './run-build.ts';
 import { createSandbox } from './sandbox.ts';
@@ -24,6 +25,7 @@ export interface BuilderConfig {
   readonly cache: string;
   readonly dockerSocket: string;
   readonly runtime: string;
+  readonly users: BuildUsers;
   readonly concurrency: number;
   readonly limits: SandboxLimits;
   readonly scripts: { readonly build: string; readonly measure: string };
@@ -41,9 +43,11 @@ export const startBuilder = async (
   process.umask(0o022);
   const blobs = await openBlobDirectory(config.blobs);
   const engine = connectDocker(config.dockerSocket);
+  await checkBuildUsers(engine, config.users);
   const sandbox = createSandbox(engine, {
     limits: config.limits,
     runtime: config.runtime,
+    users: config.users,
     builder: config.name,
   });
   await sandbox.clear();
@@ -137,6 +141,15 @@ export const startBuilder = async (
       signals.close();
     },
   };
+};
+
+/** A register of ids of a host with a hundred thousand people is a few MiB. */
+const REGISTER_LIMIT = 64 * 1024 ** 2;
+
+/** Refuses users of builds that somebody on the Docker host has. */
+const checkBuildUsers = async (engine: ContainerEngine, users: BuildUsers): Promise<void> => {
+  const texts = await engine.readHostFiles('/etc', REGISTER_NAMES, REGISTER_LIMIT);
+  for (const register of REGISTER_NAMES) mustBeNobodys(users, register, texts.get(register) ?? '');
 };
 
 /** The outcome of a rebuild says what came out, and leaves the build as it is. */

@@ -6,8 +6,7 @@ import type { Source } from './source.ts';
 /** One moment for every build: nothing in a module may depend on when it was built. 2001-09-09T01:46:40Z. */
 export const SOURCE_DATE_EPOCH = 1_000_000_000;
 
-/** The user a build runs as, and the name of the host it believes to be on. */
-export const BUILD_USER = { uid: 1000, gid: 1000 } as const;
+/** The name of the host a build believes to be on. */
 export const BUILD_HOST = 'kiln';
 
 /** Where programs are looked for; a toolchain is measured with it, too. */

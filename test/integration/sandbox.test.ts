@@ -8,6 +8,7 @@ import {
   SandboxLimitReached,
   type SandboxRun,
 } from '../../services/builder/sandbox.ts';
+import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../../services/core/build-users.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import type { SandboxLimits } from '../../services/core/limits.ts';
 import { freshDirectory } from '../machine/make-source.ts';
@@ -24,6 +25,14 @@ const LIMITS: SandboxLimits = {
   pids: 64,
   cpus: 1,
 };
+
+const RUN = {
+  args: [],
+  environment: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+  mounts: [],
+  workplace: '/var/lib/dkms/build',
+  labels: {},
+} as const;
 
 describe('the sandbox', () => {
   const label = `sandbox-test-${process.pid}`;
@@ -48,18 +57,11 @@ describe('the sandbox', () => {
     const sandbox = createSandbox(engine, {
       limits: { ...LIMITS, ...limits },
       runtime: 'runc',
+      users: parseBuildUsers(DEFAULT_BUILD_USERS),
       builder: label,
     });
     const pieces: Buffer[] = [];
-    const run: SandboxRun = {
-      image,
-      script,
-      args: [],
-      environment: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-      mounts: [{ from: input, at: '/input' }],
-      workplace: '/var/lib/dkms/build',
-      labels: {},
-    };
+    const run: SandboxRun = { ...RUN, image, script, mounts: [{ from: input, at: '/input' }] };
     const end = await sandbox.run(
       run,
       { log: () => {}, output: (piece) => void pieces.push(Buffer.from(piece)) },
@@ -81,11 +83,37 @@ describe('the sandbox', () => {
 
   it('runs as an ordinary user without capabilities, new privileges or an unfiltered system call', async () => {
     const { output } = await runScript(
-      'id -u; grep -E "^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp):" /proc/self/status',
+      '[ "$(id -u):$(id -g):$(id -G)" = "$(id -u):$(id -u):$(id -u)" ] && id -u; grep -E "^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp):" /proc/self/status',
     );
-    expect(output.replaceAll('\t', ' ')).toBe(
-      '1000\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\nCapBnd: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n',
+    expect(output.replaceAll('\t', ' ').replace(/^(21000000)\d\d$/m, '$1xx')).toBe(
+      '21000000xx\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\nCapBnd: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n',
     );
+  });
+
+  it('gives each run of any builder on this Docker a user of its own', async () => {
+    const both = 'id -u; sleep 60';
+    const told = new AbortController();
+    const seen: string[] = [];
+    const runs = ['one', 'other'].map((builder) =>
+      createSandbox(connectDocker('/var/run/docker.sock'), {
+        limits: LIMITS,
+        runtime: 'runc',
+        users: parseBuildUsers(DEFAULT_BUILD_USERS),
+        builder: `${label}-${builder}`,
+      }).run(
+        { ...RUN, image, script: both },
+        {
+          log: () => {},
+          output: (piece) => {
+            seen.push(piece.toString().trim());
+            if (seen.length === 2) told.abort(new Error('seen'));
+          },
+        },
+        told.signal,
+      ),
+    );
+    for (const each of runs) await expect(each).rejects.toThrow('seen');
+    expect(new Set(seen).size).toBe(2);
   });
 
   it('can write its own scratch and nothing else, its inputs least of all', async () => {
