@@ -62,6 +62,8 @@ export const openConnection = async ({ server, proxy, trusted }: Way): Promise<S
     socket: base,
     host,
     secureContext: trusted,
+    // Said, as NODE_TLS_REJECT_UNAUTHORIZED would say otherwise.
+    rejectUnauthorized: true,
     ALPNProtocols: ['http/1.1'],
     ...(isIP(host) === 0 ? { servername: host } : {}),
   });
