@@ -1,22 +1,54 @@
 import { KilnError } from '../../services/core/errors.ts';
 import { ROLES, type Role } from '../../services/core/policy.ts';
-import { onlyArgument, table, type Command } from '../command.ts';
+import type { Quotas } from '../../services/core/quotas.ts';
+import { onlyArgument, table, type Command, type Context } from '../command.ts';
 
 const tokenCreate: Command = {
   name: 'token create',
   args: 'NAME',
   summary: 'make a token; its secret is shown once (admin)',
   help: `      --role ROLE        client (default), ci or admin
-      --days N           valid so long (default 365)`,
-  options: { role: { type: 'string' }, days: { type: 'string' } },
+      --days N           valid so long (default 365)
+What it may have of the service, where that is not what its role may have (kiln token list --json):
+      --builds N         builds that wait or run for it at once
+      --uploads N        uploads at once
+      --followers N      builds that it follows at once
+      --daily-bytes N    bytes that it may send in a day`,
+  options: {
+    role: { type: 'string' },
+    days: { type: 'string' },
+    builds: { type: 'string' },
+    uploads: { type: 'string' },
+    followers: { type: 'string' },
+    'daily-bytes': { type: 'string' },
+  },
   async run(context) {
     const role = context.option('role') ?? 'client';
     const isRole = (text: string): text is Role => ROLES.some((known) => known === text);
     if (!isRole(role)) throw new KilnError('bad-request', `--role takes ${ROLES.join(', ')}`);
     const days = Number(context.option('days') ?? '365');
-    const token = await context.service.createToken(onlyArgument(context, 'name'), role, days);
+    const name = onlyArgument(context, 'name');
+    const quotas = {
+      ...quota(context, 'builds', 'builds'),
+      ...quota(context, 'uploads', 'uploads'),
+      ...quota(context, 'followers', 'followers'),
+      ...quota(context, 'dailyBytes', 'daily-bytes'),
+    };
+    const token = await context.service.createToken({ name, role, days, quotas });
     context.print(token.secret, token);
   },
+};
+
+const quota = (
+  context: Context,
+  name: keyof Quotas,
+  option: string,
+): Partial<Record<keyof Quotas, number>> => {
+  const text = context.option(option);
+  if (text === undefined) return {};
+  if (!/^\d{1,15}$/.test(text))
+    throw new KilnError('bad-request', `--${option} takes a whole number`);
+  return { [name]: Number(text) };
 };
 
 const tokenList: Command = {

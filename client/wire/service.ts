@@ -3,7 +3,6 @@ import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { Role } from '../../services/core/policy.ts';
 import {
   ArchiveView,
   BuildTicket,
@@ -20,6 +19,7 @@ import {
   TokenView,
   ToolchainView,
   type CreateBuild,
+  type CreateToken,
   type KernelFacts,
 } from '../../services/core/protocol.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
@@ -73,7 +73,7 @@ export interface Service {
   syncState(): Promise<SyncView>;
   signers(): Promise<readonly SignerView[]>;
   tokens(): Promise<readonly TokenView[]>;
-  createToken(name: string, role: Role, days: number): Promise<IssuedToken>;
+  createToken(wanted: CreateToken): Promise<IssuedToken>;
   revokeToken(id: string): Promise<void>;
   /** Ways to a module that were refused or failed, by reason. */
   misses(): Promise<readonly MissView[]>;
@@ -179,7 +179,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     syncState: () => read(SyncView, '/v1/sync'),
     signers: () => items(SignerView, '/v1/signers'),
     tokens: () => items(TokenView, '/v1/tokens'),
-    createToken: (name, role, days) => postOnce(IssuedToken, '/v1/tokens', { name, role, days }),
+    createToken: (wanted) => postOnce(IssuedToken, '/v1/tokens', wanted),
     revokeToken: (id) => remove(`/v1/tokens/${encodeURIComponent(id)}`),
     misses: () => items(MissView, '/v1/misses'),
   };

@@ -8,6 +8,7 @@ import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openSignals } from '../storage/signals.ts';
 import { createApp } from './http/app.ts';
+import { createUsage } from './http/usage.ts';
 import { boundedServer, type ConnectionLimits } from './http/connections.ts';
 import { createCoordinator } from './coordinator/coordinator.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
@@ -102,6 +103,7 @@ export const startApi = async (
     log,
     blobLimit: config.blobLimit,
     pace: config.limits.pace,
+    usage: createUsage(db, Date.now, config.blobLimit),
     stopping: stopping.signal,
   });
   const server = boundedServer(app, config.limits);

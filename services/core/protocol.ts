@@ -61,10 +61,19 @@ export const CreateArchive = z.strictObject({
   sources: text(16 * 1024),
   headers: text(300),
 });
+const quota = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const quotas = z.strictObject({
+  builds: quota,
+  uploads: quota,
+  followers: quota,
+  dailyBytes: quota,
+});
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
   days: z.number().int().min(1).max(3650).default(365),
+  /** What it may have where that is not its role's. */
+  quotas: quotas.partial().default({}),
 });
 /** What a host's kernel is: `uname -r`, `uname -v`, and the digest of its options (core/kernel-config.ts). */
 export const KernelFacts = z.strictObject({
@@ -186,6 +195,7 @@ export const TokenView = z.object({
   id: z.string(),
   name: z.string(),
   role,
+  quotas,
   expiresAt: z.number(),
   revokedAt: z.number().nullable(),
 });
@@ -301,6 +311,7 @@ export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(
 
 export type Problem = z.infer<typeof Problem>;
 export type CreateBuild = z.input<typeof CreateBuild>;
+export type CreateToken = z.input<typeof CreateToken>;
 export type KernelFacts = z.infer<typeof KernelFacts>;
 export type ResolvedView = z.infer<typeof ResolvedView>;
 export type SourceView = z.infer<typeof SourceView>;

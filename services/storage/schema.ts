@@ -15,8 +15,12 @@ export interface Schema {
     hash: string;
     expires_at: number;
     revoked_at: number | null;
+    /** What it may have of the service where that is not its role's (core/quotas.ts): JSON. */
+    quotas: string;
     created_at: number;
   };
+  /** Bytes that tokens have sent on a day, counted from 1970. */
+  sent: { token: string; day: number; bytes: number };
   sources: {
     digest: string;
     tree: string;
@@ -167,6 +171,12 @@ const UPLOADS = [
   `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
 ];
 
+const QUOTAS = [
+  `ALTER TABLE tokens ADD COLUMN quotas TEXT NOT NULL DEFAULT '{}'`,
+  `CREATE TABLE sent (token TEXT NOT NULL, day BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (token, day))`,
+  `CREATE INDEX requests_by_token ON requests (token)`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -177,4 +187,5 @@ const inOrder = (statements: readonly string[]): Migration => ({
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '001-fleet': inOrder(FLEET),
   '002-uploads': inOrder(UPLOADS),
+  '003-quotas': inOrder(QUOTAS),
 };

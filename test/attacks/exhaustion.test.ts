@@ -1,6 +1,10 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
+import type { IssuedToken } from '../../services/core/protocol.ts';
 import { startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { until } from '../machine/until.ts';
@@ -148,5 +152,67 @@ describe('connections', () => {
     const waiting = kiln.kiln('list');
     for (const { socket } of open) socket.destroy();
     expect((await waiting).status).toBe(0);
+  });
+});
+
+describe('a token', () => {
+  const issue = async (name: string, ...quotas: string[]): Promise<string> =>
+    (await kiln.json<IssuedToken>('token', 'create', name, ...quotas)).secret;
+  const put = (token: string, bytes: string, blob = digestOf(bytes)): Promise<Response> =>
+    fetch(`${kiln.url}/v1/blobs/${blob}`, {
+      method: 'PUT',
+      headers: { Authorization: `Bearer ${token}` },
+      body: bytes,
+    });
+  const refused = async (answer: Response): Promise<[number, unknown, unknown]> => {
+    const { code, detail } = (await answer.json()) as { code: string; detail: string };
+    return [answer.status, code, `${detail}; ${answer.headers.get('retry-after')} s`];
+  };
+
+  it('has as many uploads at once as it may, and the next when one has ended', async () => {
+    const token = await issue('two-hands', '--uploads', '2');
+    const open = [await dial(), await dial()];
+    for (const { socket } of open)
+      socket.write(head('PUT', BLOB, token, 'application/octet-stream', GiB));
+    const going = setInterval(() => {
+      for (const { socket } of open) socket.write('x'.repeat(2000));
+    }, 100);
+    await until('both to be taken in', async () => (await put(token, 'third')).status === 429);
+    const answer = await refused(await put(token, 'third'));
+    expect(answer).toEqual([
+      429,
+      'too-many',
+      expect.stringMatching(
+        /^this token has 2 uploads under way, .*come again when one has ended; 5 s/,
+      ),
+    ]);
+    clearInterval(going);
+    for (const { socket } of open) socket.destroy();
+    await until('room again', async () => (await put(token, 'third')).status === 201);
+    expect((await put(await issue('other'), 'fourth')).status).toBe(201);
+  });
+
+  it('sends as many bytes a day as it may, refused ones included', async () => {
+    const token = await issue('small', '--daily-bytes', '200000');
+    const text = 'x'.repeat(90_000);
+    expect((await put(token, text, digestOf('other'))).status).toBe(422);
+    expect((await put(token, text)).status).toBe(201);
+    expect(await refused(await put(token, text))).toEqual([
+      429,
+      'too-many',
+      expect.stringMatching(
+        /has sent 180000 bytes today and may send 200000 a day; come again after 00:00 UTC; \d+ s$/,
+      ),
+    ]);
+    expect((await put(token, 'little')).status).toBe(201);
+    const file = join(await freshDirectory('big'), 'big.tar');
+    await writeFile(file, 'y'.repeat(90_000));
+    const tokenFile = join(await freshDirectory('token'), 'token');
+    await writeFile(tokenFile, token);
+    const pushed = await kiln.kiln('source', 'push', file, '--token-file', tokenFile);
+    expect(pushed).toMatchObject({
+      status: 5,
+      stderr: expect.stringMatching(/come again after 00:00 UTC/),
+    });
   });
 });

@@ -11,6 +11,7 @@ import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
 import { createRebuilds } from './rebuilds.ts';
 import { buildView, loadBuild } from '../record/records.ts';
+import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
 import { takeMeasurement } from '../record/toolchains.ts';
 import { noteRequest, type Asker } from './note-request.ts';
@@ -206,7 +207,10 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         // What it is built against goes first.
         for (const row of [...noted.needs, noted.row])
           nexts.push({ id: row.id, next: await wake(on, made, row, wanted.retry) });
-        if (nexts.at(-1)?.next !== 'nothing') return { asked: noted, woken: nexts, cached: null };
+        if (nexts.at(-1)?.next !== 'nothing') {
+          await mustHaveRoom(on, asker);
+          return { asked: noted, woken: nexts, cached: null };
+        }
         await on.deleteFrom('requests').where('id', '=', noted.request).execute();
         return { asked: noted, woken: nexts, cached: await buildView(on, noted.row.id) };
       });

@@ -19,6 +19,8 @@ export interface Asked {
 export interface Asker {
   readonly token: string;
   readonly role: Role;
+  /** How many builds may wait or run for it at once; without it any number. */
+  readonly builds?: number;
 }
 
 /** Who asks, and when. */

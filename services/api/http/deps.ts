@@ -5,6 +5,7 @@ import type { Log } from '../../storage/log.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { Pace } from './pace.ts';
+import type { Usage } from './usage.ts';
 import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
 /** What the routes work with. */
@@ -21,6 +22,7 @@ export interface ApiDeps {
   /** The largest blob taken, in bytes. */
   readonly blobLimit: number;
   readonly pace: Pace;
+  readonly usage: Usage;
   /** Aborted when the service is stopping: ends the event streams. */
   readonly stopping: AbortSignal;
 }

@@ -2,6 +2,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { KilnError } from '../../core/errors.ts';
 import { roleReaches, type Role } from '../../core/policy.ts';
+import { quotasOf, type OwnQuotas, type Quotas } from '../../core/quotas.ts';
 import type { IssuedToken, TokenView } from '../../core/protocol.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
@@ -10,16 +11,21 @@ import type { Schema } from '../../storage/schema.ts';
 export interface Caller {
   readonly token: string;
   readonly role: Role;
+  readonly quotas: Quotas;
 }
 
 const DAY = 24 * 3600 * 1000;
 
 const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
 
+const quotasIn = ({ role, quotas }: Schema['tokens']): Quotas =>
+  quotasOf(role as Role, JSON.parse(quotas) as OwnQuotas);
+
 const viewOf = (row: Schema['tokens']): TokenView => ({
   id: row.id,
   name: row.name,
   role: row.role as Role,
+  quotas: quotasIn(row),
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
 });
@@ -28,7 +34,7 @@ const viewOf = (row: Schema['tokens']): TokenView => ({
 export const issueToken = async (
   db: Database,
   now: number,
-  wanted: { name: string; role: Role; days: number },
+  wanted: { name: string; role: Role; days: number; quotas: OwnQuotas },
 ): Promise<IssuedToken> => {
   const secret = `kiln_${wanted.role}_${randomBytes(32).toString('base64url')}`;
   const row = {
@@ -38,6 +44,7 @@ export const issueToken = async (
     hash: hashOf(secret),
     expires_at: now + wanted.days * DAY,
     revoked_at: null,
+    quotas: JSON.stringify(wanted.quotas),
     created_at: now,
   };
   await db.insertInto('tokens').values(row).execute();
@@ -91,7 +98,7 @@ export const authenticate = async (
       `this needs a token with the role ${needed}; this one’s is ${role}`,
     );
   }
-  return { token: row.id, role };
+  return { token: row.id, role, quotas: quotasIn(row) };
 };
 
 /** Makes sure that a file holds a valid admin token, for the machine's own admin. Private from its first byte. */
@@ -106,6 +113,7 @@ export const provideAdminToken = async (db: Database, now: number, file: string)
     name: `admin of ${file}`,
     role: 'admin',
     days: 3650,
+    quotas: {},
   });
   const arrival = `${file}.${process.pid}`;
   await writeFile(arrival, `${secret}\n`, { mode: 0o600 });

@@ -1,3 +1,4 @@
+import { KilnError } from '../../core/errors.ts';
 import type { Database } from '../../storage/database.ts';
 
 /**
@@ -23,4 +24,29 @@ export const countWaiting = async (db: Database, build: string): Promise<number>
     .select(({ fn }) => fn.countAll<number | string>().as('count'))
     .executeTakeFirstOrThrow();
   return Number(count);
+};
+
+/** Seconds after which one of many builds is likely to have ended. */
+const SOON = 20;
+
+/** Refuses a token for which more builds wait or run than may, `more` to come included. Throws `too-many`. */
+export const mustHaveRoom = async (
+  db: Database,
+  {
+    token,
+    builds = Number.POSITIVE_INFINITY,
+  }: { readonly token: string; readonly builds?: number },
+  more = 0,
+): Promise<void> => {
+  const { count } = await db
+    .selectFrom('requests')
+    .select(({ fn }) => fn.count<number | string>('build').distinct().as('count'))
+    .where('token', '=', token)
+    .executeTakeFirstOrThrow();
+  if (Number(count) + more <= builds) return;
+  throw new KilnError(
+    'too-many',
+    `this token may have ${builds} builds waiting and running at once, and has them; come again when one has ended`,
+    { retryAfter: SOON },
+  );
 };

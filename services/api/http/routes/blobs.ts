@@ -18,7 +18,7 @@ export const blobRoutes = (deps: ApiDeps): Router => {
   );
   router.put(
     '/v1/blobs/:digest',
-    route(deps, 'client', NO_BODY, async ({ digest, request }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, digest, request }) => {
       const expected = digest('digest');
       const announced = Number(request.headers['content-length'] ?? '0');
       if (announced > deps.blobLimit) {
@@ -27,7 +27,9 @@ export const blobRoutes = (deps: ApiDeps): Router => {
           `the upload is ${announced} bytes; the limit of this service is ${deps.blobLimit}`,
         );
       }
-      const json = await storeUpload(deps, request, { expected, limit: deps.blobLimit });
+      const json = await deps.usage.upload(caller, request, (limit) =>
+        storeUpload(deps, request, { expected, limit }),
+      );
       return { status: 201, json };
     }),
   );

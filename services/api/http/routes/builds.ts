@@ -9,6 +9,7 @@ import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
 import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
+import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
 import { buildView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
@@ -27,10 +28,14 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/builds',
     route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request }) => {
+      const asker = { ...caller, builds: caller.quotas.builds };
       let wanted = request.is('multipart/form-data') === false ? CreateBuild.parse(body) : null;
       try {
-        wanted ??= await readUploadedBuild(request, deps, caller.role);
-        const ticket = await coordinator.request(wanted, caller);
+        wanted ??= await deps.usage.upload(caller, request, async (blobLimit) => {
+          await mustHaveRoom(db, asker, 1);
+          return readUploadedBuild(request, { ...deps, blobLimit }, caller.role);
+        });
+        const ticket = await coordinator.request(wanted, asker);
         const { id, state } = ticket.build;
         if (ticket.cached && (state === 'failed' || state === 'excluded'))
           await noteLostBuild(db, deps.now(), id, state, 1);
@@ -74,8 +79,8 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/builds/:id/events',
-    route(deps, 'client', NO_BODY, async ({ param, request, response }) => {
-      await followBuild(deps, param('id'), request, response);
+    route(deps, 'client', NO_BODY, async ({ caller, param, request, response }) => {
+      await deps.usage.follow(caller, () => followBuild(deps, param('id'), request, response));
       return null;
     }),
   );
