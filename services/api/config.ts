@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
-import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
+import { readCertificate, readSenders } from '../storage/identity.ts';
+import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
@@ -10,6 +11,21 @@ const GiB = 1024 ** 3;
 /** What the API is told. */
 export const API_SETTINGS = {
   ...COMMON_SETTINGS,
+  KILN_BUILDERS: z
+    .string()
+    .min(1)
+    .transform((file) => readSenders(file))
+    .describe('file of the builders’ public keys, one after another: who may build'),
+  KILN_SIGNERS: z
+    .string()
+    .min(1)
+    .transform((file) => readSenders(file))
+    .describe('file of the signer’s public key'),
+  KILN_SIGNING_CERTIFICATE: z
+    .string()
+    .min(1)
+    .transform((file) => readCertificate(file))
+    .describe('file of the certificate that modules are signed for'),
   KILN_DATABASE: z.string().min(1).describe('file of the record'),
   KILN_HOST: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
   KILN_PORT: whole(8070, 0).describe('port that the API listens on; 0: any free one'),
@@ -41,9 +57,10 @@ export const API_SETTINGS = {
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
   const settings = readSettings(API_SETTINGS, environment);
   return {
-    redis: settings.KILN_REDIS,
-    prefix: settings.KILN_PREFIX,
-    blobs: settings.KILN_BLOBS,
+    ...commonConfig(settings),
+    builders: settings.KILN_BUILDERS,
+    signers: settings.KILN_SIGNERS,
+    certificate: settings.KILN_SIGNING_CERTIFICATE,
     database: settings.KILN_DATABASE,
     host: settings.KILN_HOST,
     port: settings.KILN_PORT,

@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import type { X509Certificate } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
+import type { Identity, Senders } from '../core/envelope.ts';
 import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
-import { openDatabase } from '../storage/database.ts';
+import { openDatabase, type Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
@@ -11,6 +13,7 @@ import { createApp } from './http/app.ts';
 import { createUsage } from './http/usage.ts';
 import { boundedServer, type ConnectionLimits } from './http/connections.ts';
 import { createCoordinator } from './coordinator/coordinator.ts';
+import { createEvidence } from './coordinator/evidence.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { provideAdminToken } from './record/tokens.ts';
 import { endOldClaims } from './record/uploads.ts';
@@ -19,6 +22,11 @@ import { endOldClaims } from './record/uploads.ts';
 export interface ApiConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
+  readonly own: Identity;
+  readonly builders: Senders;
+  readonly signers: Senders;
+  /** That of the key that modules are signed with. */
+  readonly certificate: X509Certificate;
   readonly blobs: string;
   readonly database: string;
   readonly host: string;
@@ -48,21 +56,27 @@ export const startApi = async (
   await clearArrivals(config.blobs);
   if (config.adminTokenFile !== null)
     await provideAdminToken(db, Date.now(), config.adminTokenFile);
-  const builder = openQueue('builder', config.redis, config.prefix);
-  const signer = openQueue('signer', config.redis, config.prefix);
-  const outcomes = openQueue('outcomes', config.redis, config.prefix);
-  const signals = await openSignals(config.redis, config.prefix);
+  const { redis, prefix, own, builders, signers } = config;
+  const evidence = createEvidence(blobs, config.certificate);
+  await noteSigner(db, { key: evidence.key, certificate: config.certificate.toString() });
+  const link = { redis, prefix, own };
+  const builder = openQueue('builder', { ...link, senders: new Map() });
+  const signer = openQueue('signer', { ...link, senders: new Map() });
+  const outcomes = openQueue('outcomes', { ...link, senders: new Map([...builders, ...signers]) });
+  const signals = await openSignals(redis, prefix, { kind: 'writes', own });
   const coordinator = createCoordinator({
     db,
     builder,
     signer,
     signals,
+    signers,
+    evidence,
     script: config.script,
     now: Date.now,
     log,
   });
 
-  const working = outcomes.work((outcome) => coordinator.accept(outcome), {
+  const working = outcomes.work((outcome, { sender }) => coordinator.accept(outcome, sender), {
     concurrency: 1,
     onError: (error) => log.warn({ err: error }, 'queue'),
   });
@@ -131,4 +145,17 @@ export const startApi = async (
       await db.destroy();
     },
   };
+};
+
+/** Who signs is what the configuration says; the newest is the one of now. */
+const noteSigner = async (
+  db: Database,
+  signer: { readonly key: string; readonly certificate: string },
+): Promise<void> => {
+  const seen_at = Date.now();
+  await db
+    .insertInto('signers')
+    .values({ ...signer, seen_at })
+    .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at }))
+    .execute();
 };

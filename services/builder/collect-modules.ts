@@ -3,16 +3,16 @@ import { pack } from 'tar-stream';
 import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { BuiltModule } from '../core/jobs.ts';
+import { MODINFO_LIMIT, modinfoSize, type BuiltModule } from '../core/jobs.ts';
 import type { Kernel } from '../core/kernel.ts';
 import { checkImports, parseSymvers, type Symvers } from '../core/kabi.ts';
 import { checkModule, readModuleFile } from '../core/module-file.ts';
 import { splitModule } from '../core/module-signature.ts';
-import type { Recipe } from '../core/recipe.ts';
+import { MODULES } from '../core/message-parts.ts';
+import { builtNameOf, type Recipe } from '../core/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { readArchive } from '../storage/read-archive.ts';
 
-const MAX_MODULES = 256;
 /** What `POST_BUILD` leaves for other builds: some headers and symbols, in files and bytes. */
 const MAX_EXPORTS = 1000;
 const EXPORTS_LIMIT = 64 * 1024 ** 2;
@@ -37,7 +37,7 @@ export const collectModules = async (
 ): Promise<Collected> => {
   const limits = {
     ...DEFAULT_ARCHIVE_LIMITS,
-    entries: MAX_MODULES + MAX_EXPORTS,
+    entries: MODULES + MAX_EXPORTS,
     bytes: archive.length,
   };
   const found = new Map<string, Buffer>();
@@ -83,16 +83,16 @@ export const collectModules = async (
     });
     modules.push({ name, unsigned: digest, size: bytes.length, modinfo: module.modinfo });
   }
+  if (modinfoSize(modules) > MODINFO_LIMIT) {
+    throw new KilnError(
+      'too-large',
+      `the modinfo of all modules is over ${MODINFO_LIMIT} characters, the limit of this service`,
+    );
+  }
   return {
     modules: modules.sort((a, b) => (a.name < b.name ? -1 : 1)),
     exports: await storeExports(left, blobs),
   };
-};
-
-/** What a module calls itself: `DEST_MODULE_NAME` names the file alone. */
-const builtNameOf = (name: string, { modules }: Recipe): string => {
-  const listed = modules.kind === 'listed' ? modules.list.find((each) => each.name === name) : null;
-  return listed?.path.split('/').at(-1)?.slice(0, -'.ko'.length) ?? name;
 };
 
 const storeExports = async (

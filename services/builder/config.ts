@@ -3,7 +3,8 @@ import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/build-users.ts';
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/limits.ts';
-import { COMMON_SETTINGS, readSettings, whole } from '../storage/settings.ts';
+import { readSenders } from '../storage/identity.ts';
+import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { BuilderConfig } from './start-builder.ts';
 
 const IMAGES = new URL('../../images/', import.meta.url);
@@ -11,6 +12,11 @@ const IMAGES = new URL('../../images/', import.meta.url);
 /** What a builder is told. */
 export const BUILDER_SETTINGS = {
   ...COMMON_SETTINGS,
+  KILN_COORDINATOR: z
+    .string()
+    .min(1)
+    .transform((file) => readSenders(file))
+    .describe('file of the API’s public key, whose jobs are done'),
   KILN_BUILDER_NAME: z
     .string()
     .min(1)
@@ -43,10 +49,9 @@ export const builderConfig = (
   const settings = readSettings(BUILDER_SETTINGS, environment);
   const script = (name: string): string => readFileSync(new URL(name, IMAGES), 'utf8');
   return {
-    redis: settings.KILN_REDIS,
-    prefix: settings.KILN_PREFIX,
+    ...commonConfig(settings),
+    coordinator: settings.KILN_COORDINATOR,
     name: settings.KILN_BUILDER_NAME,
-    blobs: settings.KILN_BLOBS,
     cache: settings.KILN_BUILDER_CACHE,
     dockerSocket: settings.KILN_DOCKER_SOCKET,
     runtime: settings.KILN_RUNTIME,

@@ -1,7 +1,8 @@
 import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/build-users.ts';
 import { KilnError } from '../core/errors.ts';
 import { hexOf } from '../core/digest.ts';
-import type { BuilderJob, Outcome } from '../core/jobs.ts';
+import type { Identity, Senders } from '../core/envelope.ts';
+import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
@@ -18,6 +19,9 @@ import { openTreeCache } from './tree-cache.ts';
 export interface BuilderConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
+  readonly own: Identity;
+  /** Whose jobs are done here. */
+  readonly coordinator: Senders;
   /** Of this builder alone, and the same after a restart: by it, it finds the containers that a killed one left. */
   readonly name: string;
   readonly blobs: string;
@@ -53,10 +57,13 @@ export const startBuilder = async (
   await sandbox.clear();
   const images = createImageCache(engine, blobs);
   const trees = await openTreeCache(config.cache, blobs);
-  const signals = await openSignals(config.redis, config.prefix);
-  const outcomes = openQueue('outcomes', config.redis, config.prefix);
-  const jobs = openQueue('builder', config.redis, config.prefix);
-  const report = (id: string, outcome: Outcome): Promise<void> => outcomes.add(id, outcome);
+  const { redis, prefix, own, coordinator: senders } = config;
+  const signals = await openSignals(redis, prefix, { kind: 'reads', senders });
+  const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
+  const jobs = openQueue('builder', { redis, prefix, own, senders });
+  // Two builders that had one job do not take each other's names.
+  const report = (name: string, outcome: Outcome): Promise<void> =>
+    outcomes.add(`${name}-${own.id.slice(0, 12)}`, outcome);
 
   const build = async (job: Extract<BuilderJob, { kind: 'build' }>, run: JobRun): Promise<void> => {
     const name = job.rebuild ?? `${job.build}-${job.attempt}`;
@@ -65,13 +72,12 @@ export const startBuilder = async (
     try {
       if (await signals.isCancelled(name)) return;
       if (run.starts > MAX_STARTS) throw new Error('the job ended its builder too often');
-      if (job.rebuild === null) {
-        await report(`${name}-started-${run.starts}`, {
-          kind: 'started',
-          build: job.build,
-          attempt: job.attempt,
-        });
-      }
+      await report(
+        `${name}-started-${run.starts}`,
+        job.rebuild === null
+          ? { kind: 'started', build: job.build, attempt: job.attempt }
+          : { kind: 'rebuilding', rebuild: job.rebuild },
+      );
       const signal = AbortSignal.any([cancelled.signal, run.stopping]);
       const deps = {
         blobs,
@@ -84,7 +90,7 @@ export const startBuilder = async (
         script: config.scripts.build,
       };
       const outcome = await runBuild(job, deps, signal);
-      await report(`${name}-built`, asRebuilt(job, outcome));
+      await report(`${name}-built`, asReported(job, outcome));
       log.info({ build: job.build, outcome: outcome.kind }, 'build ended');
     } catch (error) {
       if (cancelled.signal.aborted) return;
@@ -98,31 +104,38 @@ export const startBuilder = async (
       } as const;
       const { build: id, attempt } = job;
       const outcome = { kind: 'failed', build: id, attempt, failure, log: null } as const;
-      await report(`${name}-built`, asRebuilt(job, outcome));
+      await report(`${name}-built`, asReported(job, outcome));
     } finally {
       unhook();
     }
   };
 
   const measure = async (
-    job: Extract<BuilderJob, { kind: 'measure' }>,
+    { toolchain, attempt }: Extract<BuilderJob, { kind: 'measure' }>,
     run: JobRun,
   ): Promise<void> => {
-    const name = `measured-${hexOf(job.toolchain)}`;
+    const name = `${hexOf(toolchain)}-${attempt}`;
     try {
+      const started = { kind: 'measuring', toolchain, attempt } as const;
+      await report(`${name}-measuring-${run.starts}`, started);
       const contents = await measureToolchain(
-        job.toolchain,
+        toolchain,
         { images, sandbox, script: config.scripts.measure },
         run.stopping,
       );
-      await report(name, { kind: 'measured', toolchain: job.toolchain, contents });
+      await report(`${name}-measured`, { kind: 'measured', toolchain, attempt, contents });
     } catch (error) {
       if (run.stopping.aborted) throw new Interrupted();
-      log.error({ toolchain: job.toolchain, err: error }, 'a toolchain cannot be measured');
+      log.error({ toolchain, err: error }, 'a toolchain cannot be measured');
       if (!run.isLast && !(error instanceof KilnError)) throw error;
       const problem =
         error instanceof KilnError ? error.message : 'the builder could not run it; see its log';
-      await report(name, { kind: 'unmeasurable', toolchain: job.toolchain, problem });
+      await report(`${name}-measured`, {
+        kind: 'unmeasurable',
+        toolchain,
+        attempt,
+        problem: problem.slice(0, WORDS_LIMIT),
+      });
     }
   };
 
@@ -152,16 +165,21 @@ const checkBuildUsers = async (engine: ContainerEngine, users: BuildUsers): Prom
   for (const register of REGISTER_NAMES) mustBeNobodys(users, register, texts.get(register) ?? '');
 };
 
-/** The outcome of a rebuild says what came out, and leaves the build as it is. */
-const asRebuilt = (
+/** An outcome as it is reported: its words are bounded, and that of a rebuild says what came out and leaves the build as it is. */
+const asReported = (
   { rebuild }: Extract<BuilderJob, { kind: 'build' }>,
   outcome: Outcome,
 ): Outcome => {
-  if (rebuild === null) return outcome;
+  if (rebuild === null) {
+    if (outcome.kind === 'failed') return { ...outcome, failure: shortened(outcome.failure) };
+    if (outcome.kind === 'excluded')
+      return { ...outcome, reason: outcome.reason.slice(0, WORDS_LIMIT) };
+    return outcome;
+  }
   return {
     kind: 'rebuilt',
     rebuild,
     modules: outcome.kind === 'built' ? outcome.modules : [],
-    failure: outcome.kind === 'failed' ? outcome.failure : null,
+    failure: outcome.kind === 'failed' ? shortened(outcome.failure) : null,
   };
 };

@@ -90,6 +90,23 @@ const Statement = z.object({
   }),
 });
 
+/** The statement in an envelope that the one trusted certificate's key signed. Throws `KilnError('unverified')`. */
+export const readProvenance = (envelope: string, certificate: X509Certificate): string => {
+  try {
+    const { payload, signatures } = Envelope.parse(JSON.parse(envelope));
+    const statement = Buffer.from(payload, 'base64').toString('utf8');
+    const signature = Buffer.from(signatures[0]?.sig ?? '', 'base64');
+    if (!verify('sha256', dsseMessage(statement), certificate.publicKey, signature))
+      throw bad('was not signed with the pinned certificate’s key');
+    return statement;
+  } catch (cause) {
+    throw cause instanceof KilnError ? cause : bad('is out of form', cause);
+  }
+};
+
+const bad = (what: string, cause?: unknown): KilnError =>
+  new KilnError('unverified', `the provenance ${what}; install the module again`, { cause });
+
 /**
  * Checks an envelope against the one certificate that is trusted, and that it speaks of this build and of each of these modules.
  * Throws `KilnError('unverified')` saying what differs.
@@ -102,18 +119,7 @@ export const verifyProvenance = (
     readonly modules: readonly { readonly name: string; readonly digest: Digest }[];
   },
 ): void => {
-  const bad = (what: string, cause?: unknown): KilnError =>
-    new KilnError('unverified', `the provenance ${what}; install the module again`, { cause });
-  let statement = '';
-  try {
-    const { payload, signatures } = Envelope.parse(JSON.parse(envelope));
-    statement = Buffer.from(payload, 'base64').toString('utf8');
-    const signature = Buffer.from(signatures[0]?.sig ?? '', 'base64');
-    if (!verify('sha256', dsseMessage(statement), certificate.publicKey, signature))
-      throw bad('was not signed with the pinned certificate’s key');
-  } catch (cause) {
-    throw cause instanceof KilnError ? cause : bad('is out of form', cause);
-  }
+  const statement = readProvenance(envelope, certificate);
   const parsed = Statement.safeParse(JSON.parse(statement));
   if (!parsed.success) throw bad('is out of form');
   const { subject, predicate } = parsed.data;

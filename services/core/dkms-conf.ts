@@ -1,6 +1,7 @@
 import { holds, REFUSED, valueAt, valuesOf, type EvaluatedConf } from './dkms-evaluation.ts';
 import { moduleExclusion, packageExclusion, type ConfTarget } from './dkms-exclusion.ts';
 import { KilnError } from './errors.ts';
+import { MODULE_NAME } from './module-file.ts';
 
 /** One module that a `dkms.conf` says will be built. */
 export interface DkmsModule {
@@ -106,7 +107,7 @@ const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsMo
   if (builtName === '') throw bad(`dkms.conf names no BUILT_MODULE_NAME[${index}]`);
   const name = at('DEST_MODULE_NAME') || builtName;
   for (const each of [builtName, name]) {
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(each))
+    if (!MODULE_NAME.test(each))
       throw bad(
         `dkms.conf names a module ${JSON.stringify(each)}; give the name alone, without .ko`,
       );

@@ -3,6 +3,7 @@ import type { ContractPart } from './compiler-contract.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { digestOf, hexOf, type Digest } from './digest.ts';
 import type { Kernel } from './kernel.ts';
+import type { Arch } from './kernel-config.ts';
 import { buildDirectory } from './recipe.ts';
 import type { Settings, Source } from './source.ts';
 
@@ -14,6 +15,7 @@ export interface FingerprintInputs {
     readonly config: Digest;
     readonly symvers: Digest | null;
     readonly release: string;
+    readonly arch: Arch;
     readonly compiler: string;
   };
   readonly toolchain: Digest;
@@ -59,6 +61,7 @@ export const fingerprintInputs = (
     config: kernel.configDigest,
     symvers: kernel.symversDigest,
     release: kernel.release,
+    arch: kernel.arch,
     compiler: kernel.compiler,
   },
   toolchain,

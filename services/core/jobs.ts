@@ -1,129 +1,189 @@
-import type { Digest } from './digest.ts';
-import type { FingerprintInputs } from './fingerprint.ts';
-import type { Kernel } from './kernel.ts';
-import type { SignatureHash } from './module-signature.ts';
-import type { Recipe } from './recipe.ts';
-import type { Settings, Source } from './source.ts';
-import type { ToolchainContents } from './measurement.ts';
-import type { Move } from './tree.ts';
+import { z } from 'zod';
+import {
+  digest,
+  fingerprintInputs,
+  list,
+  moduleName,
+  MODULES,
+  recipe,
+  settings,
+  storedKernel,
+  storedSource,
+  toolchainContents,
+  treeOrigin,
+} from './message-parts.ts';
+import { HASHES } from './module-signature.ts';
 
-/** Where a tree comes from: the archive's blob, and how the archive is laid out. */
-export interface TreeOrigin {
-  readonly blob: Digest;
-  readonly layout: readonly Move[];
-}
+/**
+ * What the roles say to each other, in one place for both sides. Each message is parsed where it comes in (`storage/queues.ts`), after
+ * its sender was made sure of (`envelope.ts`): a digest in it is a digest, a name can be part of a path, and all of it is bounded.
+ */
+
+const build = z.string().regex(/^[0-9a-f]{24}$/);
+const attempt = z.number().int().min(0).max(1_000_000);
+const rebuild = z.string().regex(/^rebuild-[0-9a-f-]{36}$/);
+const unsignedModule = z.strictObject({ name: moduleName, unsigned: digest });
 
 /** A finished build that another one is built against. */
-export interface Dependency {
-  readonly fingerprint: Digest;
-  readonly source: Source & TreeOrigin;
-  readonly modules: readonly { readonly name: string; readonly unsigned: Digest }[];
+const Dependency = z.strictObject({
+  fingerprint: digest,
+  source: storedSource,
+  modules: list(unsignedModule, MODULES),
   /** An archive of what it leaves for others: `Module.symvers`, and what its `POST_BUILD` kept. */
-  readonly exports: Digest;
-}
+  exports: digest,
+});
+
+const BuildJob = z.strictObject({
+  kind: z.literal('build'),
+  build,
+  attempt,
+  /** Set where a finished build is made again, to see whether the bytes are the same: it changes nothing of the build. */
+  rebuild: rebuild.nullable(),
+  source: storedSource,
+  kernel: storedKernel,
+  toolchain: digest,
+  dependencies: list(Dependency, 256),
+  /** Texts to lay at their absolute paths. */
+  settings,
+  inputs: fingerprintInputs,
+});
 
 /** Work for a builder. */
-export type BuilderJob =
-  | {
-      readonly kind: 'build';
-      readonly build: string;
-      readonly attempt: number;
-      /** Set where a finished build is made again, to see whether the bytes are the same: it changes nothing of the build. */
-      readonly rebuild: string | null;
-      readonly source: Source & TreeOrigin;
-      readonly kernel: Kernel & TreeOrigin;
-      readonly toolchain: Digest;
-      readonly dependencies: readonly Dependency[];
-      /** Texts to lay at their absolute paths. */
-      readonly settings: Settings;
-      readonly inputs: FingerprintInputs;
-    }
-  | { readonly kind: 'measure'; readonly toolchain: Digest };
+export const BuilderJob = z.discriminatedUnion('kind', [
+  BuildJob,
+  z.strictObject({ kind: z.literal('measure'), toolchain: digest, attempt }),
+]);
 
 /** Work for a signer. */
-export interface SignJob {
-  readonly build: string;
-  readonly attempt: number;
-  readonly fingerprint: Digest;
-  readonly hash: SignatureHash;
-  readonly inputs: FingerprintInputs;
-  readonly recipe: Recipe;
-  readonly modules: readonly { readonly name: string; readonly unsigned: Digest }[];
-}
+export const SignJob = z.strictObject({
+  build,
+  attempt,
+  fingerprint: digest,
+  hash: z.enum(HASHES),
+  inputs: fingerprintInputs,
+  recipe,
+  modules: list(unsignedModule, MODULES).refine((modules) => modules.length > 0),
+});
 
+/** The most modinfo of one build, names and values, in characters. */
+export const MODINFO_LIMIT = 4 * 1024 ** 2;
+
+const BuiltModule = z.strictObject({
+  name: moduleName,
+  unsigned: digest,
+  size: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 40),
+  modinfo: list(z.tuple([z.string(), z.string()]).readonly(), 100_000),
+});
+const builtModules = list(BuiltModule, MODULES)
+  .refine((modules) => modinfoSize(modules) <= MODINFO_LIMIT, {
+    error: `the modinfo is over ${MODINFO_LIMIT} characters`,
+  })
+  .refine((modules) => new Set(modules.map(({ name }) => name)).size === modules.length, {
+    error: 'two modules have one name',
+  });
+
+/** How much modinfo some modules have, in characters. */
+export const modinfoSize = (modules: readonly Pick<BuiltModule, 'modinfo'>[]): number =>
+  modules
+    .flatMap(({ modinfo }) => modinfo)
+    .reduce((sum, [key, value]) => sum + key.length + value.length, 0);
+
+/** The most that a failure, a problem or a reason may say, in characters. */
+export const WORDS_LIMIT = 4000;
+const words = z.string().max(WORDS_LIMIT);
+
+const BuildFailure = z.strictObject({
+  code: z.enum([
+    'compile-failed',
+    'bad-source',
+    'dependency-failed',
+    'timed-out',
+    'out-of-memory',
+    'over-limit',
+    'bad-output',
+    'signing-failed',
+    'builder-broken',
+  ]),
+  message: words,
+  lines: list(words, 100),
+});
+
+const milliseconds = z.number().min(0).max(1e9);
+const run = { build, attempt };
+
+/**
+ * What workers report to the coordinator. Each may arrive twice, or late: `attempt` tells. Whoever sends the result of a run has said
+ * before that it began it.
+ */
+export const Outcome = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('started'), ...run }),
+  z.strictObject({ kind: z.literal('rebuilding'), rebuild }),
+  z.strictObject({ kind: z.literal('measuring'), toolchain: digest, attempt }),
+  z.strictObject({
+    kind: z.literal('built'),
+    ...run,
+    recipe,
+    modules: builtModules.refine((modules) => modules.length > 0),
+    exports: digest,
+    log: digest,
+    timings: z.strictObject({ prepare: milliseconds, sandbox: milliseconds, check: milliseconds }),
+  }),
+  z.strictObject({
+    kind: z.literal('rebuilt'),
+    rebuild,
+    modules: builtModules,
+    failure: BuildFailure.nullable(),
+  }),
+  z.strictObject({
+    kind: z.literal('excluded'),
+    ...run,
+    /** Which directive of the source leaves this kernel out. */
+    reason: words,
+    log: digest,
+  }),
+  z.strictObject({
+    kind: z.literal('failed'),
+    ...run,
+    failure: BuildFailure,
+    log: digest.nullable(),
+  }),
+  z.strictObject({
+    kind: z.literal('signed'),
+    ...run,
+    modules: list(z.strictObject({ name: moduleName, signed: digest }), MODULES),
+    attestation: digest,
+  }),
+  z.strictObject({ kind: z.literal('unsignable'), ...run, failure: BuildFailure }),
+  z.strictObject({
+    kind: z.literal('measured'),
+    toolchain: digest,
+    attempt,
+    contents: toolchainContents,
+  }),
+  z.strictObject({ kind: z.literal('unmeasurable'), toolchain: digest, attempt, problem: words }),
+]);
+
+const Origin = z.strictObject(treeOrigin);
+
+export type TreeOrigin = z.infer<typeof Origin>;
+export type Dependency = z.infer<typeof Dependency>;
+export type BuilderJob = z.infer<typeof BuilderJob>;
+export type SignJob = z.infer<typeof SignJob>;
 /** A module as it came out of the sandbox, checked and stripped. */
-export interface BuiltModule {
-  readonly name: string;
-  readonly unsigned: Digest;
-  readonly size: number;
-  readonly modinfo: readonly (readonly [string, string])[];
-}
-
+export type BuiltModule = z.infer<typeof BuiltModule>;
 /** Why a build ended without modules: a code for scripts, a sentence for people, and the lines that say it. */
-export interface BuildFailure {
-  readonly code:
-    | 'compile-failed'
-    | 'bad-source'
-    | 'dependency-failed'
-    | 'timed-out'
-    | 'out-of-memory'
-    | 'over-limit'
-    | 'bad-output'
-    | 'signing-failed'
-    | 'builder-broken';
-  readonly message: string;
-  readonly lines: readonly string[];
-}
-
+export type BuildFailure = z.infer<typeof BuildFailure>;
 /** How long a builder's parts took, in milliseconds. */
-export interface BuildTimings {
-  readonly prepare: number;
-  readonly sandbox: number;
-  readonly check: number;
-}
+export type BuildTimings = Extract<Outcome, { kind: 'built' }>['timings'];
+export type Outcome = z.infer<typeof Outcome>;
 
-/** What workers report to the coordinator. Each may arrive twice, or late: `attempt` tells. */
-export type Outcome =
-  | { readonly kind: 'started'; readonly build: string; readonly attempt: number }
-  | {
-      readonly kind: 'built';
-      readonly build: string;
-      readonly attempt: number;
-      readonly recipe: Recipe;
-      readonly modules: readonly BuiltModule[];
-      readonly exports: Digest;
-      readonly log: Digest;
-      readonly timings: BuildTimings;
-    }
-  | {
-      readonly kind: 'rebuilt';
-      readonly rebuild: string;
-      readonly modules: readonly BuiltModule[];
-      readonly failure: BuildFailure | null;
-    }
-  | {
-      readonly kind: 'excluded';
-      readonly build: string;
-      readonly attempt: number;
-      /** Which directive of the source leaves this kernel out. */
-      readonly reason: string;
-      readonly log: Digest;
-    }
-  | {
-      readonly kind: 'failed';
-      readonly build: string;
-      readonly attempt: number;
-      readonly failure: BuildFailure;
-      readonly log: Digest | null;
-    }
-  | {
-      readonly kind: 'signed';
-      readonly build: string;
-      readonly attempt: number;
-      readonly key: string;
-      readonly modules: readonly { readonly name: string; readonly signed: Digest }[];
-      readonly attestation: Digest;
-    }
-  | { readonly kind: 'measured'; readonly toolchain: Digest; readonly contents: ToolchainContents }
-  | { readonly kind: 'unmeasurable'; readonly toolchain: Digest; readonly problem: string }
-  | { readonly kind: 'signer'; readonly key: string; readonly certificate: string };
+/** A failure whose words are cut to what a message may hold. */
+export const shortened = ({ code, message, lines }: BuildFailure): BuildFailure => ({
+  code,
+  message: message.slice(0, WORDS_LIMIT),
+  lines: lines.slice(0, 100).map((text) => text.slice(0, WORDS_LIMIT)),
+});

@@ -32,7 +32,16 @@ export const optionsDigest = (config: KernelConfig): Digest =>
   );
 
 /** What the rest of Kiln calls a CPU family: `uname -m`'s word. */
-export type Arch = 'x86_64' | 'i686' | 'aarch64' | 'armv7l' | 'ppc64le' | 's390x' | 'riscv64';
+export const ARCHES = [
+  'x86_64',
+  'i686',
+  'aarch64',
+  'armv7l',
+  'ppc64le',
+  's390x',
+  'riscv64',
+] as const;
+export type Arch = (typeof ARCHES)[number];
 
 const ARCH_OPTIONS: readonly (readonly [string, Arch])[] = [
   ['X86_64', 'x86_64'],

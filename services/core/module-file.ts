@@ -15,6 +15,9 @@ export interface ModuleFile {
   readonly versions: ReadonlyMap<string, number>;
 }
 
+/** What a module may be called: it becomes part of paths. */
+export const MODULE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+
 const MODINFO_LIMIT = 1024 * 1024;
 const SYMBOL_LIMIT = 1_000_000;
 

@@ -3,7 +3,8 @@ import { der, derOid, readDer, TAG } from './der.ts';
 import { KilnError } from './errors.ts';
 
 /** Digest algorithms that the kernel takes (`crypto/asymmetric_keys/pkcs7_parser.c`) and Node has. */
-export type SignatureHash = 'sha224' | 'sha256' | 'sha384' | 'sha512';
+export const HASHES = ['sha224', 'sha256', 'sha384', 'sha512'] as const;
+export type SignatureHash = (typeof HASHES)[number];
 
 const HASH_OIDS: Readonly<Record<SignatureHash, string>> = {
   sha224: '2.16.840.1.101.3.4.2.4',

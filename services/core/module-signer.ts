@@ -21,6 +21,10 @@ export interface ModuleSigner {
   readonly notAfter: number;
 }
 
+/** What a signing key is called: its certificate's SHA-256, in hex. */
+export const certificateId = ({ raw }: Pick<X509Certificate, 'raw'>): string =>
+  createHash('sha256').update(raw).digest('hex');
+
 const SUBJECT_KEY_ID = derOid('2.5.29.14');
 const EXTENSIONS = 0xa3;
 
@@ -32,7 +36,7 @@ export const moduleSigner = (certificate: X509Certificate): ModuleSigner => {
     certificate: raw,
     subject: certificate.subject.replaceAll('\n', ', '),
     serial,
-    sha256: createHash('sha256').update(raw).digest('hex'),
+    sha256: certificateId(certificate),
     keyId: subjectKeyId(raw) ?? serial,
     isAuthority: certificate.ca,
     keyType: publicKey.asymmetricKeyType ?? 'unknown',

@@ -32,6 +32,12 @@ export interface RecipeModule {
   readonly strip: boolean;
 }
 
+/** What a module calls itself: `DEST_MODULE_NAME` names the file alone. */
+export const builtNameOf = (name: string, { modules }: Pick<Recipe, 'modules'>): string => {
+  const listed = modules.kind === 'listed' ? modules.list.find((each) => each.name === name) : null;
+  return listed?.path.split('/').at(-1)?.slice(0, -'.ko'.length) ?? name;
+};
+
 /** Where DKMS keeps all it has of one version of a source; the build may write there. */
 export const packageDirectory = ({ name, version }: Pick<Source, 'name' | 'version'>): string =>
   `/var/lib/dkms/${name}/${version}`;

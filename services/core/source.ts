@@ -112,6 +112,10 @@ export const inspectSource = (
 export const SETTINGS_LIMIT = 64 * 1024;
 export const SETTINGS_FILES = 64;
 
+/** Where a settings file may lie. */
+export const SETTINGS_PATH =
+  /^\/etc\/(dkms|default|sysconfig)(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,4}$/;
+
 /** Checks settings files: plain paths below those directories, 64 KiB and 64 files in all. Throws `KilnError('bad-request')`. */
 export const checkSettings = (settings: Settings): Settings => {
   const size = Object.values(settings).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
@@ -125,7 +129,7 @@ export const checkSettings = (settings: Settings): Settings => {
     );
   }
   for (const path of Object.keys(settings)) {
-    if (!/^\/etc\/(dkms|default|sysconfig)(\/[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}){1,4}$/.test(path)) {
+    if (!SETTINGS_PATH.test(path)) {
       throw new KilnError(
         'bad-request',
         `${JSON.stringify(path)} is no place for a settings file; give one below /etc/dkms, /etc/default or /etc/sysconfig`,

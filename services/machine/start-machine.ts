@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
 import { lockDirectory } from './lock-directory.ts';
+import { keyPlaces, makeKeys } from './make-keys.ts';
 import { startRedis } from './own-redis.ts';
 
 /** What `kilnd` alone is told. */
@@ -28,14 +29,31 @@ export const startMachine = async (
   const at = (name: string): string => join(data, name);
   const { host, port } = parseListen(options.listen);
   const name = createHash('sha256').update(data).digest('hex').slice(0, 12);
+  const keys = keyPlaces(at('keys'), { key: at('signing.pem'), certificate: at('signing.crt') });
+  const coordinator = { KILN_COORDINATOR: keys.publicKeys('api') };
+  const certificate = { KILN_SIGNING_CERTIFICATE: keys.signingCertificate };
   const settings = {
     common: { KILN_PREFIX: `kiln-${name}`, KILN_BLOBS: at('blobs') },
     signer: {
-      KILN_SIGNING_KEY: at('signing.pem'),
-      KILN_SIGNING_CERTIFICATE: at('signing.crt'),
+      KILN_KEY: keys.privateKey('signer'),
+      KILN_SIGNING_KEY: keys.signingKey,
+      ...certificate,
+      ...coordinator,
     },
-    builder: { KILN_BUILDER_CACHE: at('builder'), KILN_BUILDER_NAME: `kilnd-${name}` },
-    api: { KILN_DATABASE: at('kiln.sqlite'), KILN_ADMIN_TOKEN_FILE: at('admin.token') },
+    builder: {
+      KILN_KEY: keys.privateKey('builder'),
+      KILN_BUILDER_CACHE: at('builder'),
+      KILN_BUILDER_NAME: `kilnd-${name}`,
+      ...coordinator,
+    },
+    api: {
+      KILN_KEY: keys.privateKey('api'),
+      KILN_BUILDERS: keys.publicKeys('builder'),
+      KILN_SIGNERS: keys.publicKeys('signer'),
+      KILN_DATABASE: at('kiln.sqlite'),
+      KILN_ADMIN_TOKEN_FILE: at('admin.token'),
+      ...certificate,
+    },
   };
   refuseOverridden(options.environment, [
     'KILN_REDIS',
@@ -46,6 +64,7 @@ export const startMachine = async (
   const unlock = await lockDirectory(data);
   const started: Kept[] = [];
   try {
+    await makeKeys(at('keys'), keys);
     const redis = await startRedis(at('redis'));
     started.push(redis);
     const common = { ...settings.common, KILN_REDIS: redis.address };

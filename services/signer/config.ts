@@ -1,10 +1,18 @@
 import { z } from 'zod';
-import { COMMON_SETTINGS, readSettings } from '../storage/settings.ts';
+import { readFileSync } from 'node:fs';
+import { digestOf } from '../core/digest.ts';
+import { readSenders } from '../storage/identity.ts';
+import { COMMON_SETTINGS, commonConfig, readSettings } from '../storage/settings.ts';
 import type { SignerConfig } from './start-signer.ts';
 
 /** What the signer is told. */
 export const SIGNER_SETTINGS = {
   ...COMMON_SETTINGS,
+  KILN_COORDINATOR: z
+    .string()
+    .min(1)
+    .transform((file) => readSenders(file))
+    .describe('file of the API’s public key, whose jobs are done'),
   KILN_SIGNING_KEY: z.string().min(1).describe('file of the signing key (PEM)'),
   KILN_SIGNING_CERTIFICATE: z.string().min(1).describe('file of its certificate (PEM)'),
 };
@@ -15,9 +23,9 @@ export const signerConfig = (
 ): SignerConfig & { logLevel: string } => {
   const settings = readSettings(SIGNER_SETTINGS, environment);
   return {
-    redis: settings.KILN_REDIS,
-    prefix: settings.KILN_PREFIX,
-    blobs: settings.KILN_BLOBS,
+    ...commonConfig(settings),
+    coordinator: settings.KILN_COORDINATOR,
+    script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
     keyFile: settings.KILN_SIGNING_KEY,
     certificateFile: settings.KILN_SIGNING_CERTIFICATE,
     logLevel: settings.KILN_LOG_LEVEL,

@@ -3,24 +3,35 @@ import { dsseEnvelope, dsseMessage, provenanceStatement } from '../core/attestat
 import type { Digest } from '../core/digest.ts';
 import type { Outcome, SignJob } from '../core/jobs.ts';
 import { signModule, verifyModule } from '../core/module-signature.ts';
+import { checkModuleToSign, checkSignJob } from '../core/sign-check.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { SigningKey } from './key-file.ts';
 
 const MODULE_LIMIT = 1024 ** 3;
 
+/** What a signer signs with. */
+export interface SignDeps {
+  readonly key: SigningKey;
+  readonly blobs: Blobs;
+  /** Digest of the in-container build script. */
+  readonly script: Digest;
+}
+
 /**
- * Signs a build's modules and its provenance. The bytes are read by digest, which is recomputed; each signature is verified
- * before its module is stored. Nothing is reported unless all of it succeeded.
+ * Signs a build's modules and its provenance. The bytes are read by digest, which is recomputed, and parsed: they must be what the
+ * job says they are. Each signature is verified before its module is stored. Nothing is reported unless all of it succeeded.
+ * Throws `KilnError('unverified')` for what is not to be signed.
  */
-export const signBuild = async (job: SignJob, key: SigningKey, blobs: Blobs): Promise<Outcome> => {
+export const signBuild = async (
+  job: SignJob,
+  { key, blobs, script }: SignDeps,
+): Promise<Outcome> => {
+  checkSignJob(job, script);
   const modules: { name: string; unsigned: Digest; signed: Digest }[] = [];
   for (const { name, unsigned } of job.modules) {
-    const signed = await signModule(
-      await blobs.read(unsigned, MODULE_LIMIT),
-      job.hash,
-      key.certificate,
-      key,
-    );
+    const bytes = await blobs.read(unsigned, MODULE_LIMIT);
+    checkModuleToSign(bytes, name, job);
+    const signed = await signModule(bytes, job.hash, key.certificate, key);
     verifyModule(signed, key.certificate);
     modules.push({ name, unsigned, signed: await store(signed, blobs) });
   }
@@ -37,7 +48,6 @@ export const signBuild = async (job: SignJob, key: SigningKey, blobs: Blobs): Pr
     kind: 'signed',
     build: job.build,
     attempt: job.attempt,
-    key: key.id,
     modules: modules.map(({ name, signed }) => ({ name, signed })),
     attestation,
   };

@@ -1,3 +1,7 @@
+import type { Digest } from '../core/digest.ts';
+import type { Identity, Senders } from '../core/envelope.ts';
+import { KilnError } from '../core/errors.ts';
+import { shortened } from '../core/jobs.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
@@ -9,48 +13,43 @@ import { signBuild } from './sign-build.ts';
 export interface SignerConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
+  readonly own: Identity;
+  /** Whose jobs are done here. */
+  readonly coordinator: Senders;
+  /** Digest of the in-container build script: what another one made is not signed. */
+  readonly script: Digest;
   readonly blobs: string;
   readonly keyFile: string;
   readonly certificateFile: string;
 }
 
-/** Starts a signer. It tells the coordinator its certificate, and listens on nothing. */
+/** Starts a signer. It listens on nothing. */
 export const startSigner = async (
   config: SignerConfig,
   log: Log,
 ): Promise<{ close(): Promise<void> }> => {
   const key = await loadSigningKey(config.keyFile, config.certificateFile);
   const blobs = await openBlobDirectory(config.blobs);
-  const outcomes = openQueue('outcomes', config.redis, config.prefix);
-  const jobs = openQueue('signer', config.redis, config.prefix);
-  await outcomes.add(`signer-${key.id}`, {
-    kind: 'signer',
-    key: key.id,
-    certificate: key.certificate.toString(),
-  });
+  const { redis, prefix, own, coordinator: senders } = config;
+  const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
+  const jobs = openQueue('signer', { redis, prefix, own, senders });
 
   const working = jobs.work(
     async (job, run) => {
       const name = `${job.build}-${job.attempt}-signed`;
       try {
-        await outcomes.add(name, await signBuild(job, key, blobs));
+        await outcomes.add(name, await signBuild(job, { key, blobs, script: config.script }));
         log.info({ build: job.build }, 'signed');
       } catch (error) {
         log.error({ build: job.build, err: error }, 'cannot sign');
-        if (!run.isLast) throw error;
-        const failure = {
-          code: 'signing-failed',
-          message:
-            'the modules were built, but could not be signed; ask the admin to look at the signer’s log',
-          lines: [],
-        } as const;
-        await outcomes.add(name, {
-          kind: 'failed',
-          build: job.build,
-          attempt: job.attempt,
-          failure,
-          log: null,
-        });
+        const isRefused = error instanceof KilnError && error.code === 'unverified';
+        if (!run.isLast && !isRefused) throw error;
+        const message = isRefused
+          ? `the signer does not sign this: ${error.message}`
+          : 'the modules were built, but could not be signed; ask the admin to look at the signer’s log';
+        const failure = shortened({ code: 'signing-failed', message, lines: [] });
+        const { build, attempt } = job;
+        await outcomes.add(name, { kind: 'unsignable', build, attempt, failure });
       }
     },
     { concurrency: 1, onError: (error) => log.warn({ err: error }, 'queue') },

@@ -1,11 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { createWriteStream } from 'node:fs';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { digestOf, hexOf, toDigest, type Digest } from '../core/digest.ts';
+import { toDigest, type Digest } from '../core/digest.ts';
 import { hasErrno, KilnError } from '../core/errors.ts';
+import { inFolderOf, openBlobFile, takePlace, readVerified, type ByteRange } from './blob-file.ts';
 
 /** What is known of a stored blob. */
 export interface BlobInfo {
@@ -23,21 +24,20 @@ export interface PutOptions {
   readonly onHashed?: (digest: Digest) => Promise<void>;
 }
 
-/** Some of a blob's bytes, the first and the last of them counted from 0. */
-export interface ByteRange {
-  readonly start: number;
-  readonly end: number;
-}
-
 /** Content-addressed bytes. A blob is there whole or not at all, under the digest of what it holds. */
 export interface Blobs {
   put(bytes: Readable, options: PutOptions): Promise<BlobInfo>;
-  /** The stored blob's size, or `null`. */
+  /** The stored blob's size, or `null`. Its bytes are not looked at. */
   find(digest: Digest): Promise<BlobInfo | null>;
-  /** Streams a blob, or its bytes from `start` to `end`, both of them included. Throws `not-found`. */
+  /**
+   * Streams a blob, or its bytes from `start` to `end`, both of them included. The stream fails before its last bytes are out unless
+   * all of the blob has its digest. Throws `not-found`, or `internal` where what stands there is damaged.
+   */
   open(digest: Digest, range?: ByteRange): Promise<Readable>;
   /** A whole blob of at most `limit` bytes, its digest checked on the way. */
   read(digest: Digest, limit: number): Promise<Buffer>;
+  /** Reads a whole blob to see whether it has its digest. Throws `not-found`, or `internal` where it has not. */
+  check(digest: Digest): Promise<BlobInfo>;
   /** Removes a blob; one that is not there is no error. */
   remove(digest: Digest): Promise<void>;
 }
@@ -46,16 +46,25 @@ export interface Blobs {
 export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
   const arrivals = join(directory, 'arriving');
   await mkdir(arrivals, { recursive: true, mode: 0o700 });
-  const pathOf = (digest: Digest): string =>
-    join(directory, hexOf(digest).slice(0, 2), hexOf(digest));
+  if (!(await lstat(arrivals)).isDirectory())
+    throw new KilnError('bad-request', `${arrivals} is a link; the blobs’ directory holds none`);
 
-  const find = async (digest: Digest): Promise<BlobInfo | null> => {
-    const stats = await stat(pathOf(digest)).catch(() => null);
-    return stats === null ? null : { digest, size: stats.size };
+  const openFile = async (digest: Digest) => {
+    const opened = await openBlobFile(directory, digest);
+    if (opened === null) throw new KilnError('not-found', `there is no blob ${digest}`);
+    return opened;
   };
 
   return {
-    find,
+    // What is no plain file is not there: whoever has the blob sends it again, and it takes that place.
+    find: (digest) =>
+      inFolderOf(directory, digest, false, async (path) => {
+        const stats = await lstat(path).catch(() => null);
+        return stats?.isFile() === true ? { digest, size: stats.size } : null;
+      }).catch((error: unknown) => {
+        if (error instanceof KilnError) return null;
+        throw error;
+      }),
 
     async put(bytes, { expected, limit, onHashed }) {
       const arrival = join(arrivals, randomUUID());
@@ -78,7 +87,11 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
         },
       });
       try {
-        await pipeline(bytes, meter, createWriteStream(arrival, { mode: 0o600, flush: true }));
+        await pipeline(
+          bytes,
+          meter,
+          createWriteStream(arrival, { flags: 'wx', mode: 0o600, flush: true }),
+        );
         const digest = toDigest(hash.digest('hex'));
         if (expected !== undefined && digest !== expected) {
           throw new KilnError(
@@ -87,8 +100,7 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
           );
         }
         await onHashed?.(digest);
-        await mkdir(dirname(pathOf(digest)), { recursive: true, mode: 0o700 });
-        await rename(arrival, pathOf(digest));
+        await inFolderOf(directory, digest, true, (path) => takePlace(arrival, path, digest));
         return { digest, size };
       } catch (error) {
         await rm(arrival, { force: true });
@@ -104,23 +116,31 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
     },
 
     async open(digest, range) {
-      if ((await find(digest)) === null)
-        throw new KilnError('not-found', `there is no blob ${digest}`);
-      return createReadStream(pathOf(digest), { highWaterMark: 1024 * 1024, ...range });
+      const { handle } = await openFile(digest);
+      return readVerified(handle, digest, range);
     },
 
-    remove: (digest) => rm(pathOf(digest), { force: true }),
+    async check(digest) {
+      const { handle, size } = await openFile(digest);
+      const bytes = await readVerified(handle, digest);
+      for await (const _ of bytes);
+      return { digest, size };
+    },
+
+    remove: async (digest) => {
+      await inFolderOf(directory, digest, false, (path) => rm(path, { force: true }));
+    },
 
     async read(digest, limit) {
-      const info = await find(digest);
-      if (info === null) throw new KilnError('not-found', `there is no blob ${digest}`);
-      if (info.size > limit)
+      const { handle, size } = await openFile(digest);
+      if (size > limit) {
+        await handle.close();
         throw new KilnError('too-large', `blob ${digest} is over ${limit} bytes`);
-      const bytes = await readFile(pathOf(digest));
-      if (digestOf(bytes) !== digest) {
-        throw new KilnError('internal', `blob ${digest} is damaged: its bytes have another digest`);
       }
-      return bytes;
+      const bytes = await readVerified(handle, digest);
+      const whole: Buffer[] = [];
+      for await (const piece of bytes) whole.push(piece as Buffer);
+      return Buffer.concat(whole);
     },
   };
 };
@@ -130,7 +150,7 @@ export const clearArrivals = async (directory: string): Promise<void> => {
   const arrivals = join(directory, 'arriving');
   const dayAgo = Date.now() - 24 * 3600 * 1000;
   for (const name of await readdir(arrivals).catch(() => [])) {
-    const stats = await stat(join(arrivals, name)).catch(() => null);
+    const stats = await lstat(join(arrivals, name)).catch(() => null);
     if (stats !== null && stats.mtimeMs < dayAgo) await rm(join(arrivals, name), { force: true });
   }
 };

@@ -1,16 +1,29 @@
-import { Queue, WaitingError, Worker } from 'bullmq';
-import type { BuilderJob, Outcome, SignJob } from '../core/jobs.ts';
+import { Queue, WaitingError, Worker, type Job, type JobsOptions } from 'bullmq';
+import { z } from 'zod';
+import { seal, unseal, type Identity, type Senders } from '../core/envelope.ts';
+import { BuilderJob, Outcome, SignJob } from '../core/jobs.ts';
 import { patientOptions, type RedisAddress } from './redis.ts';
 
 /** The three queues and what travels on each. SQL is the truth; a queue only wakes a worker. */
-export interface Messages {
-  readonly builder: BuilderJob;
-  readonly signer: SignJob;
-  readonly outcomes: Outcome;
+const MESSAGES = { builder: BuilderJob, signer: SignJob, outcomes: Outcome };
+export type QueueName = keyof typeof MESSAGES;
+export type Message<Name extends QueueName> = z.infer<(typeof MESSAGES)[Name]>;
+
+/** Where a queue is, and who is who on it. Redis carries messages and vouches for none. */
+export interface QueueLink {
+  readonly redis: RedisAddress;
+  /** So that several Kilns (and every test) can share one Redis. */
+  readonly prefix: string;
+  /** Whose hand this end writes with. */
+  readonly own: Identity;
+  /** Whose messages are read at this end. */
+  readonly senders: Senders;
 }
 
 /** How a handler learns about the run it is. */
 export interface JobRun {
+  /** The key of who sent the message. */
+  readonly sender: string;
   /** How often this job was begun, this run included; more than once after a failure or a killed worker. */
   readonly starts: number;
   /** Whether a failure of this run is final. */
@@ -29,12 +42,13 @@ export class Interrupted extends Error {
 
 /** One queue, for adding to it and for working on it. */
 export interface WorkQueue<T> {
-  /** Adds a job under a name; a job of that name that is still there is kept instead. Names hold no `:`. */
+  /** Adds a job under a name; a job of that name that is still there, and that this end added, is kept instead. Names hold no `:`. */
   add(id: string, job: T): Promise<void>;
+  /** Whether a job of that name is there that this end added. */
   has(id: string): Promise<boolean>;
   /** Takes a job back that no worker has begun. */
   remove(id: string): Promise<void>;
-  /** Works on jobs, on one of a name at a time. */
+  /** Works on jobs, on one of a name at a time. What no sender wrote, or is out of form, is dropped, and `onError` told why. */
   work(
     handler: (job: T, run: JobRun) => Promise<void>,
     options: { concurrency: number; onError: (error: Error) => void },
@@ -47,34 +61,87 @@ export interface Working {
   stop(): Promise<void>;
 }
 
-const TRIES = 3;
+/** A message that no handler gets. It is not tried again. */
+class Dropped extends Error {
+  constructor(queue: string, id: string, cause: unknown) {
+    const [issue] = cause instanceof z.ZodError ? cause.issues : [];
+    const why =
+      issue === undefined
+        ? cause instanceof SyntaxError
+          ? 'it is no JSON'
+          : String(cause instanceof Error ? cause.message : cause)
+        : `${issue.path.join('.')}: ${issue.message}`;
+    super(`dropped ${JSON.stringify(id.slice(0, 80))} from ${queue}: ${why}`);
+    this.name = 'Dropped';
+  }
+}
 
-/** Opens one queue below `prefix`, so that several Kilns (and every test) can share one Redis. */
-export const openQueue = <Name extends keyof Messages>(
+const OPEN: ReadonlySet<string> = new Set(['waiting', 'active', 'delayed', 'prioritized']);
+const TRIES = 3;
+const OPTIONS: JobsOptions = {
+  attempts: TRIES,
+  backoff: { type: 'exponential', delay: 1000 },
+  removeOnComplete: true,
+  removeOnFail: true,
+};
+
+/** A worker that goes by its own options, and takes a job that is no JSON for an empty one: what stands in Redis may be anybody's. */
+class WaryWorker extends Worker<unknown> {
+  protected override createJob(...[json, id]: Parameters<Worker['createJob']>): Job {
+    const own = { ...json, opts: OPTIONS };
+    try {
+      return super.createJob(own, id);
+    } catch {
+      return super.createJob({ ...own, data: 'null' }, id);
+    }
+  }
+}
+
+/** Opens one queue. */
+export const openQueue = <Name extends QueueName>(
   name: Name,
-  address: RedisAddress,
-  prefix: string,
-): WorkQueue<Messages[Name]> => {
-  const connection = patientOptions(address);
-  const queue = new Queue<Messages[Name]>(name, {
-    connection,
-    prefix,
-    defaultJobOptions: {
-      attempts: TRIES,
-      backoff: { type: 'exponential', delay: 1000 },
-      removeOnComplete: true,
-      removeOnFail: true,
-    },
-  });
+  { redis, prefix, own, senders }: QueueLink,
+): WorkQueue<Message<Name>> => {
+  const connection = patientOptions(redis);
+  const schema = MESSAGES[name] as unknown as z.ZodType<Message<Name>>;
+  const queue = new Queue<unknown>(name, { connection, prefix, defaultJobOptions: OPTIONS });
   queue.on('error', () => {});
+
+  /** What a job says, and who says it. Throws `Dropped`. */
+  const read = (
+    { id = '', data }: Pick<Job<unknown>, 'id' | 'data'>,
+    from: Senders,
+  ): { message: Message<Name>; sender: string } => {
+    try {
+      const { payload, sender } = unseal(data, { place: name, name: id }, from);
+      return { message: schema.parse(JSON.parse(payload)), sender };
+    } catch (error) {
+      throw new Dropped(name, id, error);
+    }
+  };
+
+  const itself: Senders = new Map([[own.id, own.publicKey]]);
+  /** What is there under a name: what this end added and is still to be done, or something else. */
+  const lookUp = async (id: string): Promise<'own' | 'other' | 'nothing'> => {
+    try {
+      const job = await queue.getJob(id);
+      if (job === undefined) return 'nothing';
+      read(job, itself);
+      return OPEN.has(await job.getState()) ? 'own' : 'other';
+    } catch (error) {
+      // The second: it is not even what BullMQ writes.
+      if (error instanceof Dropped || error instanceof SyntaxError) return 'other';
+      throw error;
+    }
+  };
 
   return {
     async add(id, job) {
-      await (queue as Queue).add(name, job, { jobId: id });
+      const payload = JSON.stringify(schema.parse(job));
+      if ((await lookUp(id)) === 'other') await queue.remove(id).catch(() => 0);
+      await queue.add(name, seal(payload, { place: name, name: id }, own), { jobId: id });
     },
-    async has(id) {
-      return (await queue.getJob(id)) !== undefined;
-    },
+    has: async (id) => (await lookUp(id)) === 'own',
     async remove(id) {
       await queue.remove(id).catch(() => 0);
     },
@@ -82,21 +149,26 @@ export const openQueue = <Name extends keyof Messages>(
       const stopping = new AbortController();
       // A queue that lost a job, or its lock on it, gives it out again while it is at work here: that joins what is under way.
       const underWay = new Map<string, Promise<void>>();
-      const worker = new Worker<Messages[Name]>(
+      const begin = (job: Job<unknown>): Promise<void> => {
+        const { message, sender } = read(job, senders);
+        return handler(message, {
+          sender,
+          starts: job.attemptsStarted,
+          isLast: job.attemptsMade + 1 >= TRIES,
+          stopping: stopping.signal,
+        });
+      };
+      const worker = new WaryWorker(
         name,
         async (job, token) => {
           const id = job.id ?? '';
-          const begin = (): Promise<void> =>
-            handler(job.data, {
-              starts: job.attemptsStarted,
-              isLast: job.attemptsMade + 1 >= TRIES,
-              stopping: stopping.signal,
-            }).finally(() => underWay.delete(id));
-          const running = underWay.get(id) ?? begin();
+          const running =
+            underWay.get(id) ?? (async () => begin(job))().finally(() => underWay.delete(id));
           underWay.set(id, running);
           try {
             await running;
           } catch (error) {
+            if (error instanceof Dropped) return onError(error);
             if (!(error instanceof Interrupted)) throw error;
             await job.moveToWait(token);
             throw new WaitingError();

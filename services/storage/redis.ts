@@ -4,9 +4,14 @@ import { KilnError } from '../core/errors.ts';
 /** Where Redis is: a socket's path or a host. Made by `parseRedisAddress`. */
 export type RedisAddress =
   | { readonly path: string }
-  | { readonly host: string; readonly port: number; readonly password?: string };
+  | {
+      readonly host: string;
+      readonly port: number;
+      readonly username?: string;
+      readonly password?: string;
+    };
 
-/** Reads `unix:/path/to.sock` or `redis://[:password@]host:port`. */
+/** Reads `unix:/path/to.sock` or `redis://[user[:password]@]host:port`. */
 export const parseRedisAddress = (text: string): RedisAddress => {
   if (text.startsWith('unix:')) return { path: text.slice('unix:'.length) };
   const url = URL.canParse(text) ? new URL(text) : null;
@@ -19,6 +24,7 @@ export const parseRedisAddress = (text: string): RedisAddress => {
   return {
     host: url.hostname,
     port: Number(url.port || '6379'),
+    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
     ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
   };
 };

@@ -57,6 +57,9 @@ export interface Schema {
     is_candidate: number;
     contents: string | null;
     problem: string | null;
+    /** How often it was to be measured before, and the key of the builder that began to. */
+    attempt: number;
+    builder: string | null;
     created_at: number;
     pinned_at: number | null;
     retired_at: number | null;
@@ -66,6 +69,8 @@ export interface Schema {
     fingerprint: string;
     state: string;
     attempt: number;
+    /** The key of the builder that last began this attempt: its result counts, and no other's. */
+    builder: string | null;
     source: string;
     kernel: string;
     toolchain: string;
@@ -112,6 +117,8 @@ export interface Schema {
   rebuilds: {
     id: string;
     build: string;
+    /** As for a build. */
+    builder: string | null;
     /** `running`, `same`, `different` or `failed`. */
     state: string;
     /** What differs, or why it failed: words as JSON. */
@@ -177,6 +184,13 @@ const QUOTAS = [
   `CREATE INDEX requests_by_token ON requests (token)`,
 ];
 
+const BUILDERS = [
+  `ALTER TABLE builds ADD COLUMN builder TEXT`,
+  `ALTER TABLE rebuilds ADD COLUMN builder TEXT`,
+  `ALTER TABLE toolchains ADD COLUMN builder TEXT`,
+  `ALTER TABLE toolchains ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -188,4 +202,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '001-fleet': inOrder(FLEET),
   '002-uploads': inOrder(UPLOADS),
   '003-quotas': inOrder(QUOTAS),
+  '004-builders': inOrder(BUILDERS),
 };

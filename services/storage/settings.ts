@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import type { Identity } from '../core/envelope.ts';
 import { KilnError } from '../core/errors.ts';
-import { parseRedisAddress } from './redis.ts';
+import { readIdentity } from './identity.ts';
+import { parseRedisAddress, type RedisAddress } from './redis.ts';
 
 /** How config files read the environment: one schema a role, every setting with its default, one sentence for what is wrong. */
 
@@ -44,7 +47,13 @@ export const COMMON_SETTINGS = {
   KILN_REDIS: z
     .string()
     .transform((text) => parseRedisAddress(text))
-    .describe('Redis, as redis://HOST:PORT or unix:/PATH'),
+    .describe('Redis, as redis://[USER@]HOST:PORT or unix:/PATH'),
+  KILN_REDIS_PASSWORD_FILE: z.string().min(1).optional().describe('file of that user’s password'),
+  KILN_KEY: z
+    .string()
+    .min(1)
+    .transform((file) => readIdentity(file))
+    .describe('file of the role’s own key, by which the others know its messages'),
   KILN_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,40}$/)
@@ -55,4 +64,30 @@ export const COMMON_SETTINGS = {
     .enum(['debug', 'info', 'warn', 'error', 'silent'])
     .default('info')
     .describe('debug, info, warn, error or silent'),
+};
+
+/** What every role is told, as its config has it. */
+export interface CommonConfig {
+  readonly redis: RedisAddress;
+  readonly prefix: string;
+  readonly blobs: string;
+  readonly own: Identity;
+}
+
+/** The same from the settings that were read. */
+export const commonConfig = (settings: {
+  readonly KILN_REDIS: RedisAddress;
+  readonly KILN_REDIS_PASSWORD_FILE?: string | undefined;
+  readonly KILN_PREFIX: string;
+  readonly KILN_BLOBS: string;
+  readonly KILN_KEY: Identity;
+}): CommonConfig => {
+  const { KILN_REDIS: redis, KILN_REDIS_PASSWORD_FILE: file } = settings;
+  const password = file === undefined ? {} : { password: readFileSync(file, 'utf8').trim() };
+  return {
+    redis: 'path' in redis ? redis : { ...redis, ...password },
+    prefix: settings.KILN_PREFIX,
+    blobs: settings.KILN_BLOBS,
+    own: settings.KILN_KEY,
+  };
 };

@@ -1,4 +1,6 @@
 import { EventEmitter } from 'node:events';
+import { seal, unseal, type Identity, type Senders } from '../core/envelope.ts';
+import { KilnError } from '../core/errors.ts';
 import { connectRedis, type RedisAddress } from './redis.ts';
 
 /** A piece of a running build's log. `id` orders pieces and is where a follower goes on. */
@@ -25,11 +27,24 @@ export interface Signals {
   close(): void;
 }
 
+/** Who may cancel: the coordinator. It writes with its key, and builders know that. */
+export type CancelKeys =
+  | { readonly kind: 'writes'; readonly own: Identity }
+  | { readonly kind: 'reads'; readonly senders: Senders };
+
+/** A log piece is what a tenth of a second brings; what is longer is cut, as anybody may have written it. In characters. */
+const PIECE_LIMIT = 1024 * 1024;
+/** More than a signed word takes. */
+const CANCEL_LIMIT = 1024;
 const LOG_PIECES = 20_000;
 const LOG_SECONDS = 3600;
 
 /** Opens the signals below `prefix`. A run is `BUILD-ATTEMPT`. */
-export const openSignals = async (address: RedisAddress, prefix: string): Promise<Signals> => {
+export const openSignals = async (
+  address: RedisAddress,
+  prefix: string,
+  keys: CancelKeys,
+): Promise<Signals> => {
   const redis = connectRedis(address);
   const ears = connectRedis(address);
   const heard = new EventEmitter();
@@ -44,6 +59,18 @@ export const openSignals = async (address: RedisAddress, prefix: string): Promis
   };
   const logKey = (run: string): string => `${prefix}:log:${run}`;
   const cancelKey = (run: string): string => `${prefix}:cancel:${run}`;
+  const senders: Senders =
+    keys.kind === 'reads' ? keys.senders : new Map([[keys.own.id, keys.own.publicKey]]);
+  const isCancelled = async (run: string): Promise<boolean> => {
+    const text = await redis.getrange(cancelKey(run), 0, CANCEL_LIMIT);
+    try {
+      return (
+        text !== '' && unseal(JSON.parse(text), { place: 'cancel', name: run }, senders) !== null
+      );
+    } catch {
+      return false;
+    }
+  };
 
   return {
     async announce(build) {
@@ -51,13 +78,20 @@ export const openSignals = async (address: RedisAddress, prefix: string): Promis
     },
     onChange: (build, listener) => on(`${channels.changed} ${build}`, listener),
     async cancel(run) {
-      await redis.set(cancelKey(run), '1', 'EX', 24 * 3600);
+      if (keys.kind !== 'writes')
+        throw new KilnError('internal', 'a run is cancelled by the coordinator alone');
+      const word = JSON.stringify(seal('', { place: 'cancel', name: run }, keys.own));
+      await redis.set(cancelKey(run), word, 'EX', 24 * 3600);
       await redis.publish(channels.cancelled, run);
     },
-    async isCancelled(run) {
-      return (await redis.exists(cancelKey(run))) === 1;
-    },
-    onCancel: (run, listener) => on(`${channels.cancelled} ${run}`, listener),
+    isCancelled,
+    onCancel: (run, listener) =>
+      on(`${channels.cancelled} ${run}`, () => {
+        void isCancelled(run).then(
+          (isIt) => isIt && listener(),
+          () => {},
+        );
+      }),
     async appendLog(build, run, text) {
       await redis
         .multi()
@@ -68,7 +102,7 @@ export const openSignals = async (address: RedisAddress, prefix: string): Promis
     },
     async readLog(run, after, count) {
       const pieces = await redis.xrange(logKey(run), `(${after}`, '+', 'COUNT', count);
-      return pieces.map(([id, fields]) => ({ id, text: fields[1] ?? '' }));
+      return pieces.map(([id, fields]) => ({ id, text: (fields[1] ?? '').slice(0, PIECE_LIMIT) }));
     },
     async ping(milliseconds) {
       const late = new Promise<never>((_, reject) => {

@@ -56,7 +56,7 @@ describe('a request that waits for the builds its own is built against', () => {
   it('takes them with it, layer by layer, and those that are at work are told', async () => {
     const house = await ask('house');
     const ground = await idOf('ground');
-    await coordinator.accept({ kind: 'started', build: ground, attempt: 0 });
+    await coordinator.begun({ build: ground, attempt: 0 });
     await takeBack(house);
     expect(await states()).toEqual({ house: ended, wall: ended, door: ended, ground: ended });
     expect([...coordinator.builder.jobs.keys()]).toEqual([]);
@@ -117,7 +117,8 @@ describe('a request that waits for the builds its own is built against', () => {
     await ask('tower');
     const failure = { code: 'compile-failed', message: 'no', lines: [] } as const;
     const build = await idOf('wall');
-    await coordinator.accept({ kind: 'failed', build, attempt: 0, failure, log: null });
+    const run = { build, attempt: 0 };
+    await coordinator.begun(run, { kind: 'failed', ...run, failure, log: null });
     const counts = (await listMisses(db)).map(({ source, count }) => [source, count]);
     expect(Object.fromEntries(counts)).toEqual({ 'wall/1.0': 2, 'house/1.0': 1, 'tower/1.0': 1 });
   });

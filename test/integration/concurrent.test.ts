@@ -61,17 +61,18 @@ const fail =
   async ({ db, coordinator }: Scene): Promise<void> => {
     const { id: build, attempt } = await rowOf(db, name);
     const failure = { code: 'compile-failed', message: 'no', lines: [] } as const;
-    await coordinator.accept({ kind: 'failed', build, attempt, failure, log: null });
+    const run = { build, attempt };
+    await coordinator.begun(run, { kind: 'failed', ...run, failure, log: null });
   };
 
 const build =
   (name: string) =>
   async ({ db, coordinator }: Scene): Promise<void> => {
     const { id, attempt } = await rowOf(db, name);
-    await coordinator.accept({
+    const run = { build: id, attempt };
+    await coordinator.begun(run, {
       kind: 'built',
-      build: id,
-      attempt,
+      ...run,
       recipe: { steps: [], modules: { kind: 'every' }, mayLink: false },
       modules: [{ name, unsigned: digestOf(name), size: 1, modinfo: [] }],
       exports: digestOf('exports'),
@@ -84,11 +85,10 @@ const sign =
   (name: string) =>
   async ({ db, coordinator }: Scene): Promise<void> => {
     const { id, attempt } = await rowOf(db, name);
-    await coordinator.accept({
+    await coordinator.signed({
       kind: 'signed',
       build: id,
       attempt,
-      key: 'key',
       modules: [{ name, signed: digestOf(`signed ${name}`) }],
       attestation: digestOf('attestation'),
     });
@@ -178,14 +178,19 @@ describe('what happens at the same time', () => {
     const measuring = async ({ db }: Scene): Promise<void> => {
       await db
         .updateTable('toolchains')
-        .set({ state: 'measuring' })
+        .set({ state: 'measuring', builder: 'builder' })
         .where('state', '=', 'pinned')
         .execute();
     };
     await mustBeRight(
       {
         prepare: () => scene(measuring),
-        first: ({ db }) => takeMeasurement({ db, now: () => 3 }, digestOf('gcc'), {} as never),
+        first: ({ db }) =>
+          takeMeasurement(
+            { db, now: () => 3 },
+            { toolchain: digestOf('gcc'), attempt: 0, builder: 'builder' },
+            {} as never,
+          ),
         second: promote,
       },
       async ({ db }) => {

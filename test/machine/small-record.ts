@@ -89,6 +89,8 @@ export const addToolchain = async (db: Database, name: string, packages = 0): Pr
       is_candidate: 0,
       contents: JSON.stringify(contents),
       problem: null,
+      attempt: 0,
+      builder: null,
       created_at: 1,
       pinned_at: 1,
       retired_at: null,

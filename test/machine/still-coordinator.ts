@@ -1,10 +1,14 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { createCoordinator, type Coordinator } from '../../services/api/coordinator/coordinator.ts';
+import type { Evidence } from '../../services/api/coordinator/evidence.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import type { BuilderJob } from '../../services/core/jobs.ts';
+import type { BuilderJob, Outcome } from '../../services/core/jobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { openLog } from '../../services/storage/log.ts';
 import type { WorkQueue } from '../../services/storage/queues.ts';
 import type { Signals } from '../../services/storage/signals.ts';
+
+type Run = { readonly build: string; readonly attempt: number };
 
 /** A queue that keeps its jobs and has no workers. */
 export interface StillQueue<T> extends WorkQueue<T> {
@@ -49,8 +53,19 @@ const stillSignals = (
   };
 };
 
+/** Bytes that nobody looks at. */
+const unseen: Evidence = { key: 'key', ofBuilt: async () => {}, ofSigned: async () => {} };
+
+/** Who reports to it. */
+const BUILDER = 'builder';
+const SIGNER = 'signer';
+
 /** The coordinator on a record, with nobody at work but the test, which tells it what comes out. */
 export interface StillCoordinator extends Coordinator {
+  /** Takes in what a builder begins, and with it what comes out. */
+  begun(run: Run, outcome?: Outcome): Promise<void>;
+  /** Takes in what the signer reports. */
+  signed(outcome: Outcome): Promise<void>;
   readonly builder: StillQueue<BuilderJob>;
   readonly cancelled: ReadonlySet<string>;
 }
@@ -67,9 +82,20 @@ export const stillCoordinator = (
     builder,
     signer: stillQueue(),
     signals,
+    signers: new Map([[SIGNER, generateKeyPairSync('ed25519').publicKey]]),
+    evidence: unseen,
     script: digestOf('script'),
     now: () => 2,
     log: openLog('api', 'silent'),
   });
-  return { ...coordinator, builder, cancelled: signals.cancelled };
+  return {
+    ...coordinator,
+    builder,
+    cancelled: signals.cancelled,
+    async begun(run, outcome) {
+      await coordinator.accept({ kind: 'started', ...run }, BUILDER);
+      if (outcome !== undefined) await coordinator.accept(outcome, BUILDER);
+    },
+    signed: (outcome) => coordinator.accept(outcome, SIGNER),
+  };
 };

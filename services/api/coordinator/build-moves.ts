@@ -15,8 +15,6 @@ export type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
 export interface Moves {
   /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
   move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
-  /** Notes the start of a build whose outcome came before the word that it had started. */
-  startLate(id: string, attempt: number): Promise<void>;
   /** Begins the next attempt of a build that ended. */
   startAgain(build: BuildRow): Promise<boolean>;
   fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
@@ -50,7 +48,6 @@ export const createBuildMoves = ({
   return {
     decide,
     move: (...args) => decide((_, { move }) => move(...args)),
-    startLate: (...args) => decide((_, { startLate }) => startLate(...args)),
     startAgain: (...args) => decide((_, { startAgain }) => startAgain(...args)),
     fail: (...args) => decide((_, { fail }) => fail(...args)),
   };
@@ -81,18 +78,10 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
     return true;
   };
 
-  const startLate: Moves['startLate'] = async (id, attempt) => {
-    const row = await on
-      .selectFrom('builds')
-      .select('state')
-      .where('id', '=', id)
-      .executeTakeFirst();
-    if (row?.state === 'queued') await move(id, attempt, 'building', { started_at: now() });
-  };
-
   const startAgain: Moves['startAgain'] = (build) =>
     move(build.id, build.attempt, 'queued', {
       attempt: build.attempt + 1,
+      builder: null,
       failure: null,
       log: null,
       started_at: null,
@@ -105,5 +94,5 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
       ...(log === null ? {} : { log }),
     });
 
-  return { move, startLate, startAgain, fail };
+  return { move, startAgain, fail };
 };

@@ -1,9 +1,11 @@
 import type { Digest } from '../../core/digest.ts';
+import type { Senders } from '../../core/envelope.ts';
 import type { BuilderJob, SignJob } from '../../core/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
 import type { Signals } from '../../storage/signals.ts';
+import type { Evidence } from './evidence.ts';
 
 /** What the coordinator decides with. */
 export interface CoordinatorDeps {
@@ -11,6 +13,9 @@ export interface CoordinatorDeps {
   readonly builder: WorkQueue<BuilderJob>;
   readonly signer: WorkQueue<SignJob>;
   readonly signals: Signals;
+  /** Whose outcomes are those of the signer; all others that come in are builders'. */
+  readonly signers: Senders;
+  readonly evidence: Evidence;
   /** Digest of the in-container build script. */
   readonly script: Digest;
   readonly now: () => number;

@@ -13,7 +13,7 @@ import { createRebuilds } from './rebuilds.ts';
 import { buildView, loadBuild } from '../record/records.ts';
 import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
-import { takeMeasurement } from '../record/toolchains.ts';
+import { createOutcomes } from './outcomes.ts';
 import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
 import { createCancellations } from './cancellations.ts';
@@ -24,8 +24,8 @@ export interface Coordinator {
   request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
   /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
   cancel(build: string, request: string | null): Promise<void>;
-  /** Takes in what a worker reports. Late, repeated and out-of-order reports change nothing. */
-  accept(outcome: Outcome): Promise<void>;
+  /** Takes in what a worker reports, who `sender` is. What is late, repeated, or not from whoever began that run changes nothing. */
+  accept(outcome: Outcome, sender: string): Promise<void>;
   measure(toolchain: Digest): Promise<void>;
   /** Makes a finished build again and compares the bytes. */
   rebuild(build: string): Promise<RebuildView>;
@@ -36,7 +36,7 @@ export interface Coordinator {
 export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const { db, now } = deps;
   const moves = createBuildMoves(deps);
-  const { move, decide } = moves;
+  const { decide } = moves;
   const enqueue = createEnqueue(deps);
   const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
@@ -65,58 +65,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     return false;
   };
 
-  const acceptBuilt = async (outcome: Extract<Outcome, { kind: 'built' }>): Promise<void> => {
-    const { build: id, attempt } = outcome;
-    const isToBeSigned = await decide(async (on, made) => {
-      const row = await on
-        .selectFrom('builds')
-        .select(['state', 'attempt'])
-        .where('id', '=', id)
-        .executeTakeFirst();
-      if (row?.attempt !== attempt || (row.state !== 'queued' && row.state !== 'building'))
-        return false;
-      await on.deleteFrom('modules').where('build', '=', id).execute();
-      for (const { name, unsigned, size, modinfo } of outcome.modules) {
-        await on
-          .insertInto('modules')
-          .values({
-            build: id,
-            name,
-            unsigned,
-            signed: null,
-            size,
-            modinfo: JSON.stringify(modinfo),
-          })
-          .execute();
-      }
-      await made.startLate(id, attempt);
-      return goOnFromBuilt(on, made, id, {
-        recipe: JSON.stringify(outcome.recipe),
-        exports: outcome.exports,
-        log: outcome.log,
-        timings: JSON.stringify(outcome.timings),
-      });
-    });
-    if (isToBeSigned) await enqueue.signing(id);
-  };
-
-  const acceptSigned = (outcome: Extract<Outcome, { kind: 'signed' }>): Promise<void> =>
-    decide(async (on, { move: moveOn }) => {
-      const { build, kernel } = await loadBuild(on, outcome.build);
-      if (build.state !== 'signing' || build.attempt !== outcome.attempt) return;
-      for (const { name, signed } of outcome.modules) {
-        await on
-          .updateTable('modules')
-          .set({ signed })
-          .where('build', '=', build.id)
-          .where('name', '=', name)
-          .execute();
-      }
-      await moveOn(build.id, outcome.attempt, 'succeeded', {
-        signature: JSON.stringify({ kind: 'signed', key: outcome.key, hash: kernel.signatureHash }),
-        attestation: outcome.attestation,
-      });
-    });
+  const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, goOnFromBuilt });
 
   /** Gets a build going that is not, or not any more; what is to be done for it as soon as that is decided. */
   const wake = async (
@@ -144,51 +93,6 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       case 'building':
       case 'signing':
         return 'wait';
-    }
-  };
-
-  /** Takes in one outcome, before those who wait for that build are led on. */
-  const take = async (outcome: Outcome): Promise<void> => {
-    switch (outcome.kind) {
-      case 'started':
-        await move(outcome.build, outcome.attempt, 'building', { started_at: now() });
-        return;
-      case 'built':
-        await acceptBuilt(outcome);
-        return;
-      case 'rebuilt':
-        await rebuilds.accept(outcome);
-        return;
-      case 'excluded':
-        await moves.startLate(outcome.build, outcome.attempt);
-        await move(outcome.build, outcome.attempt, 'excluded', {
-          exclusion: outcome.reason,
-          log: outcome.log,
-        });
-        return;
-      case 'failed':
-        await moves.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
-        return;
-      case 'signed':
-        await acceptSigned(outcome);
-        return;
-      case 'measured':
-        await takeMeasurement(deps, outcome.toolchain, outcome.contents);
-        return;
-      case 'unmeasurable':
-        await db
-          .updateTable('toolchains')
-          .set({ state: 'refused', problem: outcome.problem })
-          .where('digest', '=', outcome.toolchain)
-          .where('state', '=', 'measuring')
-          .execute();
-        return;
-      case 'signer':
-        await db
-          .insertInto('signers')
-          .values({ key: outcome.key, certificate: outcome.certificate, seen_at: now() })
-          .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at: now() }))
-          .execute();
     }
   };
 
@@ -222,8 +126,11 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       return { build, request: asked.request, cached: cached !== null };
     },
 
-    async accept(outcome) {
-      await take(outcome);
+    async accept(outcome, sender) {
+      if (!(await outcomes.take(outcome, sender))) {
+        deps.log.warn({ outcome: outcome.kind, sender }, 'an outcome that is not taken');
+        return;
+      }
       if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
     },
   };

@@ -6,6 +6,7 @@ import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Settings } from '../../core/source.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
 import { loadBuild } from '../record/records.ts';
+import { findToolchain } from '../record/toolchains.ts';
 
 /** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
 export interface Enqueue {
@@ -20,7 +21,8 @@ export interface Enqueue {
 /** What jobs are called on their queues. */
 export const jobName = {
   build: (id: string, attempt: number): string => `${id}-${attempt}`,
-  measuring: (toolchain: string): string => `measure-${toolchain.replace(':', '-')}`,
+  measuring: (toolchain: string, attempt: number): string =>
+    `measure-${toolchain.replace(':', '-')}-${attempt}`,
 };
 
 export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
@@ -54,6 +56,7 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
       .selectFrom('modules')
       .select(['name', 'unsigned'])
       .where('build', '=', id)
+      .orderBy('name')
       .execute();
     await deps.signer.add(jobName.build(id, build.attempt), {
       build: id,
@@ -66,8 +69,11 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
     });
   };
 
-  const enqueueMeasuring = (toolchain: Digest): Promise<void> =>
-    deps.builder.add(jobName.measuring(toolchain), { kind: 'measure', toolchain });
+  const enqueueMeasuring = async (toolchain: Digest): Promise<void> => {
+    const { attempt } = await findToolchain(db, toolchain);
+    const name = jobName.measuring(toolchain, attempt);
+    await deps.builder.add(name, { kind: 'measure', toolchain, attempt });
+  };
 
   return {
     build: (id) => enqueueBuild(id),

@@ -63,6 +63,7 @@ const findOrMake = async (
       fingerprint,
       state: 'queued',
       attempt: 0,
+      builder: null,
       source: resolved.source.digest,
       kernel: resolved.kernel.digest,
       toolchain: resolved.toolchain,

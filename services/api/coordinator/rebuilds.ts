@@ -15,7 +15,10 @@ export interface Rebuilds {
   start(build: string): Promise<RebuildView>;
   /** Sends one that is running to the builders, once what it is built against is there; fails it if that is not to be had. */
   goOn(rebuild: string, build: string): Promise<void>;
-  accept(outcome: Extract<Outcome, { kind: 'rebuilt' }>): Promise<void>;
+  /** Notes which builder makes it; false if it is not running (any more). */
+  begin(rebuild: string, builder: string): Promise<boolean>;
+  /** Takes in what came out; false if it is not from that builder. */
+  accept(outcome: Extract<Outcome, { kind: 'rebuilt' }>, builder: string): Promise<boolean>;
 }
 
 export const createRebuilds = (
@@ -67,6 +70,7 @@ export const createRebuilds = (
         .values({
           id: rebuild,
           build: id,
+          builder: null,
           state: 'running',
           findings: '[]',
           created_at: now(),
@@ -77,8 +81,24 @@ export const createRebuilds = (
       return rebuildView(db, rebuild);
     },
 
-    async accept({ rebuild, modules, failure }) {
-      const { build } = await rebuildView(db, rebuild);
+    async begin(rebuild, builder) {
+      const { numUpdatedRows } = await db
+        .updateTable('rebuilds')
+        .set({ builder })
+        .where('id', '=', rebuild)
+        .where('state', '=', 'running')
+        .executeTakeFirst();
+      return numUpdatedRows > 0n;
+    },
+
+    async accept({ rebuild, modules, failure }, builder) {
+      const row = await db
+        .selectFrom('rebuilds')
+        .select(['build', 'state', 'builder'])
+        .where('id', '=', rebuild)
+        .executeTakeFirst();
+      if (row?.state !== 'running' || row.builder !== builder) return false;
+      const { build } = row;
       const before = await db
         .selectFrom('modules')
         .select(['name', 'unsigned'])
@@ -92,6 +112,7 @@ export const createRebuilds = (
       const state = failure !== null ? 'failed' : different.length > 0 ? 'different' : 'same';
       const findings = failure === null ? different.map((name) => `${name}.ko`) : [failure.message];
       await end(rebuild, state, findings);
+      return true;
     },
   };
 };

@@ -62,11 +62,11 @@ export const createSweep = (
       await putBack(deps.builder, id, () => rebuilds.goOn(id, build));
     const unmeasured = await db
       .selectFrom('toolchains')
-      .select('digest')
+      .select(['digest', 'attempt'])
       .where('state', '=', 'measuring')
       .execute();
-    for (const { digest } of unmeasured) {
-      await putBack(deps.builder, jobName.measuring(digest), () =>
+    for (const { digest, attempt } of unmeasured) {
+      await putBack(deps.builder, jobName.measuring(digest, attempt), () =>
         enqueue.measuring(digest as Digest),
       );
     }

@@ -34,6 +34,8 @@ export const addToolchain = async (
       is_candidate: isCandidate ? 1 : 0,
       contents: null,
       problem: null,
+      attempt: 0,
+      builder: null,
       created_at: now(),
       pinned_at: null,
       retired_at: null,
@@ -49,36 +51,78 @@ export const addToolchain = async (
   }
   await db
     .updateTable('toolchains')
-    .set({ name, state: 'measuring', is_candidate: isCandidate ? 1 : 0, problem: null })
+    .set({
+      name,
+      state: 'measuring',
+      is_candidate: isCandidate ? 1 : 0,
+      problem: null,
+      attempt: there.attempt + 1,
+      builder: null,
+    })
     .where('digest', '=', digest)
     .where('state', '=', 'refused')
     .execute();
   return findToolchain(db, digest);
 };
 
-/** Takes in what was measured: the first of a name is pinned at once, a later one is a candidate for its place. */
-export const takeMeasurement = async (
+/** One attempt to measure a toolchain, by a builder. */
+export interface Measuring {
+  readonly toolchain: Digest;
+  readonly attempt: number;
+  readonly builder: string;
+}
+
+/** Notes who measures a toolchain; false if that attempt is not to be made (any more). */
+export const startMeasuring = async (
+  { db }: Pick<Deps, 'db'>,
+  { toolchain, attempt, builder }: Measuring,
+): Promise<boolean> => {
+  const { numUpdatedRows } = await db
+    .updateTable('toolchains')
+    .set({ builder })
+    .where('digest', '=', toolchain)
+    .where('state', '=', 'measuring')
+    .where('attempt', '=', attempt)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+};
+
+/**
+ * Takes in what the builder that measures it found: contents, or why it cannot be used. The first of a name is pinned at once, a later
+ * one is a candidate for its place. False if it is not from that builder and attempt.
+ */
+export const takeMeasurement = (
   { db, now }: Deps,
-  digest: Digest,
-  contents: ToolchainContents,
-): Promise<void> => {
-  await db.transaction().execute(async (transaction) => {
+  of: Measuring,
+  found: ToolchainContents | string,
+) =>
+  db.transaction().execute(async (transaction): Promise<boolean> => {
+    const digest = of.toolchain;
     const row = await findToolchain(transaction, digest);
-    if (row.state !== 'measuring') return;
+    if (row.state !== 'measuring' || row.attempt !== of.attempt || row.builder !== of.builder)
+      return false;
+    if (typeof found === 'string') {
+      await transaction
+        .updateTable('toolchains')
+        .set({ state: 'refused', problem: found })
+        .where('digest', '=', digest)
+        .execute();
+      return true;
+    }
     const pinned = await pinnedOf(transaction, row.name);
     const state = row.is_candidate === 1 || pinned !== undefined ? 'candidate' : 'pinned';
     await transaction
       .updateTable('toolchains')
       .set({
         state,
-        contents: JSON.stringify(contents),
+        contents: JSON.stringify(found),
         problem: null,
         pinned_at: state === 'pinned' ? now() : null,
       })
       .where('digest', '=', digest)
       .execute();
+    return true;
   });
-};
 
 const pinnedOf = (db: Database, name: string): Promise<ToolchainRow | undefined> =>
   db

@@ -1,7 +1,7 @@
 import { pipeline } from 'node:stream/promises';
 import { Router, type Request } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import type { ByteRange } from '../../../storage/blobs.ts';
+import type { ByteRange } from '../../../storage/blob-file.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findArtifact } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';

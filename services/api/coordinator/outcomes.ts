@@ -1,0 +1,196 @@
+import type { Digest } from '../../core/digest.ts';
+import { KilnError } from '../../core/errors.ts';
+import type { FingerprintInputs } from '../../core/fingerprint.ts';
+import { shortened, type BuildFailure, type Outcome } from '../../core/jobs.ts';
+import type { Recipe } from '../../core/recipe.ts';
+import type { Database } from '../../storage/database.ts';
+import type { BuildMoves, Change, Moves } from './build-moves.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { jobName, type Enqueue } from './enqueue.ts';
+import type { BuiltRecord } from './evidence.ts';
+import { loadBuild } from '../record/records.ts';
+import type { Rebuilds } from './rebuilds.ts';
+import { startMeasuring, takeMeasurement } from '../record/toolchains.ts';
+
+type Of<Kind extends Outcome['kind']> = Extract<Outcome, { kind: Kind }>;
+type Run = { readonly build: string; readonly attempt: number };
+
+/** Takes outcomes in: each from whom it may come from, and held against the bytes it speaks of. */
+export interface Outcomes {
+  /** False where it changes nothing: it is late, repeated, or not from whoever began that run. */
+  take(outcome: Outcome, sender: string): Promise<boolean>;
+}
+
+/** What outcomes lead to. */
+export interface OutcomeDeps {
+  readonly moves: BuildMoves;
+  readonly rebuilds: Pick<Rebuilds, 'begin' | 'accept'>;
+  readonly enqueue: Pick<Enqueue, 'signing'>;
+  goOnFromBuilt(on: Database, made: Moves, id: string, change: Change): Promise<boolean>;
+}
+
+export const createOutcomes = (
+  deps: CoordinatorDeps,
+  { moves, rebuilds, enqueue, goOnFromBuilt }: OutcomeDeps,
+): Outcomes => {
+  const { db, now, evidence, signals } = deps;
+
+  /** Whether a builder is the one that is at work on a run. */
+  const isAtWork = async (on: Database, { build, attempt }: Run, sender: string) => {
+    const row = await on
+      .selectFrom('builds')
+      .select(['state', 'attempt', 'builder'])
+      .where('id', '=', build)
+      .executeTakeFirst();
+    return row?.state === 'building' && row.attempt === attempt && row.builder === sender;
+  };
+
+  /** A builder that begins what is not to be done any more is told so. */
+  const begun = async (isWanted: boolean, run: string): Promise<boolean> => {
+    if (!isWanted) await signals.cancel(run);
+    return isWanted;
+  };
+
+  const takeBuilt = async (outcome: Of<'built'>, sender: string): Promise<boolean> => {
+    const { build: id } = outcome;
+    if (!(await isAtWork(db, outcome, sender))) return false;
+    const problem = await problemOf(evidence.ofBuilt(outcome));
+    const next = await moves.decide(async (on, made) => {
+      if (!(await isAtWork(on, outcome, sender))) return 'nothing';
+      if (problem !== null) {
+        const message = `what the builder reported is not what it stored: ${problem}; ask for the build again`;
+        await made.fail(id, outcome.attempt, failureOf('builder-broken', message));
+        return 'end';
+      }
+      await on.deleteFrom('modules').where('build', '=', id).execute();
+      for (const { name, unsigned, size, modinfo } of outcome.modules) {
+        const row = { build: id, name, unsigned, signed: null, size };
+        await on
+          .insertInto('modules')
+          .values({ ...row, modinfo: JSON.stringify(modinfo) })
+          .execute();
+      }
+      const isToBeSigned = await goOnFromBuilt(on, made, id, {
+        recipe: JSON.stringify(outcome.recipe),
+        exports: outcome.exports,
+        log: outcome.log,
+        timings: JSON.stringify(outcome.timings),
+      });
+      return isToBeSigned ? 'sign' : 'end';
+    });
+    if (next === 'sign') await enqueue.signing(id);
+    return next !== 'nothing';
+  };
+
+  /** A build that waits for its signature, as it was built; `null` if that run does not (any more). */
+  const toBeSigned = async ({ build: id, attempt }: Run): Promise<BuiltRecord | null> => {
+    const { build } = await loadBuild(db, id);
+    if (build.state !== 'signing' || build.attempt !== attempt) return null;
+    const modules = await db
+      .selectFrom('modules')
+      .select(['name', 'unsigned'])
+      .where('build', '=', id)
+      .orderBy('name')
+      .execute();
+    return {
+      build: id,
+      fingerprint: build.fingerprint as Digest,
+      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
+      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
+    };
+  };
+
+  const takeSigned = async (outcome: Of<'signed'>): Promise<boolean> => {
+    const record = await toBeSigned(outcome);
+    if (record === null) return false;
+    const problem = await problemOf(evidence.ofSigned(outcome, record));
+    const { build: id, attempt } = outcome;
+    if (problem !== null) {
+      const message = `what the signer reported does not pass: ${problem}; ask the admin to look at the signer`;
+      return moves.fail(id, attempt, failureOf('signing-failed', message));
+    }
+    return moves.decide(async (on, made) => {
+      const { build, kernel } = await loadBuild(on, id);
+      if (build.state !== 'signing' || build.attempt !== attempt) return false;
+      for (const { name, signed } of outcome.modules) {
+        await on
+          .updateTable('modules')
+          .set({ signed })
+          .where('build', '=', id)
+          .where('name', '=', name)
+          .execute();
+      }
+      return made.move(id, attempt, 'succeeded', {
+        signature: JSON.stringify({
+          kind: 'signed',
+          key: evidence.key,
+          hash: kernel.signatureHash,
+        }),
+        attestation: outcome.attestation,
+      });
+    });
+  };
+
+  const takeFromSigner = async (outcome: Outcome): Promise<boolean> => {
+    if (outcome.kind === 'signed') return takeSigned(outcome);
+    if (outcome.kind !== 'unsignable' || (await toBeSigned(outcome)) === null) return false;
+    return moves.fail(outcome.build, outcome.attempt, outcome.failure);
+  };
+
+  const takeFromBuilder = async (outcome: Outcome, sender: string): Promise<boolean> => {
+    switch (outcome.kind) {
+      case 'started': {
+        const { build, attempt } = outcome;
+        const change = { started_at: now(), builder: sender };
+        const isWanted = await moves.move(build, attempt, 'building', change);
+        return begun(isWanted, jobName.build(build, attempt));
+      }
+      case 'rebuilding':
+        return begun(await rebuilds.begin(outcome.rebuild, sender), outcome.rebuild);
+      case 'measuring':
+        return startMeasuring(deps, { ...outcome, builder: sender });
+      case 'built':
+        return takeBuilt(outcome, sender);
+      case 'rebuilt':
+        return rebuilds.accept(outcome, sender);
+      case 'excluded':
+        return moves.decide(async (on, made) => {
+          if (!(await isAtWork(on, outcome, sender))) return false;
+          const change = { exclusion: outcome.reason, log: outcome.log };
+          return made.move(outcome.build, outcome.attempt, 'excluded', change);
+        });
+      case 'failed':
+        return moves.decide(async (on, made) => {
+          if (!(await isAtWork(on, outcome, sender))) return false;
+          return made.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
+        });
+      case 'measured':
+        return takeMeasurement(deps, { ...outcome, builder: sender }, outcome.contents);
+      case 'unmeasurable':
+        return takeMeasurement(deps, { ...outcome, builder: sender }, outcome.problem);
+      case 'signed':
+      case 'unsignable':
+        return false;
+    }
+  };
+
+  return {
+    take: (outcome, sender) =>
+      deps.signers.has(sender) ? takeFromSigner(outcome) : takeFromBuilder(outcome, sender),
+  };
+};
+
+const failureOf = (code: BuildFailure['code'], message: string): BuildFailure =>
+  shortened({ code, message, lines: [] });
+
+/** What a check found, in words; `null` if nothing. What is no `KilnError` is this machine's own failure, and passes. */
+const problemOf = async (check: Promise<void>): Promise<string | null> => {
+  try {
+    await check;
+    return null;
+  } catch (error) {
+    if (error instanceof KilnError) return error.message;
+    throw error;
+  }
+};

@@ -1,0 +1,58 @@
+import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { appendFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../core/errors.ts';
+import { makeSigningKey } from './make-signing-key.ts';
+import { readIfThere, writeSecret } from './write-secret.ts';
+
+/** Where the keys of a Kiln are: each role's own folder has what it alone may read, `public/` what all may. */
+export interface KeyPlaces {
+  readonly signingKey: string;
+  readonly signingCertificate: string;
+  /** A role's private key. */
+  privateKey(role: KeyedRole): string;
+  /** The public keys of those in a role: more builders are added by appending theirs. */
+  publicKeys(role: KeyedRole): string;
+}
+
+const KEYED_ROLES = ['api', 'builder', 'signer'] as const;
+type KeyedRole = (typeof KEYED_ROLES)[number];
+
+/** Keys below one directory, the signing key with its certificate where it is told. */
+export const keyPlaces = (
+  directory: string,
+  signing?: { key: string; certificate: string },
+): KeyPlaces => ({
+  signingKey: signing?.key ?? join(directory, 'signer/signing.pem'),
+  signingCertificate: signing?.certificate ?? join(directory, 'public/signing.crt'),
+  privateKey: (role) => join(directory, role, 'key.pem'),
+  publicKeys: (role) => join(directory, 'public', `${role}.pub`),
+});
+
+/** Makes what is not there yet of a Kiln's keys below a directory; what is there stays. */
+export const makeKeys = async (directory: string, places: KeyPlaces): Promise<void> => {
+  await mkdir(join(directory, 'public'), { recursive: true, mode: 0o755 });
+  for (const role of KEYED_ROLES) {
+    await mkdir(join(directory, role), { recursive: true, mode: 0o700 });
+    const pem =
+      (await readIfThere(places.privateKey(role))) ?? (await makeRoleKey(places.privateKey(role)));
+    const own = createPublicKey(createPrivateKey(pem)).export({ type: 'spki', format: 'pem' });
+    const known = (await readIfThere(places.publicKeys(role))) ?? '';
+    if (!known.includes(own.toString()))
+      await appendFile(places.publicKeys(role), own, { mode: 0o644 });
+  }
+  if ((await readIfThere(places.signingKey)) === null)
+    await makeSigningKey(places.signingKey, places.signingCertificate);
+  else if ((await readIfThere(places.signingCertificate)) === null)
+    throw new KilnError(
+      'bad-request',
+      `the signing key’s certificate ${places.signingCertificate} is missing`,
+    );
+};
+
+const makeRoleKey = async (file: string): Promise<string> => {
+  const { privateKey } = generateKeyPairSync('ed25519');
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  await writeSecret(file, pem);
+  return pem;
+};
