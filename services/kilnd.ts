@@ -1,9 +1,12 @@
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { API_SETTINGS, apiConfig } from './api/config.ts';
 import { startApi } from './api/start-api.ts';
 import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
 import { startBuilder } from './builder/start-builder.ts';
 import { exitStatus, KilnError } from './core/errors.ts';
+import { keyPlaces, makeKeys } from './machine/make-keys.ts';
+import { makeRedisUsers } from './machine/redis-users.ts';
 import { startMachine } from './machine/start-machine.ts';
 import { SIGNER_SETTINGS, signerConfig } from './signer/config.ts';
 import { startSigner } from './signer/start-signer.ts';
@@ -25,6 +28,9 @@ usage
                      each a process that is started again if it dies
   kilnd api | builder | signer
                      one role, set by its environment alone (see compose.yaml)
+  kilnd keys --data DIR
+                     makes what is not there yet of the roles' keys, the signing key and Redis's users below DIR:
+                     api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd alone does it itself
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
@@ -34,6 +40,7 @@ options
 
 files in DIR
   admin.token        the admin's token, made at the first start (mode 0600)
+  keys/              the keys by which the roles know each other's messages (mode 0600, each role reads its own)
   signing.pem        the signing key (mode 0600; the signer alone reads it), with its certificate signing.crt;
                      put your own pair there before the first start to sign with it
   kiln.sqlite        the record; blobs/ the bytes; redis/ the queues; builder/ unpacked trees
@@ -90,6 +97,12 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
   const [role, ...others] = positionals;
   if (others.length > 0)
     throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
+  if (role === 'keys') {
+    const directory = resolve(values.data ?? '/var/lib/kiln/keys');
+    await makeKeys(directory, keyPlaces(directory));
+    await makeRedisUsers(directory);
+    return null;
+  }
   if (role !== undefined) {
     const [useless] = ['data', 'listen', 'quiet'].filter((name) => Object.hasOwn(values, name));
     if (useless !== undefined)

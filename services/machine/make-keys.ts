@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
-import { appendFile, mkdir } from 'node:fs/promises';
+import { appendFile, chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { makeSigningKey } from './make-signing-key.ts';
@@ -33,7 +33,8 @@ export const keyPlaces = (
 export const makeKeys = async (directory: string, places: KeyPlaces): Promise<void> => {
   await mkdir(join(directory, 'public'), { recursive: true, mode: 0o755 });
   for (const role of KEYED_ROLES) {
-    await mkdir(join(directory, role), { recursive: true, mode: 0o700 });
+    await mkdir(join(directory, role), { recursive: true });
+    await chmod(join(directory, role), 0o700);
     const pem =
       (await readIfThere(places.privateKey(role))) ?? (await makeRoleKey(places.privateKey(role)));
     const own = createPublicKey(createPrivateKey(pem)).export({ type: 'spki', format: 'pem' });

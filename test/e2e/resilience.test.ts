@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol.ts';
 import { containersOf } from '../machine/containers.ts';
 import { startRelay } from '../machine/faulty-network.ts';
+import { heldSource as heldSourceOf, letGo as letGoOn } from '../machine/held-build.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { CLIENT, KILND, NODE } from '../machine/places.ts';
@@ -21,31 +22,12 @@ const data = await freshDirectory('mortal');
 let kiln: KilnService;
 let count = 0;
 
-/** What a held build waits for, in its container. */
-const LEAVE = '/tmp/leave';
-
-/** A source whose build is held until `letGo`, so that something can happen meanwhile. */
+/** Another source whose build is held until `letGo`. */
 const heldSource = (): Promise<string> => {
   count += 1;
-  const name = `held${count}`;
-  const held = `until [ -e ${LEAVE} ]; do sleep 0.1; done`;
-  return dkmsSource(
-    name,
-    `MAKE="${held}; make -C $kernel_source_dir M=$dkms_tree/${name}/1.0/build"`,
-  );
+  return heldSourceOf(`held${count}`);
 };
-
-/** Lets held builds go, those that begin anew meanwhile too, until what is waited for is there. */
-const letGo = async <T>(awaited: Promise<T>): Promise<T> => {
-  let isOver = false;
-  const over = (): void => void (isOver = true);
-  awaited.then(over, over);
-  while (!isOver) {
-    for (const id of await containers()) await run('docker', ['exec', id, 'touch', LEAVE]);
-    await sleep(100);
-  }
-  return awaited;
-};
+const letGo = <T>(awaited: Promise<T>): Promise<T> => letGoOn(data, awaited);
 
 const containers = (): Promise<readonly string[]> => containersOf(data);
 

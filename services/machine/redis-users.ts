@@ -1,0 +1,58 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readIfThere, writeSecret } from './write-secret.ts';
+
+/** What each role's user may touch in Redis, with the prefix that Kiln has as containers: its own queue, and what it tells others. */
+const USERS = {
+  api: [
+    '~kiln:builder:*',
+    '~kiln:signer:*',
+    '~kiln:outcomes:*',
+    '~kiln:log:*',
+    '~kiln:cancel:*',
+    '&kiln:changed',
+    '&kiln:cancelled',
+  ],
+  builder: [
+    '~kiln:builder:*',
+    '~kiln:outcomes:*',
+    '%W~kiln:log:*',
+    '%R~kiln:cancel:*',
+    '&kiln:changed',
+    '&kiln:cancelled',
+  ],
+  signer: ['~kiln:signer:*', '~kiln:outcomes:*'],
+} as const;
+
+/** What BullMQ's scripts and the signals call: work on values, nothing that lists keys, and nothing of the server's own. */
+const COMMANDS = [
+  ...['hash', 'list', 'set', 'sortedset', 'stream', 'string'].map((kind) => `+@${kind}`),
+  ...['del', 'unlink', 'exists', 'type', 'expire', 'pexpire', 'persist', 'rename', 'time'],
+  ...['eval', 'evalsha', 'multi', 'exec', 'publish', 'subscribe', 'unsubscribe'],
+  ...['ping', 'hello', 'auth', 'client|setname', 'client|setinfo'],
+].map((command) => (command.startsWith('+') ? command : `+${command}`));
+
+/**
+ * Makes a password for each role's user of Redis below a directory of keys (see `make-keys.ts`), if it is not there, and the list of
+ * users for `redis-server --aclfile`. It has the passwords' hashes alone; nobody else gets in.
+ */
+export const makeRedisUsers = async (directory: string): Promise<void> => {
+  const lines = ['user default off'];
+  for (const [role, places] of Object.entries(USERS)) {
+    const file = join(directory, role, 'redis.password');
+    const known = await readIfThere(file);
+    const password = known ?? randomBytes(32).toString('hex');
+    if (known === null) await writeSecret(file, password);
+    const hash = createHash('sha256').update(password).digest('hex');
+    // INFO is among the dangerous ones, and BullMQ asks it for the server's version.
+    const commands = ['-@all', ...COMMANDS, '-@dangerous', '-@admin', '+info'];
+    lines.push(
+      ['user', role, 'on', `#${hash}`, 'resetkeys', 'resetchannels', ...places, ...commands].join(
+        ' ',
+      ),
+    );
+  }
+  await mkdir(join(directory, 'redis'), { recursive: true, mode: 0o700 });
+  await writeFile(join(directory, 'redis/users.acl'), `${lines.join('\n')}\n`, { mode: 0o600 });
+};
