@@ -26,12 +26,9 @@ const USERS = {
 } as const;
 
 /** What BullMQ's scripts and the signals call: work on values, nothing that lists keys, and nothing of the server's own. */
-const COMMANDS = [
-  ...['hash', 'list', 'set', 'sortedset', 'stream', 'string'].map((kind) => `+@${kind}`),
-  ...['del', 'unlink', 'exists', 'type', 'expire', 'pexpire', 'persist', 'rename', 'time'],
-  ...['eval', 'evalsha', 'multi', 'exec', 'publish', 'subscribe', 'unsubscribe'],
-  ...['ping', 'hello', 'auth', 'client|setname', 'client|setinfo'],
-].map((command) => (command.startsWith('+') ? command : `+${command}`));
+const COMMANDS = `
+  +@hash +@list +@set +@sortedset +@stream +@string +del +unlink +exists +type +expire +pexpire +persist +rename +time
+  +eval +evalsha +multi +exec +publish +subscribe +unsubscribe +ping +hello +auth +client|setname +client|setinfo`;
 
 /**
  * Makes a password for each role's user of Redis below a directory of keys (see `make-keys.ts`), if it is not there, and the list of
@@ -46,7 +43,7 @@ export const makeRedisUsers = async (directory: string): Promise<void> => {
     if (known === null) await writeSecret(file, password);
     const hash = createHash('sha256').update(password).digest('hex');
     // INFO is among the dangerous ones, and BullMQ asks it for the server's version.
-    const commands = ['-@all', ...COMMANDS, '-@dangerous', '-@admin', '+info'];
+    const commands = ['-@all', ...COMMANDS.trim().split(/\s+/), '-@dangerous', '-@admin', '+info'];
     lines.push(
       ['user', role, 'on', `#${hash}`, 'resetkeys', 'resetchannels', ...places, ...commands].join(
         ' ',

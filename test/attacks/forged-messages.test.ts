@@ -238,14 +238,14 @@ describe('whoever writes to Redis', () => {
 
   it('cannot say what a rebuild gave', async () => {
     const { id, modules } = await honestBuild();
-    const rebuild = (await whileStopped('builder', async () => {
+    const rebuild = await whileStopped('builder', async () => {
       const begun = (await api('POST', `/builds/${id}/rebuild`)) as { id: string };
       await attacker.forge('outcomes', 'rebuilding', { kind: 'rebuilding', rebuild: begun.id });
       const outcome = { kind: 'rebuilt', rebuild: begun.id, modules: [evilModule], failure: null };
       await attacker.forge('outcomes', 'rebuilt', outcome);
       await until('it is looked at', async () => dropped('outcomes', 'rebuilt') === 2);
       return begun;
-    })) as { id: string };
+    });
     const state = async (): Promise<string> =>
       ((await api('GET', `/rebuilds/${rebuild.id}`)) as { state: string }).state;
     await until('the rebuild has ended', async () => (await state()) !== 'running');
@@ -258,7 +258,7 @@ describe('whoever writes to Redis', () => {
     const digest = digestOf(rootfs);
     await mkdir(dirname(blobFile(digest)), { recursive: true });
     await writeFile(blobFile(digest), rootfs);
-    const [good] = (await kiln.json<ToolchainView[]>('toolchain', 'list')) as ToolchainView[];
+    const [good] = await kiln.json<ToolchainView[]>('toolchain', 'list');
     await whileStopped('builder', async () => {
       await api('POST', '/toolchains', { blob: digest, name: 'hollow' });
       const of = { toolchain: digest, attempt: 0 };

@@ -106,7 +106,10 @@ describe('compose.yaml', () => {
 
   it('gives each role its own and nothing more', async () => {
     const sees = async (role: string): Promise<string[]> => {
-      const probe = `for (const p of ["/key/signing.pem", "/record/kiln.sqlite", "/var/run/docker.sock"]) if (fs.existsSync(p)) console.log(p)`;
+      const keys = ['api', 'builder', 'signer'].map((each) => `/keys/${each}/key.pem`);
+      const secrets = ['/keys/signer/signing.pem', '/keys/redis/users.acl', ...keys];
+      const places = [...secrets, '/record/kiln.sqlite', '/var/run/docker.sock'];
+      const probe = `for (const p of ${JSON.stringify(places)}) if (fs.existsSync(p)) console.log(p)`;
       const found = await compose(
         'exec',
         '-T',
@@ -117,9 +120,47 @@ describe('compose.yaml', () => {
       );
       return found.trim().split('\n').filter(Boolean);
     };
-    expect(await sees('api')).toEqual(['/record/kiln.sqlite']);
-    expect(await sees('builder')).toEqual(['/var/run/docker.sock']);
-    expect(await sees('signer')).toEqual(['/key/signing.pem']);
+    expect(await sees('api')).toEqual(['/keys/api/key.pem', '/record/kiln.sqlite']);
+    expect(await sees('builder')).toEqual(['/keys/builder/key.pem', '/var/run/docker.sock']);
+    expect(await sees('signer')).toEqual(['/keys/signer/signing.pem', '/keys/signer/key.pem']);
+  });
+
+  it('lets each role’s user of Redis do what its role does, and nothing of another’s', async () => {
+    const as = async (role: string, ...command: string[]): Promise<string> => {
+      const file = `/keys/${role}/redis.password`;
+      const password = await compose('exec', '-T', role, 'cat', file);
+      const login = ['--user', role, '--pass', password.trim(), '--no-auth-warning'];
+      const asked = await compose('exec', '-T', 'redis', 'redis-cli', ...login, ...command);
+      return asked.trim();
+    };
+    const refused = /NOPERM/;
+    expect(await as('builder', 'exists', 'kiln:builder:x')).toBe('0');
+    expect(await as('signer', 'exists', 'kiln:signer:x')).toBe('0');
+    for (const [role, ...command] of [
+      ['builder', 'hset', 'kiln:signer:x', 'data', '{}'],
+      ['builder', 'lrange', 'kiln:signer:wait', '0', '1'],
+      ['builder', 'set', 'kiln:cancel:x', '1'],
+      ['builder', 'xrange', 'kiln:log:x', '-', '+'],
+      ['signer', 'hset', 'kiln:builder:x', 'data', '{}'],
+      ['signer', 'get', 'kiln:cancel:x'],
+      ['signer', 'publish', 'kiln:cancelled', 'x'],
+      ['signer', 'xadd', 'kiln:log:x', '*', 'text', 'x'],
+      ['api', 'set', 'elsewhere', '1'],
+      ...['api', 'builder', 'signer'].flatMap((each) => [
+        [each, 'keys', '*'],
+        [each, 'flushall'],
+        [each, 'config', 'get', '*'],
+        [each, 'acl', 'list'],
+        [each, 'eval', "return redis.call('set', 'elsewhere', '1')", '0'],
+      ]),
+    ] as [string, ...string[]][])
+      expect([role, ...command, await as(role, ...command)]).toEqual([
+        role,
+        ...command,
+        expect.stringMatching(refused),
+      ]);
+    const nobody = await compose('exec', '-T', 'redis', 'redis-cli', 'exists', 'kiln:builder:x');
+    expect(nobody).toMatch(/NOAUTH/);
   });
 
   it('keeps the key where nothing listens and nothing reaches out', async () => {
