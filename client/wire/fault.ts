@@ -96,6 +96,10 @@ export const connectionFailed = (cause: unknown, where: string, mayBeDone: boole
   );
 };
 
+/** Whether a failure is that of a connection which was there and broke. */
+export const isBroken = (error: unknown): boolean =>
+  error instanceof CallFailed && error.fault.reason === BROKEN.reason;
+
 /** The failure of a connection on which nothing came for as long as it was given. */
 export const timedOut = (): Error =>
   Object.assign(new Error('nothing came for too long'), { code: 'ETIMEDOUT' });

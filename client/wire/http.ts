@@ -1,4 +1,4 @@
-import { Agent, request, type IncomingMessage } from 'node:http';
+import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { z } from 'zod';
@@ -36,13 +36,7 @@ const IDLE = 60_000;
  * Throws `bad-request` for addresses that are none.
  */
 export const connect = (server: string, token: string | null, network: Network): Send => {
-  const base = URL.canParse(server) ? new URL(server) : null;
-  if (base === null || !/^https?:$/.test(base.protocol)) {
-    throw new KilnError(
-      'bad-request',
-      `${JSON.stringify(server)} is no service address; use http://HOST:PORT or https://HOST`,
-    );
-  }
+  const base = serviceAddress(server);
   const trusted = base.protocol === 'https:' ? trustedBy(network.ca) : null;
   const way: Way = { server: base, proxy: chooseProxy(base, network.proxies), trusted };
   const agent = new Agent({ keepAlive: true });
@@ -59,6 +53,24 @@ export const connect = (server: string, token: string | null, network: Network):
     if (status >= 200 && status < 300) return response;
     throw await asError(response, call, way);
   };
+};
+
+/** A service's address, which may lie below a path: its path ends in `/`. Throws `bad-request` for what is none. */
+const serviceAddress = (text: string): URL => {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new KilnError(
+      'bad-request',
+      `${JSON.stringify(text)} is no service address; use http://HOST:PORT or https://HOST, with the path that a reverse proxy has it below`,
+    );
+  // Not repeated: it may hold a password.
+  if (url.username + url.password + url.search + url.hash !== '')
+    throw new KilnError(
+      'bad-request',
+      'a service address has no user, query or fragment; the token’s file is named with --token-file',
+    );
+  if (!url.pathname.endsWith('/')) url.pathname += '/';
+  return url;
 };
 
 /** The proxy that gets a call itself and not just a tunnel's bytes. */
@@ -81,6 +93,7 @@ const headersOf = (way: Way, token: string | null, call: Call): Record<string, s
   } else if (body !== undefined) {
     headers['Content-Type'] = 'application/octet-stream';
     headers['Content-Length'] = body.size;
+    headers['Expect'] = '100-continue';
   }
   return headers;
 };
@@ -88,7 +101,7 @@ const headersOf = (way: Way, token: string | null, call: Call): Record<string, s
 const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
     const { body } = call;
-    const target = new URL(call.path, way.server);
+    const target = new URL(`.${call.path}`, way.server);
     const outgoing = request({
       method: call.method,
       host: target.hostname,
@@ -110,8 +123,30 @@ const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise
       reject(isAbort ? cause : connectionFailed(cause, way.server.origin, true));
     });
     if (body === undefined || typeof body === 'string') outgoing.end(body);
-    else pipeline(body.open(), outgoing).catch(() => {});
+    else sendWhenTaken(outgoing, body.open);
   });
+
+/** Milliseconds that an upload waits for the word that it is taken: not all servers say it. */
+const UNTIL_TAKEN = 1000;
+
+/** Sends a body when the other side has said that it takes one of this size: a refusal then comes before the bytes do. */
+const sendWhenTaken = (outgoing: ClientRequest, openBody: () => Readable): void => {
+  let isSent = false;
+  const sendBody = (): void => {
+    if (isSent) return;
+    isSent = true;
+    pipeline(openBody(), outgoing).catch(() => {});
+  };
+  const timer = setTimeout(sendBody, UNTIL_TAKEN);
+  outgoing.once('continue', sendBody);
+  outgoing.once('close', () => clearTimeout(timer));
+  outgoing.once('response', (answer: IncomingMessage) => {
+    clearTimeout(timer);
+    // Whoever refuses before the body would wait for it on this connection.
+    if (!isSent) answer.once('end', () => outgoing.destroy());
+  });
+  outgoing.flushHeaders();
+};
 
 const asError = async (response: IncomingMessage, call: Call, way: Way): Promise<KilnError> => {
   const status = response.statusCode ?? 0;
@@ -122,13 +157,46 @@ const asError = async (response: IncomingMessage, call: Call, way: Way): Promise
     const { code, detail } = problem;
     return fault === null ? new KilnError(code, detail) : new CallFailed(code, detail, fault);
   }
-  if (status === 404) return new KilnError('not-found', `${call.path} is not there`);
+  if (status === 404)
+    return new KilnError(
+      'not-found',
+      `${way.server.href} has no ${call.path.slice(1)}; is it Kiln, and is the address’s path right?`,
+    );
+  if (status === 413) return new KilnError('too-large', bodyRefused(call));
+  const elsewhere = redirection(response, call, way);
+  if (elsewhere !== null) return new KilnError('unreachable', elsewhere);
   const proxy = forwarder(way);
   if (proxy !== null && fault === null) return proxyRefused(proxy, status);
   const message = `the service answered ${call.method} ${call.path} with status ${status}; is it Kiln?`;
   return fault === null
     ? new KilnError('unreachable', message)
     : new CallFailed('unreachable', message, fault);
+};
+
+/** What a limit of somebody's between here and the service means, and who can mend it. */
+const bodyRefused = ({ body, method, path }: Call): string => {
+  const size = typeof body === 'string' ? Buffer.byteLength(body) : (body?.size ?? 0);
+  return `a proxy before the service refuses ${method} ${path} for its ${size} bytes; have who runs it raise its limit (in nginx: client_max_body_size 0)`;
+};
+
+/** Where an answer sends on to; `null` where it does not. Nobody is followed: the token is for one address. */
+const redirection = (
+  { statusCode = 0, headers: { location } }: IncomingMessage,
+  { path }: Call,
+  { server }: Way,
+): string | null => {
+  if (![301, 302, 303, 307, 308].includes(statusCode)) return null;
+  const told = `${server.href} answers with a redirection (status ${statusCode}), which Kiln does not follow`;
+  const target =
+    location !== undefined && URL.canParse(location, server.href)
+      ? new URL(location, server)
+      : null;
+  if (target === null || !/^https?:$/.test(target.protocol)) return `${told}; is it Kiln?`;
+  const { origin, pathname } = target;
+  const asked = (path.split('?')[0] ?? '').slice(1);
+  const below = pathname.endsWith(asked) ? pathname.slice(0, -asked.length) : pathname;
+  const place = `${origin}${below}`;
+  return `${told}; if ${place} is your Kiln, give that address (kiln setup ${place})`;
 };
 
 const problemIn = (text: string): Problem | null => {

@@ -24,6 +24,7 @@ import {
 } from '../../services/core/protocol.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
 import { downloadArtifact } from './download.ts';
+import { isBroken } from './fault.ts';
 import { readText, understand, type Call, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
 
@@ -80,6 +81,8 @@ export interface Service {
 }
 
 const SLOW = 300_000;
+/** How often an upload whose connection breaks is sent: some proxies say in no other way that it is too large for them. */
+const UPLOAD_TRIES = 3;
 
 /** Opens a service. What may be asked twice is asked again, as long as patience lasts. */
 export const openService = (send: Send, patience: Patience): Service => {
@@ -121,7 +124,21 @@ export const openService = (send: Send, patience: Patience): Service => {
       const { size } = await stat(file);
       const body = { open: () => createReadStream(file, { highWaterMark: 1024 * 1024 }), size };
       const path = `/v1/blobs/${digest}`;
-      await ask({ method: 'PUT', path, body, signal: interrupted, idle: SLOW });
+      const call: Call = { method: 'PUT', path, body, signal: interrupted, idle: SLOW };
+      let tries = 0;
+      await keepTrying(patience, true, async () => {
+        tries += 1;
+        try {
+          return await readText(await send(call));
+        } catch (error) {
+          if (!isBroken(error) || tries < UPLOAD_TRIES) throw error;
+          throw new KilnError(
+            'unreachable',
+            `the connection broke ${tries} times while ${size} bytes were sent; if a proxy is before the service, have its limit raised (in nginx: client_max_body_size 0)`,
+            { cause: error },
+          );
+        }
+      });
     },
     createSource: (blob, claims) => post(SourceView, '/v1/sources', { blob, ...claims }),
     createKernel: (blob) => post(KernelView, '/v1/kernels', { blob }),
