@@ -16,6 +16,7 @@ import { SOURCE_COMMANDS } from './commands/source.ts';
 import { STATUS_COMMANDS } from './commands/status.ts';
 import { TOKEN_COMMANDS } from './commands/token.ts';
 import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
+import { WITHDRAW_COMMANDS } from './commands/withdraw.ts';
 import { configPath } from './config.ts';
 import { incomplete } from './installed/standing.ts';
 
@@ -36,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   ...ARCHIVE_COMMANDS,
   ...TOOLCHAIN_COMMANDS,
   ...TOKEN_COMMANDS,
+  ...WITHDRAW_COMMANDS,
   ...MISS_COMMANDS,
 ];
 

@@ -135,6 +135,7 @@ const plain = (line: string): string => line.replaceAll(/\p{Cc}/gu, ' ');
 
 const checkEnd = (build: BuildView): BuildView => {
   const { failure, id } = build;
+  if (build.withdrawn !== null) throw new KilnError('withdrawn', build.withdrawn);
   if (build.state === 'cancelled')
     throw new BuildEnded('build-cancelled', `build ${id} was cancelled`, build);
   if (build.exclusion !== null) {

@@ -69,6 +69,8 @@ export const describeBuild = (build: BuildView): string =>
     ...(build.stale === null
       ? []
       : [['stale', 'newer headers of this release have come since it was built']]),
+    ['asked by', build.madeBy.name],
+    ...(build.withdrawn === null ? [] : [['withdrawn', build.withdrawn]]),
     ...(build.exclusion === null ? [] : [['excluded', build.exclusion]]),
     ...(build.failure === null
       ? []
@@ -135,13 +137,18 @@ const list: Command = {
   options: {},
   async run(context) {
     const builds = await context.service.builds();
-    const rows = builds.map(({ id, state, stale, source, kernel }) => [
+    const rows = builds.map(({ id, state, stale, withdrawn, source, kernel, madeBy }) => [
       id,
-      stale === null ? state : `${state}, stale`,
+      [
+        state,
+        ...(stale === null ? [] : ['stale']),
+        ...(withdrawn === null ? [] : ['withdrawn']),
+      ].join(', '),
       `${source.name}/${source.version}`,
       kernel.release,
+      madeBy.name,
     ]);
-    context.print(table([['BUILD', 'STATE', 'SOURCE', 'KERNEL'], ...rows]), builds);
+    context.print(table([['BUILD', 'STATE', 'SOURCE', 'KERNEL', 'ASKED BY'], ...rows]), builds);
   },
 };
 

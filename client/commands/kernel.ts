@@ -1,3 +1,4 @@
+import { findWithdrawn } from '../../services/core/withdrawal.ts';
 import { sendKernel } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';
@@ -47,9 +48,20 @@ const kernelList: Command = {
   help: '',
   options: {},
   async run(context) {
-    const kernels = await context.service.kernels();
-    const rows = kernels.map((k) => [k.release, k.arch, TRUST_WORDS[k.trust], k.digest]);
-    context.print(table([['KERNEL', 'ARCH', 'TRUST', 'DIGEST'], ...rows]), kernels);
+    const [kernels, withdrawals] = await Promise.all([
+      context.service.kernels(),
+      context.service.withdrawals(),
+    ]);
+    const rows = kernels.map((k) => [
+      k.release,
+      k.arch,
+      findWithdrawn(withdrawals, [['kernel', k.digest]]) === null
+        ? TRUST_WORDS[k.trust]
+        : 'withdrawn',
+      k.digest,
+      k.madeBy.name,
+    ]);
+    context.print(table([['KERNEL', 'ARCH', 'TRUST', 'DIGEST', 'BY'], ...rows]), kernels);
   },
 };
 

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
+import { findWithdrawn } from '../../services/core/withdrawal.ts';
 import type { Settings, SourceClaims } from '../../services/core/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
@@ -49,7 +50,7 @@ const sourcePush: Command = {
   args: 'PATH',
   summary:
     'give the service a module’s source (directory, tarball, *-dkms .deb, dkms mktarball archive)',
-  help: `A name and version, once pushed by ci or an admin, mean these bytes for good. A directory of a clean Git checkout keeps
+  help: `A name and version, once pushed by ci or an admin, mean these bytes for good; the name is theirs who pushed it first. A directory of a clean Git checkout keeps
 its commit in the record.
 ${SOURCE_HELP}`,
   options: SOURCE_OPTIONS,
@@ -74,15 +75,34 @@ const sourceList: Command = {
   help: '',
   options: {},
   async run(context) {
-    const sources = await context.service.sources();
-    context.print(
-      table([
-        ['SOURCE', 'KIND', 'DIGEST'],
-        ...sources.map((s) => [`${s.name}/${s.version}`, s.kind, s.digest]),
-      ]),
-      sources,
-    );
+    const [sources, withdrawals] = await Promise.all([
+      context.service.sources(),
+      context.service.withdrawals(),
+    ]);
+    const rows = sources.map((s) => [
+      `${s.name}/${s.version}`,
+      s.kind,
+      s.digest,
+      s.madeBy.name,
+      findWithdrawn(withdrawals, [['source', s.digest]]) === null ? '' : 'withdrawn',
+    ]);
+    context.print(table([['SOURCE', 'KIND', 'DIGEST', 'BY', ''], ...rows]), sources);
   },
 };
 
-export const SOURCE_COMMANDS: readonly Command[] = [sourcePush, sourceList];
+const sourceGive: Command = {
+  name: 'source give',
+  args: 'NAME [TOKEN]',
+  summary: 'let a source’s name be another token’s, or without TOKEN your own (admin)',
+  help: `A name belongs to the token that first published it (kiln token list); an admin's name is every admin's.`,
+  options: {},
+  async run(context) {
+    const [name, token = null, ...others] = context.args;
+    if (name === undefined || others.length > 0)
+      throw new KilnError('bad-request', 'give a name, and the token it shall belong to');
+    const owner = await context.service.giveName(name, token);
+    context.print(`the name ${name} is the token’s called ${owner.name}`, { name, owner });
+  },
+};
+
+export const SOURCE_COMMANDS: readonly Command[] = [sourcePush, sourceList, sourceGive];

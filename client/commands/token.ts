@@ -1,7 +1,7 @@
 import { KilnError } from '../../services/core/errors.ts';
 import { ROLES, type Role } from '../../services/core/policy.ts';
 import type { Quotas } from '../../services/core/quotas.ts';
-import { onlyArgument, table, type Command, type Context } from '../command.ts';
+import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 
 const tokenCreate: Command = {
   name: 'token create',
@@ -9,6 +9,8 @@ const tokenCreate: Command = {
   summary: 'make a token; its secret is shown once (admin)',
   help: `      --role ROLE        client (default), ci or admin
       --days N           valid so long (default 365)
+      --names PATTERN,…  names of sources that are its own, such as 'acme-*', and the only ones it may publish; without, a name
+                         belongs to the token that first published it
 What it may have of the service, where that is not what its role may have (kiln token list --json):
       --builds N         builds that wait or run for it at once
       --uploads N        uploads at once
@@ -17,6 +19,7 @@ What it may have of the service, where that is not what its role may have (kiln 
   options: {
     role: { type: 'string' },
     days: { type: 'string' },
+    names: { type: 'string' },
     builds: { type: 'string' },
     uploads: { type: 'string' },
     followers: { type: 'string' },
@@ -28,13 +31,14 @@ What it may have of the service, where that is not what its role may have (kiln 
     if (!isRole(role)) throw new KilnError('bad-request', `--role takes ${ROLES.join(', ')}`);
     const days = Number(context.option('days') ?? '365');
     const name = onlyArgument(context, 'name');
+    const names = [...(listOption(context, 'names') ?? [])];
     const quotas = {
       ...quota(context, 'builds', 'builds'),
       ...quota(context, 'uploads', 'uploads'),
       ...quota(context, 'followers', 'followers'),
       ...quota(context, 'dailyBytes', 'daily-bytes'),
     };
-    const token = await context.service.createToken({ name, role, days, quotas });
+    const token = await context.service.createToken({ name, role, days, names, quotas });
     context.print(token.secret, token);
   },
 };
@@ -65,8 +69,10 @@ const tokenList: Command = {
       t.role,
       t.revokedAt === null ? `until ${date(t.expiresAt)}` : 'revoked',
       t.name,
+      t.madeBy.name,
+      t.names.join(','),
     ]);
-    context.print(table([['TOKEN', 'ROLE', 'VALID', 'NAME'], ...rows]), tokens);
+    context.print(table([['TOKEN', 'ROLE', 'VALID', 'NAME', 'BY', 'NAMES'], ...rows]), tokens);
   },
 };
 
@@ -74,12 +80,20 @@ const tokenRevoke: Command = {
   name: 'token revoke',
   args: 'TOKEN',
   summary: 'end a token at once (admin)',
-  help: '',
-  options: {},
+  help: `      --withdraw         withdraw all that it has pushed, too: sources, kernels, toolchains, and builds that it asked for with
+                         settings or waivers (kiln withdraw)
+      --reason TEXT      why, for who has that installed`,
+  options: { withdraw: { type: 'boolean' }, reason: { type: 'string' } },
   async run(context) {
     const id = onlyArgument(context, 'token id');
-    await context.service.revokeToken(id);
-    context.print(`revoked ${shortId(id)}`, { revoked: id });
+    const reason = context.flag('withdraw')
+      ? (context.option('reason') ?? 'the token that pushed it was revoked')
+      : null;
+    const withdrawn = await context.service.revokeToken(id, reason);
+    context.print(
+      `revoked ${shortId(id)}${reason === null ? '' : `, withdrew ${withdrawn} things that it pushed`}`,
+      { revoked: id, withdrawn },
+    );
   },
 };
 

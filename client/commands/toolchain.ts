@@ -60,8 +60,9 @@ const toolchainList: Command = {
       t.state,
       t.contents?.compilers.map((c) => c.version)[0] ?? t.problem ?? '',
       t.digest,
+      t.madeBy.name,
     ]);
-    context.print(table([['TOOLCHAIN', 'STATE', 'COMPILER', 'DIGEST'], ...rows]), toolchains);
+    context.print(table([['TOOLCHAIN', 'STATE', 'COMPILER', 'DIGEST', 'BY'], ...rows]), toolchains);
   },
 };
 

@@ -7,9 +7,11 @@ import {
   ArchiveView,
   BuildTicket,
   BuildView,
+  CreateWithdrawal,
   IssuedToken,
   KernelView,
   list,
+  Maker,
   MissView,
   RebuildView,
   ResolvedView,
@@ -18,10 +20,12 @@ import {
   SyncView,
   TokenView,
   ToolchainView,
+  WithdrawalView,
   type CreateBuild,
   type CreateToken,
   type KernelFacts,
 } from '../../services/core/protocol.ts';
+import type { Withdrawable } from '../../services/core/withdrawal.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
 import { downloadArtifact } from './download.ts';
 import { isBroken } from './fault.ts';
@@ -75,7 +79,14 @@ export interface Service {
   signers(): Promise<readonly SignerView[]>;
   tokens(): Promise<readonly TokenView[]>;
   createToken(wanted: CreateToken): Promise<IssuedToken>;
-  revokeToken(id: string): Promise<void>;
+  /** Ends a token; with a reason, all that it has pushed is withdrawn. How many things that were. */
+  revokeToken(id: string, withdraw: string | null): Promise<number>;
+  /** Gives a source's name to a token, or with `null` to this one. */
+  giveName(name: string, token: string | null): Promise<Maker>;
+  /** What hosts are not given any more. */
+  withdrawals(): Promise<readonly WithdrawalView[]>;
+  withdraw(kind: Withdrawable, id: string, reason: string): Promise<void>;
+  endWithdrawal(kind: Withdrawable, id: string): Promise<void>;
   /** Ways to a module that were refused or failed, by reason. */
   misses(): Promise<readonly MissView[]>;
 }
@@ -197,7 +208,21 @@ export const openService = (send: Send, patience: Patience): Service => {
     signers: () => items(SignerView, '/v1/signers'),
     tokens: () => items(TokenView, '/v1/tokens'),
     createToken: (wanted) => postOnce(IssuedToken, '/v1/tokens', wanted),
-    revokeToken: (id) => remove(`/v1/tokens/${encodeURIComponent(id)}`),
+    revokeToken: async (id, withdraw) =>
+      (
+        await post(
+          list(CreateWithdrawal.pick({ kind: true, id: true })),
+          `/v1/tokens/${encodeURIComponent(id)}/revoke`,
+          withdraw === null ? {} : { withdraw },
+        )
+      ).items.length,
+    giveName: (name, token) =>
+      post(Maker, `/v1/names/${encodeURIComponent(name)}`, token === null ? {} : { token }),
+    withdrawals: () => items(WithdrawalView, '/v1/withdrawals'),
+    async withdraw(kind, id, reason) {
+      await post(list(WithdrawalView), '/v1/withdrawals', { kind, id, reason });
+    },
+    endWithdrawal: (kind, id) => remove(`/v1/withdrawals/${kind}/${encodeURIComponent(id)}`),
     misses: () => items(MissView, '/v1/misses'),
   };
 };

@@ -31,6 +31,7 @@ const ERRORS = {
     meaning: 'The kernel’s own module is the same or newer',
   },
   'build-cancelled': { status: 409, exit: 130, meaning: 'The build was cancelled' },
+  withdrawn: { status: 410, exit: 6, meaning: 'It was withdrawn: hosts are not given it any more' },
   unverified: { status: 422, exit: 6, meaning: 'The module did not pass verification' },
   'install-failed': { status: 500, exit: 7, meaning: 'The host could not be changed' },
   internal: { status: 500, exit: 70, meaning: 'A defect in Kiln' },

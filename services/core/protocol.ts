@@ -6,6 +6,8 @@ import { isErrorCode, type ErrorCode } from './errors.ts';
 import { ROLES, TRUSTS } from './policy.ts';
 import { SETTINGS_LIMIT, SOURCE_NAME, SOURCE_VERSION, type Settings } from './source.ts';
 import { TOOLCHAIN_STATES } from './toolchain.ts';
+import { NamePattern } from './ownership.ts';
+import { WITHDRAWABLE, type Withdrawal } from './withdrawal.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one place for both sides. */
 
@@ -71,6 +73,8 @@ const quotas = z.strictObject({
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
+  /** Names of sources that are its own, and the only ones it may publish: any, and nobody's, where there are none. */
+  names: z.array(NamePattern).max(64).default([]),
   days: z.number().int().min(1).max(3650).default(365),
   /** What it may have where that is not its role's. */
   quotas: quotas.partial().default({}),
@@ -122,7 +126,35 @@ export const ResolveBuilds = z.strictObject({
       error: `the settings of all of them are over ${WISHES_SETTINGS} bytes; ask for fewer at once`,
     }),
 });
+/** Gives a source's name to a token; without one, to who asks. */
+export const GiveName = z.strictObject({ token: text(64).optional() });
+export const CreateWithdrawal = z.strictObject({
+  kind: z.enum(WITHDRAWABLE),
+  id: text(128),
+  reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason is one line' }),
+});
+export const RevokeToken = z.strictObject({
+  /** Why all that it pushed is withdrawn; nothing is where this is left out. */
+  withdraw: CreateWithdrawal.shape.reason.optional(),
+});
 export const CancelBuild = z.strictObject({ request: text(64).optional() });
+
+/** The token that made a record, or a part of the service itself. */
+export const Maker = z.object({ id: z.string(), name: z.string() });
+export type Maker = z.infer<typeof Maker>;
+
+/** What was withdrawn, and why. */
+const withdrawn = z.string().nullable();
+
+export const WithdrawalView = z.object({
+  kind: z.enum(WITHDRAWABLE),
+  id: z.string().max(128),
+  name: z.string().max(200),
+  reason: z.string().max(300),
+  madeBy: Maker,
+  createdAt: z.number(),
+});
+export type WithdrawalView = z.infer<typeof WithdrawalView> & Withdrawal;
 
 export const SourceView = z.object({
   digest,
@@ -136,6 +168,7 @@ export const SourceView = z.object({
   settings,
   commit: z.string().nullable(),
   trust: z.enum(TRUSTS),
+  madeBy: Maker,
   createdAt: z.number(),
 });
 
@@ -162,6 +195,7 @@ export const KernelView = z.object({
   sourceDirectory: z.string().nullable(),
   hostPrograms: z.object({ arches: z.array(z.string()), glibc: z.string().nullable() }),
   trust: z.enum(TRUSTS),
+  madeBy: Maker,
   createdAt: z.number(),
 });
 
@@ -186,6 +220,7 @@ export const ToolchainView = z.object({
       packages: z.array(z.object({ name: z.string(), version: z.string(), arch: z.string() })),
     })
     .nullable(),
+  madeBy: Maker,
   createdAt: z.number(),
   pinnedAt: z.number().nullable(),
   retiredAt: z.number().nullable(),
@@ -196,6 +231,8 @@ export const TokenView = z.object({
   name: z.string(),
   role,
   quotas,
+  names: z.array(z.string()),
+  madeBy: Maker,
   expiresAt: z.number(),
   revokedAt: z.number().nullable(),
 });
@@ -245,6 +282,9 @@ export const BuildView = z.object({
   log: digest.nullable(),
   attestation: digest.nullable(),
   timings: z.record(z.string(), z.number()).nullable(),
+  madeBy: Maker,
+  /** Why hosts are not given it any more. */
+  withdrawn,
   createdAt: z.number(),
   startedAt: z.number().nullable(),
   finishedAt: z.number().nullable(),
@@ -265,7 +305,7 @@ export const ResolvedView = z.union([
   z.object({ problem: Problem.pick({ code: true, detail: true }) }),
 ]);
 
-export const ArchiveView = CreateArchive.extend({ createdAt: z.number() });
+export const ArchiveView = CreateArchive.extend({ madeBy: Maker, createdAt: z.number() });
 
 /** How a run over the archives stands, or how the last one ended. */
 export const SyncView = z.object({

@@ -13,6 +13,10 @@ export interface Schema {
     role: string;
     /** SHA-256 of the secret; the secret itself is nowhere. */
     hash: string;
+    /** Patterns of source names that are its own (core/ownership.ts), as JSON. */
+    names: string;
+    /** The token that made it; '' for those that the service made itself. So in every table. */
+    made_by: string;
     expires_at: number;
     revoked_at: number | null;
     /** What it may have of the service where that is not its role's (core/quotas.ts): JSON. */
@@ -34,10 +38,20 @@ export interface Schema {
     blob: string;
     layout: string;
     trust: string;
+    /** Who vouches for it. */
+    made_by: string;
     created_at: number;
   };
   /** Names that ci and admins gave: immutable, and out of a client's reach. */
-  source_names: { name: string; version: string; source: string; created_at: number };
+  source_names: {
+    name: string;
+    version: string;
+    source: string;
+    made_by: string;
+    created_at: number;
+  };
+  /** Whose a name is: the token's that first published it, or that an admin gave it to. */
+  source_owners: { name: string; token: string };
   kernels: {
     digest: string;
     release: string;
@@ -47,6 +61,8 @@ export interface Schema {
     blob: string;
     layout: string;
     trust: string;
+    /** Who vouches for it. */
+    made_by: string;
     created_at: number;
   };
   toolchains: {
@@ -60,6 +76,7 @@ export interface Schema {
     /** How often it was to be measured before, and the key of the builder that began to. */
     attempt: number;
     builder: string | null;
+    made_by: string;
     created_at: number;
     pinned_at: number | null;
     retired_at: number | null;
@@ -77,6 +94,8 @@ export interface Schema {
     inputs: string;
     /** The highest role that asked for it. */
     asker: string;
+    /** The token that first asked for it. */
+    made_by: string;
     /** 1: the request brought settings or waivers. */
     is_tailored: number;
     /** Texts of the settings files, by path; their digests are in `inputs`. */
@@ -104,7 +123,13 @@ export interface Schema {
     modinfo: string;
   };
   /** Distributions' archives that kernels are taken from (core/archive.ts). */
-  archives: { name: string; sources: string; headers: string; created_at: number };
+  archives: {
+    name: string;
+    sources: string;
+    headers: string;
+    made_by: string;
+    created_at: number;
+  };
   /** Kernels that were taken from them, by the packages they came in. */
   archive_kernels: {
     origin: string;
@@ -132,6 +157,15 @@ export interface Schema {
   requests: { id: string; build: string; token: string; created_at: number };
   /** Bytes that were sent, and how many may still come to make a record of them (api/uploads.ts). */
   uploads: { blob: string; claims: number; claimed_at: number };
+  /** What hosts are not given any more (core/withdrawal.ts). */
+  withdrawals: {
+    kind: string;
+    id: string;
+    name: string;
+    reason: string;
+    made_by: string;
+    created_at: number;
+  };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
   misses: { reason: string; source: string; release: string; count: number; last_at: number };
@@ -191,6 +225,17 @@ const BUILDERS = [
   `ALTER TABLE toolchains ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0`,
 ];
 
+/** Names that belong to tokens, who made what, and what is withdrawn. */
+const OWNERS = [
+  ...['sources', 'source_names', 'kernels', 'toolchains', 'builds', 'archives', 'tokens'].map(
+    (table) => `ALTER TABLE ${table} ADD COLUMN made_by TEXT NOT NULL DEFAULT ''`,
+  ),
+  `ALTER TABLE tokens ADD COLUMN names TEXT NOT NULL DEFAULT '[]'`,
+  `CREATE TABLE source_owners (name TEXT PRIMARY KEY, token TEXT NOT NULL REFERENCES tokens (id))`,
+  `CREATE TABLE withdrawals (kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, made_by TEXT NOT NULL,
+     created_at BIGINT NOT NULL, PRIMARY KEY (kind, id))`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -203,4 +248,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '002-uploads': inOrder(UPLOADS),
   '003-quotas': inOrder(QUOTAS),
   '004-builders': inOrder(BUILDERS),
+  '005-owners': inOrder(OWNERS),
 };

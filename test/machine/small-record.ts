@@ -7,7 +7,13 @@ import { freshDirectory } from './make-source.ts';
 
 /** A record of truth in a fresh file, with as much in it as a test says: rows without the bytes they stand for. */
 
-const stored = { blob: digestOf('blob'), layout: '[]', trust: 'admin', created_at: 1 };
+const stored = {
+  blob: digestOf('blob'),
+  layout: '[]',
+  trust: 'admin',
+  made_by: 'test',
+  created_at: 1,
+};
 
 /** An empty record. */
 export const emptyRecord = async (label: string): Promise<Database> =>
@@ -53,7 +59,7 @@ export const addSource = async (
     .execute();
   await db
     .insertInto('source_names')
-    .values({ name, version, source: digest, created_at: 1 })
+    .values({ name, version, source: digest, made_by: 'test', created_at: 1 })
     .execute();
 };
 
@@ -91,6 +97,7 @@ export const addToolchain = async (db: Database, name: string, packages = 0): Pr
       problem: null,
       attempt: 0,
       builder: null,
+      made_by: 'test',
       created_at: 1,
       pinned_at: 1,
       retired_at: null,

@@ -15,6 +15,7 @@ describe('a source from the wire', () => {
     settings: { '/etc/dkms/a.conf': 'a' },
     commit: null,
     trust: 'admin',
+    madeBy: { id: 'token', name: 'ci' },
     createdAt: 0,
   };
 

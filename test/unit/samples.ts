@@ -123,6 +123,8 @@ export const builtView = (
   log: null,
   attestation: null,
   timings: null,
+  madeBy: { id: 'token', name: 'ci' },
+  withdrawn: null,
   createdAt: 0,
   startedAt: null,
   finishedAt: null,

@@ -1,11 +1,13 @@
 import { BUILD_STATES, isFinished, type BuildState } from '../../core/build-state.ts';
 import { KilnError } from '../../core/errors.ts';
+import { findWithdrawn } from '../../core/withdrawal.ts';
 import type { BuildMoves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
 import { jobName } from './enqueue.ts';
 import { loadBuild } from '../record/records.ts';
 import { countWaiting } from '../record/waiting.ts';
+import { madeOfRow, readWithdrawals } from '../record/withdrawn.ts';
 
 /** Ends builds that nobody waits for any more. */
 export interface Cancellations {
@@ -15,6 +17,8 @@ export interface Cancellations {
    * Throws `not-found`, or `conflict` if the build has ended already.
    */
   cancel(build: string, request: string | null): Promise<void>;
+  /** Ends all builds that were withdrawn, or what they are made of. */
+  cancelWithdrawn(): Promise<void>;
 }
 
 const UNFINISHED = BUILD_STATES.filter((state) => !isFinished(state));
@@ -49,6 +53,21 @@ export const createCancellations = (
   };
 
   return {
+    async cancelWithdrawn() {
+      const withdrawals = await readWithdrawals(db);
+      const open = await db
+        .selectFrom('builds')
+        .select(['id', 'attempt', 'inputs', 'fingerprint', 'signature'])
+        .where('state', 'in', UNFINISHED)
+        .execute();
+      for (const build of open) {
+        if (findWithdrawn(withdrawals, madeOfRow(build)) === null) continue;
+        const { id, attempt } = build;
+        if (await decide((_, { move }) => move(id, attempt, 'cancelled')))
+          await follow(id, attempt);
+      }
+    },
+
     async cancel(id, request) {
       const cancelled = await decide(async (on, { move }) => {
         const { build } = await loadBuild(on, id);

@@ -4,6 +4,7 @@ import type { BuildFailure, Outcome } from '../../core/jobs.ts';
 import { refusalToSign, type Role } from '../../core/policy.ts';
 import type { BuildTicket, RebuildView } from '../../core/protocol.ts';
 import type { ToolchainState } from '../../core/toolchain.ts';
+import { findWithdrawn } from '../../core/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
 import type { Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -17,6 +18,7 @@ import { createOutcomes } from './outcomes.ts';
 import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
 import { createCancellations } from './cancellations.ts';
+import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
 
 /** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
 export interface Coordinator {
@@ -24,6 +26,8 @@ export interface Coordinator {
   request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
   /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
   cancel(build: string, request: string | null): Promise<void>;
+  /** Withdraws a thing: hosts are not given it any more, and what is being built of it ends. Throws `not-found`. */
+  withdraw(given: WithdrawalGiven, madeBy: string): Promise<void>;
   /** Takes in what a worker reports, who `sender` is. What is late, repeated, or not from whoever began that run changes nothing. */
   accept(outcome: Outcome, sender: string): Promise<void>;
   measure(toolchain: Digest): Promise<void>;
@@ -58,8 +62,14 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       isTailored: build.is_tailored === 1,
       signatureHash: kernel.signatureHash,
     });
-    if (reason === null)
-      return moveOn(id, build.attempt, 'signing', { ...change, signature: null });
+    if (reason === null) {
+      await on.updateTable('modules').set({ signed: null }).where('build', '=', id).execute();
+      return moveOn(id, build.attempt, 'signing', {
+        ...change,
+        signature: null,
+        attestation: null,
+      });
+    }
     const signature = JSON.stringify({ kind: 'unsigned', reason });
     await moveOn(id, build.attempt, 'succeeded', { ...change, signature });
     return false;
@@ -88,7 +98,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       case 'excluded':
         return 'nothing';
       case 'succeeded':
-        if (!row.signature?.includes('"unsigned"')) return 'nothing';
+        if (!(await lacksSignature(on, row))) return 'nothing';
         return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
       case 'building':
       case 'signing':
@@ -99,6 +109,10 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
     rebuild: (build) => rebuilds.start(build),
+    async withdraw(given, madeBy) {
+      await noteWithdrawal(db, now(), given, madeBy);
+      await cancellations.cancelWithdrawn();
+    },
     cancel: (build, request) => cancellations.cancel(build, request),
     sweep: createSweep(deps, enqueue, dependents, rebuilds),
 
@@ -134,6 +148,13 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
     },
   };
+};
+
+/** Whether a succeeded build is unsigned, or signed with a key that was withdrawn since. */
+const lacksSignature = async (on: Database, { signature }: BuildRow): Promise<boolean> => {
+  const made = JSON.parse(signature ?? '{}') as { readonly kind?: string; readonly key?: string };
+  if (made.kind !== 'signed' || made.key === undefined) return true;
+  return findWithdrawn(await readWithdrawals(on), [['signer', made.key]]) !== null;
 };
 
 /** What a build that is asked for waits for: a builder, the signer, those who are at work on it, or nothing. */

@@ -33,7 +33,7 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
     const { attempt } = build;
     const against = await findBuiltAgainst(db, id);
     if (against.kind !== 'there') return;
-    const { trust: _k, createdAt: _kc, ...kernelJob } = kernel;
+    const { trust: _k, createdAt: _kc, madeBy: _kb, ...kernelJob } = kernel;
     await deps.builder.add(rebuild ?? jobName.build(id, attempt), {
       kind: 'build',
       build: id,

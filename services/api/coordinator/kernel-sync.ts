@@ -8,10 +8,14 @@ import { newestHeaders, type KernelArchive } from '../../core/archive.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { SyncView } from '../../core/protocol.ts';
+import { compareSources } from '../../core/source-version.ts';
+import { findWithdrawn } from '../../core/withdrawal.ts';
 import { openApt, type Apt, type AptPackage } from '../../storage/apt.ts';
 import type { Log } from '../../storage/log.ts';
 import type { Coordinator } from './coordinator.ts';
 import { ingestKernel } from '../record/ingest-kernel.ts';
+import { sourceOf, type StoredSource } from '../record/records.ts';
+import { readWithdrawals } from '../record/withdrawn.ts';
 import { storeUpload, type UploadDeps } from '../record/uploads.ts';
 
 /** Follows distributions' archives: new headers are taken in as verified, and sources marked for it are built for them. */
@@ -88,7 +92,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
     if (known !== undefined) return { digest: known.kernel as Digest, isNew: false };
     update({ step: `taking in ${release}` });
     const blob = await apt.download(packages, (files) => storeTogether(deps, files));
-    const { digest } = await ingestKernel(deps, blob, 'archive');
+    const { digest } = await ingestKernel(deps, blob, { token: ASKED_BY, trust: 'archive' });
     await deps.db
       .insertInto('archive_kernels')
       .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
@@ -97,11 +101,11 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
   };
 
   const buildAll = async (kernel: Digest, release: string): Promise<void> => {
-    for (const { name, version } of await autoinstalled(deps)) {
+    for (const { name } of await autoinstalled(deps)) {
       try {
         const { build, cached } = await deps.coordinator.request(
           {
-            source: { name, version },
+            source: { name },
             kernel: { digest: kernel },
             waive: [],
             settings: {},
@@ -111,7 +115,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
         );
         if (!cached) update({ builds: [...view.builds, build.id] });
       } catch (error) {
-        problem(`${name}/${version} for ${release}`, error);
+        problem(`${name} for ${release}`, error);
       }
     }
   };
@@ -157,20 +161,25 @@ const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPac
   return [first, ...(await Promise.all(others.map((each) => apt.show(each))))];
 };
 
-/** Sources that are to be there for every kernel, each in the version that was pushed last. */
+/** Sources that are to be there for every kernel, each in its newest version that is not withdrawn. */
 const autoinstalled = async ({
   db,
-}: Pick<UploadDeps, 'db'>): Promise<readonly { name: string; version: string }[]> => {
+}: Pick<UploadDeps, 'db'>): Promise<readonly { name: string }[]> => {
   const rows = await db
     .selectFrom('source_names')
     .innerJoin('sources', 'sources.digest', 'source_names.source')
-    .select(['source_names.name', 'source_names.version', 'sources.claims'])
+    .selectAll('sources')
     .orderBy('source_names.created_at')
     .execute();
-  const newest = new Map(rows.map((row) => [row.name, row]));
-  return [...newest.values()].filter(
-    ({ claims }) => (JSON.parse(claims) as { autoinstall: boolean }).autoinstall,
-  );
+  const withdrawals = await readWithdrawals(db);
+  const newest = new Map<string, StoredSource>();
+  for (const source of rows.map(sourceOf)) {
+    if (findWithdrawn(withdrawals, [['source', source.digest]]) !== null) continue;
+    const before = newest.get(source.name);
+    if (before === undefined || compareSources(source, before) >= 0)
+      newest.set(source.name, source);
+  }
+  return [...newest.values()].filter(({ autoinstall }) => autoinstall);
 };
 
 const storeTogether = async (deps: KernelSyncDeps, files: readonly string[]): Promise<Digest> => {

@@ -78,6 +78,7 @@ const findOrMake = async (
       attestation: null,
       timings: null,
       asker: asking.role,
+      made_by: asking.token,
       is_tailored: isTailored ? 1 : 0,
       created_at: asking.now,
       started_at: null,

@@ -3,6 +3,7 @@ import { KilnError } from '../../core/errors.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import { shortened, type BuildFailure, type Outcome } from '../../core/jobs.ts';
 import type { Recipe } from '../../core/recipe.ts';
+import { findWithdrawn, sayWithdrawn } from '../../core/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -10,6 +11,7 @@ import { jobName, type Enqueue } from './enqueue.ts';
 import type { BuiltRecord } from './evidence.ts';
 import { loadBuild } from '../record/records.ts';
 import type { Rebuilds } from './rebuilds.ts';
+import { readWithdrawals } from '../record/withdrawn.ts';
 import { startMeasuring, takeMeasurement } from '../record/toolchains.ts';
 
 type Of<Kind extends Outcome['kind']> = Extract<Outcome, { kind: Kind }>;
@@ -113,6 +115,11 @@ export const createOutcomes = (
     return moves.decide(async (on, made) => {
       const { build, kernel } = await loadBuild(on, id);
       if (build.state !== 'signing' || build.attempt !== attempt) return false;
+      const withdrawn = findWithdrawn(await readWithdrawals(on), [['signer', evidence.key]]);
+      if (withdrawn !== null) {
+        const message = `${sayWithdrawn(withdrawn)}; give the service’s signer another key`;
+        return made.fail(id, attempt, failureOf('signing-failed', message));
+      }
       for (const { name, signed } of outcome.modules) {
         await on
           .updateTable('modules')

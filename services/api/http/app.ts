@@ -12,6 +12,7 @@ import { resolveRoutes } from './routes/resolve.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { toolchainRoutes } from './routes/toolchains.ts';
 import { treeRoutes } from './routes/trees.ts';
+import { withdrawalRoutes } from './routes/withdrawals.ts';
 
 /** The HTTP service: `/healthz`, `/readyz` and `/v1`. */
 export const createApp = (deps: ApiDeps): Express => {
@@ -30,6 +31,7 @@ export const createApp = (deps: ApiDeps): Express => {
     artifactRoutes,
     tokenRoutes,
     missRoutes,
+    withdrawalRoutes,
   ]) {
     app.use(routes(deps));
   }

@@ -3,11 +3,11 @@ import { Busboy } from '@fastify/busboy';
 import type { Readable } from 'node:stream';
 import { isDigest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { Role } from '../../core/policy.ts';
 import { CreateSource } from '../../core/protocol.ts';
 import type { BlobInfo } from '../../storage/blobs.ts';
 import type { ApiDeps } from './deps.ts';
-import { ingestSource } from '../record/ingest.ts';
+import { ingestSource, voucher } from '../record/ingest.ts';
+import type { Caller } from '../record/tokens.ts';
 import { ingestKernel } from '../record/ingest-kernel.ts';
 import type { BuildRequest } from '../record/resolve-build.ts';
 import { dropUpload, storeUpload } from '../record/uploads.ts';
@@ -22,7 +22,7 @@ const FIELDS = ['name', 'version', 'toolchain'];
 export const readUploadedBuild = async (
   request: Request,
   deps: ApiDeps,
-  role: Role,
+  caller: Caller,
 ): Promise<BuildRequest> => {
   const { files, fields } = await readForm(request, deps);
   const unused = new Set([...files.values()].map(({ digest }) => digest));
@@ -43,9 +43,9 @@ export const readUploadedBuild = async (
       version: fields.get('version'),
     });
     unused.delete(headers.digest);
-    const kernel = await ingestKernel(deps, headers.digest, role);
+    const kernel = await ingestKernel(deps, headers.digest, voucher(caller));
     unused.delete(source.digest);
-    const { digest } = await ingestSource(deps, source.digest, role, named);
+    const { digest } = await ingestSource(deps, source.digest, caller, named);
     return {
       source: { digest },
       kernel: { digest: kernel.digest },

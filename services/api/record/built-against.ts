@@ -85,5 +85,6 @@ export const withoutRecord = ({
   trust: _t,
   createdAt: _c,
   commit: _m,
+  madeBy: _b,
   ...job
 }: StoredSource): Source & TreeOrigin => job;

@@ -4,11 +4,12 @@ import { KilnError } from '../../core/errors.ts';
 import { SYMVERS_LIMIT } from '../../core/kabi.ts';
 import { inspectKernel, isKernelEvidence } from '../../core/kernel.ts';
 import { manifestOf } from '../../core/kernel-delta.ts';
-import { higherTrust, trustReaches, type Trust } from '../../core/policy.ts';
+import { trustReaches, type Trust } from '../../core/policy.ts';
 import { layTree, type TreeEntry } from '../../core/tree.ts';
 import { composeKernel } from '../../storage/compose-kernel.ts';
 import { readArchive } from '../../storage/read-archive.ts';
 import { scanArchive } from '../../storage/scan-archive.ts';
+import { raisedBy, type Voucher } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
@@ -16,7 +17,7 @@ import { useUpload, type UploadDeps } from './uploads.ts';
 export const ingestKernel = async (
   deps: UploadDeps,
   blob: Digest,
-  trust: Trust,
+  by: Voucher,
   announced?: Digest,
 ): Promise<StoredKernel> =>
   useUpload(deps, blob, async () => {
@@ -26,7 +27,7 @@ export const ingestKernel = async (
       .where('blob', '=', blob)
       .executeTakeFirst();
     // The same bytes are the same kernel: they need not be read again to say so.
-    if (there !== undefined && trustReaches(there.trust as Trust, trust)) return kernelOf(there);
+    if (there !== undefined && trustReaches(there.trust as Trust, by.trust)) return kernelOf(there);
     const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(archive);
     if (announced !== undefined && announced !== kernel.digest) {
@@ -42,7 +43,8 @@ export const ingestKernel = async (
       record: JSON.stringify(kernel),
       blob,
       layout: JSON.stringify(layout),
-      trust,
+      trust: by.trust,
+      made_by: by.token,
       created_at: deps.now(),
     };
     await deps.db
@@ -50,14 +52,14 @@ export const ingestKernel = async (
       .values(row)
       .onConflict((conflict) => conflict.doNothing())
       .execute();
-    return confirmKernel(deps, kernel.digest, trust);
+    return confirmKernel(deps, kernel.digest, by);
   });
 
 /** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
 export const confirmKernel = async (
   { db }: Pick<UploadDeps, 'db'>,
   digest: Digest,
-  trust: Trust,
+  by: Voucher,
 ): Promise<StoredKernel> =>
   db.transaction().execute(async (transaction) => {
     const row = await transaction
@@ -67,13 +69,9 @@ export const confirmKernel = async (
       .executeTakeFirst();
     if (row === undefined)
       throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
-    const raised = higherTrust(row.trust as Trust, trust);
-    await transaction
-      .updateTable('kernels')
-      .set({ trust: raised })
-      .where('digest', '=', digest)
-      .execute();
-    return kernelOf({ ...row, trust: raised });
+    const vouched = raisedBy(row, by);
+    await transaction.updateTable('kernels').set(vouched).where('digest', '=', digest).execute();
+    return kernelOf({ ...row, ...vouched });
   });
 
 /** One composition at a time: each holds files of headers in memory. */
@@ -86,7 +84,7 @@ let composing: Promise<unknown> = Promise.resolve();
 export const ingestKernelDelta = async (
   deps: UploadDeps & { readonly blobLimit: number },
   { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
-  trust: Trust,
+  by: Voucher,
 ): Promise<StoredKernel> =>
   useUpload(deps, delta, async () => {
     const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
@@ -100,7 +98,7 @@ export const ingestKernelDelta = async (
       composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
     );
     composing = turn.catch(() => {});
-    return ingestKernel(deps, await turn, trust, makes);
+    return ingestKernel(deps, await turn, by, makes);
   });
 
 /** A known kernel. Throws `not-found`. */

@@ -1,6 +1,6 @@
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import { higherTrust, roleReaches, type Role, type Trust } from '../../core/policy.ts';
+import { roleReaches, trustReaches, type Trust } from '../../core/policy.ts';
 import {
   inspectSource,
   isSourceEvidence,
@@ -11,6 +11,8 @@ import { DEFAULT_ARCHIVE_LIMITS } from '../../core/archive-rules.ts';
 import type { Database } from '../../storage/database.ts';
 import { scanArchive } from '../../storage/scan-archive.ts';
 import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
+import { takeName } from './owners.ts';
+import type { Caller } from './tokens.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** A kernel's headers have 16,000 files, a module's source at most some thousands. */
@@ -23,7 +25,7 @@ const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 
 export const ingestSource = async (
   deps: UploadDeps,
   blob: Digest,
-  role: Role,
+  by: Caller,
   { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
 ): Promise<StoredSource> =>
   useUpload(deps, blob, async () => {
@@ -40,7 +42,8 @@ export const ingestSource = async (
       commit_id: commit ?? null,
       blob,
       layout: JSON.stringify(layout),
-      trust: role,
+      trust: by.role,
+      made_by: by.token,
       created_at: deps.now(),
     };
     return deps.db.transaction().execute(async (db) => {
@@ -49,21 +52,42 @@ export const ingestSource = async (
         .selectAll()
         .where('digest', '=', source.digest)
         .executeTakeFirst();
-      const trust = known === undefined ? role : higherTrust(known.trust as Trust, role);
       if (known === undefined) await db.insertInto('sources').values(row).execute();
-      else
-        await db
-          .updateTable('sources')
-          .set({ trust })
-          .where('digest', '=', source.digest)
-          .execute();
-      if (roleReaches(role, 'ci')) await publishName(db, source, deps.now());
-      return sourceOf({ ...(known ?? row), trust });
+      if (roleReaches(by.role, 'ci')) await publishName(db, source, by, deps.now());
+      const vouched = raisedBy(known ?? row, voucher(by));
+      await db.updateTable('sources').set(vouched).where('digest', '=', source.digest).execute();
+      return sourceOf({ ...(known ?? row), ...vouched });
     });
   });
 
-const publishName = async (db: Database, source: Source, now: number): Promise<void> => {
+/** Who vouches for a tree, and how far it is trusted for that. */
+export interface Voucher {
+  readonly token: string;
+  readonly trust: Trust;
+}
+
+/** A caller vouches as far as its role goes. */
+export const voucher = ({ token, role }: Caller): Voucher => ({ token, trust: role });
+
+/** What of a tree's row changes when somebody vouches for it: the highest word counts, and the first who gave it. */
+export const raisedBy = (
+  row: { readonly trust: string; readonly made_by: string },
+  by: Voucher,
+): { readonly trust: Trust; readonly made_by: string } => {
+  const before = row.trust as Trust;
+  return trustReaches(before, by.trust)
+    ? { trust: before, made_by: row.made_by }
+    : { trust: by.trust, made_by: by.token };
+};
+
+const publishName = async (
+  db: Database,
+  source: Source,
+  by: Caller,
+  now: number,
+): Promise<void> => {
   const { name, version } = source;
+  await takeName(db, now, name, by.token);
   const taken = await db
     .selectFrom('source_names')
     .select('source')
@@ -79,6 +103,6 @@ const publishName = async (db: Database, source: Source, now: number): Promise<v
   }
   await db
     .insertInto('source_names')
-    .values({ name, version, source: source.digest, created_at: now })
+    .values({ name, version, source: source.digest, made_by: by.token, created_at: now })
     .execute();
 };

@@ -13,13 +13,22 @@ import {
 import type { Source } from '../../core/source.ts';
 import type { ToolchainContents } from '../../core/measurement.ts';
 import type { ReadyToolchain, ToolchainState } from '../../core/toolchain.ts';
+import { findWithdrawn, sayWithdrawn } from '../../core/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { findMaker, makerIn, type Makers } from './makers.ts';
+import { madeOfRow, readWithdrawals } from './withdrawn.ts';
 
 /** SQL rows as the domain's values and the wire's views. */
 
 /** A stored tree: what it is, where its bytes are, and who vouches for it. */
-export type Stored<T> = T & TreeOrigin & { readonly trust: Trust; readonly createdAt: number };
+export type Stored<T> = T &
+  TreeOrigin & {
+    readonly trust: Trust;
+    /** The token that vouches for it. */
+    readonly madeBy: string;
+    readonly createdAt: number;
+  };
 export type StoredKernel = Stored<Kernel>;
 /** A source, and the Git commit it was checked out from. */
 export type StoredSource = Stored<Source> & { readonly commit: string | null };
@@ -45,6 +54,7 @@ export const sourceOf = (row: Schema['sources']): StoredSource => ({
   commit: row.commit_id,
   ...origin(row),
   trust: row.trust as Trust,
+  madeBy: row.made_by,
   createdAt: row.created_at,
 });
 
@@ -52,15 +62,20 @@ export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
   ...(JSON.parse(row.record) as Kernel),
   ...origin(row),
   trust: row.trust as Trust,
+  madeBy: row.made_by,
   createdAt: row.created_at,
 });
 
-export const sourceView = ({ blob: _blob, layout: _layout, ...view }: StoredSource): SourceView =>
-  SourceView.parse(view);
-export const kernelView = ({ blob: _blob, layout: _layout, ...view }: Stored<Kernel>): KernelView =>
-  KernelView.parse(view);
+export const sourceView = (
+  { blob: _blob, layout: _layout, ...view }: StoredSource,
+  makers: Makers,
+): SourceView => SourceView.parse({ ...view, madeBy: makerIn(makers, view.madeBy) });
+export const kernelView = (
+  { blob: _blob, layout: _layout, ...view }: Stored<Kernel>,
+  makers: Makers,
+): KernelView => KernelView.parse({ ...view, madeBy: makerIn(makers, view.madeBy) });
 
-export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
+export const toolchainView = (row: Schema['toolchains'], makers: Makers): ToolchainView => ({
   digest: row.digest as Digest,
   name: row.name,
   state: row.state as ToolchainView['state'],
@@ -69,6 +84,7 @@ export const toolchainView = (row: Schema['toolchains']): ToolchainView => ({
     row.contents === null
       ? null
       : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
+  madeBy: makerIn(makers, row.made_by),
   createdAt: row.created_at,
   pinnedAt: row.pinned_at,
   retiredAt: row.retired_at,
@@ -157,10 +173,18 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     log: build.log as Digest | null,
     attestation: build.attestation as Digest | null,
     timings: json(build.timings),
+    madeBy: await findMaker(db, build.made_by),
+    withdrawn: await whyWithdrawn(db, build),
     createdAt: build.created_at,
     startedAt: build.started_at,
     finishedAt: build.finished_at,
   };
+};
+
+/** Why hosts are not given a build any more, in words, or `null`. */
+const whyWithdrawn = async (db: Database, build: Schema['builds']): Promise<string | null> => {
+  const found = findWithdrawn(await readWithdrawals(db), madeOfRow(build));
+  return found === null ? null : sayWithdrawn(found);
 };
 
 /** Whether newer headers of the same release, which somebody vouches for as much, have come since. */

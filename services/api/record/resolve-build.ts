@@ -11,9 +11,19 @@ import { trustReaches } from '../../core/policy.ts';
 import { headerPackage } from '../../core/header-packages.ts';
 import type { CreateBuild, KernelFacts } from '../../core/protocol.ts';
 import { checkSettings, type Settings, type Source } from '../../core/source.ts';
+import { compareSources } from '../../core/source-version.ts';
+import { findWithdrawn, madeOf, type Withdrawal } from '../../core/withdrawal.ts';
 import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../../core/toolchain.ts';
 import type { Database } from '../../storage/database.ts';
-import { kernelOf, toolchainsIn, sourceOf, type Stored, type StoredKernel } from './records.ts';
+import {
+  kernelOf,
+  toolchainsIn,
+  sourceOf,
+  type Stored,
+  type StoredKernel,
+  type StoredSource,
+} from './records.ts';
+import { mustNotBeWithdrawn, readWithdrawals } from './withdrawn.ts';
 
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
@@ -37,8 +47,10 @@ const MAX_DEPENDENCIES = 64;
 /** Where builds that are resolved together look things up, each once. */
 export interface Lookups {
   kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
-  source(wanted: BuildRequest['source']): Promise<Stored<Source>>;
+  /** The sources that are meant, the best first: one, or all versions that a name has. */
+  sources(wanted: BuildRequest['source']): Promise<readonly StoredSource[]>;
   toolchains(states: readonly ToolchainState[]): Promise<readonly ReadyToolchain[]>;
+  withdrawals(): Promise<readonly Withdrawal[]>;
   /** What was found for sources that others are built against, by kernel, toolchain, waivers and name. */
   readonly dependencies: Map<string, ResolvedBuild>;
 }
@@ -46,24 +58,28 @@ export interface Lookups {
 /** Lookups that remember what they have found, for as long as nothing changes. */
 export const lookupsIn = (db: Database): Lookups => ({
   kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
-  source: remembering((wanted: BuildRequest['source']) => findSource(db, wanted)),
+  sources: remembering((wanted: BuildRequest['source']) => findSources(db, wanted)),
   toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
+  withdrawals: remembering(() => readWithdrawals(db)),
   dependencies: new Map(),
 });
 
-const remembering = <T, R>(find: (wanted: T) => Promise<R>): ((wanted: T) => Promise<R>) => {
+const remembering = <T extends readonly unknown[], R>(
+  find: (...wanted: T) => Promise<R>,
+): ((...wanted: T) => Promise<R>) => {
   const found = new Map<string, Promise<R>>();
-  return (wanted) => {
+  return (...wanted) => {
     const key = JSON.stringify(wanted);
-    const known = found.get(key) ?? find(wanted);
+    const known = found.get(key) ?? find(...wanted);
     found.set(key, known);
     return known;
   };
 };
 
 /**
- * Finds source, kernel, toolchain and, for each source it depends on, the same, of the newest version here: each once, whatever
- * the ways that lead to it. Throws `not-found`, `conflict`, `bad-source` (a ring, or too many) or `no-toolchain`, saying what to do.
+ * Finds source, kernel, toolchain and, for each source it depends on, the same, each once, whatever the ways that lead to it. A name
+ * without a version means the newest that is not withdrawn, nor what would be built of it. Throws `not-found`, `conflict`,
+ * `withdrawn`, `bad-source` (a ring, or too many) or `no-toolchain`, saying what to do.
  */
 export const resolveBuild = async (
   db: Database,
@@ -75,18 +91,24 @@ export const resolveBuild = async (
   const kernel = await lookups.kernel(request.kernel);
   // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
-  const ready = await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named);
-  const wanted = await lookups.source(request.source);
+  const withdrawals = await lookups.withdrawals();
+  if (request.toolchain !== undefined)
+    mustNotBeWithdrawn(withdrawals, [['toolchain', request.toolchain]], OTHER_TOOLCHAIN);
+  const ready = (
+    await lookups.toolchains(request.toolchain === undefined ? ['pinned'] : named)
+  ).filter(({ digest }) => findWithdrawn(withdrawals, [['toolchain', digest]]) === null);
+  const wanted = await lookups.sources(request.source);
   const known = lookups.dependencies;
   const keyOf = (name: string): string =>
     JSON.stringify([kernel.digest, request.toolchain, request.waive.toSorted(), name]);
   let count = 0;
   const resolve = async (
-    source: Stored<Source>,
+    source: StoredSource,
     settings: Settings,
     above: readonly string[],
   ): Promise<ResolvedBuild> => {
     mustEnd(source.name, above);
+    mustNotBeWithdrawn(withdrawals, [['source', source.digest]], OTHER_SOURCE);
     const path = [...above, source.name];
     const { toolchain, breaches } = chooseToolchain(ready, kernel, {
       digest: request.toolchain,
@@ -99,8 +121,10 @@ export const resolveBuild = async (
       let dependency = known.get(keyOf(name));
       if (dependency === undefined) {
         count += 1;
-        if (count > MAX_DEPENDENCIES) throw tooMany(wanted);
-        dependency = await resolve(await lookups.source({ name }), {}, path);
+        if (count > MAX_DEPENDENCIES) throw tooMany(source);
+        dependency = await firstOf(await lookups.sources({ name }), (each) =>
+          resolve(each, {}, path),
+        );
         known.set(keyOf(name), dependency);
       }
       dependencies.push(dependency);
@@ -109,10 +133,32 @@ export const resolveBuild = async (
     const found = { source, kernel, toolchain: toolchain.digest, waived, settings };
     const inputs = fingerprintInputs({ ...found, dependencies: dependencies.map(asInput) }, script);
     const build = { ...found, dependencies, inputs, fingerprint: fingerprintOf(inputs) };
-    if (deepestFirst(build).length > MAX_DEPENDENCIES) throw tooMany(wanted);
+    if (deepestFirst(build).length > MAX_DEPENDENCIES) throw tooMany(source);
+    mustNotBeWithdrawn(withdrawals, madeOf(inputs, build.fingerprint, null), OTHER_BUILD);
     return build;
   };
-  return resolve(wanted, request.settings, []);
+  return firstOf(wanted, (source) => resolve(source, request.settings, []));
+};
+
+const OTHER_TOOLCHAIN = 'leave out --toolchain, or have an admin take that back';
+const OTHER_SOURCE = 'ask for another version, or have an admin take that back';
+const OTHER_BUILD = 'push a new version of the source, or have an admin take that back';
+
+/** What the first source comes to that nobody has withdrawn; else why the best one was. */
+const firstOf = async <T>(
+  sources: readonly StoredSource[],
+  resolve: (source: StoredSource) => Promise<T>,
+): Promise<T> => {
+  let problem: KilnError | null = null;
+  for (const source of sources) {
+    try {
+      return await resolve(source);
+    } catch (error) {
+      if (!(error instanceof KilnError) || error.code !== 'withdrawn') throw error;
+      problem ??= error;
+    }
+  }
+  throw problem ?? new KilnError('not-found', 'there is no such source');
 };
 
 /** All that a build is built against, whatever the layer: each once, and after what it is built against itself. */
@@ -148,10 +194,10 @@ const asInput = ({
   fingerprint,
 }: ResolvedBuild): FingerprintInputs['dependencies'][number] => ({ name, version, fingerprint });
 
-const findSource = async (
+const findSources = async (
   db: Database,
   wanted: BuildRequest['source'],
-): Promise<Stored<Source>> => {
+): Promise<readonly StoredSource[]> => {
   if ('digest' in wanted) {
     const row = await db
       .selectFrom('sources')
@@ -160,7 +206,7 @@ const findSource = async (
       .executeTakeFirst();
     if (row === undefined)
       throw new KilnError('not-found', `there is no source ${wanted.digest}; push it first`);
-    return sourceOf(row);
+    return [sourceOf(row)];
   }
   let named = db
     .selectFrom('source_names')
@@ -169,22 +215,24 @@ const findSource = async (
     .where('source_names.name', '=', wanted.name);
   if (wanted.version !== undefined)
     named = named.where('source_names.version', '=', wanted.version);
-  const row = await named.orderBy('source_names.created_at', 'desc').executeTakeFirst();
-  if (row === undefined) {
+  const rows = await named.orderBy('source_names.created_at', 'desc').execute();
+  if (rows.length === 0) {
     const name = wanted.version === undefined ? wanted.name : `${wanted.name}/${wanted.version}`;
     throw new KilnError(
       'not-found',
       `there is no source ${name} here; ci or an admin adds it with kiln source push`,
     );
   }
-  return sourceOf(row);
+  // Of versions that are the same, the one that was pushed last.
+  return rows.map(sourceOf).toSorted((one, other) => compareSources(other, one));
 };
 
-/** The kernel that a request means. Throws `not-found`, saying what is here and how to supply it. */
+/** The kernel that a request means. Throws `not-found`, saying what is here and how to supply it, or `withdrawn`. */
 export const findKernelOf = async (
   db: Database,
   wanted: BuildRequest['kernel'],
 ): Promise<StoredKernel> => {
+  const withdrawals = await readWithdrawals(db);
   if ('digest' in wanted) {
     const row = await db
       .selectFrom('kernels')
@@ -196,16 +244,24 @@ export const findKernelOf = async (
         'not-found',
         `there is no kernel ${wanted.digest}; push its headers first`,
       );
+    mustNotBeWithdrawn(withdrawals, [['kernel', row.digest]], OTHER_KERNEL);
     return kernelOf(row);
   }
-  const rows = await db
+  const all = await db
     .selectFrom('kernels')
     .selectAll()
     .where('release', '=', wanted.release)
     .orderBy('created_at', 'desc')
     .execute();
+  const rows = all.filter(
+    ({ digest: id }) => findWithdrawn(withdrawals, [['kernel', id]]) === null,
+  );
   const found = chooseKernel(rows.map(kernelOf), wanted);
   if (found !== undefined) return found;
+  const gone = all.find(
+    (row) => !rows.includes(row) && misfits(kernelOf(row), wanted).length === 0,
+  );
+  if (gone !== undefined) mustNotBeWithdrawn(withdrawals, [['kernel', gone.digest]], OTHER_KERNEL);
   const there = rows.map(kernelOf).map((kernel) => {
     const { build, arch } = kernel;
     return `${arch} "${build ?? 'no build string'}" (${misfits(kernel, wanted).join(', ')})`;
@@ -219,6 +275,8 @@ export const findKernelOf = async (
       : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
   );
 };
+
+const OTHER_KERNEL = 'send other headers of it, or have an admin take that back';
 
 /**
  * The one kernel that is what a host says it is. What somebody vouches for goes before what clients pushed, and newer headers

@@ -6,6 +6,7 @@ import { quotasOf, type OwnQuotas, type Quotas } from '../../core/quotas.ts';
 import type { IssuedToken, TokenView } from '../../core/protocol.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { listMakers, makerIn, type Makers } from './makers.ts';
 
 /** Who is asking. */
 export interface Caller {
@@ -21,11 +22,13 @@ const hashOf = (secret: string): string => createHash('sha256').update(secret).d
 const quotasIn = ({ role, quotas }: Schema['tokens']): Quotas =>
   quotasOf(role as Role, JSON.parse(quotas) as OwnQuotas);
 
-const viewOf = (row: Schema['tokens']): TokenView => ({
+const viewOf = (row: Schema['tokens'], makers: Makers): TokenView => ({
   id: row.id,
   name: row.name,
   role: row.role as Role,
   quotas: quotasIn(row),
+  names: JSON.parse(row.names) as string[],
+  madeBy: makerIn(makers, row.made_by),
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
 });
@@ -34,7 +37,14 @@ const viewOf = (row: Schema['tokens']): TokenView => ({
 export const issueToken = async (
   db: Database,
   now: number,
-  wanted: { name: string; role: Role; days: number; quotas: OwnQuotas },
+  wanted: {
+    name: string;
+    role: Role;
+    days: number;
+    names: readonly string[];
+    quotas: OwnQuotas;
+  },
+  madeBy: string,
 ): Promise<IssuedToken> => {
   const secret = `kiln_${wanted.role}_${randomBytes(32).toString('base64url')}`;
   const row = {
@@ -42,28 +52,34 @@ export const issueToken = async (
     name: wanted.name,
     role: wanted.role,
     hash: hashOf(secret),
+    names: JSON.stringify(wanted.names),
+    made_by: madeBy,
     expires_at: now + wanted.days * DAY,
     revoked_at: null,
     quotas: JSON.stringify(wanted.quotas),
     created_at: now,
   };
   await db.insertInto('tokens').values(row).execute();
-  return { ...viewOf(row), secret };
+  return { ...viewOf(row, await listMakers(db)), secret };
 };
 
 /** All tokens, without secrets. */
-export const listTokens = async (db: Database): Promise<TokenView[]> =>
-  (await db.selectFrom('tokens').selectAll().orderBy('created_at').execute()).map(viewOf);
+export const listTokens = async (db: Database): Promise<TokenView[]> => {
+  const makers = await listMakers(db);
+  const rows = await db.selectFrom('tokens').selectAll().orderBy('created_at').execute();
+  return rows.map((row) => viewOf(row, makers));
+};
 
-/** Ends a token at once. Throws `not-found`. */
+/** Ends a token at once, if it has not ended. Throws `not-found`. */
 export const revokeToken = async (db: Database, now: number, id: string): Promise<void> => {
-  const { numUpdatedRows } = await db
+  const token = await db.selectFrom('tokens').select('id').where('id', '=', id).executeTakeFirst();
+  if (token === undefined) throw new KilnError('not-found', `there is no token ${id}`);
+  await db
     .updateTable('tokens')
     .set({ revoked_at: now })
     .where('id', '=', id)
     .where('revoked_at', 'is', null)
-    .executeTakeFirst();
-  if (numUpdatedRows === 0n) throw new KilnError('not-found', `there is no valid token ${id}`);
+    .execute();
 };
 
 /** Who an `Authorization` header speaks for. Throws `unauthenticated` or `forbidden` with what to do. */
@@ -109,12 +125,12 @@ export const provideAdminToken = async (db: Database, now: number, file: string)
     () => false,
   );
   if (isValid) return;
-  const { secret } = await issueToken(db, now, {
-    name: `admin of ${file}`,
-    role: 'admin',
-    days: 3650,
-    quotas: {},
-  });
+  const { secret } = await issueToken(
+    db,
+    now,
+    { name: `admin of ${file}`, role: 'admin', days: 3650, names: [], quotas: {} },
+    'kilnd',
+  );
   const arrival = `${file}.${process.pid}`;
   await writeFile(arrival, `${secret}\n`, { mode: 0o600 });
   await rm(file, { force: true });

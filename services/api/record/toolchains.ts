@@ -24,6 +24,7 @@ export const addToolchain = async (
   digest: Digest,
   name: string,
   isCandidate: boolean,
+  madeBy: string,
 ): Promise<ToolchainRow> => {
   await db
     .insertInto('toolchains')
@@ -36,6 +37,7 @@ export const addToolchain = async (
       problem: null,
       attempt: 0,
       builder: null,
+      made_by: madeBy,
       created_at: now(),
       pinned_at: null,
       retired_at: null,

@@ -4,10 +4,15 @@ import { KilnError } from '../../../core/errors.ts';
 import { CreateArchive, type ArchiveView } from '../../../core/protocol.ts';
 import type { Schema } from '../../../storage/schema.ts';
 import type { ApiDeps } from '../deps.ts';
+import { listMakers, makerIn, type Makers } from '../../record/makers.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
-const archiveView = ({ created_at, ...row }: Schema['archives']): ArchiveView => ({
+const archiveView = (
+  { created_at, made_by, ...row }: Schema['archives'],
+  makers: Makers,
+): ArchiveView => ({
   ...row,
+  madeBy: makerIn(makers, made_by),
   createdAt: created_at,
 });
 
@@ -18,23 +23,28 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
 
   router.post(
     '/v1/archives',
-    route(deps, 'admin', CreateArchive, async ({ body }) => {
-      const row = { ...checkArchive(body), created_at: deps.now() };
+    route(deps, 'admin', CreateArchive, async ({ body, caller }) => {
+      const row = { ...checkArchive(body), made_by: caller.token, created_at: deps.now() };
       await db
         .insertInto('archives')
         .values(row)
         .onConflict((conflict) =>
-          conflict.column('name').doUpdateSet({ sources: body.sources, headers: body.headers }),
+          conflict.column('name').doUpdateSet({
+            sources: body.sources,
+            headers: body.headers,
+            made_by: caller.token,
+          }),
         )
         .execute();
-      return { status: 201, json: archiveView(row) };
+      return { status: 201, json: archiveView(row, await listMakers(db)) };
     }),
   );
   router.get(
     '/v1/archives',
     route(deps, 'client', NO_BODY, async () => {
       const rows = await db.selectFrom('archives').selectAll().orderBy('name').execute();
-      return ok({ items: rows.map(archiveView) });
+      const makers = await listMakers(db);
+      return ok({ items: rows.map((row) => archiveView(row, makers)) });
     }),
   );
   router.delete(

@@ -1,8 +1,10 @@
 import { pipeline } from 'node:stream/promises';
 import { Router, type Request } from 'express';
 import { KilnError } from '../../../core/errors.ts';
+import { findWithdrawn } from '../../../core/withdrawal.ts';
 import type { ByteRange } from '../../../storage/blob-file.ts';
 import type { ApiDeps } from '../deps.ts';
+import { mustBeGiven, readWithdrawals } from '../../record/withdrawn.ts';
 import { findArtifact } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
@@ -32,6 +34,7 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
     '/v1/artifacts/:digest',
     route(deps, 'client', NO_BODY, async ({ digest, request, response }) => {
       const wanted = digest('digest');
+      await mustBeGiven(db, wanted);
       const info = (await findArtifact(db, wanted)) === undefined ? null : await blobs.find(wanted);
       if (info === null) throw new KilnError('not-found', `there is no artifact ${wanted}`);
       const etag = `"${wanted}"`;
@@ -57,11 +60,15 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/signers',
     route(deps, 'client', NO_BODY, async () => {
-      const items = await db
+      const signers = await db
         .selectFrom('signers')
         .select(['key', 'certificate'])
         .orderBy('seen_at', 'desc')
         .execute();
+      const withdrawals = await readWithdrawals(db);
+      const items = signers.filter(
+        ({ key }) => findWithdrawn(withdrawals, [['signer', key]]) === null,
+      );
       return ok({ items });
     }),
   );

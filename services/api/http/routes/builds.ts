@@ -33,7 +33,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
       try {
         wanted ??= await deps.usage.upload(caller, request, async (blobLimit) => {
           await mustHaveRoom(db, asker, 1);
-          return readUploadedBuild(request, { ...deps, blobLimit }, caller.role);
+          return readUploadedBuild(request, { ...deps, blobLimit }, caller);
         });
         const ticket = await coordinator.request(wanted, asker);
         const { id, state } = ticket.build;

@@ -1,7 +1,8 @@
 import { Router } from 'express';
-import { CreateToolchain, PromoteToolchain } from '../../../core/protocol.ts';
+import { CreateToolchain, PromoteToolchain, type ToolchainView } from '../../../core/protocol.ts';
 import { KilnError } from '../../../core/errors.ts';
 import type { ApiDeps } from '../deps.ts';
+import { listMakers } from '../../record/makers.ts';
 import { toolchainView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import {
@@ -9,6 +10,7 @@ import {
   findToolchain,
   promoteToolchain,
   retireToolchain,
+  type ToolchainRow,
 } from '../../record/toolchains.ts';
 import { useUpload } from '../../record/uploads.ts';
 
@@ -16,10 +18,12 @@ import { useUpload } from '../../record/uploads.ts';
 export const toolchainRoutes = (deps: ApiDeps): Router => {
   const { db } = deps;
   const router = Router();
+  const view = async (row: ToolchainRow): Promise<ToolchainView> =>
+    toolchainView(row, await listMakers(db));
 
   router.post(
     '/v1/toolchains',
-    route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate } }) => {
+    route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate }, caller }) => {
       const row = await useUpload(deps, blob, async () => {
         if ((await deps.blobs.find(blob)) === null) {
           throw new KilnError(
@@ -27,10 +31,10 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
             `there is no blob ${blob}; PUT the root file system first`,
           );
         }
-        return addToolchain(deps, blob, name, candidate);
+        return addToolchain(deps, blob, name, candidate, caller.token);
       });
       if (row.state === 'measuring') await deps.coordinator.measure(blob);
-      return { status: 201, json: toolchainView(row) };
+      return { status: 201, json: await view(row) };
     }),
   );
   router.get(
@@ -41,25 +45,26 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
         .selectAll()
         .orderBy('created_at', 'desc')
         .execute();
-      return ok({ items: rows.map(toolchainView) });
+      const makers = await listMakers(db);
+      return ok({ items: rows.map((row) => toolchainView(row, makers)) });
     }),
   );
   router.get(
     '/v1/toolchains/:digest',
     route(deps, 'client', NO_BODY, async ({ digest }) =>
-      ok(toolchainView(await findToolchain(db, digest('digest')))),
+      ok(await view(await findToolchain(db, digest('digest')))),
     ),
   );
   router.post(
     '/v1/toolchains/:digest/promote',
     route(deps, 'admin', PromoteToolchain, async ({ digest, body }) =>
-      ok(toolchainView(await promoteToolchain(deps, digest('digest'), body.untried))),
+      ok(await view(await promoteToolchain(deps, digest('digest'), body.untried))),
     ),
   );
   router.post(
     '/v1/toolchains/:digest/retire',
     route(deps, 'admin', NO_BODY, async ({ digest }) =>
-      ok(toolchainView(await retireToolchain(deps, digest('digest')))),
+      ok(await view(await retireToolchain(deps, digest('digest')))),
     ),
   );
   return router;

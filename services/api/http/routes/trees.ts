@@ -2,7 +2,7 @@ import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
 import { CreateKernel, CreateSource, KernelFacts } from '../../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
-import { ingestSource } from '../../record/ingest.ts';
+import { ingestSource, voucher } from '../../record/ingest.ts';
 import {
   confirmKernel,
   findKernel,
@@ -11,6 +11,7 @@ import {
   kernelFiles,
   kernelSymvers,
 } from '../../record/ingest-kernel.ts';
+import { listMakers } from '../../record/makers.ts';
 import { kernelOf, kernelView, sourceOf, sourceView } from '../../record/records.ts';
 import { findKernelOf } from '../../record/resolve-build.ts';
 import { NO_BODY, ok, route } from '../route.ts';
@@ -24,7 +25,7 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     '/v1/sources',
     route(deps, 'client', CreateSource, async ({ body, caller }) => ({
       status: 201,
-      json: sourceView(await ingestSource(deps, body.blob, caller.role, body)),
+      json: sourceView(await ingestSource(deps, body.blob, caller, body), await listMakers(db)),
     })),
   );
   router.get(
@@ -36,7 +37,8 @@ export const treeRoutes = (deps: ApiDeps): Router => {
         .selectAll('sources')
         .orderBy('sources.name')
         .execute();
-      return ok({ items: rows.map((row) => sourceView(sourceOf(row))) });
+      const makers = await listMakers(db);
+      return ok({ items: rows.map((row) => sourceView(sourceOf(row), makers)) });
     }),
   );
 
@@ -45,17 +47,17 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     route(deps, 'client', CreateKernel, async ({ body, caller }) => {
       const stored =
         'digest' in body
-          ? await confirmKernel(deps, body.digest, caller.role)
+          ? await confirmKernel(deps, body.digest, voucher(caller))
           : 'delta' in body
-            ? await ingestKernelDelta(deps, body, caller.role)
-            : await ingestKernel(deps, body.blob, caller.role);
-      return { status: 201, json: kernelView(stored) };
+            ? await ingestKernelDelta(deps, body, voucher(caller))
+            : await ingestKernel(deps, body.blob, voucher(caller));
+      return { status: 201, json: kernelView(stored, await listMakers(db)) };
     }),
   );
   router.get(
     '/v1/kernels/:digest',
     route(deps, 'client', NO_BODY, async ({ digest }) => {
-      return ok(kernelView(await findKernel(deps, digest('digest'))));
+      return ok(kernelView(await findKernel(deps, digest('digest')), await listMakers(db)));
     }),
   );
   router.get(
@@ -80,23 +82,25 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     '/v1/kernels',
     route(deps, 'client', NO_BODY, async ({ request }) => {
       const { release, ...facts } = request.query;
+      const makers = await listMakers(db);
       if (release !== undefined) {
         const named = KernelFacts.parse({ release, ...facts });
         const found = await findKernelOf(db, named).catch(onlyNotFound);
-        return ok({ items: found === null ? [] : [kernelView(found)] });
+        return ok({ items: found === null ? [] : [kernelView(found, makers)] });
       }
       const rows = await db
         .selectFrom('kernels')
         .selectAll()
         .orderBy('created_at', 'desc')
         .execute();
-      return ok({ items: rows.map((row) => kernelView(kernelOf(row))) });
+      return ok({ items: rows.map((row) => kernelView(kernelOf(row), makers)) });
     }),
   );
   return router;
 };
 
 const onlyNotFound = (error: unknown): null => {
-  if (error instanceof KilnError && error.code === 'not-found') return null;
+  if (error instanceof KilnError && (error.code === 'not-found' || error.code === 'withdrawn'))
+    return null;
   throw error;
 };

@@ -1,0 +1,193 @@
+import { KilnError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { FingerprintInputs } from '../../core/fingerprint.ts';
+import type { WithdrawalView } from '../../core/protocol.ts';
+import {
+  findWithdrawn,
+  madeOf,
+  sayWithdrawn,
+  type MadeOf,
+  type Withdrawable,
+  type Withdrawal,
+} from '../../core/withdrawal.ts';
+import type { Database } from '../../storage/database.ts';
+import type { Schema } from '../../storage/schema.ts';
+import { listMakers, makerIn } from './makers.ts';
+
+/** What hosts are not given any more, and why. */
+
+/** All withdrawals, the latest first. */
+export const listWithdrawals = async (db: Database): Promise<readonly WithdrawalView[]> => {
+  const makers = await listMakers(db);
+  const rows = await db
+    .selectFrom('withdrawals')
+    .selectAll()
+    .orderBy('created_at', 'desc')
+    .execute();
+  return rows.map(({ kind, id, name, reason, made_by, created_at }) => ({
+    kind: kind as Withdrawable,
+    id,
+    name,
+    reason,
+    madeBy: makerIn(makers, made_by),
+    createdAt: created_at,
+  }));
+};
+
+/** All withdrawals, for who holds others against them. */
+export const readWithdrawals = async (db: Database): Promise<readonly Withdrawal[]> =>
+  (await db
+    .selectFrom('withdrawals')
+    .select(['kind', 'id', 'name', 'reason'])
+    .execute()) as Withdrawal[];
+
+/** Throws `withdrawn` where one of these was. */
+export const mustNotBeWithdrawn = (
+  withdrawals: readonly Withdrawal[],
+  parts: MadeOf,
+  next: string,
+): void => {
+  const found = findWithdrawn(withdrawals, parts);
+  if (found !== null) throw new KilnError('withdrawn', `${sayWithdrawn(found)}; ${next}`);
+};
+
+/** What is withdrawn, by id (a source also as NAME/VERSION), and why. */
+export interface WithdrawalGiven {
+  readonly kind: Withdrawable;
+  readonly id: string;
+  readonly reason: string;
+}
+
+/**
+ * Notes a withdrawal, the newer reason counting, and gives it back. `madeBy` is a token's id, or what the service calls itself. Who
+ * notes one ends what is being built of it (`Coordinator.withdraw` does both). Throws `not-found`.
+ */
+export const noteWithdrawal = async (
+  db: Database,
+  now: number,
+  given: WithdrawalGiven,
+  madeBy: string,
+): Promise<Withdrawal> => {
+  const { kind, reason } = given;
+  const row = { kind, ...(await mustBeHere(db, kind, given.id)), reason };
+  await db
+    .insertInto('withdrawals')
+    .values({ ...row, made_by: madeBy, created_at: now })
+    .onConflict((conflict) => conflict.columns(['kind', 'id']).doUpdateSet({ reason }))
+    .execute();
+  return row;
+};
+
+/** Takes a withdrawal back. Throws `not-found`. */
+export const endWithdrawal = async (
+  db: Database,
+  kind: Withdrawable,
+  called: string,
+): Promise<void> => {
+  const { id } = await mustBeHere(db, kind, called);
+  const { numDeletedRows } = await db
+    .deleteFrom('withdrawals')
+    .where('kind', '=', kind)
+    .where('id', '=', id)
+    .executeTakeFirst();
+  if (numDeletedRows === 0n)
+    throw new KilnError(
+      'not-found',
+      `no ${kind} ${id} was withdrawn; kiln withdraw lists what was`,
+    );
+};
+
+interface Named {
+  readonly id: string;
+  /** What people call it. */
+  readonly name: string;
+}
+
+const mustBeHere = async (db: Database, kind: Withdrawable, called: string): Promise<Named> => {
+  const found = await lookUp(db, kind, called);
+  if (found !== undefined) return found;
+  throw new KilnError('not-found', `there is no ${kind} ${called}`);
+};
+
+/** Finds a thing by its id; a source also as NAME/VERSION. */
+const lookUp = async (
+  db: Database,
+  kind: Withdrawable,
+  called: string,
+): Promise<Named | undefined> => {
+  switch (kind) {
+    case 'source': {
+      const [name = '', version = ''] = called.split('/');
+      const digest = db
+        .selectFrom('source_names')
+        .select('source')
+        .where('name', '=', name)
+        .where('version', '=', version);
+      const row = await db
+        .selectFrom('sources')
+        .select(['digest', 'name', 'version'])
+        .where((where) => where.or([where('digest', '=', called), where('digest', '=', digest)]))
+        .executeTakeFirst();
+      return row === undefined ? undefined : { id: row.digest, name: `${row.name}/${row.version}` };
+    }
+    case 'kernel':
+      return db
+        .selectFrom('kernels')
+        .select(['digest as id', 'release as name'])
+        .where('digest', '=', called)
+        .executeTakeFirst();
+    case 'toolchain':
+      return db
+        .selectFrom('toolchains')
+        .select(['digest as id', 'name'])
+        .where('digest', '=', called)
+        .executeTakeFirst();
+    case 'build':
+      return db
+        .selectFrom('builds')
+        .select(['id', 'id as name'])
+        .where('id', '=', called)
+        .executeTakeFirst();
+    case 'signer':
+      return db
+        .selectFrom('signers')
+        .select(['key as id', 'key as name'])
+        .where('key', '=', called)
+        .executeTakeFirst();
+  }
+};
+
+/** Throws `withdrawn` for what only withdrawn builds have made; their logs are for everybody to read. */
+export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void> => {
+  const builds = await db
+    .selectFrom('builds')
+    .leftJoin('modules', 'modules.build', 'builds.id')
+    .select(['inputs', 'fingerprint', 'signature'])
+    .where((where) =>
+      where.or([
+        where('modules.signed', '=', artifact),
+        where('modules.unsigned', '=', artifact),
+        where('attestation', '=', artifact),
+        where('exports', '=', artifact),
+      ]),
+    )
+    .execute();
+  const withdrawals = builds.length === 0 ? [] : await readWithdrawals(db);
+  const reasons = builds.map((build) => findWithdrawn(withdrawals, madeOfRow(build)));
+  const [first] = reasons;
+  if (first === undefined || first === null || reasons.includes(null)) return;
+  throw new KilnError('withdrawn', `${sayWithdrawn(first)}; ${OTHER_BUILD}`);
+};
+
+const OTHER_BUILD = 'kiln install gets what is to be had instead';
+
+/** What a build's row was made of, and signed with. */
+export const madeOfRow = ({
+  inputs,
+  fingerprint,
+  signature,
+}: Pick<Schema['builds'], 'inputs' | 'fingerprint' | 'signature'>): MadeOf =>
+  madeOf(JSON.parse(inputs) as FingerprintInputs, fingerprint as Digest, signerOf(signature));
+
+const signerOf = (signature: string | null): string | null =>
+  (JSON.parse(signature ?? '{}') as { readonly key?: string }).key ?? null;
