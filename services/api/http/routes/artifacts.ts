@@ -39,12 +39,14 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
       if (info === null) throw new KilnError('not-found', `there is no artifact ${wanted}`);
       const etag = `"${wanted}"`;
       const range = wantedRange(request, info.size, etag);
+      // What is damaged gets no headers of a good answer.
+      const bytes = range === 'outside' ? null : await blobs.open(wanted, range ?? undefined);
       response.set({
         'Accept-Ranges': 'bytes',
         ETag: etag,
         'Cache-Control': 'private, max-age=31536000, immutable',
       });
-      if (range === 'outside') {
+      if (range === 'outside' || bytes === null) {
         response.status(416).set('Content-Range', `bytes */${info.size}`).end();
         return null;
       }
@@ -52,7 +54,7 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
       if (range !== null)
         response.status(206).set('Content-Range', `bytes ${start}-${end}/${info.size}`);
       response.type('application/octet-stream').set('Content-Length', String(end - start + 1));
-      await pipeline(await blobs.open(wanted, range ?? undefined), response);
+      await pipeline(bytes, response);
       return null;
     }),
   );

@@ -1,5 +1,5 @@
 import { pipeline } from 'node:stream/promises';
-import { Router } from 'express';
+import { Router, type Response } from 'express';
 import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build-state.ts';
 import type { Digest } from '../../../core/digest.ts';
@@ -89,8 +89,8 @@ export const buildRoutes = (deps: ApiDeps): Router => {
     '/v1/builds/:id/log',
     route(deps, 'client', NO_BODY, async ({ param, response }) => {
       const { id, attempt, log } = await buildView(db, param('id'));
-      response.type('text/plain; charset=utf-8');
       if (log === null) {
+        response.type('text/plain; charset=utf-8');
         const pieces = await deps.signals.readLog(`${id}-${attempt}`, '0-0', 20_000);
         response.send(pieces.map(({ text }) => text).join(''));
       } else {
@@ -139,10 +139,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   return router;
 };
 
-const sendBlob = async (
-  deps: ApiDeps,
-  digest: Digest,
-  response: NodeJS.WritableStream,
-): Promise<void> => {
-  await pipeline(await deps.blobs.open(digest), response);
+const sendBlob = async (deps: ApiDeps, digest: Digest, response: Response): Promise<void> => {
+  const bytes = await deps.blobs.open(digest);
+  await pipeline(bytes, response.type('text/plain; charset=utf-8'));
 };
