@@ -168,7 +168,8 @@ const rebuild: Command = {
   name: 'rebuild',
   args: 'BUILD',
   summary: 'make a finished build again and compare the bytes (ci)',
-  help: `Nothing of the build is changed. Ends with 0 if all modules are the same, 6 if one differs, 1 if it failed.`,
+  help: `A build of which a module differs is withdrawn: hosts are not given it any more until an admin says
+otherwise (kiln withdraw build BUILD --undo). Ends with 0 if all modules are the same, 6 if one differs, 1 if it failed.`,
   options: {},
   async run(context) {
     const id = onlyArgument(context, 'build');
@@ -185,7 +186,7 @@ const rebuild: Command = {
     if (state.state === 'different') {
       throw new KilnError(
         'unverified',
-        `one fingerprint, other bytes: ${found}; this is a defect, please report it`,
+        `one fingerprint, other bytes: ${found}; this is a defect, please report it. The build is withdrawn until an admin puts it back (kiln withdraw build ${id} --undo)`,
       );
     }
     context.print(`the same bytes again: build ${id}`, state);

@@ -54,7 +54,12 @@ const stillSignals = (
 };
 
 /** Bytes that nobody looks at. */
-const unseen: Evidence = { key: 'key', ofBuilt: async () => {}, ofSigned: async () => {} };
+const unseen: Evidence = {
+  key: 'key',
+  ofModules: async () => {},
+  ofBuilt: async () => {},
+  ofSigned: async () => {},
+};
 
 /** Who reports to it. */
 const BUILDER = 'builder';

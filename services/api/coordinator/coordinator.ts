@@ -42,9 +42,13 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const moves = createBuildMoves(deps);
   const { decide } = moves;
   const enqueue = createEnqueue(deps);
-  const rebuilds = createRebuilds(db, enqueue, deps);
   const dependents = createDependents(db, moves, enqueue);
   const cancellations = createCancellations(deps, moves, dependents);
+  const withdraw: Coordinator['withdraw'] = async (given, madeBy) => {
+    await noteWithdrawal(db, now(), given, madeBy);
+    await cancellations.cancelWithdrawn();
+  };
+  const rebuilds = createRebuilds(db, enqueue, deps, withdraw);
 
   /** Sends a built build on: to the signer if policy lets it (true), else to its end, with the reason. */
   const goOnFromBuilt = async (
@@ -109,10 +113,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   return {
     measure: (toolchain) => enqueue.measuring(toolchain),
     rebuild: (build) => rebuilds.start(build),
-    async withdraw(given, madeBy) {
-      await noteWithdrawal(db, now(), given, madeBy);
-      await cancellations.cancelWithdrawn();
-    },
+    withdraw,
     cancel: (build, request) => cancellations.cancel(build, request),
     sweep: createSweep(deps, enqueue, dependents, rebuilds),
 

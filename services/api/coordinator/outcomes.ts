@@ -1,5 +1,4 @@
 import type { Digest } from '../../core/digest.ts';
-import { KilnError } from '../../core/errors.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import { shortened, type BuildFailure, type Outcome } from '../../core/jobs.ts';
 import type { Recipe } from '../../core/recipe.ts';
@@ -8,7 +7,7 @@ import type { Database } from '../../storage/database.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
-import type { BuiltRecord } from './evidence.ts';
+import { problemOf, type BuiltRecord } from './evidence.ts';
 import { loadBuild } from '../record/records.ts';
 import type { Rebuilds } from './rebuilds.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
@@ -190,14 +189,3 @@ export const createOutcomes = (
 
 const failureOf = (code: BuildFailure['code'], message: string): BuildFailure =>
   shortened({ code, message, lines: [] });
-
-/** What a check found, in words; `null` if nothing. What is no `KilnError` is this machine's own failure, and passes. */
-const problemOf = async (check: Promise<void>): Promise<string | null> => {
-  try {
-    await check;
-    return null;
-  } catch (error) {
-    if (error instanceof KilnError) return error.message;
-    throw error;
-  }
-};

@@ -1,15 +1,17 @@
 import { randomUUID } from 'node:crypto';
-import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import type { Outcome } from '../../core/jobs.ts';
 import type { RebuildView } from '../../core/protocol.ts';
 import type { Database } from '../../storage/database.ts';
 import { findBuiltAgainst } from '../record/built-against.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Enqueue } from './enqueue.ts';
+import { problemOf } from './evidence.ts';
 import { loadBuild } from '../record/records.ts';
+import type { WithdrawalGiven } from '../record/withdrawn.ts';
 
-/** Makes finished builds again and compares: the same fingerprint must give the same bytes. */
+/** Makes finished builds again and compares: the same fingerprint must give the same bytes. A build that does not is withdrawn. */
 export interface Rebuilds {
   /** Begins one. Throws `not-found`, or `conflict` for a build that cannot be made again here. */
   start(build: string): Promise<RebuildView>;
@@ -24,7 +26,8 @@ export interface Rebuilds {
 export const createRebuilds = (
   db: Database,
   enqueue: Pick<Enqueue, 'rebuild'>,
-  { now, script }: { readonly now: () => number; readonly script: Digest },
+  { now, script, evidence }: Pick<CoordinatorDeps, 'now' | 'script' | 'evidence'>,
+  withdraw: (given: WithdrawalGiven, madeBy: string) => Promise<void>,
 ): Rebuilds => {
   const end = async (
     rebuild: string,
@@ -109,9 +112,17 @@ export const createRebuilds = (
       const different = [...names].filter(
         (name) => before.find((each) => each.name === name)?.unsigned !== made.get(name),
       );
-      const state = failure !== null ? 'failed' : different.length > 0 ? 'different' : 'same';
-      const findings = failure === null ? different.map((name) => `${name}.ko`) : [failure.message];
-      await end(rebuild, state, findings);
+      const problem = failure?.message ?? (await problemOf(evidence.ofModules(modules)));
+      if (problem !== null) {
+        await end(rebuild, 'failed', [problem]);
+        return true;
+      }
+      const findings = different.map((name) => `${name}.ko`);
+      if (different.length > 0) {
+        const reason = `${rebuild} gave other bytes of ${findings.join(', ')}`;
+        await withdraw({ kind: 'build', id: build, reason: reason.slice(0, 300) }, 'rebuild');
+      }
+      await end(rebuild, different.length > 0 ? 'different' : 'same', findings);
       return true;
     },
   };
