@@ -22,11 +22,13 @@ const autoinstall: Command = {
 
   -k, --kernel RELEASE   default: the running kernel, or the only one below --root; may be repeated
       --all              every kernel of this host
+      --allow-downgrade  also to an older version than this host has, where the newer ones were withdrawn, say
 ${HOOK_HELP}
       --root DIR         in another root`,
   options: {
     kernel: { type: 'string', short: 'k', multiple: true },
     all: { type: 'boolean' },
+    'allow-downgrade': { type: 'boolean' },
     hook: { type: 'boolean' },
   },
   run: (context) =>
@@ -119,12 +121,20 @@ const bringUp = async (
   if (rows.length === 0) return [];
   const known = await markStale(host, context.service, rows);
   const lacking: Standing[] = [];
-  for (const row of known) if (await isLacking(context, host, row)) lacking.push(row);
+  for (const row of known) {
+    if (row.older !== null && !context.flag('allow-downgrade'))
+      context.progress.say(`${row.name} for ${row.release}: ${row.because.join('; ')}`);
+    else if (row.older !== null || (await isLacking(context, host, row))) lacking.push(row);
+  }
   const requests = await wishesFor(host, lacking);
   const wishes = lacking.map(({ name, release }, index): Wish => ({
     name,
     release,
     request: requests[index] ?? { source: { name }, kernel: { release } },
+    // Whoever asked for one version by name has meant it.
+    mayGoDown:
+      context.flag('allow-downgrade') ||
+      wanted.some((each) => each.name === name && each.version !== null),
   }));
   const terms = await termsOf(context, []);
   if (wishes.length === 0) return [];
@@ -170,7 +180,12 @@ export const installInPlaceOfDkms: InstallAll = async (context, wishes) => {
   const asked: Wish[] = [];
   for (const { name, version, release } of wishes) {
     const kernel = await kernelFacts(host, release);
-    asked.push({ name, release, request: { source: { name, version }, kernel } });
+    asked.push({
+      name,
+      release,
+      request: { source: { name, version }, kernel },
+      mayGoDown: false,
+    });
   }
   const wanted = [...new Set(wishes.map(({ name }) => name))].map((name) => ({
     name,

@@ -59,7 +59,12 @@ const write = async (
   const tar = pack();
   const written = pipeline(tar, createWriteStream(arrival));
   try {
-    const index: Bundle = { format: 1, server: context.config.server, builds: [...builds] };
+    const index: Bundle = {
+      format: 1,
+      server: context.config.server,
+      builds: [...builds],
+      withdrawals: [...(await context.service.withdrawals())],
+    };
     const add = (name: string, bytes: Buffer): void =>
       void tar.entry({ name, mtime: new Date(0) }, bytes);
     add(BUNDLE_INDEX, Buffer.from(JSON.stringify(index)));

@@ -111,6 +111,7 @@ come get it, too (kiln autoinstall).
       --all-kernels      every kernel of this host
       --bundle FILE      from a file that kiln bundle made; no service is asked
       --root DIR         install into another root
+      --allow-downgrade  also an older version than this host has
       --force            also where the kernel's own module is the same or newer
       --allow-unsigned   install also what policy left unsigned
       --no-initramfs     leave initramfs images alone
@@ -121,6 +122,7 @@ come get it, too (kiln autoinstall).
     'all-kernels': { type: 'boolean' },
     bundle: { type: 'string' },
     force: { type: 'boolean' },
+    'allow-downgrade': { type: 'boolean' },
     'allow-unsigned': { type: 'boolean' },
     'no-initramfs': { type: 'boolean' },
     log: { type: 'boolean' },
@@ -136,7 +138,8 @@ come get it, too (kiln autoinstall).
       for (const release of releases) {
         const request = await namedRequest(context, source, release);
         const name = 'name' in request.source ? request.source.name : null;
-        wishes.push({ name, release, request });
+        const mayGoDown = context.flag('allow-downgrade');
+        wishes.push({ name, release, request, mayGoDown });
       }
     const bundle = context.option('bundle');
     const wanted = wishes.flatMap(({ name, request }) =>

@@ -6,12 +6,21 @@ import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { hostKernels, type Host } from '../host/host.ts';
 import { isBeingChanged } from '../host/lock.ts';
 import { leadsToOurs, listReceipts } from '../installed/receipts.ts';
-import { markStale, rowsOf, standings, wishesFor, type Standing } from '../installed/standing.ts';
+import {
+  markStale,
+  markWithdrawn,
+  rowsOf,
+  standings,
+  wishesFor,
+  type Standing,
+} from '../installed/standing.ts';
 import { interrupted } from '../transaction/transaction.ts';
+import { knownWithdrawals, whyWithdrawn } from '../installed/withdrawn.ts';
 import { readCertificate, verifyReceipt } from '../installed/verify.ts';
 
 const STATES = `  installed    as it was installed, and what would be installed now
   stale        the service would build it from something else now: other headers, toolchain or source version
+  withdrawn    an admin has withdrawn what it was made of; why, and what is next
   linked       another kernel's module, proven to fit and linked
   overridden   its bytes are not those that were installed
   excluded     its source says that it is not for this kernel
@@ -70,12 +79,12 @@ const askWhatIsStale = async (
   host: Host,
   rows: readonly Standing[],
 ): Promise<{ readonly rows: readonly Standing[]; readonly unasked: string | null }> => {
-  if (context.flag('offline')) return { rows, unasked: null };
+  if (context.flag('offline')) return { rows: await markWithdrawn(host, rows), unasked: null };
   try {
     return { rows: await markStale(host, context.service, rows), unasked: null };
   } catch (error) {
     if (!(error instanceof KilnError)) throw error;
-    return { rows, unasked: error.message };
+    return { rows: await markWithdrawn(host, rows), unasked: error.message };
   }
 };
 
@@ -149,7 +158,7 @@ const verify: Command = {
   name: 'verify',
   args: '[NAME]',
   summary: 'check installed modules’ bytes, signature, provenance, name and vermagic; asks nobody',
-  help: `Exit status 6 if any does not pass.
+  help: `Exit status 6 if any does not pass, or is withdrawn as far as this host knows (kiln status and autoinstall ask).
       --all              tell also of modules beside the kernel's own that are not Kiln's
       --root DIR         of another root`,
   options: { all: { type: 'boolean' } },
@@ -176,8 +185,14 @@ const verify: Command = {
         ),
       )
     ).flat();
+    const withdrawals = await knownWithdrawals(host);
+    const withdrawn = receipts.flatMap((receipt) => {
+      const why = whyWithdrawn(withdrawals, receipt);
+      return why === null ? [] : [{ name: receipt.name, release: receipt.release, why }];
+    });
     const lines = [
       ...verdicts.map(({ path, problem }) => [path, problem ?? 'ok']),
+      ...withdrawn.map((each) => [`${each.name} for ${each.release}`, each.why]),
       ...others.map((path) => [path, 'not installed by kiln']),
     ];
     context.print(table(lines), context.flag('all') ? { verdicts, others } : verdicts);
@@ -187,6 +202,9 @@ const verify: Command = {
         'unverified',
         `${bad.length} of ${verdicts.length} modules did not pass; kiln install puts them right`,
       );
+    const [first] = withdrawn;
+    if (first !== undefined)
+      throw new KilnError('withdrawn', `${first.why}; kiln autoinstall goes to what is next`);
   },
 };
 

@@ -5,8 +5,9 @@ import { extract } from 'tar-stream';
 import { z } from 'zod';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { BuildView, type CreateBuild } from '../../services/core/protocol.ts';
+import { BuildView, WithdrawalView, type CreateBuild } from '../../services/core/protocol.ts';
 import { readBytes } from '../wire/http.ts';
+import { knownWithdrawals } from '../installed/withdrawn.ts';
 import type { Supply } from './supply.ts';
 
 /**
@@ -17,6 +18,8 @@ export const Bundle = z.object({
   format: z.literal(1),
   server: z.string(),
   builds: z.array(BuildView).max(10_000),
+  /** What was withdrawn when it was made. */
+  withdrawals: z.array(WithdrawalView).max(10_000),
 });
 export type Bundle = z.infer<typeof Bundle>;
 
@@ -52,6 +55,9 @@ export const bundleSupply = async (file: string): Promise<Supply> => {
       const build = bundle.builds.find((each) => each.id === id);
       if (build !== undefined) return build;
       throw new KilnError('not-found', `the bundle ${file} lacks build ${id}; make it anew`);
+    },
+    async withdrawals(host) {
+      return [...bundle.withdrawals, ...(await knownWithdrawals(host))];
     },
     async artifact(digest) {
       const artifact = await readEntry(file, artifactName(digest), ARTIFACT_LIMIT);

@@ -1,5 +1,8 @@
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
+import type { BuildView } from '../../services/core/protocol.ts';
+import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import { whyWithdrawn } from '../installed/withdrawn.ts';
 import type { Context } from '../command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from '../host/host.ts';
@@ -17,20 +20,25 @@ export type Found =
   | { readonly kind: 'problem'; readonly problem: KilnError };
 
 /** What each wish comes to, in their order. A failure is a result: it keeps no other from being found. */
-export const findAll = (
+export const findAll = async (
   context: Context,
   host: Host,
   wishes: readonly Wish[],
   terms: InstallTerms,
-): Promise<readonly Found[]> =>
-  eachAtOnce(wishes, (wish) => find(context, host, wish, terms, wishes));
+): Promise<readonly Found[]> => {
+  const withdrawals = await terms.supply.withdrawals(host);
+  return eachAtOnce(wishes, (wish) => find(context, host, wish, terms, { wishes, withdrawals }));
+};
 
 const find = async (
   context: Context,
   host: Host,
   wish: Wish,
   terms: InstallTerms,
-  wishes: readonly Wish[],
+  {
+    wishes,
+    withdrawals,
+  }: { readonly wishes: readonly Wish[]; readonly withdrawals: readonly Withdrawal[] },
 ): Promise<Found> => {
   try {
     await modulesDirectory(host, wish.release);
@@ -41,13 +49,22 @@ const find = async (
       terms.reuse && name !== null
         ? await findLink(host, context.service, { ...wish, name }, unsure).catch(asUnproven)
         : null;
-    if (link !== null) return { kind: 'link', ...link };
-    return { kind: 'builds', builds: await fetchBuilds(terms.supply, wish.request, terms) };
+    if (link !== null && whyWithdrawn(withdrawals, link.origin) === null)
+      return { kind: 'link', ...link };
+    const builds = await fetchBuilds(terms.supply, wish.request, terms);
+    for (const { build } of builds) mustBeGiven(withdrawals, build);
+    return { kind: 'builds', builds };
   } catch (error) {
     if (error instanceof KilnError && error.code !== 'build-cancelled')
       return { kind: 'problem', problem: error };
     throw error;
   }
+};
+
+const mustBeGiven = (withdrawals: readonly Withdrawal[], build: BuildView): void => {
+  const signer = build.signature?.kind === 'signed' ? build.signature.key : null;
+  const why = build.withdrawn ?? whyWithdrawn(withdrawals, { ...build, signer });
+  if (why !== null) throw new KilnError('withdrawn', `${why}; nothing was installed`);
 };
 
 /** Whether nothing had to be compiled for it. */

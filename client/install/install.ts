@@ -9,6 +9,7 @@ import { loadWarning } from '../host/secure-boot.ts';
 import { withUnneeded } from '../installed/unneeded.ts';
 import type { Change } from '../transaction/change.ts';
 import { changeHost, NotPreferred, recoverAloud } from './change-host.ts';
+import { newerHere, versionIn } from '../installed/newest-here.ts';
 import { certificateId } from '../installed/verify.ts';
 import {
   noteFailures,
@@ -50,11 +51,10 @@ const grant = async (
   const laid: Receipt[] = [];
   const granted: Granted[] = [];
   const wishOf = new Map<Receipt, number>();
-  for (const [index, { name, release }] of wishes.entries()) {
+  for (const [index, wish] of wishes.entries()) {
+    const { name, release } = wish;
     try {
-      const plans = await plansOf(host, found[index] as Found, release, terms, [
-        ...standing.values(),
-      ]);
+      const plans = await plansOf(host, found[index] as Found, wish, terms, [...standing.values()]);
       for (const plan of plans) {
         changes.push(...plan.changes);
         laid.push(plan.receipt);
@@ -178,11 +178,12 @@ export const removeAll = (
 const plansOf = async (
   host: Host,
   found: Found,
-  release: string,
+  { release, mayGoDown }: Wish,
   terms: InstallTerms,
   receipts: readonly Receipt[],
 ): Promise<readonly Plan[]> => {
   if (found.kind === 'problem') throw found.problem;
+  if (!mayGoDown) mustNotGoDown(found, receipts);
   if (found.kind === 'link') {
     const { origin, provenWith } = found;
     if (!receipts.some((each) => keyOf(each) === keyOf(origin) && isSame(origin, each)))
@@ -207,6 +208,25 @@ const plansOf = async (
     );
   }
   return plans;
+};
+
+/** The version that a host has of a source is the least that it takes. Throws `conflict`. */
+const mustNotGoDown = (
+  found: Exclude<Found, { kind: 'problem' }>,
+  receipts: readonly Receipt[],
+): void => {
+  const offers =
+    found.kind === 'link'
+      ? [found.origin]
+      : found.builds.map(({ build: { source, inputs } }) => ({ ...source, inputs }));
+  for (const { name, version, inputs } of offers) {
+    const newer = newerHere(receipts, name, versionIn(version, inputs));
+    if (newer === null) continue;
+    throw new KilnError(
+      'conflict',
+      `${name}/${version} is older than ${name}/${newer.version}, which is here for ${newer.release}; it was not installed (--allow-downgrade does)`,
+    );
+  }
 };
 
 const keyOf = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>

@@ -1,6 +1,9 @@
 import type { Digest } from '../../services/core/digest.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
 import { askForBuild } from '../ask/ask.ts';
+import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import type { Host } from '../host/host.ts';
+import { askWithdrawals } from '../installed/withdrawn.ts';
 import type { AskDeps } from '../ask/ask-deps.ts';
 
 /** Where finished builds come from: the service, or a bundle that somebody carried here. */
@@ -11,6 +14,8 @@ export interface Supply {
   build(request: CreateBuild): Promise<{ readonly build: BuildView; readonly isCached: boolean }>;
   /** The build that another one was built against. */
   dependency(id: string): Promise<BuildView>;
+  /** What is withdrawn, as far as this supply can say. */
+  withdrawals(host: Host): Promise<readonly Withdrawal[]>;
   /** What a build made, by digest, checked. */
   artifact(digest: Digest): Promise<Buffer>;
 }
@@ -20,5 +25,6 @@ export const serviceSupply = (deps: AskDeps, server: string): Supply => ({
   name: server,
   build: (request) => askForBuild(deps, request),
   dependency: (id) => deps.service.build(id),
+  withdrawals: (host) => askWithdrawals(host, deps.service),
   artifact: (digest) => deps.service.artifact(digest),
 });

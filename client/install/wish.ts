@@ -11,6 +11,8 @@ export interface Wish {
   readonly name: string | null;
   readonly release: string;
   readonly request: CreateBuild;
+  /** Whether an older version than the host has is meant, by a person's own word. */
+  readonly mayGoDown: boolean;
 }
 
 /** How installations are made, the same for all of one run. */

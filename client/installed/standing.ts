@@ -4,21 +4,34 @@ import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { explainInputs, isStaleness } from '../../services/core/explain.ts';
 import type { CreateBuild, ResolvedView } from '../../services/core/protocol.ts';
+import type { Withdrawal } from '../../services/core/withdrawal.ts';
 import { hostKernels, kernelFacts, type Host } from '../host/host.ts';
 import { listReceipts, moduleFile, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
+import { newerHere, versionIn } from './newest-here.ts';
 import { readFailures, readWanted } from './wanted.ts';
+import { askWithdrawals, knownWithdrawals, whyWithdrawn } from './withdrawn.ts';
 
 /** How one wanted or installed source stands on one kernel of a host. */
 export interface Standing {
   readonly name: string;
   readonly release: string;
   readonly state:
-    'installed' | 'linked' | 'stale' | 'overridden' | 'excluded' | 'in-tree' | 'failed' | 'missing';
+    | 'installed'
+    | 'linked'
+    | 'stale'
+    | 'withdrawn'
+    | 'overridden'
+    | 'excluded'
+    | 'in-tree'
+    | 'failed'
+    | 'missing';
   /** What changed, what is wrong, or why there is none: one sentence each. */
   readonly because: readonly string[];
   /** When it first failed, in milliseconds of the epoch. */
   readonly since: number | null;
+  /** The version that the service would give, where this host has a newer one: it does not go there by itself. */
+  readonly older: string | null;
   readonly receipt: Receipt | null;
 }
 
@@ -37,6 +50,7 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
       release: receipt.release,
       ...(await stateOf(host, receipt)),
       since: null,
+      older: null,
       receipt,
     });
   }
@@ -56,6 +70,7 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
         state,
         because: failure === undefined ? [] : [failure.message],
         since: failure?.since ?? null,
+        older: null,
         receipt: null,
       });
     }
@@ -68,21 +83,59 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
 /** The rows with what the service says of them now: installed modules that would be built otherwise are stale. */
 export const markStale = async (
   host: Host,
-  service: Pick<Service, 'resolve'>,
+  service: Pick<Service, 'resolve' | 'withdrawals'>,
   rows: readonly Standing[],
 ): Promise<readonly Standing[]> => {
   const installed = rows.filter(({ state }) => state === 'installed' || state === 'linked');
   if (installed.length === 0) return rows;
   const views = await service.resolve(await wishesFor(host, installed));
-  const stale = new Map<Standing, readonly string[]>();
-  for (const [index, row] of installed.entries()) {
-    const because = whyStale(row, views[index]);
-    if (because.length > 0) stale.set(row, because);
-  }
+  const { receipts } = await listReceipts(host);
+  const withdrawals = await askWithdrawals(host, service);
+  const wanted = await readWanted(host);
+  const judged = new Map(
+    installed.map((row, index) => {
+      const isNamed = wanted.some(({ name, version }) => name === row.name && version !== null);
+      return [row, judge(row, views[index], { receipts: isNamed ? [] : receipts, withdrawals })];
+    }),
+  );
+  return rows.map((row) => judged.get(row) ?? row);
+};
+
+/** The rows with what this host knows to be withdrawn, asking nobody. */
+export const markWithdrawn = async (
+  host: Host,
+  rows: readonly Standing[],
+): Promise<readonly Standing[]> => {
+  const withdrawals = await knownWithdrawals(host);
   return rows.map((row) => {
-    const because = stale.get(row);
-    return because === undefined ? row : { ...row, state: 'stale', because };
+    const why = row.receipt === null ? null : whyWithdrawn(withdrawals, row.receipt);
+    return why === null || row.state === 'overridden'
+      ? row
+      : { ...row, state: 'withdrawn', because: [`${why} (as last known)`] };
   });
+};
+
+/** A row with what the service says of it: withdrawn, stale, or as it was. */
+const judge = (
+  row: Standing,
+  view: ResolvedView | undefined,
+  known: { readonly receipts: readonly Receipt[]; readonly withdrawals: readonly Withdrawal[] },
+): Standing => {
+  const offer = view === undefined || 'problem' in view ? null : view;
+  const version = offer === null ? null : versionIn(offer.source.version, offer.inputs);
+  const newer = version === null ? null : newerHere(known.receipts, row.name, version);
+  const older = newer === null || version === null ? null : version.version;
+  const next =
+    older === null
+      ? []
+      : [
+          `the service has ${row.name}/${older}, which is older than ${newer?.version ?? ''} here; kiln autoinstall --allow-downgrade goes there`,
+        ];
+  const why = row.receipt === null ? null : whyWithdrawn(known.withdrawals, row.receipt);
+  if (why !== null) return { ...row, state: 'withdrawn', because: [why, ...next], older };
+  if (older !== null) return { ...row, because: [...row.because, ...next], older };
+  const because = whyStale(row, view);
+  return because.length === 0 ? row : { ...row, state: 'stale', because };
 };
 
 /** Requests that ask for the same sources again, as they were asked for, on each row's kernel. */

@@ -2,9 +2,11 @@ import { expect } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import type { Host } from '../../client/host/host.ts';
 import { installAll } from '../../client/install/install.ts';
+import type { Granted } from '../../client/install/wish.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
+import type { Withdrawal } from '../../services/core/withdrawal.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
 
 const { vermagic } = debianKernel;
@@ -40,21 +42,27 @@ export const built = (
   return { build, bytes };
 };
 
-/** Installs that build on a host, for the kernel of the samples, as a service would give it. */
-export const installBuilt = async (
+/** Asks for that build on a host, for the kernel of the samples, from a service that gives it and says what is withdrawn. */
+export const askForBuilt = (
   context: Context,
   host: Host,
   version: string,
-  mayLink = true,
-): Promise<void> => {
-  const { build, bytes } = built(version, mayLink);
+  given: {
+    readonly mayLink?: boolean;
+    readonly mayGoDown?: boolean;
+    readonly withdrawals?: readonly Withdrawal[];
+  } = {},
+): Promise<readonly Granted[]> => {
+  const { build, bytes } = built(version, given.mayLink);
   const { release } = build.kernel;
-  const request = { source: { name: 'hello', version }, kernel: { release } };
-  const granted = await installAll(context, host, [{ name: 'hello', release, request }], {
+  const request = { source: { name: 'hello' }, kernel: { release } };
+  const wish = { name: 'hello', release, request, mayGoDown: given.mayGoDown ?? false };
+  return installAll(context, host, [wish], {
     supply: {
       name: 'x',
       build: async () => ({ build, isCached: true }),
       dependency: async () => build,
+      withdrawals: async () => given.withdrawals ?? [],
       artifact: async () => bytes,
     },
     certificate: null,
@@ -65,5 +73,15 @@ export const installBuilt = async (
     wanted: [],
     initramfs: false,
   });
+};
+
+/** Installs it. */
+export const installBuilt = async (
+  context: Context,
+  host: Host,
+  version: string,
+  mayLink = true,
+): Promise<void> => {
+  const granted = await askForBuilt(context, host, version, { mayLink });
   expect(granted).toMatchObject([{ problem: null }]);
 };

@@ -9,7 +9,7 @@ const { release } = debianKernel;
 describe('a bundle with two versions of a source', () => {
   it('gives the one that is named, and asks for a name where none is', async () => {
     const builds = ['1.0', '2.0'].map((version) => built(version).build);
-    const index = { format: 1, server: 'x', builds };
+    const index = { format: 1, server: 'x', builds, withdrawals: [] };
     const file = await writeTar('two', [{ name: BUNDLE_INDEX, text: JSON.stringify(index) }]);
     const supply = await bundleSupply(file);
     const ask = (version?: string) =>

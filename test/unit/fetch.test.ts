@@ -52,6 +52,7 @@ const supply = (...builds: readonly BuildView[]): Supply => ({
   name: 'hostile',
   build: async () => ({ build: builds[0] as BuildView, isCached: true }),
   dependency: async (id) => builds.find((each) => each.id === id) ?? (builds.at(-1) as BuildView),
+  withdrawals: async () => [],
   artifact: async () => bytes,
 });
 const asked: CreateBuild = { source: { name: 'hello', version: '1.0' }, kernel: { release } };

@@ -1,0 +1,72 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import type { Digest } from '../../services/core/digest.ts';
+import { KilnError } from '../../services/core/errors.ts';
+import { WithdrawalView } from '../../services/core/protocol.ts';
+import {
+  findWithdrawn,
+  madeOf,
+  sayWithdrawn,
+  type Withdrawal,
+} from '../../services/core/withdrawal.ts';
+import { mustLieInside, type Host } from '../host/host.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
+import type { Service } from '../wire/service.ts';
+import type { Receipt } from './receipts.ts';
+
+/** What the service said last that hosts are not given any more; kept for when it does not answer. */
+const KNOWN = 'var/lib/kiln/withdrawn.json';
+const Known = z.array(WithdrawalView).max(10_000);
+
+/** What this host knows to be withdrawn, asking nobody. What it cannot read, it does not know. */
+export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[]> => {
+  const text = await readFile(join(host.root, KNOWN), 'utf8').catch(() => '[]');
+  try {
+    return Known.parse(JSON.parse(text));
+  } catch {
+    return [];
+  }
+};
+
+/** What is withdrawn now, by the service's word, or by its last one where it does not answer. Whoever may write here keeps it. */
+export const askWithdrawals = async (
+  host: Host,
+  service: Pick<Service, 'withdrawals'>,
+): Promise<readonly Withdrawal[]> => {
+  const now = await service.withdrawals().catch((error: unknown) => {
+    if (error instanceof KilnError && error.code === 'unreachable') return null;
+    throw error;
+  });
+  if (now === null) return knownWithdrawals(host);
+  const place = join(host.root, KNOWN);
+  const text = `${JSON.stringify(now, null, 2)}\n`;
+  const before = await readFile(place, 'utf8').catch(() => '[]\n');
+  if (text === before) return now;
+  try {
+    await mustLieInside(host, dirname(KNOWN));
+    await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+    await writeWhole(place, Buffer.from(text));
+  } catch {
+    // Nobody but root keeps it.
+  }
+  return now;
+};
+
+const Made = z.object({
+  source: z.object({ digest: z.custom<Digest>() }),
+  kernel: z.object({ tree: z.custom<Digest>() }),
+  toolchain: z.custom<Digest>(),
+  dependencies: z.array(z.object({ fingerprint: z.custom<Digest>() })),
+});
+
+/** Why something that was built is withdrawn, in words, or `null`. */
+export const whyWithdrawn = (
+  withdrawals: readonly Withdrawal[],
+  { inputs, fingerprint, signer }: Pick<Receipt, 'inputs' | 'fingerprint' | 'signer'>,
+): string | null => {
+  const made = Made.safeParse(inputs).data;
+  const found =
+    made === undefined ? null : findWithdrawn(withdrawals, madeOf(made, fingerprint, signer));
+  return found === null ? null : sayWithdrawn(found);
+};
