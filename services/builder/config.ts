@@ -67,6 +67,7 @@ export const builderConfig = (
       cpus: settings.KILN_BUILD_CPUS,
     },
     scripts: { build: script('build'), measure: script('measure') },
+    seccomp: script('seccomp.json'),
     logLevel: settings.KILN_LOG_LEVEL,
   };
 };

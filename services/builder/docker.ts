@@ -20,6 +20,10 @@ export interface ContainerSpec {
   readonly mounts: readonly { readonly from: string; readonly at: string }[];
   /** Directories in memory, with their size in bytes; they belong to its user and may hold programs. */
   readonly scratch: readonly { readonly at: string; readonly size: number }[];
+  /** Paths that show nothing: files are empty, directories have no entry. */
+  readonly hidden: readonly string[];
+  /** The profile of system calls that it may make, as JSON. */
+  readonly seccomp: string;
   readonly memory: number;
   readonly pids: number;
   readonly cpus: number;
@@ -239,7 +243,8 @@ const createOptions = (spec: ContainerSpec, user: number): Docker.ContainerCreat
       NetworkMode: 'none',
       ReadonlyRootfs: true,
       CapDrop: ['ALL'],
-      SecurityOpt: ['no-new-privileges'],
+      SecurityOpt: ['no-new-privileges', `seccomp=${spec.seccomp}`],
+      MaskedPaths: [...spec.hidden],
       IpcMode: 'none',
       Memory: spec.memory,
       MemorySwap: spec.memory,

@@ -46,15 +46,35 @@ export interface SandboxSettings {
   readonly limits: SandboxLimits;
   readonly runtime: string;
   readonly users: BuildUsers;
+  /** `images/seccomp.json`. */
+  readonly seccomp: string;
   /** The builder's name. */
   readonly builder: string;
 }
 
 const TMP_SHARE = 4;
 
+/**
+ * What `/proc` and `/sys` tell of the host. `cpuinfo`, `meminfo` and `stat` stay: programs count CPUs and memory by them. What is here
+ * and not on a host does no harm.
+ */
+const HIDDEN: readonly string[] = [
+  ...[
+    'acpi asound buddyinfo bus cgroups cmdline config.gz consoles crypto device-tree devices diskstats driver dynamic_debug',
+    'execdomains fb fs interrupts iomem ioports irq kallsyms kcore key-users keys kmsg kpagecgroup kpagecount kpageflags latency_stats',
+    'loadavg locks mdstat misc modules mtrr pagetypeinfo partitions pressure sched_debug schedstat scsi slabinfo softirqs swaps',
+    'sysrq-trigger timer_list timer_stats tty uptime version version_signature vmallocinfo vmstat zoneinfo',
+    'sys/kernel/osrelease sys/kernel/version sys/kernel/random/boot_id',
+  ]
+    .join(' ')
+    .split(' ')
+    .map((name) => `/proc/${name}`),
+  '/sys',
+];
+
 export const createSandbox = (
   engine: ContainerEngine,
-  { limits, runtime, users, builder }: SandboxSettings,
+  { limits, runtime, users, seccomp, builder }: SandboxSettings,
 ): Sandbox => ({
   clear: (label) => engine.removeLabelled(label ?? `kiln.builder=${builder}`),
 
@@ -78,6 +98,8 @@ export const createSandbox = (
       image: run.image,
       command: ['/bin/bash', '-c', run.script, 'kiln', ...run.args],
       users,
+      hidden: HIDDEN,
+      seccomp,
       hostname: BUILD_HOST,
       environment: run.environment,
       mounts: run.mounts,

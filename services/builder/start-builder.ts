@@ -33,6 +33,8 @@ export interface BuilderConfig {
   readonly concurrency: number;
   readonly limits: SandboxLimits;
   readonly scripts: { readonly build: string; readonly measure: string };
+  /** The system calls of builds (`images/seccomp.json`). */
+  readonly seccomp: string;
 }
 
 /** After so many starts of one job, it is the job that ends its builders. */
@@ -52,6 +54,7 @@ export const startBuilder = async (
     limits: config.limits,
     runtime: config.runtime,
     users: config.users,
+    seccomp: config.seccomp,
     builder: config.name,
   });
   await sandbox.clear();

@@ -117,7 +117,7 @@ describe('a build that', () => {
     const { stderr } = await attempt(
       'reaches',
       'PRE_BUILD=attack',
-      '#!/bin/bash\nfor to in 127.0.0.1/6379 172.17.0.1/22 10.0.0.1/80 169.254.169.254/80; do (exec 3<>/dev/tcp/$to) 2>/dev/null && echo "kiln: the build reached $to"; done; getent hosts localhost.example; ls /sys/class/net; exit 1\n',
+      '#!/bin/bash\nfor to in 127.0.0.1/6379 172.17.0.1/22 10.0.0.1/80 169.254.169.254/80; do (exec 3<>/dev/tcp/$to) 2>/dev/null && echo "kiln: the build reached $to"; done; getent hosts localhost.example; cat /proc/net/dev; exit 1\n',
     );
     expect(stderr).toMatch(/pre-build' ended with exit status 1/);
     expect(stderr).not.toMatch(/reached/);
