@@ -4,7 +4,7 @@ import { findWithdrawn } from '../../services/core/withdrawal.ts';
 import type { Settings, SourceClaims } from '../../services/core/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
-import { cleanCommit } from '../ask/git.ts';
+import { commitOf } from '../ask/git.ts';
 
 /** Options that say what a source does not say itself. */
 export const SOURCE_OPTIONS = {
@@ -50,8 +50,9 @@ const sourcePush: Command = {
   args: 'PATH',
   summary:
     'give the service a module’s source (directory, tarball, *-dkms .deb, dkms mktarball archive)',
-  help: `A name and version, once pushed by ci or an admin, mean these bytes for good; the name is theirs who pushed it first. A directory of a clean Git checkout keeps
-its commit in the record.
+  help: `A name and version, once pushed by ci or an admin, mean these bytes for good; the name is theirs who pushed it first.
+A directory whose files are those of the Git commit that is checked out, and no others, keeps it in the record; nothing of
+the repository is run.
 ${SOURCE_HELP}`,
   options: SOURCE_OPTIONS,
   async run(context) {
@@ -61,7 +62,7 @@ ${SOURCE_HELP}`,
     const source = await context.service.createSource(blob, {
       ...sourceClaims(context),
       settings: await readSettings(context),
-      commit: await cleanCommit(path),
+      commit: await commitOf(path),
     });
     context.progress.done();
     context.print(`source ${source.name}/${source.version}  ${source.digest}`, source);

@@ -4,7 +4,7 @@ import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { mustLieInside, type Host } from './host.ts';
-import { shareDescriptor } from './programs.ts';
+import { PLAIN_ENVIRONMENT, shareDescriptor } from './programs.ts';
 
 /** Seconds that a command waits for another one on the same host. */
 const PATIENCE = 60;
@@ -59,6 +59,8 @@ const flock = (descriptor: number, seconds: number): Promise<boolean> =>
   new Promise((resolve, reject) => {
     const child = spawn('flock', ['-w', String(seconds), '3'], {
       stdio: ['ignore', 'ignore', 'ignore', descriptor],
+      cwd: '/',
+      env: PLAIN_ENVIRONMENT,
     });
     child.once('error', (cause) =>
       reject(

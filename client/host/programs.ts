@@ -24,9 +24,15 @@ export interface ProgramOptions {
   readonly words?: number;
   /** Wall-clock seconds after which it is ended. */
   readonly seconds?: number;
+  /** Where it runs: `/` if it is not said. */
+  readonly cwd?: string;
+  /** Variables that it gets besides path and locale. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+/** What programs get of an environment: nothing of the caller's, so that none of a directory of somebody else's is taken for the system's. */
+export const PLAIN_ENVIRONMENT = { PATH: SYSTEM_PATH, LC_ALL: 'C' } as const;
 const ANY_EXECUTE = 0o111;
 const DEFAULT_WORDS = 500;
 /** An initramfs of a large host takes some minutes on a slow disk. */
@@ -49,7 +55,14 @@ export const shareDescriptor = (descriptor: number | null): void => {
 export const run = (
   program: string,
   args: readonly string[],
-  { input, limit, words: kept = DEFAULT_WORDS, seconds = DEFAULT_SECONDS }: ProgramOptions = {},
+  {
+    input,
+    limit,
+    words: kept = DEFAULT_WORDS,
+    seconds = DEFAULT_SECONDS,
+    cwd = '/',
+    env = {},
+  }: ProgramOptions = {},
 ): Promise<ProgramEnd> =>
   new Promise((resolve) => {
     const child = spawn(program, args, {
@@ -59,7 +72,8 @@ export const run = (
         'pipe',
         ...(shared === null ? [] : [shared]),
       ],
-      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
+      cwd,
+      env: { ...env, ...PLAIN_ENVIRONMENT },
     });
     const pieces: Buffer[] = [];
     let size = 0;

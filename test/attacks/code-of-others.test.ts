@@ -1,10 +1,10 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { startTls } from '../machine/faulty-network.ts';
-import { writeTree } from '../machine/make-source.ts';
+import { dkmsSource, freshDirectory, writeTree } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
-import { run, type Ran } from '../machine/run.ts';
+import { mustRun, run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** Code that lies where the client is called, or that its runtime would take from variables: none of it runs. */
@@ -48,7 +48,10 @@ describe('a directory of somebody else', () => {
   it('has a bunfig.toml with a preload: nothing of it runs, and the command does what it does anywhere', async () => {
     const directory = await trap();
     const names = await readdir(directory);
-    expect(await callIn(directory, {}, 'kernel', 'list')).toMatchObject({ status: 0 });
+    expect(await callIn(directory, {}, 'kernel', 'list')).toEqual({
+      status: 0,
+      stderr: expect.any(String),
+    });
     expect(await readdir(directory)).toEqual(names);
   });
 
@@ -120,5 +123,138 @@ describe('variables of the runtime', () => {
       status: 5,
       stderr: expect.stringContaining('certificate not trusted'),
     });
+  });
+});
+
+/** Git in a directory, as somebody who commits there. */
+const gitIn =
+  (directory: string) =>
+  (...args: string[]): Promise<string> =>
+    mustRun('git', [
+      ...`-C ${directory} -c user.name=a -c user.email=a@b.c -c protocol.file.allow=always`.split(
+        ' ',
+      ),
+      ...args,
+    ]);
+
+/** A checkout that is clean, whose repository is hostile: what `arm` sets runs `script`. */
+const hostileCheckout = async (
+  name: string,
+  arm: (directory: string, script: string) => Promise<void>,
+): Promise<{ directory: string; mark: string }> => {
+  const directory = await dkmsSource(name, '', { '.gitattributes': '*.c filter=x diff=x\n' });
+  const traps = await freshDirectory('traps');
+  const mark = join(traps, MARK);
+  const script = join(traps, 'script');
+  await writeFile(script, `#!/bin/sh\ntouch ${mark}\n`);
+  await chmod(script, 0o755);
+  const git = gitIn(directory);
+  await git('init', '-q');
+  await git('add', '.');
+  await git('commit', '-q', '-m', 'first');
+  await arm(directory, script);
+  return { directory, mark };
+};
+
+const config =
+  (...pairs: (readonly [string, (script: string) => string])[]) =>
+  async (directory: string, script: string): Promise<void> => {
+    for (const [key, value] of pairs) await gitIn(directory)('config', key, value(script));
+    // What Git has noted of the file is out of date: it reads it again, through the filter.
+    await mustRun('touch', ['-d', '2020-01-01', ...(await sourcesIn(directory))]);
+  };
+
+const sourcesIn = async (directory: string): Promise<string[]> =>
+  (await readdir(directory))
+    .filter((name) => name.endsWith('.c'))
+    .map((name) => join(directory, name));
+
+describe('a source in a hostile Git repository', () => {
+  it.each<[string, (directory: string, script: string) => Promise<void>]>([
+    ['a file system monitor', config(['core.fsmonitor', (script) => script])],
+    ['a filter', config(['filter.x.clean', (script) => script])],
+    ['a filter that runs as a process', config(['filter.x.process', (script) => script])],
+    [
+      'a monitor in a configuration that it includes',
+      async (directory, script) => {
+        const included = join(await freshDirectory('included'), 'config');
+        await writeFile(included, `[core]\nfsmonitor = ${script}\n`);
+        await config(['include.path', () => included])(directory, script);
+      },
+    ],
+    [
+      'a monitor in the configuration of its worktree',
+      async (directory, script) => {
+        await writeFile(join(directory, '.git/config.worktree'), `[core]\nfsmonitor = ${script}\n`);
+        await config(['extensions.worktreeConfig', () => 'true'])(directory, script);
+      },
+    ],
+    [
+      'hooks',
+      async (directory, script) => {
+        const hook = join(directory, '.git/hooks/post-index-change');
+        await mkdir(join(directory, '.git/hooks'), { recursive: true });
+        await writeFile(hook, await readFile(script));
+        await chmod(hook, 0o755);
+        await config()(directory, script);
+      },
+    ],
+    [
+      'hooks elsewhere',
+      async (directory, script) => {
+        const hooks = await freshDirectory('hooks');
+        await writeFile(join(hooks, 'post-index-change'), await readFile(script));
+        await chmod(join(hooks, 'post-index-change'), 0o755);
+        await config(['core.hooksPath', () => hooks])(directory, script);
+      },
+    ],
+    [
+      'objects that are to be fetched with a program of its own',
+      async (directory, script) => {
+        await config(
+          ['core.repositoryFormatVersion', () => '1'],
+          ['extensions.partialClone', () => 'origin'],
+          ['remote.origin.promisor', () => 'true'],
+          ['remote.origin.url', () => 'ssh://nowhere/x'],
+          ['core.sshCommand', (each) => each],
+        )(directory, script);
+        const tree = (await gitIn(directory)('rev-parse', 'HEAD^{tree}')).trim();
+        await rm(join(directory, '.git/objects', tree.slice(0, 2), tree.slice(2)));
+      },
+    ],
+    [
+      'a submodule whose repository has a monitor',
+      async (directory, script) => {
+        const other = await hostileCheckout('submodule', async () => {});
+        await gitIn(directory)('submodule', 'add', '-q', other.directory, 'below');
+        await gitIn(directory)('commit', '-q', '-m', 'second');
+        await gitIn(join(directory, 'below'))('config', 'core.fsmonitor', script);
+      },
+    ],
+    [
+      'no .git at its top but a bare repository’s files, with a monitor',
+      async (directory, script) => {
+        await config(['core.fsmonitor', () => script])(directory, script);
+        await gitIn(directory)('config', 'core.worktree', directory);
+        await gitIn(directory)('config', 'core.bare', 'false');
+        for (const name of await readdir(join(directory, '.git')))
+          await rename(join(directory, '.git', name), join(directory, name));
+        await rm(join(directory, '.git'), { recursive: true });
+      },
+    ],
+    [
+      'a .git that leads to a repository elsewhere, with a monitor',
+      async (directory, script) => {
+        await config(['core.fsmonitor', () => script])(directory, script);
+        const elsewhere = join(await freshDirectory('elsewhere'), 'repository');
+        await rename(join(directory, '.git'), elsewhere);
+        await writeFile(join(directory, '.git'), `gitdir: ${elsewhere}\n`);
+      },
+    ],
+  ])('that has %s is pushed, and nothing of it runs', async (_, arm) => {
+    const { directory, mark } = await hostileCheckout(`hostile-${Date.now()}`, arm);
+    const { status, stderr } = await kiln.kiln('source', 'push', directory);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.any(String) });
+    expect(await stat(mark).catch(() => 'did not run')).toBe('did not run');
   });
 });
