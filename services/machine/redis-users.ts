@@ -28,7 +28,7 @@ const USERS = {
 /** What BullMQ's scripts and the signals call: work on values, nothing that lists keys, and nothing of the server's own. */
 const COMMANDS = `
   +@hash +@list +@set +@sortedset +@stream +@string +del +unlink +exists +type +expire +pexpire +persist +rename +time
-  +eval +evalsha +multi +exec +publish +subscribe +unsubscribe +ping +hello +auth +client|setname +client|setinfo`;
+  +eval +evalsha +multi +exec +publish +subscribe +unsubscribe +ping +hello +auth +client|setname`;
 
 /**
  * Makes a password for each role's user of Redis below a directory of keys (see `make-keys.ts`), if it is not there, and the list of
