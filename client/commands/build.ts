@@ -47,6 +47,7 @@ export const namedRequest = async (
     waive: [...contractParts(context)],
     settings: (await readSettings(context)) ?? {},
     retry: context.flag('retry'),
+    background: context.flag('background'),
     ...(toolchain === undefined ? {} : { toolchain }),
   };
 };
@@ -91,8 +92,14 @@ ${SOURCE_HELP}
       --toolchain DIGEST build with it, and with no other
       --waive PART,…     build although the toolchain differs from what built the kernel in ${CONTRACT_PARTS.join(', ')}
       --retry            build once more what failed before
+      --background       let go first what somebody waits for: for a matrix of builds
       --log              show the build's log while it runs`,
-  options: { ...BUILD_OPTIONS, output: { type: 'string', short: 'o' }, log: { type: 'boolean' } },
+  options: {
+    ...BUILD_OPTIONS,
+    background: { type: 'boolean' },
+    output: { type: 'string', short: 'o' },
+    log: { type: 'boolean' },
+  },
   async run(context) {
     const source = onlyArgument(context, 'source (NAME[/VERSION], directory or tarball)');
     const kernel =

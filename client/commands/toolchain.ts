@@ -167,6 +167,7 @@ const tryBuild = async (context: Context, before: BuildView, toolchain: Digest):
       kernel: { digest: before.kernel.digest },
       toolchain,
       waive: [...contractParts(context)],
+      background: true,
     });
     const digests = ({ modules }: BuildView): string =>
       modules.map(({ name, unsigned }) => `${name} ${unsigned}`).join(' ');

@@ -37,6 +37,7 @@ export interface BuilderConfig {
   readonly seccomp: string;
 }
 
+const OFFER_INTERVAL = 5_000;
 /** After so many starts of one job, it is the job that ends its builders. */
 const MAX_STARTS = 6;
 
@@ -142,6 +143,11 @@ export const startBuilder = async (
     }
   };
 
+  const offer = (): void =>
+    void signals.offerSlots(config.name, config.concurrency).catch(() => {});
+  offer();
+  const offering = setInterval(offer, OFFER_INTERVAL);
+
   const working = jobs.work(
     (job, run) => (job.kind === 'build' ? build(job, run) : measure(job, run)),
     {
@@ -152,6 +158,7 @@ export const startBuilder = async (
 
   return {
     async close() {
+      clearInterval(offering);
       await working.stop();
       await Promise.all([jobs.close(), outcomes.close()]);
       signals.close();

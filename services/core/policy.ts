@@ -9,6 +9,10 @@ export type Role = (typeof ROLES)[number];
 export const roleReaches = (role: Role, needed: Role): boolean =>
   ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
+/** How many of `slots`, the builds that all builders run at once, a token of a role may take: a client leaves one to others where it can. */
+export const slotsOf = (role: Role, slots: number): number =>
+  Math.max(1, role === 'client' ? slots - 1 : slots);
+
 /** Who vouches for a tree: the highest role that pushed it, or a distribution's signed archive that it was verified from. */
 export const TRUSTS = ['client', 'ci', 'archive', 'admin'] as const;
 export type Trust = (typeof TRUSTS)[number];

@@ -104,6 +104,8 @@ export const CreateBuild = z.strictObject({
   settings: settings.default({}),
   /** Build once more what failed. */
   retry: z.boolean().default(false),
+  /** Nobody waits for it just now: those go first for whom somebody does. */
+  background: z.boolean().default(false),
 });
 /** The most wishes of one request, and bytes of settings (paths and texts) that all of them may bring. */
 const WISHES = 1000;

@@ -42,8 +42,11 @@ export class Interrupted extends Error {
 
 /** One queue, for adding to it and for working on it. */
 export interface WorkQueue<T> {
-  /** Adds a job under a name; a job of that name that is still there, and that this end added, is kept instead. Names hold no `:`. */
-  add(id: string, job: T): Promise<void>;
+  /**
+   * Adds a job under a name; a job of that name that is still there, and that this end added, is kept instead. Names hold no `:`.
+   * What is late goes after all that is not, if no worker has begun it.
+   */
+  add(id: string, job: T, isLate?: boolean): Promise<void>;
   /** Whether a job of that name is there that this end added. */
   has(id: string): Promise<boolean>;
   /** Takes a job back that no worker has begun. */
@@ -136,10 +139,16 @@ export const openQueue = <Name extends QueueName>(
   };
 
   return {
-    async add(id, job) {
+    async add(id, job, isLate) {
       const payload = JSON.stringify(schema.parse(job));
       if ((await lookUp(id)) === 'other') await queue.remove(id).catch(() => 0);
-      await queue.add(name, seal(payload, { place: name, name: id }, own), { jobId: id });
+      const priority = isLate === true ? 1 : 0;
+      const sealed = seal(payload, { place: name, name: id }, own);
+      await queue.add(name, sealed, { jobId: id, priority });
+      if (isLate === undefined) return;
+      const there = await queue.getJob(id);
+      if (there !== undefined && there.priority !== priority)
+        await there.changePriority({ priority });
     },
     has: async (id) => (await lookUp(id)) === 'own',
     async remove(id) {

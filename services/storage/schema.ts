@@ -166,6 +166,8 @@ export interface Schema {
     made_by: string;
     created_at: number;
   };
+  /** Who asked for a build, or for what is built against it: when, and whether in the background. */
+  askers: { build: string; token: string; role: string; is_background: number; asked_at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
   misses: { reason: string; source: string; release: string; count: number; last_at: number };
@@ -236,6 +238,12 @@ const OWNERS = [
      created_at BIGINT NOT NULL, PRIMARY KEY (kind, id))`,
 ];
 
+const ASKERS = [
+  `CREATE TABLE askers (build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, role TEXT NOT NULL, is_background INTEGER NOT NULL,
+     asked_at BIGINT NOT NULL, PRIMARY KEY (build, token))`,
+  `CREATE INDEX askers_by_token ON askers (token, asked_at)`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -249,4 +257,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '003-quotas': inOrder(QUOTAS),
   '004-builders': inOrder(BUILDERS),
   '005-owners': inOrder(OWNERS),
+  '006-askers': inOrder(ASKERS),
 };

@@ -22,6 +22,10 @@ export interface Signals {
   onCancel(run: string, listener: () => void): () => void;
   appendLog(build: string, run: string, text: string): Promise<void>;
   readLog(run: string, after: string, count: number): Promise<readonly LogPiece[]>;
+  /** Says, for some seconds, that a builder runs so many builds at once. */
+  offerSlots(builder: string, slots: number): Promise<void>;
+  /** How many builds all builders run at once; 0 where none has said so. */
+  slots(): Promise<number>;
   /** Rejects if Redis does not answer within `milliseconds`. */
   ping(milliseconds: number): Promise<void>;
   close(): void;
@@ -38,6 +42,9 @@ const PIECE_LIMIT = 1024 * 1024;
 const CANCEL_LIMIT = 1024;
 const LOG_PIECES = 20_000;
 const LOG_SECONDS = 3600;
+/** A builder says every few seconds that it is there. */
+const OFFER_SECONDS = 20;
+const SLOTS_OF_ONE = 1000;
 
 /** Opens the signals below `prefix`. A run is `BUILD-ATTEMPT`. */
 export const openSignals = async (
@@ -57,6 +64,7 @@ export const openSignals = async (
     heard.on(event, listener);
     return () => heard.off(event, listener);
   };
+  const slotsKey = `${prefix}:slots`;
   const logKey = (run: string): string => `${prefix}:log:${run}`;
   const cancelKey = (run: string): string => `${prefix}:cancel:${run}`;
   const senders: Senders =
@@ -103,6 +111,19 @@ export const openSignals = async (
     async readLog(run, after, count) {
       const pieces = await redis.xrange(logKey(run), `(${after}`, '+', 'COUNT', count);
       return pieces.map(([id, fields]) => ({ id, text: (fields[1] ?? '').slice(0, PIECE_LIMIT) }));
+    },
+    async offerSlots(builder, slots) {
+      const [seconds] = await redis.time();
+      await redis.hset(slotsKey, builder, `${slots} ${seconds}`);
+    },
+    async slots() {
+      const [seconds] = await redis.time();
+      const offers = Object.values(await redis.hgetall(slotsKey)).map((offer) =>
+        offer.split(' ').map(Number),
+      );
+      return offers
+        .filter(([, at = 0]) => Number(seconds) - at < OFFER_SECONDS)
+        .reduce((sum, [slots = 0]) => sum + Math.min(slots, SLOTS_OF_ONE), 0);
     },
     async ping(milliseconds) {
       const late = new Promise<never>((_, reject) => {

@@ -45,11 +45,14 @@ describe('a source that is built against others', () => {
     await addSource(db, 'layered', layers[0]);
     const { counted, statements } = countStatements(db);
     const build = await resolved('layered', counted);
-    const { row, needs } = await counted
-      .transaction()
-      .execute((transaction) =>
-        noteRequest(transaction, build, { token: 'token', role: 'ci', now: 1 }),
-      );
+    const { row, needs } = await counted.transaction().execute((transaction) =>
+      noteRequest(transaction, build, {
+        token: 'token',
+        role: 'ci',
+        isBackground: false,
+        now: 1,
+      }),
+    );
     // There are 51 builds, and 2 to the 25th ways through the layers.
     expect(statements()).toBeLessThan(10 * 51);
     const builds = await db.selectFrom('builds').select('id').execute();
@@ -64,11 +67,14 @@ describe('a source that is built against others', () => {
     await addSource(db, 'wall', ['ground']);
     await addSource(db, 'roof', ['ground', 'wall']);
     const build = await resolved('roof');
-    const { needs } = await db
-      .transaction()
-      .execute((transaction) =>
-        noteRequest(transaction, build, { token: 'token', role: 'ci', now: 1 }),
-      );
+    const { needs } = await db.transaction().execute((transaction) =>
+      noteRequest(transaction, build, {
+        token: 'token',
+        role: 'ci',
+        isBackground: false,
+        now: 1,
+      }),
+    );
     expect(needs.map(({ source }) => source)).toEqual([digestOf('ground'), digestOf('wall')]);
   });
 

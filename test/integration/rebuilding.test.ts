@@ -72,6 +72,7 @@ describe('a rebuild of a build that is built against another', () => {
   );
 
   it('fails at once where the record has that one no more', async () => {
+    await db.deleteFrom('askers').execute();
     await db.deleteFrom('requests').execute();
     await db.deleteFrom('dependencies').execute();
     await db.deleteFrom('builds').where('id', '=', ground).execute();

@@ -48,6 +48,8 @@ const stillSignals = (
     onCancel: () => unhook,
     appendLog: async () => {},
     readLog: async () => [],
+    offerSlots: async () => {},
+    slots: async () => 100,
     ping: async () => {},
     close: () => {},
   };

@@ -17,6 +17,7 @@ import { createSweep } from './sweep.ts';
 import { createOutcomes } from './outcomes.ts';
 import { noteRequest, type Asker } from './note-request.ts';
 import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
+import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
 import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
 
@@ -41,8 +42,9 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   const { db, now } = deps;
   const moves = createBuildMoves(deps);
   const { decide } = moves;
-  const enqueue = createEnqueue(deps);
-  const dependents = createDependents(db, moves, enqueue);
+  const turns = createTurns(deps);
+  const enqueue = createEnqueue(deps, turns);
+  const dependents = createDependents(db, moves, enqueue, turns);
   const cancellations = createCancellations(deps, moves, dependents);
   const withdraw: Coordinator['withdraw'] = async (given, madeBy) => {
     await noteWithdrawal(db, now(), given, madeBy);
@@ -115,13 +117,17 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     rebuild: (build) => rebuilds.start(build),
     withdraw,
     cancel: (build, request) => cancellations.cancel(build, request),
-    sweep: createSweep(deps, enqueue, dependents, rebuilds),
+    sweep: createSweep(deps, enqueue, dependents, rebuilds, turns),
 
     async request(wanted, asker) {
       // Between what is resolved and what is noted, a toolchain may be retired, and what had ended may go on for somebody else.
       const { asked, woken, cached } = await decide(async (on, made) => {
         const resolved = await resolveBuild(on, wanted, deps.script);
-        const noted = await noteRequest(on, resolved, { ...asker, now: now() });
+        const noted = await noteRequest(on, resolved, {
+          ...asker,
+          isBackground: wanted.background,
+          now: now(),
+        });
         const nexts: { id: string; next: Next }[] = [];
         // What it is built against goes first.
         for (const row of [...noted.needs, noted.row])

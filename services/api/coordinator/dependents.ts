@@ -1,13 +1,14 @@
 import type { Database } from '../../storage/database.ts';
 import type { BuildMoves } from './build-moves.ts';
 import { findBuiltAgainst } from '../record/built-against.ts';
+import type { Turns } from './turns.ts';
 import type { Enqueue } from './enqueue.ts';
 
 /** Leads builds that wait for other builds on. */
 export interface Dependents {
   /** Sends a queued build to the builders if all it depends on is there; ends it if any of that never will be. */
   settle(build: string): Promise<void>;
-  /** Does that for every build that waits for this one. */
+  /** Does that for every build that waits for this one, or for its place. */
   settleThoseOf(build: string): Promise<void>;
 }
 
@@ -15,6 +16,7 @@ export const createDependents = (
   db: Database,
   { decide }: Pick<BuildMoves, 'decide'>,
   enqueue: Pick<Enqueue, 'build'>,
+  turns: Pick<Turns, 'after'>,
 ): Dependents => {
   const settle = async (id: string): Promise<void> => {
     const next = await decide(async (on, { fail }) => {
@@ -42,6 +44,7 @@ export const createDependents = (
       .where('needs', '=', id)
       .execute();
     for (const { build } of waiting) await settle(build);
+    for (const build of await turns.after(id)) await settle(build);
   };
 
   return { settle, settleThoseOf };

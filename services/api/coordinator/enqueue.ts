@@ -2,6 +2,8 @@ import type { Digest } from '../../core/digest.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import { isSignatureHash } from '../../core/module-signature.ts';
 import type { Recipe } from '../../core/recipe.ts';
+import type { BuilderJob } from '../../core/jobs.ts';
+import type { Turns } from './turns.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Settings } from '../../core/source.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
@@ -10,7 +12,7 @@ import { findToolchain } from '../record/toolchains.ts';
 
 /** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
 export interface Enqueue {
-  /** Does nothing while a build that it depends on is not finished. */
+  /** Does nothing while a build that it depends on is not finished, or it is not its turn. */
   build(id: string): Promise<void>;
   /** Makes a finished build again, under the rebuild's own name; likewise. */
   rebuild(id: string, rebuild: string): Promise<void>;
@@ -25,7 +27,10 @@ export const jobName = {
     `measure-${toolchain.replace(':', '-')}-${attempt}`,
 };
 
-export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
+export const createEnqueue = (
+  deps: CoordinatorDeps,
+  turns: Pick<Turns, 'isTurnOf' | 'isBackground'>,
+): Enqueue => {
   const { db } = deps;
 
   const enqueueBuild = async (id: string, rebuild: string | null = null): Promise<void> => {
@@ -33,8 +38,11 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
     const { attempt } = build;
     const against = await findBuiltAgainst(db, id);
     if (against.kind !== 'there') return;
+    const isNew = rebuild === null && build.state === 'queued';
+    if (isNew && !(await turns.isTurnOf(id))) return;
+    const isLate = rebuild !== null || (await turns.isBackground(id));
     const { trust: _k, createdAt: _kc, madeBy: _kb, ...kernelJob } = kernel;
-    await deps.builder.add(rebuild ?? jobName.build(id, attempt), {
+    const job: BuilderJob = {
       kind: 'build',
       build: id,
       attempt,
@@ -45,7 +53,8 @@ export const createEnqueue = (deps: CoordinatorDeps): Enqueue => {
       dependencies: against.dependencies,
       settings: JSON.parse(build.settings) as Settings,
       inputs: JSON.parse(build.inputs) as FingerprintInputs,
-    });
+    };
+    await deps.builder.add(rebuild ?? jobName.build(id, attempt), job, isLate);
   };
 
   const enqueueSigning = async (id: string): Promise<void> => {

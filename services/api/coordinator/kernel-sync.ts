@@ -110,6 +110,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
             waive: [],
             settings: {},
             retry: false,
+            background: true,
           },
           { token: ASKED_BY, role: 'admin' },
         );

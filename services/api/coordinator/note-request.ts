@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
+import { isFinished, type BuildState } from '../../core/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { buildIdOf } from '../../core/fingerprint.ts';
@@ -25,6 +27,7 @@ export interface Asker {
 
 /** Who asks, and when. */
 export interface Asking extends Asker {
+  readonly isBackground: boolean;
   readonly now: number;
 }
 
@@ -98,6 +101,7 @@ const findOrMake = async (
     .selectAll()
     .where('id', '=', id)
     .executeTakeFirstOrThrow();
+  await noteAsker(transaction, row, asking);
   if (!roleReaches(row.asker as Role, asking.role))
     await transaction
       .updateTable('builds')
@@ -105,6 +109,26 @@ const findOrMake = async (
       .where('id', '=', id)
       .execute();
   return row;
+};
+
+/** Notes who asks, in whose order of asking a build that has ended comes anew. */
+const noteAsker = async (
+  transaction: Database,
+  { id, state }: BuildRow,
+  { token, role, isBackground, now }: Asking,
+): Promise<void> => {
+  const is_background = isBackground ? 1 : 0;
+  const anew = { is_background, asked_at: now };
+  const more = { is_background: sql<number>`min(askers.is_background, ${is_background})` };
+  await transaction
+    .insertInto('askers')
+    .values({ build: id, token, role, ...anew })
+    .onConflict((conflict) =>
+      conflict
+        .columns(['build', 'token'])
+        .doUpdateSet(isFinished(state as BuildState) ? anew : more),
+    )
+    .execute();
 };
 
 /** A retired toolchain builds nothing new. Throws `no-toolchain`. */

@@ -1,9 +1,9 @@
-import { isFinished, type BuildState } from '../../core/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
+import type { Turns } from './turns.ts';
 import type { Rebuilds } from './rebuilds.ts';
 
 /** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
@@ -12,6 +12,7 @@ export const createSweep = (
   enqueue: Enqueue,
   dependents: Pick<Dependents, 'settle'>,
   rebuilds: Pick<Rebuilds, 'goOn'>,
+  turns: Pick<Turns, 'current' | 'overdue'>,
 ): (() => Promise<void>) => {
   const { db } = deps;
   const missing = new Map<string, number>();
@@ -30,29 +31,22 @@ export const createSweep = (
       deps.log.warn({ job: name }, 'put back on its queue');
       await add();
     };
-    /** Whether a build is not on a queue because another one must be made before it. */
-    const waits = async (id: string): Promise<boolean> => {
-      const needs = await db
-        .selectFrom('dependencies')
-        .innerJoin('builds', 'builds.id', 'dependencies.needs')
-        .select('builds.state')
-        .where('dependencies.build', '=', id)
-        .execute();
-      return needs.some(({ state }) => !isFinished(state as BuildState));
-    };
+    const atTurn = await turns.current();
     const open = await db
       .selectFrom('builds')
       .select(['id', 'attempt', 'state'])
       .where('state', 'in', ['queued', 'building', 'signing'])
+      .orderBy('created_at')
       .execute();
     for (const { id, attempt, state } of open) {
       if (state === 'signing')
         await putBack(deps.signer, jobName.build(id, attempt), () => enqueue.signing(id));
-      else if (state === 'queued' && (await waits(id))) continue;
+      else if (state === 'queued' && !atTurn.has(id)) continue;
       else if (state === 'queued')
         await putBack(deps.builder, jobName.build(id, attempt), () => dependents.settle(id));
       else await putBack(deps.builder, jobName.build(id, attempt), () => enqueue.build(id));
     }
+    for (const id of await turns.overdue()) await dependents.settle(id);
     const rebuilding = await db
       .selectFrom('rebuilds')
       .select(['id', 'build'])

@@ -53,6 +53,7 @@ export const readUploadedBuild = async (
       waive: [],
       settings: {},
       retry: false,
+      background: false,
     };
   } finally {
     for (const blob of unused) await dropUpload(deps, blob);
