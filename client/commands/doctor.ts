@@ -13,6 +13,7 @@ import {
   clockCheck,
   hostChecks,
   kernelChecks,
+  modulesCheck,
   serviceHealth,
   signerChecks,
   type Check,
@@ -53,6 +54,7 @@ it then marks itself as tainted), 6 when it will refuse them or that cannot be k
       ...(signer === null ? [] : signerChecks(facts, signer)),
       ...health.checks,
       clockCheck(Date.now(), await clientMade(), signer),
+      await modulesCheck(host, facts.release),
       ...(await hostChecks(host)),
     ];
     const next = chooseStep(trust, checks);

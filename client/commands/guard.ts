@@ -6,6 +6,7 @@ import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { bootLoaderOf, type BootLoader } from '../host/boot-loader.ts';
 import type { Command } from '../command.ts';
 import { hostKernels, type Host } from '../host/host.ts';
+import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 
 /** The kernels whose module set is not complete, and why. */
@@ -157,6 +158,6 @@ const readHeld = async (host: Host, loader: BootLoader): Promise<Held | null> =>
 };
 
 const writeHeld = async (host: Host, held: Held): Promise<void> => {
-  await mkdir(dirname(pathOf(host)), { recursive: true, mode: 0o755 });
+  await forEverybody(() => mkdir(dirname(pathOf(host)), { recursive: true }));
   await writeWhole(pathOf(host), Buffer.from(`${JSON.stringify(held, null, 2)}\n`));
 };

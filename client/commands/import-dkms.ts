@@ -13,6 +13,7 @@ import {
   type DkmsSource,
 } from '../host/dkms-host.ts';
 import { hostKernels, modulesDirectory, type Host } from '../host/host.ts';
+import { forEverybody } from '../host/umask.ts';
 import { collect } from '../ask/pack.ts';
 import { readReceipt } from '../installed/receipts.ts';
 import { scanFound, walk } from '../ask/tree.ts';
@@ -230,7 +231,7 @@ const removalProblem = async (host: Host, { source, kernel }: Subject): Promise<
     if (!(await isFile(join(home, path))))
       return `Kiln’s ${path} is not in place, so DKMS’s copies were left`;
   try {
-    await removeFromDkms(host, source, kernel);
+    await forEverybody(() => removeFromDkms(host, source, kernel));
     return null;
   } catch (error) {
     if (error instanceof KilnError)

@@ -79,8 +79,10 @@ export const tellGranted = (
   const [first] = failed;
   if (first === undefined) return;
   if (granted.length === 1) throw first.problem;
-  const lines = failed.map(
-    ({ name, release, problem }) => `\n  ${name} for ${release}: ${problem.message}`,
+  const reasons = Map.groupBy(failed, ({ problem }) => problem.message);
+  const lines = [...reasons].map(
+    ([message, each]) =>
+      `\n  ${each.map(({ name, release }) => `${name} for ${release}`).join(', ')}: ${message}`,
   );
   throw new KilnError(
     first.problem.code,

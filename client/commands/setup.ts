@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { onlyArgument, type Command } from '../command.ts';
 import { configPath, fileSettings, readToken } from '../config.ts';
+import { forEverybody } from '../host/umask.ts';
 import { connect } from '../wire/http.ts';
 import { openService } from '../wire/service.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
@@ -35,7 +36,7 @@ unless one is given; compare its SHA-256 with what the admin tells you.
     const certificate = new X509Certificate(pem);
     const directory = dirname(configPath());
     const pinned = join(directory, 'signer.pem');
-    await mkdir(directory, { recursive: true });
+    await forEverybody(() => mkdir(directory, { recursive: true }));
     await writeWhole(pinned, Buffer.from(certificate.toString()));
     const settings = new Map(fileSettings());
     settings.set('server', url);
@@ -44,8 +45,8 @@ unless one is given; compare its SHA-256 with what the admin tells you.
     if (network.ca !== null) settings.set('ca', resolve(network.ca));
     const lines = [...settings].map(([key, value]) => `${key} = ${value}\n`);
     // A proxy's password is not for everybody's eyes.
-    if (settings.get('proxy')?.includes('@') === true) process.umask(0o077);
-    await writeWhole(configPath(), Buffer.from(lines.join('')));
+    const mode = settings.get('proxy')?.includes('@') === true ? 0o600 : 0o644;
+    await writeWhole(configPath(), Buffer.from(lines.join('')), mode);
     const id = certificateId(certificate);
     context.print(
       `wrote ${configPath()}\npinned ${pinned}: ${certificate.subject}, SHA-256 ${id}`,

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
@@ -23,6 +23,8 @@ export interface KernelModules {
 const SUFFIXES: readonly Suffix[] = ['', '.gz', '.xz', '.zst'];
 /** Of a `modules.dep`, in bytes; a distribution's kernel has half a megabyte. */
 const INDEX_LIMIT = 32 * 1024 ** 2;
+/** Of the files that came with a kernel; a distribution's has some 5,000. */
+const FILES_LIMIT = 50_000;
 /** Of a module, in bytes; the largest there are have some 100 MB. */
 const MODULE_LIMIT = 512 * 1024 ** 2;
 
@@ -31,25 +33,24 @@ const KERNEL_MODULE = /^(kernel\/[^:\s]{1,1000}\.ko)(\.gz|\.xz|\.zst)?$/;
 
 /**
  * Reads what came with a kernel, below its `kernel/`, from `modules.dep`; and from `modules.order`, as a module that another one
- * takes the place of is not in the first. Throws `install-failed` if depmod was never run for the kernel.
+ * takes the place of is not in the first. For a kernel that depmod was never run for (kernel-install does so late), from the files.
  */
 export const inTree = async (host: Host, release: string): Promise<KernelModules> => {
   const home = await modulesDirectory(host, release);
   const index = await readBounded(join(home, 'modules.dep'), INDEX_LIMIT).catch(
     (cause: unknown) => {
-      if (!hasErrno(cause, 'ENOENT')) throw cause;
-      throw new KilnError(
-        'install-failed',
-        `kernel ${release} has no modules.dep in ${home}; run depmod ${release}`,
-        { cause },
-      );
+      if (hasErrno(cause, 'ENOENT')) return null;
+      throw cause;
     },
   );
   const order = await readBounded(join(home, 'modules.order'), INDEX_LIMIT).catch(() => null);
-  const listed = index
-    .toString('utf8')
-    .split('\n')
-    .map((line) => line.split(':', 1)[0] ?? '');
+  const listed =
+    index === null
+      ? await filesBelow(home)
+      : index
+          .toString('utf8')
+          .split('\n')
+          .map((line) => line.split(':', 1)[0] ?? '');
   const ordered = order?.toString('utf8').split('\n') ?? [];
   const paths = new Map<string, string>();
   for (const path of [...ordered, ...listed]) {
@@ -74,6 +75,12 @@ export const inTree = async (host: Host, release: string): Promise<KernelModules
       return null;
     },
   };
+};
+
+/** The files that came with a kernel, as `modules.dep` would name them. */
+const filesBelow = async (home: string): Promise<readonly string[]> => {
+  const names = await readdir(join(home, 'kernel'), { recursive: true }).catch(() => []);
+  return names.slice(0, FILES_LIMIT).map((name) => `kernel/${name}`);
 };
 
 /** What the kernel calls a module, from its name or the path of its file. */

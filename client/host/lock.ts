@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { mustLieInside, type Host } from './host.ts';
 import { PLAIN_ENVIRONMENT, shareDescriptor } from './programs.ts';
+import { forEverybody } from './umask.ts';
+import { refusedWrite } from './writable.ts';
 
 /** Seconds that a command waits for another one on the same host. */
 const PATIENCE = 60;
@@ -16,16 +18,12 @@ const PATIENCE = 60;
 export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T> => {
   await mustLieInside(host, 'var/lib/kiln');
   const directory = join(host.root, 'var/lib/kiln');
-  await mkdir(directory, { recursive: true, mode: 0o755 }).catch((cause: unknown) => {
-    throw new KilnError('install-failed', `${directory} cannot be made; run kiln as root`, {
-      cause,
-    });
+  await forEverybody(() => mkdir(directory, { recursive: true })).catch((cause: unknown) => {
+    throw cannotWrite(cause, directory);
   });
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
   const file = await open(join(directory, 'lock'), flags, 0o600).catch((cause: unknown) => {
-    throw new KilnError('install-failed', `${directory} cannot be written; run kiln as root`, {
-      cause,
-    });
+    throw cannotWrite(cause, directory);
   });
   try {
     if (!(await flock(file.fd, PATIENCE)))
@@ -34,11 +32,17 @@ export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T
         `another kiln has been changing this host for ${PATIENCE} s; try again when it has ended`,
       );
     shareDescriptor(file.fd);
-    return await work();
+    return await forEverybody(work);
   } finally {
     shareDescriptor(null);
     await file.close();
   }
+};
+
+const cannotWrite = (cause: unknown, directory: string): KilnError => {
+  const words = cause instanceof Error ? cause.message : String(cause);
+  const refused = refusedWrite(cause, directory) ?? `${directory} cannot be written (${words})`;
+  return new KilnError('install-failed', refused, { cause });
 };
 
 /** Whether a kiln is changing this host just now; `false` where this user cannot tell. */

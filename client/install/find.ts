@@ -6,6 +6,7 @@ import { whyWithdrawn } from '../installed/withdrawn.ts';
 import type { Context } from '../command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from '../host/host.ts';
+import { modulesMustBeWritable } from '../host/writable.ts';
 import type { Receipt } from '../installed/receipts.ts';
 import { asUnproven, findLink } from '../installed/reuse.ts';
 import type { InstallTerms, Wish } from './wish.ts';
@@ -42,6 +43,7 @@ const find = async (
 ): Promise<Found> => {
   try {
     await modulesDirectory(host, wish.release);
+    await modulesMustBeWritable(host, wish.release);
     const { name } = wish;
     // What may be replaced in this very run proves nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);

@@ -13,6 +13,7 @@ import {
 import type { ModuleSigner } from '../../services/core/module-signer.ts';
 import { isOnHost, namesOnHost } from '../host/host-files.ts';
 import { isBeingChanged } from '../host/lock.ts';
+import { modulesRefused } from '../host/writable.ts';
 import { findProgram } from '../host/programs.ts';
 import type { Host } from '../host/host.ts';
 import type { Service } from '../wire/service.ts';
@@ -199,6 +200,13 @@ const describeFailure = (server: string, error: unknown): Check => {
     value: error.message,
     step: `see that ${server} can be reached from here`,
   };
+};
+
+/** Whether a kernel's modules can be changed at all. */
+export const modulesCheck = async (host: Host, release: string): Promise<Check> => {
+  const refused = await modulesRefused(host, release);
+  if (refused === null) return fine('modules', `/lib/modules/${release} can be written`);
+  return { name: 'modules', value: refused, step: refused };
 };
 
 /** The programs and hooks that an installation uses, and whether one was broken off. */

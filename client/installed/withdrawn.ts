@@ -11,6 +11,7 @@ import {
   type Withdrawal,
 } from '../../services/core/withdrawal.ts';
 import { mustLieInside, type Host } from '../host/host.ts';
+import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 import type { Service } from '../wire/service.ts';
 import type { Receipt } from './receipts.ts';
@@ -45,7 +46,7 @@ export const askWithdrawals = async (
   if (text === before) return now;
   try {
     await mustLieInside(host, dirname(KNOWN));
-    await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+    await forEverybody(() => mkdir(dirname(place), { recursive: true }));
     await writeWhole(place, Buffer.from(text));
   } catch {
     // Nobody but root keeps it.

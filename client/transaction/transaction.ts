@@ -15,6 +15,7 @@ import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { runDepmod } from '../host/depmod.ts';
 import { mustLieInside, type Host } from '../host/host.ts';
+import { refusedWrite } from '../host/writable.ts';
 import type { Change, Transaction } from './change.ts';
 import { keepPrevious, settlePrevious } from './previous.ts';
 import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
@@ -228,17 +229,17 @@ const isThere = async (path: string): Promise<boolean> =>
     },
   );
 
+/** The path that a failed call was for. */
+const placeOf = (error: unknown): string | null =>
+  error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : null;
+
 const asInstallError = (error: unknown, outcome: string): KilnError => {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof KilnError ? error.code : 'install-failed';
   if (hasErrno(error, 'ENOSPC'))
     return new KilnError('install-failed', `the disk is full; ${outcome}`, { cause: error });
-  if (hasErrno(error, 'EACCES') || hasErrno(error, 'EPERM') || hasErrno(error, 'EROFS')) {
-    return new KilnError(
-      'install-failed',
-      `no permission to change this host (${message}); run kiln as root; ${outcome}`,
-      { cause: error },
-    );
-  }
+  const refused = refusedWrite(error, placeOf(error) ?? 'this host');
+  if (refused !== null)
+    return new KilnError('install-failed', `${refused}; ${outcome}`, { cause: error });
   return new KilnError(code, `${message}; ${outcome}`, { cause: error });
 };

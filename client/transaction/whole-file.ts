@@ -1,10 +1,13 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Writes a file so that it is there whole or as it was before, also after a power cut. */
-export const writeWhole = async (path: string, bytes: Buffer): Promise<void> => {
+/** What all users of a host may read. */
+const PUBLIC = 0o644;
+
+/** Writes a file so that it is there whole or as it was before, also after a power cut. All may read it unless `mode` says otherwise. */
+export const writeWhole = async (path: string, bytes: Buffer, mode = PUBLIC): Promise<void> => {
   const arrival = `${path}.kiln-new`;
-  await writeSynced(arrival, bytes);
+  await writeSynced(arrival, bytes, mode);
   try {
     await rename(arrival, path);
   } catch (error) {
@@ -15,9 +18,10 @@ export const writeWhole = async (path: string, bytes: Buffer): Promise<void> => 
 };
 
 /** Writes a file and waits until it is on the disk. What could not be written whole is taken away again. */
-export const writeSynced = async (path: string, bytes: Buffer): Promise<void> => {
-  const file = await open(path, 'w', 0o644);
+export const writeSynced = async (path: string, bytes: Buffer, mode = PUBLIC): Promise<void> => {
+  const file = await open(path, 'w', mode);
   try {
+    await file.chmod(mode);
     await file.writeFile(bytes);
     await file.sync();
   } catch (error) {

@@ -75,7 +75,7 @@ describe('the packages', () => {
     for (const program of ['cc', 'gcc', 'make', 'ld', 'node'])
       expect((await inside('sh', '-c', `command -v ${program}`)).status).not.toBe(0);
     expect(await inside('dpkg', '--verify', 'kiln')).toMatchObject({ status: 0, stdout: '' });
-    expect((await inside('kiln', '--help')).stdout).toMatch(/usage: kiln COMMAND/);
+    expect((await inside('kiln', '--help')).stdout).toMatch(/usage: kiln .*COMMAND/);
   });
 
   it('have a manual page with every command and every key of the configuration', async () => {
