@@ -67,11 +67,15 @@ export const checkImports = (module: ModuleFile, exporters: readonly Symvers[]):
       'the kernel would refuse it: its headers were changed during the build',
     );
   }
-  // A kernel that keeps CRCs takes no symbol without one.
+  // A kernel that keeps CRCs refuses a module without any, and only warns of a symbol without one (`check_version`).
   const bare = module.imports.filter(
     (symbol) => (crcOf(symbol) ?? 0) !== 0 && !module.versions.has(symbol),
   );
   if (bare.length > 0) {
-    throw refuse(name, 'has no version (CRC) for', bare, 'the kernel would refuse it');
+    const next =
+      module.versions.size === 0
+        ? 'the kernel would refuse it'
+        : 'the kernel would load it without knowing whether it fits';
+    throw refuse(name, 'has no version (CRC) for', bare, next);
   }
 };

@@ -11,7 +11,7 @@ export interface ModuleFile {
   readonly imports: readonly string[];
   /** The symbols it has for other modules. */
   readonly exports: readonly string[];
-  /** The CRCs it was built against (`CONFIG_MODVERSIONS`), by symbol. */
+  /** The CRCs it was built against (`CONFIG_MODVERSIONS`, basic or extended), by symbol. */
   readonly versions: ReadonlyMap<string, number>;
 }
 
@@ -36,7 +36,7 @@ export const readModuleFile = (bytes: Buffer): ModuleFile => {
     arch: elf.arch,
     modinfo: parseModinfo(bytes.toString('utf8', info.offset, info.offset + info.size)),
     ...readSymbols(elf),
-    versions: readVersions(elf),
+    versions: readVersions(elf, bytes),
   };
 };
 
@@ -70,15 +70,52 @@ const readSymbols = (elf: ElfObject): Pick<ModuleFile, 'imports' | 'exports'> =>
 /** `struct modversion_info`: a CRC as wide as an address, and a name that fills 64 bytes with it. */
 const VERSION_SIZE = 64;
 
-const readVersions = (elf: ElfObject): Map<string, number> => {
+const readBasicVersions = (elf: ElfObject): Map<string, number> => {
   const versions = new Map<string, number>();
   const table = elf.find('__versions');
   if (table === null) return versions;
   for (let at = 0; at + VERSION_SIZE <= table.size; at += VERSION_SIZE) {
     const name = elf.text(table, at + (elf.isWide ? 8 : 4));
-    versions.set(name, elf.long(table.offset + at));
+    // Of a name that is there twice, the kernel takes the first.
+    if (!versions.has(name)) versions.set(name, elf.long(table.offset + at));
   }
   return versions;
+};
+
+const CRC_SIZE = 4;
+const NAMES_LIMIT = 16 * 1024 * 1024;
+
+/**
+ * The CRCs of `CONFIG_EXTENDED_MODVERSIONS` (Linux 6.14): one section of them and one of names, of any length, in the same order;
+ * `null` where there are none. A kernel refuses one section without the other, and a CRC without a name
+ * (`elf_validity_cache_index_versions` in `kernel/module/main.c`).
+ */
+const readExtendedVersions = (elf: ElfObject, bytes: Buffer): Map<string, number> | null => {
+  const [crcs, texts] = [elf.find('__version_ext_crcs'), elf.find('__version_ext_names')];
+  if (crcs === null && texts === null) return null;
+  if (crcs === null || texts === null)
+    throw bad('the module has extended versions (CRCs) without names, or names without CRCs');
+  if (texts.size > NAMES_LIMIT)
+    throw bad('the module’s names of extended versions are over 16 MiB');
+  const names = bytes.toString('latin1', texts.offset, texts.offset + texts.size).split('\0');
+  const count = Math.floor(crcs.size / CRC_SIZE);
+  // What is behind the last NUL is no name.
+  if (count >= names.length)
+    throw bad('the module has more extended versions (CRCs) than names for them');
+  const versions = new Map<string, number>();
+  for (const [index, name] of names.slice(0, count).entries())
+    if (!versions.has(name)) versions.set(name, elf.word(crcs.offset + index * CRC_SIZE));
+  return versions;
+};
+
+/** A kernel that knows the extended CRCs looks at those alone, and others at the basic ones alone: they must not differ (`check_version`). */
+const readVersions = (elf: ElfObject, bytes: Buffer): Map<string, number> => {
+  const basic = readBasicVersions(elf);
+  const extended = readExtendedVersions(elf, bytes);
+  for (const [name, crc] of extended === null ? [] : basic)
+    if (extended?.get(name) !== crc)
+      throw bad(`the module’s two tables of versions (CRCs) differ in ${name}`);
+  return extended ?? basic;
 };
 
 const parseModinfo = (text: string): [string, string][] =>

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
@@ -6,7 +6,12 @@ import { parseSymvers } from '../../services/core/kabi.ts';
 import { parseKernelConfig, vermagicOf } from '../../services/core/kernel-config.ts';
 import { readModuleFile } from '../../services/core/module-file.ts';
 import { debianHeaders, debianKernel, newestRelease, releasesOf } from '../machine/debian.ts';
-import { mustRun } from '../machine/run.ts';
+import { EXTEND_VERSIONS } from '../machine/extended-versions.ts';
+import { writeTree } from '../machine/make-source.ts';
+import { mustRun, run } from '../machine/run.ts';
+import { refusal } from '../unit/samples.ts';
+
+const hex = (crc: number): string => crc.toString(16).padStart(8, '0');
 
 /** Modules of Debian's kernel, small and large, one of them with a namespace to import. */
 const MODULES = [
@@ -63,6 +68,66 @@ describe('a module of Debian’s kernel', () => {
       });
       expect((await reasonsOn(older, path)) === null).toBe(isThere);
     }
+  });
+
+  it('is read the same with the extended CRCs of newer kernels in the place of the basic ones', async () => {
+    const directory = await writeTree('extended', { 'extend.sh': EXTEND_VERSIONS });
+    for (const path of paths) {
+      const copy = join(directory, 'copy.ko');
+      await copyFile(path, copy);
+      const { status, stderr } = await run('sh', ['extend.sh', copy], { cwd: directory });
+      expect([status, stderr]).toEqual([0, '']);
+      const extended = readModuleFile(await readFile(copy));
+      const dumped = (await mustRun('modprobe', ['--dump-modversions', path])).trim().split('\n');
+      expect([...extended.versions].map(([name, crc]) => `0x${hex(crc)}\t${name}`).sort()).toEqual(
+        dumped.sort(),
+      );
+      expect(extended).toEqual(readModuleFile(await readFile(path)));
+      expect(await reasonsOn(release, copy)).toBeNull();
+    }
+  });
+
+  it.each([
+    [
+      'names without CRCs',
+      '--remove-section=__version_ext_crcs',
+      /without names, or names without/,
+    ],
+    [
+      'CRCs without names',
+      '--remove-section=__version_ext_names',
+      /without names, or names without/,
+    ],
+    [
+      'fewer names than CRCs',
+      '--update-section=__version_ext_names=short.bin',
+      /more extended versions/,
+    ],
+  ])('is refused, as a kernel does, with %s', async (_, change, words) => {
+    const directory = await writeTree('broken', {
+      'extend.sh': EXTEND_VERSIONS,
+      'short.bin': 'module_layout\0_printk',
+    });
+    const copy = join(directory, 'copy.ko');
+    await copyFile(paths[0] ?? '', copy);
+    await mustRun('sh', ['extend.sh', copy], { cwd: directory });
+    await mustRun('objcopy', [change, copy], { cwd: directory });
+    const bytes = await readFile(copy);
+    expect(() => readModuleFile(bytes)).toThrow(refusal('unverified', words));
+  });
+
+  it('is refused where its extended CRCs are not its basic ones', async () => {
+    const directory = await writeTree('both', {
+      'extend.sh': EXTEND_VERSIONS.replace('--remove-section=__versions', '').replace(
+        'pack("V", $crc)',
+        'pack("V", $crc ^ 1)',
+      ),
+    });
+    const copy = join(directory, 'copy.ko');
+    await copyFile(paths[0] ?? '', copy);
+    await mustRun('sh', ['extend.sh', copy], { cwd: directory });
+    const bytes = await readFile(copy);
+    expect(() => readModuleFile(bytes)).toThrow(refusal('unverified', /two tables .* differ in /));
   });
 
   it.each(['cloud-amd64', 'rt-amd64'])('does not fit the flavour %s', async (flavour) => {
