@@ -1,14 +1,19 @@
-import { readFile, readlink, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { readFile, readlink, realpath, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { handedOverTo } from '../../services/core/kernel.ts';
+import {
+  handedOverTo,
+  linkLeads,
+  makefileLeads,
+  MAX_PARTS,
+  newPart,
+  pathFrom,
+  standingPlace,
+} from '../../services/core/kernel-layout.ts';
 import type { Host } from '../host/host.ts';
 import { collect } from './pack.ts';
 import { walk, type Found } from './tree.ts';
 
-/** Where distributions put headers; what links lead to elsewhere is not part of them. */
-const HEADER_ROOT = /^\/usr\/(?:src\/kernels|src|lib)\/(?!modules\/)[^/]+/;
-const MAX_ROOTS = 8;
 /** As many links as Linux follows in one path. */
 const MAX_LINKS = 40;
 
@@ -25,23 +30,37 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
       `${join(host.root, link)} leads to no headers; install the headers of ${release}, or give a directory or packages`,
     );
   }
-  const root = HEADER_ROOT.exec(home)?.[0];
-  if (root === undefined) return ownTree(host.root, home);
+  const place = standingPlace(home);
+  return place?.root === '' ? withItsParts(host.root, place.place) : ownTree(host.root, home);
+};
+
+/** The headers in a directory: all that is in it, and where it is a build tree, what that leads to. */
+export const headersIn = async (directory: string): Promise<readonly Found[]> => {
+  const home = await realpath(directory);
+  if (!(await isFile(join(home, '.config')))) return collect(walk(directory));
+  const stands = standingPlace(home.slice(1));
+  return stands === null ? ownTree('/', home) : withItsParts(`/${stands.root}`, stands.place);
+};
+
+/** A distribution's headers: the build tree, and every other that it leads to, each at its path from the root. */
+const withItsParts = async (root: string, home: string): Promise<readonly Found[]> => {
+  const makefile = await readFile(join(root, home, 'Makefile'), 'utf8').catch(() => null);
+  const parts = [home];
   const found: Found[] = [];
-  const wanted = [root];
-  for (const each of wanted) {
-    if (wanted.length > MAX_ROOTS) {
+  for (const part of parts) {
+    const there = await collect(walk(join(root, part), part));
+    found.push(...there);
+    const links = there.flatMap((each) => (each.kind === 'symlink' ? [each] : []));
+    const leads = [...linkLeads(links), ...(part === home ? makefileLeads(home, makefile) : [])];
+    for (const lead of leads) {
+      const next = newPart(lead, parts);
+      if (next !== null && (await isDirectory(join(root, next)))) parts.push(next);
+    }
+    if (parts.length > MAX_PARTS) {
       throw new KilnError(
         'bad-kernel',
-        `the headers of ${release} lead to over ${MAX_ROOTS} directories: ${wanted.slice(0, 3).join(', ')}, …`,
+        `the headers in ${home} lead to over ${MAX_PARTS} directories: ${parts.slice(0, 3).join(', ')}, …`,
       );
-    }
-    const part = await collect(walk(join(host.root, each), each.slice(1)));
-    found.push(...part);
-    for (const target of await leadsTo(part)) {
-      const next = HEADER_ROOT.exec(target)?.[0];
-      if (next === undefined || wanted.includes(next)) continue;
-      if (await isDirectory(join(host.root, next))) wanted.push(next);
     }
   }
   return found;
@@ -55,11 +74,12 @@ const ownTree = async (root: string, home: string): Promise<readonly Found[]> =>
   const built = await collect(walk(join(root, home)));
   const makefile = built.find(({ path }) => path === 'Makefile');
   if (makefile?.kind !== 'file') return built;
-  const source = handedOverTo(await readFile(makefile.place, 'utf8'));
-  if (source === null || !(await isDirectory(join(root, source)))) return built;
+  const named = handedOverTo(await readFile(makefile.place, 'utf8'));
+  const source = named === null ? null : join(root, pathFrom(home, named));
+  if (source === null || !(await isDirectory(source))) return built;
   const added = built.filter(({ path }) => path !== 'Makefile' && path !== 'source');
   const paths = new Set(added.map(({ path }) => path));
-  const sources = await collect(walk(join(root, source)));
+  const sources = await collect(walk(source));
   return [...sources.filter(({ path }) => !paths.has(path)), ...added];
 };
 
@@ -86,21 +106,14 @@ const resolveInside = async (root: string, path: string): Promise<string | null>
   return place;
 };
 
-/** Absolute places that links, and Makefiles that only include another, lead to. */
-const leadsTo = async (found: readonly Found[]): Promise<readonly string[]> => {
-  const places: string[] = [];
-  for (const each of found) {
-    if (each.kind === 'symlink') places.push(resolve('/', dirname(each.path), each.target));
-    else if (/^usr\/src\/(kernels\/)?[^/]+\/Makefile$/.test(each.path) && each.size < 4096) {
-      const text = await readFile(each.place, 'utf8');
-      places.push(...[...text.matchAll(/^include (\/\S+)$/gm)].map((match) => match[1] ?? ''));
-    }
-  }
-  return places;
-};
-
 const isDirectory = (path: string): Promise<boolean> =>
   stat(path).then(
     (found) => found.isDirectory(),
+    () => false,
+  );
+
+const isFile = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isFile(),
     () => false,
   );

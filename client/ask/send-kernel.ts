@@ -12,8 +12,9 @@ import { trustReaches } from '../../services/core/policy.ts';
 import type { KernelView } from '../../services/core/protocol.ts';
 import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree.ts';
 import type { AskDeps } from './ask-deps.ts';
-import { collect, packFound, type Packed } from './pack.ts';
-import { scanFound, walk, type Found } from './tree.ts';
+import { headersIn } from './kernel-tree.ts';
+import { packFound, type Packed } from './pack.ts';
+import { scanFound, type Found } from './tree.ts';
 
 /** A kernel that the service has now, and the bytes that were sent for it. */
 export interface SentKernel {
@@ -21,10 +22,10 @@ export interface SentKernel {
   readonly sent: number;
 }
 
-/** Sends a directory of headers. */
+/** Sends the headers in a directory, with what their links and their Makefile lead to. */
 export const sendKernelDirectory = async (deps: AskDeps, path: string): Promise<SentKernel> => {
   deps.progress.step('reading headers');
-  return sendHeaders(deps, await collect(walk(path)));
+  return sendHeaders(deps, await headersIn(path));
 };
 
 /**

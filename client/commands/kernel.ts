@@ -10,7 +10,8 @@ const kernelPush: Command = {
   args: '[PATH…]',
   summary: 'give the service a kernel’s headers; an admin’s push approves them',
   help: `Without PATH: the headers of a kernel of this host, the tree behind /lib/modules/RELEASE/build with all that its links lead to.
-PATH is a directory (from / with usr/src and usr/lib, or a build tree), a tarball, or the packages that hold them (.deb, .rpm).
+PATH is a directory (a build tree, which is sent with all that it leads to, or what stands from / with usr/src and usr/lib), a tarball
+of the same, or the packages that hold them (.deb, .rpm). Where a part is missing, it is named.
 What the service knows is not sent again; of a kernel like one that it knows, only new files are.
 
   -k, --kernel RELEASE   another than the running kernel
@@ -20,8 +21,9 @@ What the service knows is not sent again; of a kernel like one that it knows, on
     const { kernel, sent } =
       context.args.length === 0 ? await pushOwn(context) : await sendKernel(context, context.args);
     context.progress.done();
+    const without = kernel.missing.map((part) => `\nwithout ${part}, which sources in Rust need`);
     context.print(
-      `kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}\nsent ${sent} bytes`,
+      `kernel ${kernel.release} ${kernel.arch}  ${kernel.digest}\nbuilt with ${kernel.compiler}\nsent ${sent} bytes${without.join('')}`,
       { ...kernel, sent },
     );
   },

@@ -104,11 +104,13 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
         const tree = await unpack(kernel, at, kernel.digest);
         for (const mount of kernelMounts(tree))
           await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
+        if (isAmongModules(kernel)) return;
         await mkdir(join(at, modules), { recursive: true });
         await symlink(kernel.buildDirectory, join(at, modules, 'build'));
         if (kernel.sourceDirectory !== null)
           await symlink(kernel.sourceDirectory, join(at, modules, 'source'));
       });
+      if (isAmongModules(kernel)) return [{ from: join(place, 'usr', modules), at: `/${modules}` }];
       const mounts = [modules];
       for (const parent of ['usr/src', 'usr/lib']) {
         const names = await readdir(join(place, parent)).catch(() => []);
@@ -150,6 +152,10 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     answers: (key, fill) => once('answers', key, fill),
   };
 };
+
+/** Whether a kernel's headers are where its modules are, as Arch's: then `/lib/modules/REL/build` is no link. */
+const isAmongModules = ({ buildDirectory, release }: Kernel): boolean =>
+  buildDirectory === `/usr/lib/modules/${release}/build`;
 
 /** The `Module.symvers` in a directory. Throws `too-large` before it is read. */
 export const readSymvers = async (directory: string): Promise<Symvers> => {

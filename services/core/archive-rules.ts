@@ -187,10 +187,10 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     },
     finish() {
       const known = new Map<string, string | null>();
-      for (const path of links.keys()) {
+      for (const [path, target] of links) {
         if (resolveLink(path, links, known) === null) {
           throw refuse(
-            `the archive’s link ${quote(path)} leads out of the tree or round in a circle; make it anew without that link`,
+            `the archive’s link ${quote(path)} leads out of the tree, to ${quote(target)}, or round in a circle; make it anew with what the link leads to, or without it`,
           );
         }
       }

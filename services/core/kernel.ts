@@ -11,6 +11,7 @@ import {
   vermagicOf,
   type Arch,
 } from './kernel-config.ts';
+import { layKernel } from './kernel-layout.ts';
 import { layTree, movedPath, mustKeepLinks, type Move, type Tree, type TreeEntry } from './tree.ts';
 
 /** One built kernel's headers. Its digest is its tree's: same release, other headers, another kernel. */
@@ -37,8 +38,10 @@ export interface Kernel {
   readonly signatureHash: string;
   /** Absolute path of the tree that `/lib/modules/REL/build` points to. */
   readonly buildDirectory: string;
-  /** The same of `/lib/modules/REL/source`, where the build tree's Makefile names another tree (Debian's does); else `null`. */
+  /** The same of `/lib/modules/REL/source`, where the build tree's Makefile names another tree (Debian's and openSUSE's do); else `null`. */
   readonly sourceDirectory: string | null;
+  /** What its links lead to and only sources in Rust need, where that is not in the tree; paths from `/`. */
+  readonly missing: readonly string[];
   /** What the tree's own programs need to run. */
   readonly hostPrograms: HostPrograms;
 }
@@ -46,8 +49,8 @@ export interface Kernel {
 /** Files whose content `inspectKernel` reads; the archive reader keeps these. */
 export const isKernelEvidence = (path: string): boolean =>
   /(^|\/)\.config$/.test(path) ||
-  /^([^/]+\/)?Makefile$/.test(path) ||
-  /(^|\/)usr\/src\/(kernels\/)?[^/]+\/Makefile$/.test(path) ||
+  /^([^/]+\/){0,4}Makefile$/.test(path) ||
+  /(^|\/)usr\/src\/([^/]+\/){1,3}Makefile$/.test(path) ||
   isHostProgram(path) ||
   /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
 
@@ -91,12 +94,15 @@ export const inspectKernel = (
       'the headers’ .config names no architecture that Kiln knows; send the .config of the built kernel',
     );
   }
-  const layout = layoutFor(archive, home, release);
-  mustKeepLinks(archive, layout);
-  const tree = layTree(archive.entries, layout);
-  const above = sourceTreeOf(read('Makefile') ?? '', tree);
-  const buildTree = layout.find((move) => home === move.from || home.startsWith(`${move.from}/`));
-  const buildDirectory = `${buildTree?.to ?? ''}${home.slice(buildTree?.from.length ?? 0)}`;
+  const { moves, source, missing, ...laid } = layKernel({
+    entries: archive.entries,
+    home,
+    makefile: read('Makefile'),
+    release,
+  });
+  mustKeepLinks(archive, moves);
+  const tree = layTree(archive.entries, moves);
+  const buildDirectory = laid.home;
   const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
   const kernel: Kernel = {
     digest: tree.digest,
@@ -117,31 +123,15 @@ export const inspectKernel = (
     marks: marksOf(config),
     signatureHash: signatureHashOf(config),
     buildDirectory: `/${buildDirectory}`,
-    sourceDirectory: above === `/${buildDirectory}` ? null : above,
+    sourceDirectory: source,
+    missing,
     hostPrograms: inspectHostPrograms(
       [...archive.evidence].flatMap(([path, bytes]) =>
-        isHostProgram(path) && movedPath(path, layout) !== null ? [bytes] : [],
+        isHostProgram(path) && movedPath(path, moves) !== null ? [bytes] : [],
       ),
     ),
   };
-  return { kernel, tree, layout };
-};
-
-/** The tree that a build tree's Makefile hands over to, as Debian's and those of `make O=DIR` do: `include DIRECTORY/Makefile`. */
-export const handedOverTo = (makefile: string): string | null =>
-  /^include (\/\S+)\/Makefile$/m.exec(makefile)?.[1] ?? null;
-
-/** The same where it is part of the kernel's tree. Throws `KilnError('bad-kernel')` where it is not. */
-const sourceTreeOf = (makefile: string, tree: Tree): string | null => {
-  const named = handedOverTo(makefile);
-  if (named === null) return null;
-  const isOneTree = /^\/usr\/(src|lib)\/[^/]/.test(named);
-  if (isOneTree && tree.entries.some(({ path }) => path.startsWith(`${named.slice(1)}/`)))
-    return named;
-  throw new KilnError(
-    'bad-kernel',
-    `the headers’ Makefile hands over to ${named}, which is not among them; send both together (kiln kernel push on the host that has them, or the packages of both)`,
-  );
+  return { kernel, tree, layout: moves };
 };
 
 const definition = (header: string | null, name: string): string | null =>
@@ -170,32 +160,6 @@ const findBuildTree = (archive: ScannedArchive): string => {
     );
   }
   return homes[0] ?? '';
-};
-
-/** A distribution's headers of one kernel are two to four directories. */
-const MAX_PARTS = 16;
-
-/** Headers from a distribution stand where its packages put them; a tree of one's own goes to `/usr/src/linux-headers-RELEASE`. */
-const layoutFor = (archive: ScannedArchive, home: string, release: string): readonly Move[] => {
-  const root = /^(.*?)(?:^|\/)usr\/src\/(?:kernels\/)?[^/]+$/.exec(home)?.[1];
-  if (root === undefined)
-    return [{ from: home, to: `usr/src/linux-headers-${release}`, headersOnly: true }];
-  const prefix = root === '' ? '' : `${root}/`;
-  const parts = new Set([home.slice(prefix.length)]);
-  for (const { path } of archive.entries) {
-    if (!path.startsWith(prefix)) continue;
-    const part = /^usr\/(?:src\/linux-headers-|lib\/linux-kbuild-)[^/]+(?=\/)/.exec(
-      path.slice(prefix.length),
-    );
-    if (part !== null) parts.add(part[0]);
-  }
-  if (parts.size > MAX_PARTS) {
-    throw new KilnError(
-      'bad-kernel',
-      `the archive has ${parts.size} header directories; send those of one kernel`,
-    );
-  }
-  return [...parts].sort().map((to) => ({ from: `${prefix}${to}`, to, headersOnly: true }));
 };
 
 /**

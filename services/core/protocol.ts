@@ -195,6 +195,7 @@ export const KernelView = z.object({
   signatureHash: z.string(),
   buildDirectory: z.string(),
   sourceDirectory: z.string().nullable(),
+  missing: z.array(z.string()),
   hostPrograms: z.object({ arches: z.array(z.string()), glibc: z.string().nullable() }),
   trust: z.enum(TRUSTS),
   madeBy: Maker,

@@ -11,6 +11,8 @@ import { readArchive } from './read-archive.ts';
 const EVIDENCE_LIMIT = 4 * 1024 * 1024;
 /** Of all evidence in one archive: it is kept in memory. */
 const EVIDENCE_TOTAL = 16 * 1024 * 1024;
+/** A whole kernel source has some hundred Makefiles near its top. */
+const EVIDENCE_FILES = 4000;
 
 /** Hashes every file of an archive and keeps the content of those that `isEvidence` names, of programs the beginning. Writes nothing. */
 export const scanArchive = async (
@@ -86,7 +88,7 @@ const hashBody = async (
   }
   if (isKept) {
     const total = [...evidence.values()].reduce((sum, { length }) => sum + length, size);
-    if (total > EVIDENCE_TOTAL || evidence.size > 1000) {
+    if (total > EVIDENCE_TOTAL || evidence.size > EVIDENCE_FILES) {
       throw new KilnError(
         'too-large',
         `the archive has too many files like ${path}; send one tree at a time`,

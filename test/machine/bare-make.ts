@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { headerMounts } from './header-mounts.ts';
 import { mustRun } from './run.ts';
 
@@ -10,6 +11,8 @@ export interface BareMake {
   readonly release: string;
   /** The kernel's headers as they stand below `/` when installed. */
   readonly headers: string;
+  /** Where its build tree is, from `/`, if not where Debian has it. */
+  readonly home?: string;
   /** The Docker image to make it in. */
   readonly image: string;
 }
@@ -18,7 +21,7 @@ export interface BareMake {
 const SCRIPT = String.raw`
 build=/var/lib/dkms/$1/$2/build
 mkdir -p "/lib/modules/$3" "/var/lib/dkms/$1/$2"
-ln -s "/usr/src/linux-headers-$3" "/lib/modules/$3/build"
+[ -e "/lib/modules/$3/build" ] || ln -s "$4" "/lib/modules/$3/build"
 cp -a /given "$build"
 make -C "/lib/modules/$3/build" M="$build" modules >&2
 strip -g "$build"/*.ko
@@ -28,7 +31,9 @@ sha256sum *.ko
 
 /** What plain `make` and `strip -g` leave of a source: the SHA-256 of each module, by its name. */
 export const bareMake = async (made: BareMake): Promise<Readonly<Record<string, string>>> => {
-  const mounts = [`${made.source}:/given:ro`, ...(await headerMounts(made.headers))];
+  const home = made.home ?? `/usr/src/linux-headers-${made.release}`;
+  const own = home.startsWith('/usr/src/') ? [] : [`${join(made.headers, home)}:${home}:ro`];
+  const mounts = [`${made.source}:/given:ro`, ...own, ...(await headerMounts(made.headers))];
   const stdout = await mustRun('docker', [
     'run',
     '--rm',
@@ -42,6 +47,7 @@ export const bareMake = async (made: BareMake): Promise<Readonly<Record<string, 
     made.name,
     made.version,
     made.release,
+    home,
   ]);
   return Object.fromEntries(
     [...stdout.matchAll(/^([0-9a-f]{64}) [ *](\S+)\.ko$/gm)].map(([, digest = '', name = '']) => [

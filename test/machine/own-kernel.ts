@@ -18,7 +18,7 @@ const OUTSIDE = '/home/dev/out';
 const DEBUG_INFORMATION = 5_000_000;
 
 /** What a build leaves of its own in a tree. */
-const BUILT = [
+export const BUILT = [
   '.config',
   'Module.symvers',
   'include/config',
@@ -26,6 +26,7 @@ const BUILT = [
   'arch/x86/include/generated',
   'scripts/basic/fixdep',
   'scripts/mod/modpost',
+  'arch/x86/module.lds',
   'tools/objtool/objtool',
 ];
 
@@ -37,8 +38,11 @@ const LEFTOVERS = {
 };
 
 /** Makes one tree of Debian's headers, under a release of its own. */
-export const ownKernel = async (headers: string, debian: string): Promise<OwnKernel> => {
-  const release = debian.replace(/-[^.]*$/, '-forge');
+export const ownKernel = async (
+  headers: string,
+  debian: string,
+  release = debian.replace(/-[^.]*$/, '-forge'),
+): Promise<OwnKernel> => {
   const root = await freshDirectory('own-kernel');
   const tree = join(root, SOURCE);
   const src = join(headers, 'usr/src');

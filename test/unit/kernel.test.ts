@@ -36,7 +36,7 @@ const buildTree: Files = {
   'include/generated/utsrelease.h': `#define UTS_RELEASE "${RELEASE}"\n`,
   'include/generated/compile.h': '#define UTS_VERSION "#1 SMP Debian 6.1.1-1"\n',
   'Module.symvers': '0x12345678\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n',
-  Makefile: 'include ../common\n',
+  Makefile: 'include scripts/Makefile.extra\n',
 };
 
 const below = (directory: string, files: Files): Files =>
@@ -50,18 +50,22 @@ const program = (machine: number, glibc: string): string =>
 const debian: Files = {
   ...below(HEADERS, buildTree),
   [`${HEADERS}/Makefile`]: `include /${COMMON}/Makefile\n`,
+  [`${HEADERS}/scripts`]: '-> ../../lib/linux-kbuild-6.1/scripts',
   [`${COMMON}/Makefile`]: 'common',
   'usr/lib/linux-kbuild-6.1/scripts/mod/modpost': program(62, '2.34'),
 };
 
-/** The files as the archive reader hands them on, their names through the same rules. */
+/** The files (links begin with `-> `) as the archive reader hands them on, their names through the same rules. */
 const scan = (files: Files): ScannedArchive => {
   const gate = createArchiveGate();
   const entries: TreeEntry[] = [];
   const evidence = new Map<string, Buffer>();
   for (const [name, text] of Object.entries(files)) {
-    const admitted = gate.admit({ name, type: 'file', mode: 0o644 });
-    if (admitted.kind !== 'file') throw new Error(name);
+    const target = /^-> (.*)$/.exec(text)?.[1];
+    const type = target === undefined ? 'file' : 'symlink';
+    const admitted = gate.admit({ name, type, mode: 0o644, linkname: target });
+    if (admitted.kind === 'symlink') entries.push(admitted);
+    if (admitted.kind !== 'file') continue;
     entries.push({ ...admitted, digest: digestOf(text) });
     if (isKernelEvidence(admitted.path)) evidence.set(admitted.path, Buffer.from(text));
   }
@@ -97,6 +101,7 @@ describe('a kernel', () => {
       signatureHash: 'sha256',
       buildDirectory: `/${HEADERS}`,
       sourceDirectory: `/${COMMON}`,
+      missing: [],
       hostPrograms: { arches: ['x86_64'], glibc: '2.34' },
     });
     expect(tree.entries.map(({ path }) => path)).toEqual(Object.keys(debian).sort());
@@ -153,7 +158,8 @@ describe('a kernel', () => {
     ['another tree, among other lines', `# a\ninclude /${COMMON}/Makefile\nb:\n`, `/${COMMON}`],
     ['none', 'VERSION = 6\n', null],
     ['itself', `include /${HEADERS}/Makefile`, null],
-    ['one by a relative path', 'include ../linux-headers-6.1.0-56-common/Makefile', null],
+    ['one by a relative path', 'include ../linux-headers-6.1.0-56-common/Makefile', `/${COMMON}`],
+    ['one as Linux 4 wrote it', `MAKEARGS := -C ../linux-headers-6.1.0-56-common`, `/${COMMON}`],
     ['one in a comment', `# include /${COMMON}/Makefile`, null],
     ['only a file of another tree', `include /${COMMON}/Makefile.extra`, null],
   ])('whose Makefile includes %s has its source there', (_, makefile, sourceDirectory) => {
@@ -170,6 +176,42 @@ describe('a kernel', () => {
   ])('whose Makefile hands over to %s is refused without it', (source) => {
     const archive = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
     expect(() => inspectKernel(archive)).toThrow(`hands over to ${source}, which is not among`);
+  });
+
+  /** Ubuntu's: the flavour's folder is links into the common one, which is called as its source package is. */
+  const ubuntu = (family: string): Files => ({
+    ...below('usr/src/linux-headers-6.8.0-1-x', {
+      '.config': CONFIG,
+      'include/generated/utsrelease.h': '#define UTS_RELEASE "6.8.0-1-x"\n',
+      'include/linux': `-> ../../${family}-6.8.0-1/include/linux`,
+      Makefile: `-> ../${family}-6.8.0-1/Makefile`,
+      rust: '-> ../linux-lib-rust-6.8.0-1-x/rust',
+    }),
+    [`usr/src/${family}-6.8.0-1/Makefile`]: 'common',
+    [`usr/src/${family}-6.8.0-1/include/linux/a.h`]: 'a',
+  });
+  it.each(['linux-headers', 'linux-hwe-6.8-headers', 'linux-gcp-headers', 'of-my-own'])(
+    'has a part that its links lead to, though that is called %s',
+    (family) => {
+      const files = ubuntu(family);
+      const { kernel, tree } = inspectKernel(scan(files));
+      expect(tree.entries.map(({ path }) => path)).toEqual(Object.keys(files).sort());
+      expect(kernel.missing).toEqual(['/usr/src/linux-lib-rust-6.8.0-1-x']);
+      const beside = Object.entries(files).map(([path, text]) => [path.slice(8), text] as const);
+      expect(inspectKernel(scan(Object.fromEntries(beside))).kernel).toEqual(kernel);
+      const alone = Object.entries(files).filter(([path]) => path.includes('6.8.0-1-x/'));
+      expect(() => inspectKernel(scan(Object.fromEntries(alone)))).toThrow(
+        `the headers’ links linux, Makefile lead to /usr/src/${family}-6.8.0-1, `,
+      );
+    },
+  );
+
+  it('is refused where it leads to more parts than a kernel has', () => {
+    const parts = Array.from({ length: 20 }, (_, index) => `usr/src/part-${index}`);
+    const links = parts.map((part, index) => [`${HEADERS}/l${index}`, `-> /${part}/a`]);
+    const files = parts.map((part) => [`${part}/a`, '']);
+    const all = { ...debian, ...Object.fromEntries([...links, ...files]) };
+    expect(() => inspectKernel(scan(all))).toThrow(refusal('bad-kernel', /over 16 directories/));
   });
 
   it('takes its source from the Makefile of its build tree alone', () => {

@@ -36,6 +36,7 @@ export const debianKernel: Kernel = {
   signatureHash: 'sha256',
   buildDirectory: '/usr/src/linux-headers-6.1.0-56-amd64',
   sourceDirectory: '/usr/src/linux-headers-6.1.0-56-common',
+  missing: [],
   hostPrograms: { arches: ['x86_64'], glibc: '2.34' },
 };
 
