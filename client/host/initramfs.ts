@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
@@ -8,53 +8,66 @@ import { hasProgram, runOn, type ProgramEnd } from './programs.ts';
 /** What makes a host's initramfs images. */
 export type InitramfsTool = 'update-initramfs' | 'dracut';
 
-/** A kernel's initramfs on a host. */
-export interface Initramfs {
-  /** `null` where the host has none. */
-  readonly tool: InitramfsTool | null;
-  /** The image's path as the host sees it; `null` where the kernel has none, or none yet. */
-  readonly image: string | null;
+/** An image that a kernel starts with. */
+export interface InitramfsImage {
+  /** As the host sees it. */
+  readonly path: string;
+  /** `null` where the host's tool makes it anew where it is; else the command that does, which is the admin's to run. */
+  readonly byHand: string | null;
   /**
-   * Whether the image holds one of these modules, or should by the host's settings. One that cannot be listed is taken to hold them:
+   * Whether it holds one of these modules, or should by the host's settings. One that cannot be listed is taken to hold them:
    * making it anew does no harm. `-` and `_` are one letter.
    */
   holds(names: readonly string[]): Promise<boolean>;
 }
 
+/** How a kernel's initramfs is made on a host. */
+export interface Initramfs {
+  /** `null` where the host has none that Kiln knows. */
+  readonly tool: InitramfsTool | null;
+  /** None where the kernel has none, or none yet. */
+  readonly images: readonly InitramfsImage[];
+}
+
 const LISTING_LIMIT = 64 * 1024 ** 2;
 const SETTINGS_LIMIT = 1024 ** 2;
 
-/** Finds out how a kernel's initramfs is made, and where it is. */
+/** Finds out how a kernel's initramfs is made, and where its images are. */
 export const initramfsOf = async (host: Host, release: string): Promise<Initramfs> => {
   const tool = (await hasProgram(host, 'update-initramfs'))
     ? 'update-initramfs'
     : (await hasProgram(host, 'dracut'))
       ? 'dracut'
       : null;
-  const image = tool === null ? null : await findImage(host, release);
-  let listing: Promise<ReadonlySet<string> | null> | null = null;
-  return {
-    tool,
-    image,
-    holds: async (names) => {
-      if (tool === null || image === null) return false;
-      const wanted = names.map(moduleName);
-      const settings = await modulesInSettings(host, tool);
-      if (wanted.some((name) => settings.has(name))) return true;
-      const held = await (listing ??= listModules(host, image));
-      return held === null || wanted.some((name) => held.has(name));
-    },
-  };
+  const images: InitramfsImage[] = [];
+  for (const path of await findImages(host, release)) {
+    let listing: Promise<ReadonlySet<string> | null> | null = null;
+    images.push({
+      path,
+      byHand: await whoElseMakes(host, tool, release, path),
+      holds: async (names) => {
+        const wanted = names.map(moduleName);
+        const settings = tool === null ? new Set<string>() : await modulesInSettings(host, tool);
+        if (wanted.some((name) => settings.has(name))) return true;
+        const held = await (listing ??= listModules(host, path));
+        return held === null || wanted.some((name) => held.has(name));
+      },
+    });
+  }
+  return { tool, images };
 };
 
 /**
- * Makes a kernel's initramfs anew, if it has one. Throws `install-failed` with the tool's own first error; the image is then
- * what it was.
+ * Makes one image of a kernel anew. Throws `install-failed` with the tool's own first error; the image is then what it was. What
+ * update-initramfs makes has one place: copies of it are its own hooks' work.
  */
-export const refreshInitramfs = async (host: Host, release: string): Promise<void> => {
-  const { tool, image } = await initramfsOf(host, release);
-  if (tool === null || image === null) return;
-  const args = tool === 'dracut' ? ['--force', image, release] : ['-u', '-k', release];
+export const refreshInitramfs = async (
+  host: Host,
+  release: string,
+  { tool, path }: { readonly tool: InitramfsTool; readonly path: string },
+): Promise<void> => {
+  if (tool === 'update-initramfs' && path !== madeByUpdate(release)) return;
+  const args = tool === 'dracut' ? ['--force', path, release] : ['-u', '-k', release];
   const end = await runOn(host, tool, args, { words: 64 * 1024 });
   if (end.status === 0) return;
   throw new KilnError(
@@ -62,6 +75,8 @@ export const refreshInitramfs = async (host: Host, release: string): Promise<voi
     `${tool} failed for ${release} (${firstError(end)}); mend that and run ${tool} ${args.join(' ')}`,
   );
 };
+
+const madeByUpdate = (release: string): string => `/boot/initrd.img-${release}`;
 
 /** Lines that say what was wrong, the tools' own errors first. */
 const ERRORS: readonly RegExp[] = [
@@ -83,20 +98,79 @@ const firstError = ({ words, status }: ProgramEnd): string => {
   return `exit status ${status}`;
 };
 
-const findImage = async (host: Host, release: string): Promise<string | null> => {
-  const machine = await readSettings(join(host.root, 'etc/machine-id'));
-  const id = /^[0-9a-f]{32}$/m.exec(machine)?.[0];
-  const images = [
-    `/boot/initrd.img-${release}`,
+/** Where boot loaders find kernels: `/boot`, and the places of the EFI system partition. */
+const BOOTS = ['/boot', '/efi', '/boot/efi'];
+
+/**
+ * A kernel's images: Debian's, dracut's and openSUSE's in `/boot`, mkinitcpio's by the name of the kernel's package, those of
+ * kernel-install's `$BOOT/ENTRY-TOKEN/RELEASE/`, and kernels that have theirs within (`EFI/Linux/*.efi`). Each once, whatever names
+ * its directory has.
+ */
+const findImages = async (host: Host, release: string): Promise<readonly string[]> => {
+  const names = (directory: string): Promise<readonly string[]> =>
+    readdir(join(host.root, directory)).catch(() => []);
+  const base = (await readSettings(join(host.root, 'lib/modules', release, 'pkgbase'))).trim();
+  const paths = [
+    madeByUpdate(release),
     `/boot/initramfs-${release}.img`,
-    ...(id === undefined ? [] : [`/boot/${id}/${release}/initrd`]),
+    `/boot/initrd-${release}`,
+    ...(/^[A-Za-z0-9][A-Za-z0-9@._+-]*$/.test(base) ? [`/boot/initramfs-${base}.img`] : []),
   ];
-  for (const image of images) if (await exists(join(host.root, image))) return image;
-  return null;
+  for (const boot of BOOTS) {
+    for (const token of await names(boot)) {
+      const directory = `${boot}/${token}/${release}`;
+      for (const name of await names(directory))
+        if (/^(initrd|initramfs)/.test(name)) paths.push(`${directory}/${name}`);
+    }
+    for (const name of await names(`${boot}/EFI/Linux`))
+      if (isUnified(name, release)) paths.push(`${boot}/EFI/Linux/${name}`);
+  }
+  const found = new Map<string, string>();
+  for (const path of paths) {
+    const place = await realpath(join(host.root, path)).catch(() => null);
+    if (place !== null && !found.has(place)) found.set(place, path);
+  }
+  return [...found.values()];
+};
+
+/** Whether a file is a kernel with its initramfs within, by the names that kernel-install (with a count of tries) and dracut give it. */
+const isUnified = (name: string, release: string): boolean => {
+  const [, count] = name.endsWith('.efi') ? name.split(`-${release}`) : [];
+  return count !== undefined && /^(\+\d+(-\d+)?|-[0-9a-f]{32}(-[\w.]+)?)?\.efi$/.test(count);
+};
+
+/** The command that makes an image anew where the host's tool does not do it where it is; `null` where it does. */
+const whoElseMakes = async (
+  host: Host,
+  tool: InitramfsTool | null,
+  release: string,
+  path: string,
+): Promise<string | null> => {
+  const isOwn =
+    tool === 'dracut' ? !path.endsWith('.efi') : tool !== null && path === madeByUpdate(release);
+  if (isOwn) return null;
+  const isCopied =
+    tool === 'update-initramfs' &&
+    !path.endsWith('.efi') &&
+    (await exists(join(host.root, madeByUpdate(release)))) &&
+    (await exists(join(host.root, 'etc/initramfs/post-update.d/systemd-boot')));
+  if (isCopied) return null;
+  if (await hasProgram(host, 'mkinitcpio')) return 'mkinitcpio -P';
+  if (await hasProgram(host, 'kernel-install')) {
+    const kernels = [`/usr/lib/modules/${release}/vmlinuz`, `/lib/modules/${release}/vmlinuz`];
+    for (const kernel of kernels)
+      if (await exists(join(host.root, kernel))) return `kernel-install add ${release} ${kernel}`;
+    return `kernel-install add ${release} /boot/vmlinuz-${release}`;
+  }
+  return tool === 'dracut'
+    ? `dracut --force --uefi --kver ${release}`
+    : `the program that made it, for kernel ${release}`;
 };
 
 /** The modules that an image holds; `null` if it cannot be listed. */
 const listModules = async (host: Host, image: string): Promise<ReadonlySet<string> | null> => {
+  // lsinitrd may list the kernel around it as if it were empty.
+  if (image.endsWith('.efi')) return null;
   const lister = (await hasProgram(host, 'lsinitramfs')) ? 'lsinitramfs' : 'lsinitrd';
   const { status, stdout } = await runOn(host, lister, [image], { limit: LISTING_LIMIT });
   if (status !== 0) return null;

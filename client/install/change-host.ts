@@ -34,6 +34,7 @@ export const changeHost = async (
   const changes = lastWord(given.changes);
   const releases = await present(host, releasesOf(changes));
   const images: Image[] = [];
+  const byHand: string[] = [];
   for (const release of given.initramfs ? releases : []) {
     const names = [
       ...[...given.laid, ...given.taken]
@@ -43,7 +44,9 @@ export const changeHost = async (
         .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
         .map(({ path }) => moduleName(path)),
     ];
-    images.push(...(await imageWith(context, host, release, names)));
+    const concerned = await imagesWith(context, host, release, names);
+    images.push(...concerned.images);
+    byHand.push(...concerned.byHand);
   }
   context.progress.step(given.title);
   await runTransaction(host, {
@@ -53,24 +56,37 @@ export const changeHost = async (
     images,
     check: () => checkIndexes(host, given.laid),
   });
+  for (const words of byHand) context.progress.say(words);
   if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
   context.progress.done();
 };
 
-/** A kernel's image, if it holds or should hold one of the modules. */
-const imageWith = async (
+/** A kernel's images that hold or should hold one of the modules: those made anew here, and a sentence for each that is not. */
+const imagesWith = async (
   context: Context,
   host: Host,
   release: string,
   names: readonly string[],
-): Promise<readonly Image[]> => {
-  const { image, holds } = await initramfsOf(host, release);
-  if (image === null || names.length === 0 || !(await holds(names))) return [];
-  const refresh = (): Promise<void> => {
-    context.progress.step(`making the initramfs of ${release} anew`);
-    return refreshInitramfs(host, release);
-  };
-  return [{ path: image.slice(1), refresh }];
+): Promise<{ readonly images: readonly Image[]; readonly byHand: readonly string[] }> => {
+  const { tool, images: found } = await initramfsOf(host, release);
+  const images: Image[] = [];
+  const byHand: string[] = [];
+  for (const image of names.length === 0 ? [] : found) {
+    if (!(await image.holds(names))) continue;
+    const { path } = image;
+    if (image.byHand !== null || tool === null) {
+      byHand.push(
+        `warning: ${path}, which kernel ${release} starts with, may hold other modules than are installed now; make it anew: ${image.byHand ?? ''}`,
+      );
+      continue;
+    }
+    const refresh = (): Promise<void> => {
+      context.progress.step(`making the initramfs of ${release} anew`);
+      return refreshInitramfs(host, release, { tool, path });
+    };
+    images.push({ path: path.slice(1), refresh });
+  }
+  return { images, byHand };
 };
 
 /** Kernels to which `weak-modules` has made or dropped links; their images follow. What fails is said: all that was asked for is done. */
@@ -82,8 +98,11 @@ const followLinks = async (
 ): Promise<void> => {
   try {
     const differing = await tellWeakModules(context, host, changes);
-    for (const [release, names] of initramfs ? differing : [])
-      for (const image of await imageWith(context, host, release, names)) await image.refresh();
+    for (const [release, names] of initramfs ? differing : []) {
+      const { images, byHand } = await imagesWith(context, host, release, names);
+      for (const image of images) await image.refresh();
+      for (const words of byHand) context.progress.say(words);
+    }
   } catch (error) {
     if (!(error instanceof KilnError)) throw error;
     context.progress.say(`warning: ${error.message}; what was asked for is in place`);

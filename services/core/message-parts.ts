@@ -109,6 +109,7 @@ const bareKernel = z.strictObject({
   signatureHash: line(64),
   buildDirectory: absolutePath,
   sourceDirectory: absolutePath.nullable(),
+  missing: list(absolutePath, MOVES),
   hostPrograms: z.strictObject({ arches: list(arch, 16), glibc: line(64).nullable() }),
 }) satisfies z.ZodType<Kernel>;
 export const storedKernel = bareKernel.extend(treeOrigin);
