@@ -2,6 +2,7 @@ import { hasCertificate, isRevoked, type EfiSignatures } from './efi-signatures.
 import { signatureHashOf, type KernelConfig } from './kernel-config.ts';
 import type { KernelKey, KernelKeys } from './kernel-keys.ts';
 import type { ModuleSigner } from './module-signer.ts';
+import { takesFromPlatform } from './platform-trust.ts';
 
 /** What a machine's firmware and shim say. */
 export interface Firmware {
@@ -155,7 +156,12 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
       return { is: false, why: `${name} is in ${place}, but the running kernel has not taken it` };
     const taken = isTaken(facts, signer, place);
     const verb = taken === null ? 'may or may not take' : taken ? 'takes' : 'does not take';
-    const far = taken === true ? ', as far as known' : '';
+    const far =
+      taken === true
+        ? ', as far as known'
+        : taken === null && facts.config !== null
+          ? ': it is no build of this distribution’s, and nothing shows whether it has the patch that distributions take them by'
+          : '';
     return {
       is: taken,
       why: `${name} is in ${place}, from which kernel ${release} ${verb} module keys${far}`,
@@ -163,7 +169,7 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
   }
   if (held?.isFromFirmware === true && facts.isRunning)
     return {
-      is: takesFromPlatform(facts) || null,
+      is: takesFromPlatform(facts) === true || null,
       why: `${name} came to the running kernel out of the firmware`,
     };
   if (held !== null && facts.isRunning)
@@ -184,27 +190,17 @@ const placeInFirmware = ({ mok, db }: Firmware, { certificate }: ModuleSigner): 
   return hasCertificate(db, certificate) ? 'the firmware’s db' : null;
 };
 
-/**
- * Distributions whose kernels check modules against `.platform` (`db` and MOK) too, by a patch of theirs; Linux itself does not.
- * Those that name one of them in `ID_LIKE` do as it does, as far as known.
- */
-const PLATFORM_TRUSTING: readonly string[] = ['debian', 'ubuntu', 'fedora', 'rhel', 'centos'];
-
-/** Whether a kernel is known to take module keys from wherever in the firmware they are. */
-const takesFromPlatform = ({ config, distribution }: KernelFacts): boolean =>
-  distribution.some((id) => PLATFORM_TRUSTING.includes(id)) &&
-  (config === null || config.get('INTEGRITY_PLATFORM_KEYRING') === 'y');
-
 /** Whether a kernel takes module keys from a place in the firmware. */
 const isTaken = (facts: KernelFacts, signer: ModuleSigner, place: Place): boolean | null => {
   const { config, firmware } = facts;
-  if (takesFromPlatform(facts)) return true;
+  const fromPlatform = takesFromPlatform(facts);
+  if (fromPlatform === true) return true;
   if (config === null) return null;
-  return (
+  const isInMachine =
     place === 'the machine owner keys (MOK)' &&
     fitsMachineKeyring(config, signer) &&
-    firmware?.isMokTrusted === true
-  );
+    firmware?.isMokTrusted === true;
+  return isInMachine || fromPlatform;
 };
 
 /** `.machine` is behind `.secondary_trusted_keys`, and may be for authorities alone (`security/integrity/Kconfig`). */
@@ -215,7 +211,9 @@ const fitsMachineKeyring = (config: KernelConfig, { isAuthority }: ModuleSigner)
 
 /** Whether enrolling a signer as a machine owner key could help a kernel: it takes such keys, or may. */
 export const canEnrol = (facts: KernelFacts, signer: ModuleSigner): boolean =>
-  takesFromPlatform(facts) || facts.config === null || fitsMachineKeyring(facts.config, signer);
+  takesFromPlatform(facts) !== false ||
+  facts.config === null ||
+  fitsMachineKeyring(facts.config, signer);
 
 const RSA_BITS = [1024, 1536, 2048, 3072, 4096];
 const HASH_OPTIONS: Readonly<Record<string, string>> = {
@@ -268,8 +266,11 @@ const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
   if (place !== null && taken === true)
     return 'reboot through shim: a kernel takes the firmware’s keys when it starts';
   if (!canEnrol(facts, signer)) return BUILD_IT_IN;
-  if (taken === false && isEnrolled(facts, signer))
+  const wouldTrust = config !== null && fitsMachineKeyring(config, signer);
+  if (taken !== true && wouldTrust && isEnrolled(facts, signer) && !firmware.isMokTrusted)
     return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
+  if (place !== null && taken === null && config !== null)
+    return 'install a module and load it: if modprobe says that its key was rejected, this kernel does not take the certificate from there';
   if (place !== null && taken === null)
     return `put the configuration of kernel ${release} where it can be read, /boot/config-${release}`;
   return 'run kiln enroll, then reboot and choose Enroll MOK in the screen that comes up';

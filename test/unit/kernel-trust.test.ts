@@ -222,6 +222,71 @@ describe('Linux without a distribution’s patch', () => {
   });
 });
 
+describe('a kernel of one’s own on a distribution that trusts MOK by a patch', () => {
+  const salted = (salt: string) => config((text) => `${text}CONFIG_BUILD_SALT="${salt}"\n`);
+  const signed = (signature: string) =>
+    config((text) => `${text}CONFIG_BUILD_SALT=""\nCONFIG_VERSION_SIGNATURE="${signature}"\n`);
+  const enrolled = (): Firmware => ({ ...FIRMWARE, mok: holding(signer) });
+  const judged = (changes: Partial<KernelFacts>): KernelTrust =>
+    kernelTrust(facts({ firmware: enrolled(), keys: held(signer, true), ...changes }), signer);
+
+  it('may or may not load what is enrolled, and it is said how to find out', () => {
+    expect(
+      judged({ config: salted(''), firmware: { ...enrolled(), isMokTrusted: false } }),
+    ).toMatchObject({
+      verdict: 'unknown',
+      because: expect.stringMatching(/may or may not take module keys: it is no build of this/),
+      next: expect.stringMatching(/^run mokutil --trust-mok/),
+    });
+    const withoutMachine = parseKernelConfig(
+      `${DEBIAN}CONFIG_BUILD_SALT=""\n`.replace(/^CONFIG_INTEGRITY_MACHINE.*\n/m, ''),
+    );
+    expect(judged({ config: withoutMachine })).toMatchObject({
+      verdict: 'unknown',
+      next: expect.stringMatching(/^install a module and load it: if modprobe says/),
+    });
+    // What a config was copied from says nothing.
+    expect(verdict(judged({ config: salted('6.1.0-55-amd64') }))).toBe('unknown');
+  });
+
+  it('loads it where the keyring of owners is built in and trusted, patch or not', () => {
+    const firmware = { ...enrolled(), isMokTrusted: true };
+    expect(verdict(judged({ config: salted(''), firmware }))).toBe('loads');
+  });
+
+  it('refuses it where it has neither keyring', () => {
+    const bare = parseKernelConfig(
+      `${DEBIAN}CONFIG_BUILD_SALT=""\n`.replaceAll(/^CONFIG_INTEGRITY.*\n/gm, ''),
+    );
+    expect(judged({ config: bare })).toMatchObject({
+      verdict: 'refused',
+      next: expect.stringMatching(/CONFIG_SYSTEM_TRUSTED_KEYS/),
+    });
+  });
+
+  it.each<[string, Partial<KernelFacts>]>([
+    ['its salt is the release, as Fedora’s', { config: salted('6.1.0-56-amd64') }],
+    [
+      'its configuration has Ubuntu’s signature',
+      { config: signed('Ubuntu 6.8.0-40.40-generic 6.8.12') },
+    ],
+  ])('is none where %s', (_, changes) => {
+    expect(verdict(judged(changes))).toBe('loads');
+  });
+
+  it('is none where it runs and has the distribution’s own key built in', () => {
+    const builtIn = { subject: 'Debian Secure Boot CA', id: 'aa', isFromFirmware: false };
+    const keys = { keyrings: KEYRINGS, keys: [...held(signer, true).keys, builtIn] };
+    expect(verdict(judged({ config: salted(''), keys }))).toBe('loads');
+  });
+
+  it('is not told from another by a distribution’s key that came out of the firmware', () => {
+    const shims = { subject: 'Debian Secure Boot CA', id: 'aa', isFromFirmware: true };
+    const keys = { keyrings: KEYRINGS, keys: [...held(signer, true).keys, shims] };
+    expect(verdict(judged({ config: salted(''), keys }))).toBe('unknown');
+  });
+});
+
 describe('a kernel that enforces nothing', () => {
   it('loads what it cannot verify, and is tainted', () => {
     const trust = kernelTrust(facts({ ...unlocked, firmware: BIOS }), signer);
