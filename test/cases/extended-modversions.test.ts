@@ -17,7 +17,10 @@ it('a module with extended versions (CRCs) alone is built: the kernel takes it',
 });
 
 it('one whose extended version of a symbol is another kernel’s is refused, with that symbol', async () => {
-  const spoil = `${EXTEND_VERSIONS.replace('pack("V", $crc)', 'pack("V", $name eq "module_layout" ? 7 : $crc)')}`;
+  const spoil = EXTEND_VERSIONS.replace(
+    'pack("V", $crc)',
+    'pack("V", $name eq "module_layout" ? 7 : $crc)',
+  );
   const source = await dkmsSource('spoilt', `MAKE="${MAKE} spoilt.ko"`, { 'extend.sh': spoil });
   const { status, stderr } = await kiln.kiln('build', source, '-k', kiln.release);
   expect([status, stderr]).toEqual([
