@@ -79,6 +79,10 @@ class Dropped extends Error {
   }
 }
 
+/** Whether BullMQ failed at a job of another form than it writes. */
+const isUnreadable = (error: unknown): boolean =>
+  error instanceof SyntaxError || (error instanceof Error && error.message.startsWith('WRONGTYPE'));
+
 const OPEN: ReadonlySet<string> = new Set(['waiting', 'active', 'delayed', 'prioritized']);
 const TRIES = 3;
 const OPTIONS: JobsOptions = {
@@ -133,8 +137,26 @@ export const openQueue = <Name extends QueueName>(
       return OPEN.has(await job.getState()) ? 'own' : 'other';
     } catch (error) {
       // The second: it is not even what BullMQ writes.
-      if (error instanceof Dropped || error instanceof SyntaxError) return 'other';
+      if (error instanceof Dropped || isUnreadable(error)) return 'other';
       throw error;
+    }
+  };
+
+  /** Takes away what not even BullMQ can read, after it was given out: it would be again and again. */
+  const removeUnreadable = async (onError: (error: Error) => void): Promise<void> => {
+    try {
+      const client = await queue.backend.client;
+      for (const id of await client.lrange(queue.toKey('active'), 0, 99)) {
+        const cause = await queue.getJob(id).then(
+          () => null,
+          (error: Error) => error,
+        );
+        if (cause === null || !isUnreadable(cause)) continue;
+        await client.del(queue.toKey(id), `${queue.toKey(id)}:lock`);
+        onError(new Dropped(name, id, cause));
+      }
+    } catch (error) {
+      onError(error instanceof Error ? error : new Error(String(error)));
     }
   };
 
@@ -192,7 +214,10 @@ export const openQueue = <Name extends QueueName>(
           maxStalledCount: 1000,
         },
       );
-      worker.on('error', onError);
+      worker.on('error', (error) => {
+        if (isUnreadable(error)) void removeUnreadable(onError);
+        else onError(error);
+      });
       worker.on('failed', (_job, error) => onError(error));
       return {
         async stop() {

@@ -145,7 +145,8 @@ describe('a service whose blobs were changed', () => {
   const whileSpoilt = async (digest: Digest, work: () => Promise<void>): Promise<void> => {
     const place = placeIn(join(kiln.data, 'blobs'), digest);
     const bytes = await readFile(place);
-    await writeFile(place, Buffer.concat([bytes.subarray(0, -1), Buffer.from('\0')]));
+    const last = (bytes.at(-1) ?? 0) ^ 1;
+    await writeFile(place, Buffer.concat([bytes.subarray(0, -1), Buffer.from([last])]));
     try {
       await work();
     } finally {
