@@ -174,7 +174,7 @@ const silence = (server: string): Promise<never> =>
 
 const compareSigners = (current: X509Certificate, pinned: X509Certificate | null): Check => {
   const name = 'pinned';
-  const step = 'compare that SHA-256 with what the admin tells you, then run kiln setup URL';
+  const step = `compare that SHA-256 with what the admin tells you, then run kiln setup URL --fingerprint SHA256${pinned === null ? '' : ' --replace-certificate'}`;
   const id = certificateId(current);
   if (pinned === null)
     return { name, value: `nothing; the service signs with SHA-256 ${id}`, step };

@@ -63,9 +63,13 @@ try {
   const environment = { ...process.env, KILN_CONFIG: join(data, 'config') };
   const on = (root: string, ...args: string[]): Promise<string> =>
     mustRun(CLIENT, [...args, '--root', root, '-q'], { env: environment });
-  await mustRun(CLIENT, ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')], {
-    env: environment,
-  });
+  await mustRun(
+    CLIENT,
+    ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
+    {
+      env: environment,
+    },
+  );
 
   const many = await makeSmallRoot(...releases);
   say(`building and installing ${MODULES} modules on ${releases.length} kernels`);

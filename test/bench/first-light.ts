@@ -64,7 +64,7 @@ try {
   const token = await kiln.json<{ secret: string }>('token', 'create', 'bench');
   const host = await makeScratchHost('bench/host', release, token.secret);
   await mustRun('chroot', [host.root, 'mkdir', '-p', '/etc/kiln']);
-  await host.run('kiln', 'setup', kiln.url, '--token-file', '/etc/kiln/token');
+  await host.run('kiln', 'setup', kiln.url, '--token-file', '/etc/kiln/token', '--trust-first-use');
 
   const mounts = ['usr/src', 'usr/lib'].flatMap((parent) =>
     (parent === 'usr/src'

@@ -67,8 +67,10 @@ const demo = async (): Promise<void> => {
       if (status !== 0) throw new Error(`kiln ${args.join(' ')} failed on the host: ${stderr}`);
       return stdout;
     };
+    const setup = ['setup', kiln.url, '--token-file', '/etc/kiln/token', '--quiet'];
+    const [signer] = await kiln.json<{ key: string }[]>('signer', 'list');
     await step('on the host: kiln setup (pins the signer’s certificate)', () =>
-      inHost('setup', kiln.url, '--token-file', '/etc/kiln/token', '--quiet'),
+      inHost(...setup, '--fingerprint', signer?.key ?? ''),
     );
     const missing = await host.run(
       'sh',

@@ -58,9 +58,13 @@ describe('a host whose kernels change', () => {
     for (const release of [older, newer])
       await kiln.json('kernel', 'push', await debianHeaders(release));
     config = join(data, 'host.config');
-    await mustRun(CLIENT, ['setup', kiln.url, '--token-file', join(data, 'admin.token')], {
-      env: { ...process.env, KILN_CONFIG: join(data, 'setup/config') },
-    });
+    await mustRun(
+      CLIENT,
+      ['setup', kiln.url, '--token-file', join(data, 'admin.token'), '--trust-first-use'],
+      {
+        env: { ...process.env, KILN_CONFIG: join(data, 'setup/config') },
+      },
+    );
     await mustRun('cp', [join(data, 'setup/signer.pem'), join(data, 'pinned.pem')]);
     await configure();
     root = await makeSmallRoot(older);

@@ -71,9 +71,13 @@ describe('a host whose modules DKMS has', () => {
       await readlink(join(kiln.headers, 'lib/modules', release, 'build')),
     ]);
     expect(
-      await mustRun(CLIENT, ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')], {
-        env: { ...process.env, KILN_CONFIG: join(kiln.data, 'import.config') },
-      }),
+      await mustRun(
+        CLIENT,
+        ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
+        {
+          env: { ...process.env, KILN_CONFIG: join(kiln.data, 'import.config') },
+        },
+      ),
     ).toMatch(/pinned/);
   });
 

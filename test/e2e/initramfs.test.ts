@@ -40,7 +40,7 @@ describe('an initramfs', () => {
     await mustRunIn(root, 'update-initramfs', '-c', '-k', release);
     const { status } = await run(
       CLIENT,
-      ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')],
+      ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
       { env: { ...process.env, KILN_CONFIG: config } },
     );
     expect(status).toBe(0);

@@ -43,7 +43,16 @@ describe('a host without compiler, headers or Node', () => {
     await rm(join(host.root, 'var/lib/kiln'), { recursive: true, force: true });
     await rm(updates, { recursive: true, force: true });
     expect(
-      (await host.run('kiln', 'setup', kiln.url, '--token-file', '/etc/kiln/token')).status,
+      (
+        await host.run(
+          'kiln',
+          'setup',
+          kiln.url,
+          '--token-file',
+          '/etc/kiln/token',
+          '--trust-first-use',
+        )
+      ).status,
     ).toBe(0);
   });
 

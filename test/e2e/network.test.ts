@@ -272,7 +272,15 @@ describe('https with a CA of one’s own', () => {
       'patience = 9\nproxy = http://user:secret@127.0.0.1:1 # not for this\n',
     );
     const token = join(kiln.data, 'admin.token');
-    const args = ['setup', `https://127.0.0.1:${port}`, '--token-file', token, '--ca', ca];
+    const args = [
+      'setup',
+      `https://127.0.0.1:${port}`,
+      '--token-file',
+      token,
+      '--ca',
+      ca,
+      '--trust-first-use',
+    ];
     expect(await run(CLIENT, args, { env })).toMatchObject({ status: 0 });
     expect(await readFile(config, 'utf8')).toMatch(`\nca = ${ca}\n`);
     expect(await readFile(config, 'utf8')).toMatch('patience = 9\n');
