@@ -18,6 +18,8 @@ export interface KernelModules {
   find(name: string): Promise<string | null>;
   /** The path of any of them, or `null` where the kernel came without modules. */
   any(): Promise<string | null>;
+  /** The paths of at most so many of them. */
+  some(count: number): Promise<readonly string[]>;
 }
 
 const SUFFIXES: readonly Suffix[] = ['', '.gz', '.xz', '.zst'];
@@ -64,16 +66,20 @@ export const inTree = async (host: Host, release: string): Promise<KernelModules
       if (await isFile(join(home, path + suffix))) return path + suffix;
     return null;
   };
+  const some = async (count: number): Promise<readonly string[]> => {
+    const found: string[] = [];
+    for (const name of paths.keys()) {
+      if (found.length === count) break;
+      const path = await find(name);
+      if (path !== null) found.push(path);
+    }
+    return found;
+  };
   return {
     suffix: suffixOf(listed.find((path) => KERNEL_MODULE.test(path)) ?? ''),
     find,
-    any: async () => {
-      for (const name of paths.keys()) {
-        const path = await find(name);
-        if (path !== null) return path;
-      }
-      return null;
-    },
+    some,
+    any: async () => (await some(1))[0] ?? null,
   };
 };
 

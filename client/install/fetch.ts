@@ -1,9 +1,10 @@
 import type { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
-import { verifyProvenance } from '../../services/core/attestation.ts';
+import { dependenciesOf, mustBeAttested, readAttested } from '../../services/core/attested.ts';
 import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
-import { digestOf } from '../../services/core/digest.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
+import { buildIdOf } from '../../services/core/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
 import type { Supply } from './supply.ts';
 import { verifyBytes } from '../installed/verify.ts';
@@ -35,14 +36,15 @@ const MODULE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const bad = (message: string): KilnError => new KilnError('unverified', message);
 
 /**
- * Gets a build and those it was built against, which come first. Nothing on the host changes. Throws `unverified` where what comes
- * is not what was asked for, is not what was signed, or not all of it.
+ * Gets a build and those it was built against, which come first, by what its signed provenance says: the service's own words are held
+ * against that. Nothing on the host changes. Throws `unverified` where what comes is not what was asked for, is not what was signed,
+ * or not all of it.
  * `certificate` is `null` where unsigned modules are wanted, too, and none is pinned.
  */
 export const fetchBuilds = async (
   supply: Supply,
   request: CreateBuild,
-  trust: { readonly certificate: X509Certificate | null; readonly allowUnsigned: boolean },
+  trust: Trust,
 ): Promise<readonly Fetched[]> => {
   const fetched = new Map<string, Fetched>();
   const take = async (
@@ -52,14 +54,27 @@ export const fetchBuilds = async (
   ): Promise<void> => {
     if (above.includes(build.id) || above.length > MAX_DEPTH || fetched.size >= MAX_BUILDS)
       throw bad(`the build ${build.id} was sent with dependencies without end`);
-    for (const id of build.dependencies) {
+    const provenance = await readSigned(supply, build, trust);
+    for (const { name, version, fingerprint } of mustBeCovered(build)) {
+      const id = buildIdOf(fingerprint);
       if (fetched.has(id)) continue;
       const dependency = await supply.dependency(id);
-      if (dependency.id !== id || dependency.kernel.release !== build.kernel.release)
-        throw bad(`another build than ${id} was sent for a dependency`);
+      const { source, kernel } = dependency;
+      if (
+        dependency.id !== id ||
+        dependency.fingerprint !== fingerprint ||
+        source.name !== name ||
+        source.version !== version ||
+        kernel.digest !== build.kernel.digest
+      )
+        throw bad(`another build than ${id} was sent for the dependency ${name}/${version}`);
       await take(dependency, isCached, [...above, build.id]);
     }
-    fetched.set(build.id, { ...(await fetchOne(supply, build, trust)), isCached });
+    fetched.set(build.id, {
+      ...(await fetchOne(supply, build, trust, provenance !== null)),
+      provenance,
+      isCached,
+    });
   };
   const { build, isCached } = await supply.build(request);
   mustBeAsked(build, request);
@@ -87,19 +102,30 @@ const mustBeAsked = ({ source, kernel }: BuildView, asked: CreateBuild): void =>
 const Said = z.object({
   source: z.object({ digest: z.string(), name: z.string(), version: z.string() }),
   kernel: z.object({ tree: z.string(), release: z.string() }),
+  dependencies: z.array(
+    z.object({ name: z.string(), version: z.string(), fingerprint: z.custom<Digest>() }),
+  ),
 });
 
-/** Throws where a build says of itself what its fingerprint, which is signed, does not cover. */
-const mustBeCovered = ({ fingerprint, inputs, source, kernel }: BuildView): void => {
+/** Throws where a build says of itself what its fingerprint, which is signed, does not cover. What it is built against. */
+const mustBeCovered = ({
+  fingerprint,
+  inputs,
+  source,
+  kernel,
+  dependencies,
+}: BuildView): z.output<typeof Said>['dependencies'] => {
   const said = Said.safeParse(inputs).data;
   const isCovered =
     said?.source.digest === source.digest &&
     said.source.name === source.name &&
     said.source.version === source.version &&
     said.kernel.tree === kernel.digest &&
-    said.kernel.release === kernel.release;
+    said.kernel.release === kernel.release &&
+    dependenciesOf(said).join() === dependencies.toSorted().join();
   if (!isCovered || fingerprintOf(inputs) !== fingerprint)
     throw bad('the build was sent with other inputs than its fingerprint covers');
+  return said.dependencies;
 };
 
 const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
@@ -110,30 +136,44 @@ const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
   }
 };
 
-const fetchOne = async (
+/** The trust that what comes is held against. */
+interface Trust {
+  readonly certificate: X509Certificate | null;
+  readonly allowUnsigned: boolean;
+}
+
+/** The envelope of a build's provenance, which says all that the build says of itself; `null` where an unsigned one is wanted. */
+const readSigned = async (
   supply: Supply,
   build: BuildView,
-  {
-    certificate,
-    allowUnsigned,
-  }: { readonly certificate: X509Certificate | null; readonly allowUnsigned: boolean },
-): Promise<Omit<Fetched, 'isCached'>> => {
-  const isSigned = build.signature?.kind === 'signed';
-  if (!isSigned && !allowUnsigned) {
-    const reason =
-      build.signature?.kind === 'unsigned' ? build.signature.reason : 'it is not signed';
+  { certificate, allowUnsigned }: Trust,
+): Promise<string | null> => {
+  if (build.signature?.kind !== 'signed') {
+    const reason = build.signature?.reason ?? 'it is not signed';
+    if (allowUnsigned) return null;
     throw new KilnError(
       'unverified',
       `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
     );
   }
-  if (isSigned && certificate === null)
+  if (certificate === null)
     throw new KilnError(
       'unverified',
       'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
     );
-  mustBeCovered(build);
-  const pinned = isSigned ? certificate : null;
+  if (build.attestation === null)
+    throw bad('the build is signed, and its provenance was not sent with it');
+  const provenance = (await supply.artifact(build.attestation)).toString('utf8');
+  mustBeAttested(build, readAttested(provenance, certificate));
+  return provenance;
+};
+
+const fetchOne = async (
+  supply: Supply,
+  build: BuildView,
+  { certificate }: Trust,
+  isSigned: boolean,
+): Promise<Omit<Fetched, 'isCached' | 'provenance'>> => {
   const { release, arch, vermagic } = build.kernel;
   const modules: FetchedModule[] = [];
   for (const { name, signed, unsigned, modinfo } of build.modules) {
@@ -142,22 +182,9 @@ const fetchOne = async (
     if (!MODULE_NAME.test(modname) || modules.some((each) => each.name === name))
       throw bad(`the service sent a module ${name} with an impossible name, or twice`);
     const bytes = await supply.artifact(signed ?? unsigned);
-    verifyBytes(bytes, { name: modname, release, arch, vermagic }, pinned);
+    verifyBytes(bytes, { name: modname, release, arch, vermagic }, isSigned ? certificate : null);
     modules.push({ name, modname, bytes });
   }
   if (modules.length === 0) throw bad('the build has no modules');
-  let provenance: string | null = null;
-  if (pinned !== null) {
-    if (build.attestation === null)
-      throw bad('the build is signed, and its provenance was not sent with it');
-    provenance = (await supply.artifact(build.attestation)).toString('utf8');
-    verifyProvenance(provenance, pinned, {
-      fingerprint: build.fingerprint,
-      modules: build.modules.map(({ name, signed, unsigned }) => ({
-        name,
-        digest: signed ?? unsigned,
-      })),
-    });
-  }
-  return { build, modules, isSigned, provenance };
+  return { build, modules, isSigned };
 };

@@ -2,6 +2,7 @@ import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol.ts';
 import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import { mustFitKernel, readOwnKernel } from '../installed/kernel-fit.ts';
 import { whyWithdrawn } from '../installed/withdrawn.ts';
 import type { Context } from '../command.ts';
 import { fetchBuilds, type Fetched } from './fetch.ts';
@@ -54,7 +55,14 @@ const find = async (
     if (link !== null && whyWithdrawn(withdrawals, link.origin) === null)
       return { kind: 'link', ...link };
     const builds = await fetchBuilds(terms.supply, wish.request, terms);
-    for (const { build } of builds) mustBeGiven(withdrawals, build);
+    const kernel = await readOwnKernel(host, wish.release);
+    for (const { build, modules } of builds) {
+      mustBeGiven(withdrawals, build);
+      const { options } = (build.inputs['kernel'] ?? {}) as { readonly options?: unknown };
+      const { name: source, version } = build.source;
+      const bytes = modules.map((module) => module.bytes);
+      mustFitKernel(kernel, { name: `${source}/${version}`, options, modules: bytes });
+    }
     return { kind: 'builds', builds };
   } catch (error) {
     if (error instanceof KilnError && error.code !== 'build-cancelled')

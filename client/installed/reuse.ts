@@ -31,6 +31,14 @@ export const kernelSymbols = async (
   service: Pick<Service, 'symvers'>,
   release: string,
 ): Promise<KernelSymbols | null> => {
+  const own = await hostSymbols(host, release);
+  if (own !== null) return own;
+  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
+  return text === null ? null : { text, digest: digestOf(text) };
+};
+
+/** A kernel's `Module.symvers` as the host itself has it, or `null`. */
+export const hostSymbols = async (host: Host, release: string): Promise<KernelSymbols | null> => {
   for (const place of places(release)) {
     const path = join(host.root, place);
     const { size } = await stat(path).catch(() => ({ size: 0 }));
@@ -38,8 +46,7 @@ export const kernelSymbols = async (
     const text = await readSymvers(path);
     if (text !== null) return { text, digest: digestOf(text) };
   }
-  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
-  return text === null ? null : { text, digest: digestOf(text) };
+  return null;
 };
 
 /** A `Module.symvers` that may be compressed; `null` where it is damaged or too large. */

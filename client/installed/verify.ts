@@ -1,7 +1,8 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { verifyProvenance } from '../../services/core/attestation.ts';
+import { readAttested } from '../../services/core/attested.ts';
+import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Arch } from '../../services/core/kernel-config.ts';
@@ -128,14 +129,29 @@ const checkFile = async (
 };
 
 const checkProvenance = async (
-  { signer, provenance, fingerprint, modules }: Receipt,
+  { signer, provenance, fingerprint, modules, inputs, name, version, mayLink }: Receipt,
   certificate: () => Promise<X509Certificate>,
 ): Promise<void> => {
   if (signer === null) return;
   if (provenance === null)
     throw new KilnError('unverified', 'no provenance was kept; install the module again');
-  verifyProvenance(provenance, await certificate(), {
-    fingerprint,
-    modules: modules.map(({ name, module }) => ({ name, digest: module })),
-  });
+  const attested = readAttested(provenance, await certificate());
+  const { source } = attested.inputs;
+  const isSame =
+    attested.fingerprint === fingerprint &&
+    digestOf(canonicalJson(inputs as Canonical)) === fingerprint &&
+    source.name === name &&
+    source.version === version &&
+    attested.recipe.mayLink === mayLink;
+  if (!isSame)
+    throw new KilnError(
+      'unverified',
+      'its receipt says otherwise than its provenance; install the module again',
+    );
+  for (const { name: file, module } of modules)
+    if (attested.modules.get(file)?.signed !== module)
+      throw new KilnError(
+        'unverified',
+        `the provenance does not speak of these bytes of ${file}.ko; install the module again`,
+      );
 };

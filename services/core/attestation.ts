@@ -83,13 +83,6 @@ const Envelope = z.object({
   payload: z.string(),
   signatures: z.array(z.object({ sig: z.string() })).min(1),
 });
-const Statement = z.object({
-  subject: z.array(z.object({ name: z.string(), digest: z.object({ sha256: z.string() }) })),
-  predicate: z.object({
-    buildDefinition: z.object({ externalParameters: z.object({ fingerprint: z.string() }) }),
-  }),
-});
-
 /** The statement in an envelope that the one trusted certificate's key signed. Throws `KilnError('unverified')`. */
 export const readProvenance = (envelope: string, certificate: X509Certificate): string => {
   try {
@@ -106,29 +99,3 @@ export const readProvenance = (envelope: string, certificate: X509Certificate): 
 
 const bad = (what: string, cause?: unknown): KilnError =>
   new KilnError('unverified', `the provenance ${what}; install the module again`, { cause });
-
-/**
- * Checks an envelope against the one certificate that is trusted, and that it speaks of this build and of each of these modules.
- * Throws `KilnError('unverified')` saying what differs.
- */
-export const verifyProvenance = (
-  envelope: string,
-  certificate: X509Certificate,
-  claimed: {
-    readonly fingerprint: string;
-    readonly modules: readonly { readonly name: string; readonly digest: Digest }[];
-  },
-): void => {
-  const statement = readProvenance(envelope, certificate);
-  const parsed = Statement.safeParse(JSON.parse(statement));
-  if (!parsed.success) throw bad('is out of form');
-  const { subject, predicate } = parsed.data;
-  if (predicate.buildDefinition.externalParameters.fingerprint !== claimed.fingerprint)
-    throw bad('is another build’s');
-  for (const { name, digest } of claimed.modules) {
-    const isNamed = subject.some(
-      (each) => each.name === `${name}.ko` && each.digest.sha256 === hexOf(digest),
-    );
-    if (!isNamed) throw bad(`does not speak of these bytes of ${name}.ko`);
-  }
-};

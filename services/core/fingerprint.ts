@@ -13,6 +13,8 @@ export interface FingerprintInputs {
   readonly kernel: {
     readonly tree: Digest;
     readonly config: Digest;
+    /** Of the options alone, which hosts have in `/boot/config-RELEASE`. */
+    readonly options: Digest;
     readonly symvers: Digest | null;
     readonly release: string;
     readonly arch: Arch;
@@ -59,6 +61,7 @@ export const fingerprintInputs = (
   kernel: {
     tree: kernel.digest,
     config: kernel.configDigest,
+    options: kernel.options,
     symvers: kernel.symversDigest,
     release: kernel.release,
     arch: kernel.arch,

@@ -120,6 +120,7 @@ export const fingerprintInputs = z.strictObject({
   kernel: z.strictObject({
     tree: digest,
     config: digest,
+    options: digest,
     symvers: digest.nullable(),
     release,
     arch,

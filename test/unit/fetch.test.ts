@@ -2,11 +2,11 @@ import { describe, expect, it } from '@jest/globals';
 import { fetchBuilds, type Fetched } from '../../client/install/fetch.ts';
 import type { Supply } from '../../client/install/supply.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
 
-const inputsOf = (name: string): BuildView['inputs'] =>
+const inputsOf = (name: string, needs: readonly BuildView[]): BuildView['inputs'] =>
   JSON.parse(
     JSON.stringify(
       fingerprintInputs(
@@ -15,7 +15,11 @@ const inputsOf = (name: string): BuildView['inputs'] =>
           kernel: debianKernel,
           toolchain: digestOf('toolchain'),
           waived: [],
-          dependencies: [],
+          dependencies: needs.map(({ source: { name: need, version }, fingerprint }) => ({
+            name: need,
+            version,
+            fingerprint,
+          })),
           settings: { '/etc/dkms/a.conf': 'a' },
         },
         digestOf('script'),
@@ -26,11 +30,15 @@ const inputsOf = (name: string): BuildView['inputs'] =>
 const { vermagic, release } = debianKernel;
 const bytes = moduleBytes(['name=hello', `vermagic=${vermagic}`, 'license=GPL']);
 
-const build = (name: string, more: Partial<BuildView> = {}): BuildView => {
-  const inputs = inputsOf(name);
+const build = (
+  name: string,
+  more: Partial<BuildView> = {},
+  ...needs: readonly BuildView[]
+): BuildView => {
+  const inputs = inputsOf(name, needs);
   const fingerprint = fingerprintOf(inputs as never);
   return builtView({
-    id: name,
+    id: buildIdOf(fingerprint),
     fingerprint,
     source: { digest: dkmsSource.digest, name, version: dkmsSource.version },
     kernel: {
@@ -41,6 +49,7 @@ const build = (name: string, more: Partial<BuildView> = {}): BuildView => {
       vermagic,
     },
     inputs,
+    dependencies: needs.map(({ id }) => id),
     modules: [
       { name: 'hello', unsigned: digestOf(bytes), signed: null, size: bytes.length, modinfo: [] },
     ],
@@ -62,9 +71,11 @@ const fetch = (request: CreateBuild, ...builds: BuildView[]): Promise<readonly F
 describe('what a service or a bundle sends', () => {
   it('is taken where it is what was asked for', async () => {
     expect(await fetch(asked, build('hello'))).toMatchObject([{ modules: [{ name: 'hello' }] }]);
-    expect(
-      await fetch(asked, build('hello', { dependencies: ['other'] }), build('other')),
-    ).toMatchObject([{ build: { id: 'other' } }, { build: { id: 'hello' } }]);
+    const other = build('other');
+    expect(await fetch(asked, build('hello', {}, other), other)).toMatchObject([
+      { build: { source: { name: 'other' } } },
+      { build: { source: { name: 'hello' } } },
+    ]);
   });
 
   const hello = build('hello');
@@ -96,21 +107,41 @@ describe('what a service or a bundle sends', () => {
       /inputs/,
     ],
     ['inputs out of form', asked, [{ ...hello, inputs: { a: 0.5 } }], /inputs/],
-    ['a build that needs itself', asked, [{ ...hello, dependencies: ['hello'] }], /without end/],
+    [
+      'a dependency more than its fingerprint covers',
+      asked,
+      [{ ...hello, dependencies: ['0123'] }],
+      /other inputs/,
+    ],
+    [
+      'a dependency less',
+      asked,
+      [{ ...build('hello', {}, build('spl')), dependencies: [] }],
+      /other inputs/,
+    ],
     [
       'another dependency than was named',
       asked,
-      [{ ...hello, dependencies: ['spl'] }, build('other')],
-      /another build than spl/,
+      [build('hello', {}, build('spl')), build('other')],
+      /another build than .* was sent for the dependency spl/,
+    ],
+    [
+      'another dependency under that one’s name',
+      asked,
+      [
+        build('hello', {}, build('spl')),
+        { ...build('other'), id: build('spl').id, source: { ...hello.source, name: 'spl' } },
+      ],
+      /another build than .* was sent for the dependency spl/,
     ],
     [
       'a dependency for another kernel',
       asked,
       [
-        { ...hello, dependencies: ['other'] },
-        build('other', { kernel: { ...hello.kernel, release: '6.1.0-1-amd64' } }),
+        build('hello', {}, build('spl')),
+        build('spl', { kernel: { ...hello.kernel, digest: digestOf('another kernel') } }),
       ],
-      /another build than other/,
+      /another build than .* was sent for the dependency spl/,
     ],
     [
       'one module twice',

@@ -1,0 +1,86 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../services/core/errors.ts';
+import { parseSymvers, type Symvers } from '../../services/core/kabi.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
+import { modinfoValue, readModuleFile, type ModuleFile } from '../../services/core/module-file.ts';
+import { inModules, type Host } from '../host/host.ts';
+import { inTree, readModule } from '../host/kernel-modules.ts';
+import { hostSymbols } from './reuse.ts';
+
+/** What a host itself knows of one of its kernels, without asking anybody. */
+export interface OwnKernel {
+  readonly release: string;
+  /** The digest of the options in `/boot/config-RELEASE`; `null` where there is none. */
+  readonly options: string | null;
+  /** What its own modules carry; `null` where it came without any. */
+  readonly vermagic: string | null;
+  /** The symbols' CRCs that its own modules were built against, then those of its `Module.symvers`, as far as they are here. */
+  readonly exporters: readonly Symvers[];
+}
+
+/** Modules of the kernel's own that are read for their CRCs: any has that of `module_layout`, which changes with struct module. */
+const READ = 8;
+
+/** Reads what is here of a kernel. */
+export const readOwnKernel = async (host: Host, release: string): Promise<OwnKernel> => {
+  const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
+    () => null,
+  );
+  const own: ModuleFile[] = [];
+  for (const path of await (await inTree(host, release)).some(READ)) {
+    // What cannot be read here (there may be no xz) says nothing.
+    const bytes = await readModule(join(host.root, inModules(release, path))).catch(onlyKiln);
+    if (bytes !== null) own.push(readModuleFile(bytes));
+  }
+  const symbols = await hostSymbols(host, release);
+  const [first] = own;
+  return {
+    release,
+    options: config === null ? null : optionsDigest(parseKernelConfig(config)),
+    vermagic: first === undefined ? null : (modinfoValue(first, 'vermagic')?.trim() ?? null),
+    exporters: [
+      ...own.map(({ versions }) => versions),
+      ...(symbols === null ? [] : [parseSymvers(symbols.text)]),
+    ],
+  };
+};
+
+const onlyKiln = (error: unknown): null => {
+  if (error instanceof KilnError) return null;
+  throw error;
+};
+
+const SHOWN = 5;
+
+/**
+ * Refuses a module that this host's kernel is not the one of: another configuration, vermagic, or CRCs of what it imports, as far as
+ * the host can tell. Throws `unverified`.
+ */
+export const mustFitKernel = (
+  kernel: OwnKernel,
+  built: { readonly name: string; readonly options: unknown; readonly modules: readonly Buffer[] },
+): void => {
+  const bad = (what: string): KilnError =>
+    new KilnError(
+      'unverified',
+      `${built.name} was built for another kernel of the release ${kernel.release} than is here: ${what}; nothing was installed. Send this one’s headers (kiln kernel push), and install again`,
+    );
+  if (kernel.options !== null && built.options !== kernel.options)
+    throw bad(`its configuration is not that of /boot/config-${kernel.release}`);
+  for (const module of built.modules.map(readModuleFile)) {
+    const vermagic = (modinfoValue(module, 'vermagic') ?? '').trim();
+    if (kernel.vermagic !== null && vermagic !== kernel.vermagic)
+      throw bad(
+        `its vermagic is "${vermagic}", that of the kernel’s own modules "${kernel.vermagic}"`,
+      );
+    const others = [...module.versions].flatMap(([symbol, crc]) => {
+      const own = kernel.exporters.find((each) => each.has(symbol))?.get(symbol) ?? 0;
+      return own === 0 || own === crc ? [] : [symbol];
+    });
+    if (others.length > 0)
+      throw bad(
+        `other versions (CRCs) of ${others.slice(0, SHOWN).join(', ')}${others.length > SHOWN ? ` and ${others.length - SHOWN} more` : ''}`,
+      );
+  }
+};

@@ -1,0 +1,93 @@
+import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
+import { CreateBuild, type BuildTicket } from '../../services/core/protocol.ts';
+import type { Database } from '../../services/storage/database.ts';
+import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
+import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
+
+const RELEASE = '6.1.0-1-amd64';
+
+describe('what is withdrawn', () => {
+  const records: Database[] = [];
+  let db: Database;
+  let coordinator: StillCoordinator;
+  beforeEach(async () => {
+    db = await emptyRecord('withdrawing');
+    records.push(db);
+    await addKernel(db, RELEASE);
+    await addToolchain(db, 'gcc');
+    await addSource(db, 'ground');
+    await addSource(db, 'wall', ['ground']);
+    coordinator = stillCoordinator(db);
+  });
+  afterAll(async () => {
+    for (const record of records) await record.destroy();
+  });
+
+  const ask = (name: string): Promise<BuildTicket> =>
+    coordinator.request(CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }), {
+      token: 'token',
+      role: 'admin',
+    });
+  const withdraw = (kind: 'source' | 'kernel' | 'toolchain' | 'build' | 'signer', id: string) =>
+    coordinator.withdraw({ kind, id, reason: 'bad' }, 'admin');
+  const states = async (): Promise<readonly string[]> =>
+    (await db.selectFrom('builds').select('state').execute()).map(({ state }) => state);
+  /** A second record of the same kernel, pushed later or earlier than the first. */
+  const addOther = async (digest: string): Promise<void> => {
+    const row = await db.selectFrom('kernels').selectAll().executeTakeFirstOrThrow();
+    const record = JSON.stringify({ ...(JSON.parse(row.record) as object), digest });
+    await db
+      .insertInto('kernels')
+      .values({ ...row, digest, record, created_at: 0 })
+      .execute();
+  };
+
+  it.each(['source', 'kernel', 'toolchain'] as const)(
+    'as a %s is given to nobody, and ends what is being built of it, and what waits for that',
+    async (kind) => {
+      const name = { source: 'ground', kernel: RELEASE, toolchain: 'gcc' }[kind];
+      await ask('wall');
+      expect(await states()).toEqual(['queued', 'queued']);
+      await withdraw(kind, digestOf(name));
+      expect((await states()).filter((state) => state === 'queued')).toEqual([]);
+      expect(coordinator.builder.jobs.size).toBe(0);
+      await expect(ask('wall')).rejects.toMatchObject({
+        code: kind === 'toolchain' ? 'no-toolchain' : 'withdrawn',
+      });
+    },
+  );
+
+  it('as a kernel is followed by other headers of the same kernel', async () => {
+    await addOther(digestOf('other headers'));
+    expect((await ask('ground')).build.kernel.digest).toBe(digestOf(RELEASE));
+    await withdraw('kernel', digestOf(RELEASE));
+    expect((await ask('ground')).build.kernel.digest).toBe(digestOf('other headers'));
+  });
+
+  it('as a signer has what it signed signed again, with another key', async () => {
+    const { build } = await ask('ground');
+    const row = (state: string) =>
+      db
+        .updateTable('builds')
+        .set({ state, signature: JSON.stringify({ kind: 'signed', key: 'old', hash: 'sha256' }) })
+        .where('id', '=', build.id)
+        .execute();
+    await db.insertInto('signers').values({ key: 'old', certificate: 'x', seen_at: 1 }).execute();
+    await row('succeeded');
+    expect(await ask('ground')).toMatchObject({ cached: true, build: { withdrawn: null } });
+    await withdraw('signer', 'old');
+    expect(await ask('ground')).toMatchObject({ cached: false, build: { state: 'signing' } });
+    await coordinator.signed({
+      kind: 'signed',
+      build: build.id,
+      attempt: 0,
+      modules: [],
+      attestation: digestOf('attestation'),
+    } as never);
+    expect(await ask('ground')).toMatchObject({
+      cached: true,
+      build: { withdrawn: null, signature: { kind: 'signed', key: 'key' } },
+    });
+  });
+});
