@@ -4,6 +4,7 @@ import { hexOf } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/envelope.ts';
 import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs.ts';
 import type { SandboxLimits } from '../core/limits.ts';
+import { runOf } from '../core/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
@@ -70,7 +71,7 @@ export const startBuilder = async (
     outcomes.add(`${name}-${own.id.slice(0, 12)}`, outcome);
 
   const build = async (job: Extract<BuilderJob, { kind: 'build' }>, run: JobRun): Promise<void> => {
-    const name = job.rebuild ?? `${job.build}-${job.attempt}`;
+    const name = runOf(job);
     const cancelled = new AbortController();
     const unhook = signals.onCancel(name, () => cancelled.abort());
     try {

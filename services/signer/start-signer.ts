@@ -2,6 +2,7 @@ import type { Digest } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { shortened } from '../core/jobs.ts';
+import { runName } from '../core/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
@@ -36,7 +37,7 @@ export const startSigner = async (
 
   const working = jobs.work(
     async (job, run) => {
-      const name = `${job.build}-${job.attempt}-signed`;
+      const name = `${runName(job.build, job.attempt)}-signed`;
       try {
         await outcomes.add(name, await signBuild(job, { key, blobs, script: config.script }));
         log.info({ build: job.build }, 'signed');

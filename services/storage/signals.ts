@@ -46,7 +46,7 @@ const LOG_SECONDS = 3600;
 const OFFER_SECONDS = 20;
 const SLOTS_OF_ONE = 1000;
 
-/** Opens the signals below `prefix`. A run is `BUILD-ATTEMPT`. */
+/** Opens the signals below `prefix`. A run is what `runName` says. */
 export const openSignals = async (
   address: RedisAddress,
   prefix: string,

@@ -4,6 +4,7 @@ import { isSignatureHash } from '../../core/module-signature.ts';
 import type { Recipe } from '../../core/recipe.ts';
 import type { BuilderJob } from '../../core/jobs.ts';
 import type { Turns } from './turns.ts';
+import { runName, runOf } from '../../core/run-name.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Settings } from '../../core/source.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
@@ -22,7 +23,7 @@ export interface Enqueue {
 
 /** What jobs are called on their queues. */
 export const jobName = {
-  build: (id: string, attempt: number): string => `${id}-${attempt}`,
+  build: runName,
   measuring: (toolchain: string, attempt: number): string =>
     `measure-${toolchain.replace(':', '-')}-${attempt}`,
 };
@@ -54,7 +55,7 @@ export const createEnqueue = (
       settings: JSON.parse(build.settings) as Settings,
       inputs: JSON.parse(build.inputs) as FingerprintInputs,
     };
-    await deps.builder.add(rebuild ?? jobName.build(id, attempt), job, isLate);
+    await deps.builder.add(runOf({ build: id, attempt, rebuild }), job, isLate);
   };
 
   const enqueueSigning = async (id: string): Promise<void> => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Request, Response } from 'express';
 import { isFinished } from '../../core/build-state.ts';
+import { runName } from '../../core/run-name.ts';
 import type { ApiDeps } from './deps.ts';
 import { buildView } from '../record/records.ts';
 
@@ -61,7 +62,7 @@ export const followBuild = async (
   const sendLog = async (): Promise<void> => {
     if (attempt !== build.attempt) [attempt, after] = [build.attempt, '0-0'];
     for (;;) {
-      const pieces = await deps.signals.readLog(`${id}-${attempt}`, after, PIECES_AT_ONCE);
+      const pieces = await deps.signals.readLog(runName(id, attempt), after, PIECES_AT_ONCE);
       for (const piece of pieces) {
         if (response.destroyed) return;
         after = piece.id;

@@ -5,6 +5,7 @@ import { BUILD_STATES } from '../../../core/build-state.ts';
 import type { Digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CancelBuild, CreateBuild } from '../../../core/protocol.ts';
+import { runName } from '../../../core/run-name.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
 import { readUploadedBuild } from '../multipart.ts';
@@ -91,7 +92,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
       const { id, attempt, log } = await buildView(db, param('id'));
       if (log === null) {
         response.type('text/plain; charset=utf-8');
-        const pieces = await deps.signals.readLog(`${id}-${attempt}`, '0-0', 20_000);
+        const pieces = await deps.signals.readLog(runName(id, attempt), '0-0', 20_000);
         response.send(pieces.map(({ text }) => text).join(''));
       } else {
         await sendBlob(deps, log, response);
