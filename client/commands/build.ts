@@ -193,7 +193,7 @@ otherwise (kiln withdraw build BUILD --undo). Ends with 0 if all modules are the
     if (state.state === 'different') {
       throw new KilnError(
         'unverified',
-        `one fingerprint, other bytes: ${found}; this is a defect, please report it. The build is withdrawn until an admin puts it back (kiln withdraw build ${id} --undo)`,
+        `one fingerprint, other bytes: ${found}; either the source puts in what is another each time (random numbers, a count), or Kiln did not hold still what it should. To tell, make it twice on one machine with dkms or make: if those differ in the same places, it is the source’s; if not, it is a defect, please report it. The build is withdrawn until an admin puts it back (kiln withdraw build ${id} --undo)`,
       );
     }
     context.print(`the same bytes again: build ${id}`, state);

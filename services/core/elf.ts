@@ -39,6 +39,8 @@ export interface ElfObject {
   readonly isWide: boolean;
   /** The first section of a name, or `null`. */
   find(name: string): ElfSection | null;
+  /** The names of all sections that have bytes in the file. */
+  names(): readonly string[];
   /** The first section of a type, or `null`. */
   findType(type: number): ElfSection | null;
   at(index: number): ElfSection;
@@ -119,6 +121,10 @@ export const readElf = (bytes: Buffer): ElfObject => {
     word,
     long,
     text,
+    names: () =>
+      Array.from({ length: count }, (_, index) => index)
+        .filter((index) => index > 0 && typeOf(index) !== NO_BITS)
+        .map((index) => text(names, word(table + index * entrySize))),
     find: (name) =>
       first((index) => {
         const offset = word(table + index * entrySize);
@@ -126,4 +132,15 @@ export const readElf = (bytes: Buffer): ElfObject => {
       }),
     findType: (type) => first((index) => typeOf(index) === type),
   };
+};
+
+/** The names of the sections in which two relocatable ELF files differ, or that one of them lacks. */
+export const differingSections = (one: Buffer, other: Buffer): readonly string[] => {
+  const [a, b] = [readElf(one), readElf(other)];
+  const bytesOf = (bytes: Buffer, section: ElfSection | null): Buffer | null =>
+    section && bytes.subarray(section.offset, section.offset + section.size);
+  return [...new Set([...a.names(), ...b.names()])].filter((name) => {
+    const [mine, its] = [bytesOf(one, a.find(name)), bytesOf(other, b.find(name))];
+    return mine === null || its === null || !mine.equals(its);
+  });
 };

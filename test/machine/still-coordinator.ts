@@ -59,6 +59,7 @@ const stillSignals = (
 const unseen: Evidence = {
   key: 'key',
   ofModules: async () => {},
+  difference: async () => [],
   ofBuilt: async () => {},
   ofSigned: async () => {},
 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { elfArch, isElf } from '../../services/core/elf.ts';
-import { hostProgram } from './samples.ts';
+import { differingSections, elfArch, isElf } from '../../services/core/elf.ts';
+import { hostProgram, moduleBytes } from './samples.ts';
 
 describe('an ELF file', () => {
   it.each([
@@ -34,5 +34,16 @@ describe('an ELF file', () => {
     expect(isElf(Buffer.concat([Buffer.from('\n'), header]))).toBe(false);
     expect(isElf(Buffer.alloc(64, 'ELF'))).toBe(false);
     expect(isElf(Buffer.alloc(0))).toBe(false);
+  });
+});
+
+describe('two modules', () => {
+  it('differ in the sections whose bytes are not the same', () => {
+    const one = moduleBytes(['license=GPL', 'drawn=1']);
+    expect(differingSections(one, moduleBytes(['license=GPL', 'drawn=1']))).toEqual([]);
+    expect(differingSections(one, moduleBytes(['license=GPL', 'drawn=2']))).toEqual(['.modinfo']);
+    expect(differingSections(one, moduleBytes(['license=GPL', 'drawn=long']))).toEqual([
+      '.modinfo',
+    ]);
   });
 });

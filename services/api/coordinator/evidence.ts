@@ -1,6 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { provenanceStatement, readProvenance } from '../../core/attestation.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
+import { differingSections } from '../../core/elf.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import type { Outcome } from '../../core/jobs.ts';
@@ -25,6 +26,8 @@ export interface BuiltRecord {
 export interface Evidence {
   /** Modules are stored, with the digests and sizes that were reported. */
   ofModules(modules: Built['modules']): Promise<void>;
+  /** In which sections two modules differ, at most eight of them. */
+  difference(one: Digest, other: Digest): Promise<readonly string[]>;
   /** What the configured certificate is called. */
   readonly key: string;
   /** Modules, exports and log are stored, with the digests that were reported; modules those of the recipe. */
@@ -51,6 +54,11 @@ export const createEvidence = (
   return {
     key: certificateId(certificate),
     ofModules,
+
+    async difference(one, other) {
+      const pair = await Promise.all([one, other].map((each) => blobs.read(each, MODULE_LIMIT)));
+      return differingSections(pair[0] as Buffer, pair[1] as Buffer).slice(0, 8);
+    },
 
     async ofBuilt({ recipe, modules, exports, log }) {
       if (recipe.modules.kind === 'listed') {

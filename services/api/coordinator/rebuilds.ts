@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
 import type { Outcome } from '../../core/jobs.ts';
@@ -117,9 +118,18 @@ export const createRebuilds = (
         await end(rebuild, 'failed', [problem]);
         return true;
       }
-      const findings = different.map((name) => `${name}.ko`);
+      const findings = await Promise.all(
+        different.map(async (name) => {
+          const first = before.find((each) => each.name === name)?.unsigned;
+          const then = made.get(name);
+          if (first === undefined || then === undefined) return `${name}.ko (made but once)`;
+          const sections = await evidence.difference(first as Digest, then as Digest);
+          return `${name}.ko${sections.length === 0 ? '' : ` (in ${sections.join(', ')})`}`;
+        }),
+      );
       if (different.length > 0) {
-        const reason = `${rebuild} gave other bytes of ${findings.join(', ')}`;
+        const which = different.map((name) => `${name}.ko`);
+        const reason = `${rebuild} gave other bytes of ${which.join(', ')}`;
         await withdraw({ kind: 'build', id: build, reason: reason.slice(0, 300) }, 'rebuild');
       }
       await end(rebuild, different.length > 0 ? 'different' : 'same', findings);
