@@ -161,24 +161,34 @@ const shallowest = (paths: readonly string[], names: readonly string[]): string 
 
 const depth = (path: string): number => (path === '' ? 0 : path.split('/').length);
 
-/** The `-dev` packages that a Debian package depends on: what a build may include. libc6-dev is in every toolchain. */
+/** Packages of programs that builds run. What a package depends on besides (dkms, a firmware, its own tools) no build asks for. */
+const BUILD_PROGRAMS =
+  /^(autoconf|automake|bc|bison|cmake|cpio|dwarves|file|flex|gawk|gettext|gperf|libtool|libtool-bin|lsb-release|m4|meson|nasm|ninja-build|perl|pkg-config|pkgconf|python3(-[a-z0-9.+-]+)?|rsync|ruby|swig|tcl|xxd|yacc)$/;
+
+/**
+ * What a Debian package depends on that its build may include or run: `-dev` packages, and programs that builds are known to run.
+ * libc6-dev is in every toolchain. Of alternatives it is the first.
+ */
 const packagesNeeded = (archive: ScannedArchive): readonly string[] => {
   const control = archive.evidence.get(CONTROL_FILE)?.toString('utf8') ?? '';
   const depends = /^Depends: (.*)$/m.exec(control)?.[1] ?? '';
   return depends
     .split(',')
     .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
-    .filter((name) => name.endsWith('-dev') && !/^(libc6?|dpkg)-dev$/.test(name));
+    .filter((name) =>
+      name.endsWith('-dev') ? !/^(libc6?|dpkg)-dev$/.test(name) : BUILD_PROGRAMS.test(name),
+    );
 };
 
-/** The values of an array whose elements are set each on a line of its own. */
-const literals = (conf: string, variable: string): readonly string[] =>
-  conf.split('\n').flatMap((line) => {
-    const value = new RegExp(
-      `^[ \\t]*${variable}(?:\\[\\d+\\])?=(["']?)([A-Za-z0-9_.+-]+)\\1[ \\t\\r]*(?:#.*)?$`,
-    ).exec(line);
-    return value?.[2] === undefined ? [] : [value[2]];
+/** The values of an array that needs no evaluation: `NAME[0]=word` for each element, or `NAME=("word" word)`. */
+const literals = (conf: string, variable: string): readonly string[] => {
+  const setting = new RegExp(`^[ \\t]*${variable}(?:\\[\\d+\\])?\\+?=(\\([^()]*\\)|.*)`, 'gm');
+  return [...conf.matchAll(setting)].flatMap(([, text = '']) => {
+    const value = text.replaceAll(/(^|[ \t])#.*$/gm, '').trim();
+    const words = value.startsWith('(') ? value.slice(1, -1).trim().split(/\s+/) : [value];
+    return words.flatMap((word) => /^(["']?)([A-Za-z0-9_.+-]+)\1$/.exec(word)?.[2] ?? []);
   });
+};
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
 const literal = (conf: string, variable: string): string | null =>

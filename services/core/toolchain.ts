@@ -72,7 +72,7 @@ export const chooseToolchain = (
     )
     .join(' | ');
   throw refusal(
-    `no toolchain here fits kernel ${kernel.release}, built with "${kernel.compiler}". Nearest: ${nearest}. ${nextStep(judged[0]?.obstacles ?? [])}`,
+    `no toolchain here fits kernel ${kernel.release}, built with "${kernel.compiler}". Nearest: ${nearest}. ${nextStep(judged[0])}`,
   );
 };
 
@@ -80,7 +80,10 @@ interface Obstacle {
   readonly kind: 'arch' | 'host-programs' | 'packages' | 'contract';
   readonly words: string;
   readonly part?: ContractPart;
+  readonly missing?: readonly string[];
 }
+
+type Judged = ChosenToolchain & { readonly obstacles: readonly Obstacle[] };
 
 const judge = (
   { contents }: ReadyToolchain,
@@ -112,7 +115,11 @@ const judge = (
   const present = new Set(contents.packages.map(({ name }) => name));
   const missing = wish.needs.filter((name) => !present.has(name));
   if (missing.length > 0) {
-    obstacles.push({ kind: 'packages', words: `it lacks the packages ${missing.join(', ')}` });
+    obstacles.push({
+      kind: 'packages',
+      words: `it lacks the packages ${missing.join(', ')}`,
+      missing,
+    });
   }
   const breaches = contractBreaches(kernel, contents).filter(
     ({ part }) => part !== 'rustc' || wish.hasRust,
@@ -131,20 +138,19 @@ const WEIGHTS: Readonly<Record<Obstacle['kind'], number>> = {
   packages: 1e4,
 };
 
-const cost = ({
-  toolchain,
-  obstacles,
-  breaches,
-}: ChosenToolchain & { readonly obstacles: readonly Obstacle[] }): number =>
+const cost = ({ toolchain, obstacles, breaches }: Judged): number =>
   obstacles.reduce((sum, { kind }) => sum + WEIGHTS[kind], breaches.length * 1e4) +
   toolchain.contents.packages.length;
 
-const nextStep = (obstacles: readonly Obstacle[]): string => {
+const nextStep = (nearest: Judged | undefined): string => {
+  const obstacles = nearest?.obstacles ?? [];
   const parts = obstacles.flatMap(({ part }) => (part === undefined ? [] : [part]));
   if (obstacles.every(({ kind }) => kind === 'contract'))
     return `Pin one that has it (kiln toolchain push), or build all the same with --waive ${parts.join(',')}`;
+  const { name } = nearest?.toolchain ?? { name: '' };
+  const packages = obstacles.flatMap(({ missing }) => missing ?? []);
   if (obstacles.every(({ kind }) => kind === 'packages' || kind === 'contract'))
-    return 'An admin makes one with those packages (images/make-toolchain --help) and pins it (kiln toolchain push)';
+    return `An admin makes one with those packages (images/make-toolchain images/${name} ${name}-more.tar ${packages.join(' ')}) and pins it (kiln toolchain push ${name}-more.tar --name ${name}-more)`;
   return 'An admin adds one that fits (kiln toolchain push)';
 };
 

@@ -150,6 +150,11 @@ describe('a module’s source', () => {
     ],
     ['with a comment behind', 'BUILD_DEPENDS[0]="zfs" # for spa.h', ['zfs']],
     ['with a carriage return behind', 'BUILD_DEPENDS[0]="zfs"\r', ['zfs']],
+    ['as an array on one line', `BUILD_DEPENDS=("zfs" 'spl' a-b) # both`, ['a-b', 'spl', 'zfs']],
+    ['as an array on several', 'BUILD_DEPENDS=( # these\n  "zfs" # one\n  spl\n)', ['spl', 'zfs']],
+    ['added to', 'BUILD_DEPENDS=(zfs)\nBUILD_DEPENDS+=("spl")', ['spl', 'zfs']],
+    ['as an array by shell', 'BUILD_DEPENDS=("$(reboot)" zfs $spl)', ['zfs']],
+    ['as an array of nothing', 'BUILD_DEPENDS=()', []],
     ['twice', 'BUILD_DEPENDS[0]=zfs\nBUILD_DEPENDS[1]=zfs', ['zfs']],
     ['in a comment', '#BUILD_DEPENDS[0]=zfs', []],
     ['under a longer name', 'BUILD_DEPENDS_REBUILD=yes\nMY_BUILD_DEPENDS=zfs', []],
@@ -166,7 +171,12 @@ describe('a module’s source', () => {
   });
 
   it.each([
-    ['none but -dev ones', 'dkms, libelf-dev, lsb-release, make', ['libelf-dev']],
+    ['the -dev ones', 'dkms, libelf-dev, make, firmware-misc-nonfree', ['libelf-dev']],
+    [
+      'the programs that builds run',
+      'dkms (>= 2.1), python3:any, flex, autoconf (>= 2.69), python3-distutils, hello-utils, debconf',
+      ['autoconf', 'flex', 'python3', 'python3-distutils'],
+    ],
     [
       'without their versions',
       'zlib1g-dev (>= 1:1.2), libelf-dev:any',

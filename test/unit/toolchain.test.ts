@@ -313,7 +313,7 @@ describe('the refusal of a toolchain', () => {
       'packages are missing',
       [toolchain('bare')],
       ['libelf-dev'],
-      /\. An admin makes one with those packages \(images\/make-toolchain --help\) and pins it \(kiln toolchain push\)$/,
+      /\. An admin makes one with those packages \(images\/make-toolchain images\/bare bare-more\.tar libelf-dev\) and pins it \(kiln toolchain push bare-more\.tar --name bare-more\)$/,
     ],
     [
       'packages are missing and more',
