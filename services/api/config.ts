@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
+import { readBuildScript } from '../storage/build-script.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
@@ -74,7 +74,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
     // A timer cannot wait for more than 24 days.
     syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),
-    script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
+    script: digestOf(readBuildScript()),
     logLevel: settings.KILN_LOG_LEVEL,
   };
 };

@@ -1,6 +1,5 @@
 import { Readable } from 'node:stream';
 import type { Digest } from '../core/digest.ts';
-import { errorLines } from '../core/compiler-output.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { createPieces } from './pieces.ts';
 import type { Signals } from '../storage/signals.ts';
@@ -10,12 +9,13 @@ export interface BuildLog {
   write(piece: Buffer | string): void;
   /** Stores it; its digest. Followers have got all of it by then. */
   close(): Promise<Digest>;
-  errorLines(): readonly string[];
+  /** Its end, which is searched for errors: make stops soon after the first. */
+  tail(): string;
 }
 
 const INTERVAL = 100;
-/** The end of a log that is searched for errors, in bytes: make stops soon after the first. */
-const LOOKED_AT = 1024 * 1024;
+/** In bytes. */
+const TAIL = 1024 * 1024;
 
 export const startBuildLog = (
   build: string,
@@ -52,6 +52,6 @@ export const startBuildLog = (
       });
       return digest;
     },
-    errorLines: () => errorLines(pieces.whole().subarray(-LOOKED_AT).toString('utf8')),
+    tail: () => pieces.whole().subarray(-TAIL).toString('utf8'),
   };
 };

@@ -15,6 +15,8 @@ import { readArchive } from '../storage/read-archive.ts';
 
 /** What `POST_BUILD` leaves for other builds: some headers and symbols, in files and bytes. */
 const MAX_EXPORTS = 1000;
+/** Where some POST_BUILDs put the symbols that modules export, for dependents. */
+const BESIDE = 'module/Module.symvers';
 const EXPORTS_LIMIT = 64 * 1024 ** 2;
 
 /** What a build gave: its modules, and an archive of what it leaves for builds that depend on it. */
@@ -47,7 +49,10 @@ export const collectModules = async (
     async (entry, body) => {
       if (entry.kind === 'directory') return;
       const name = /^module\/([A-Za-z0-9_-]{1,64})\.ko$/.exec(entry.path)?.[1];
-      if (entry.kind !== 'file' || (entry.path.startsWith('module/') && name === undefined)) {
+      if (
+        entry.kind !== 'file' ||
+        (entry.path.startsWith('module/') && name === undefined && entry.path !== BESIDE)
+      ) {
         throw new KilnError(
           'bad-archive',
           `the build put out ${JSON.stringify(entry.path)}, which is no module and no plain file`,

@@ -3,6 +3,7 @@ import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/build-users.ts';
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/limits.ts';
+import { readBuildScript } from '../storage/build-script.ts';
 import { readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { BuilderConfig } from './start-builder.ts';
@@ -66,7 +67,7 @@ export const builderConfig = (
       pids: settings.KILN_BUILD_PIDS,
       cpus: settings.KILN_BUILD_CPUS,
     },
-    scripts: { build: script('build'), measure: script('measure') },
+    scripts: { build: readBuildScript(), measure: script('measure') },
     seccomp: script('seccomp.json'),
     logLevel: settings.KILN_LOG_LEVEL,
   };

@@ -47,7 +47,7 @@ export const measureToolchain = async (
       args: [],
       environment: { PATH: BUILD_PATH, LC_ALL: 'C' },
       mounts: [],
-      workplace: null,
+      workplaces: [],
       labels: { 'kiln.measure': hexOf(toolchain) },
     },
     {

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { BUILD_EXITS, explainBuildEnd } from '../core/build-exit.ts';
+import { errorLines } from '../core/compiler-output.ts';
 import { readDkmsConf } from '../core/dkms-conf.ts';
 import { DKMS_VARIABLES, parseEvaluation } from '../core/dkms-evaluation.ts';
 import { digestOf } from '../core/digest.ts';
@@ -8,11 +10,14 @@ import type { Symvers } from '../core/kabi.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import {
   dkmsRecipe,
+  installDirectories,
+  kernelLink,
   kbuildRecipe,
   packageDirectory,
   sourceDirectory,
   type Recipe,
 } from '../core/recipe.ts';
+import { runOf } from '../core/run-name.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Signals } from '../storage/signals.ts';
 import { startBuildLog, type BuildLog } from './build-log.ts';
@@ -20,7 +25,6 @@ import { collectModules } from './collect-modules.ts';
 import { startConversation } from './conversation.ts';
 import { toolchainAnswers } from './toolchain-answers.ts';
 import { DependencyLost, dependencyMounts } from './dependency-mounts.ts';
-import type { ContainerEnd } from './docker.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
 import { readSymvers, type Mount, type TreeCache } from './tree-cache.ts';
@@ -54,7 +58,7 @@ export const runBuild = async (
   signal: AbortSignal,
 ): Promise<Outcome> => {
   const { build, attempt, kernel } = job;
-  const run = job.rebuild ?? `${build}-${attempt}`;
+  const run = runOf(job);
   const log = startBuildLog(build, run, deps.signals, deps.blobs);
   const outcomeOf = async (failure: BuildFailure): Promise<Outcome> => ({
     kind: 'failed',
@@ -96,12 +100,14 @@ export const runBuild = async (
           job.source.version,
           kernel.release,
           kernel.arch,
+          kernel.build ?? '#1 SMP',
+          kernel.compiler,
           String(parallelJobs(deps.limits)),
           ...DKMS_VARIABLES,
         ],
         environment: job.inputs.environment,
         mounts: [...mounts, answers],
-        workplace: packageDirectory(job.source),
+        workplaces: [packageDirectory(job.source), ...installDirectories(kernel)],
         labels: { 'kiln.build': label },
       },
       {
@@ -111,8 +117,8 @@ export const runBuild = async (
       signal,
     );
     const ended = performance.now();
-    if (end.exitCode !== 0 || recipe === null)
-      return await outcomeOf(explainEnd(end, log, deps.limits));
+    if (end.exitCode !== BUILD_EXITS.built || recipe === null)
+      return await outcomeOf(explainBuildEnd(end, log.tail(), deps.limits));
     const { modules, exports } = await collectModules(
       conversation.archive(),
       recipe,
@@ -168,7 +174,7 @@ const exportersFor = async (
   const exporters = [await trees.symvers(job.kernel)];
   for (const dependency of job.dependencies) {
     const { from } = await trees.dependency(dependency, job.kernel);
-    exporters.push(await readSymvers(join(from, job.kernel.release, job.kernel.arch)));
+    exporters.push(await readSymvers(join(from, kernelLink(dependency.source, job.kernel).to)));
   }
   return exporters;
 };
@@ -180,46 +186,11 @@ const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, jobs: n
   return dkmsRecipe(conf, source, kernel, jobs);
 };
 
-/** What a container's end means. The exit status is `images/build`'s. */
-const explainEnd = (end: ContainerEnd, log: BuildLog, limits: SandboxLimits): BuildFailure => {
-  const lines = log.errorLines();
-  if (end.isOutOfMemory) {
-    return {
-      code: 'out-of-memory',
-      message: `the build needs more than ${limits.memory} bytes of memory, the limit here`,
-      lines,
-    };
-  }
-  if (lines.some((line) => line.includes('No space left on device'))) {
-    return {
-      code: 'over-limit',
-      message: `the build needs more than ${limits.disk} bytes of files, the limit here`,
-      lines,
-    };
-  }
-  switch (end.exitCode) {
-    case 21:
-      return { code: 'bad-source', message: 'dkms.conf cannot be evaluated', lines };
-    case 22:
-      return {
-        code: 'bad-output',
-        message: 'the build ended well but left no module where one was promised',
-        lines,
-      };
-    default:
-      return {
-        code: 'compile-failed',
-        message: `the build ended with exit status ${end.exitCode}`,
-        lines,
-      };
-  }
-};
-
 /** A failure that is the build's own doing, or `null` for one that is the machine's. */
 const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
   if (error instanceof SandboxLimitReached) {
     const code = error.limit === 'time' ? 'timed-out' : 'over-limit';
-    return { code, message: `${error.message}, the limit here`, lines: log.errorLines() };
+    return { code, message: `${error.message}, the limit here`, lines: errorLines(log.tail()) };
   }
   if (error instanceof DependencyLost)
     return { code: 'dependency-failed', message: error.message, lines: [] };
@@ -230,7 +201,7 @@ const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
     case 'bad-archive':
     case 'too-large':
     case 'unverified':
-      return { code: 'bad-output', message: error.message, lines: log.errorLines() };
+      return { code: 'bad-output', message: error.message, lines: errorLines(log.tail()) };
     default:
       return null;
   }

@@ -22,8 +22,8 @@ export interface SandboxRun {
   readonly args: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly mounts: readonly { readonly from: string; readonly at: string }[];
-  /** The directory the run may fill, up to the disk limit. */
-  readonly workplace: string | null;
+  /** Directories that the run may fill, each up to the disk limit. */
+  readonly workplaces: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -105,7 +105,7 @@ export const createSandbox = (
       mounts: run.mounts,
       scratch: [
         { at: '/tmp', size: Math.ceil(limits.disk / TMP_SHARE) },
-        ...(run.workplace === null ? [] : [{ at: run.workplace, size: limits.disk }]),
+        ...run.workplaces.map((at) => ({ at, size: limits.disk })),
       ],
       memory: limits.memory,
       pids: limits.pids,

@@ -35,7 +35,7 @@ export const toolchainAnswers = async (
           args: [kernel.release],
           environment: buildEnvironment(kernel),
           mounts: await deps.trees.kernel(kernel),
-          workplace: null,
+          workplaces: [],
           labels: { 'kiln.answers': hexOf(key) },
         },
         {

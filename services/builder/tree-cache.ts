@@ -18,7 +18,7 @@ import { KilnError } from '../core/errors.ts';
 import type { Dependency, TreeOrigin } from '../core/jobs.ts';
 import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../core/kabi.ts';
 import { kernelMounts, type Kernel } from '../core/kernel.ts';
-import { packageDirectory, sourceDirectory } from '../core/recipe.ts';
+import { installDirectories, kernelLink, namedDirectory, sourceDirectory } from '../core/recipe.ts';
 import type { Settings } from '../core/source.ts';
 import type { Tree } from '../core/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
@@ -106,6 +106,9 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
           await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
         if (isAmongModules(kernel)) return;
         await mkdir(join(at, modules), { recursive: true });
+        // The sandbox lays directories over these, which have to be there.
+        for (const installed of installDirectories(kernel))
+          await mkdir(join(at, installed), { recursive: true });
         await symlink(kernel.buildDirectory, join(at, modules, 'build'));
         if (kernel.sourceDirectory !== null)
           await symlink(kernel.sourceDirectory, join(at, modules, 'source'));
@@ -126,17 +129,22 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
 
     async dependency({ fingerprint, source, modules, exports }, kernel) {
       const from = await once('dependency', fingerprint, async (at) => {
-        const result = join(at, kernel.release, kernel.arch);
+        const link = kernelLink(source, kernel);
+        const result = join(at, link.to);
         await mkdir(join(result, 'module'), { recursive: true });
-        await symlink(sourceDirectory(source), join(at, 'source'));
+        await symlink(link.to, join(at, link.name));
+        await symlink(sourceDirectory(source), join(at, source.version, 'source'));
         const layout = [{ from: '', to: '' }];
         await unpackTree(await blobs.open(exports), result, layout, SOURCE_DATE_EPOCH);
         for (const { name, unsigned } of modules) {
           const bytes = await blobs.read(unsigned, MODULE_LIMIT);
           await writeFile(join(result, 'module', `${name}.ko`), bytes);
         }
+        // Dependents look for the symbols beside the modules, too.
+        const beside = join(result, 'module/Module.symvers');
+        if (!(await exists(beside))) await symlink('../Module.symvers', beside);
       });
-      return { from, at: packageDirectory(source) };
+      return { from, at: namedDirectory(source) };
     },
 
     settings: (settings) =>

@@ -9,8 +9,6 @@ export interface DkmsModule {
   /** Relative to the build directory, '' or ending in `/`. */
   readonly builtLocation: string;
   readonly name: string;
-  /** As given: `/extra`, `/updates/dkms`, `/kernel/drivers/net`. */
-  readonly destination: string;
   readonly strip: boolean;
 }
 
@@ -20,6 +18,8 @@ export interface DkmsConf {
   readonly version: string;
   /** The make command as written, or `null` for DKMS's default. */
   readonly make: string | null;
+  /** The command that removes what a build left, likewise. */
+  readonly clean: string | null;
   readonly preBuild: string | null;
   readonly postBuild: string | null;
   readonly patches: readonly string[];
@@ -53,6 +53,7 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     name: valueAt(conf, 'PACKAGE_NAME'),
     version: valueAt(conf, 'PACKAGE_VERSION'),
     make: chooseMake(conf),
+    clean: valueAt(conf, 'CLEAN') || null,
     preBuild: valueAt(conf, 'PRE_BUILD') || null,
     postBuild: valueAt(conf, 'POST_BUILD') || null,
     patches: valuesOf(conf, 'PATCH').flatMap(([index, patch]) =>
@@ -116,8 +117,8 @@ const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsMo
   if (location.startsWith('/') || location.split('/').includes('..')) {
     throw bad(`dkms.conf’s BUILT_MODULE_LOCATION[${index}] leaves the build directory`);
   }
-  const destination = at('DEST_MODULE_LOCATION');
-  if (!/^\/(kernel|updates|extra)/.test(destination) || destination.split('/').includes('..')) {
+  // Hosts put modules where Kiln keeps its own: it is checked as DKMS does, and a `..` in it (OFED, xpmem) leads nowhere.
+  if (!/^\/(kernel|updates|extra)/.test(at('DEST_MODULE_LOCATION'))) {
     throw bad(
       `dkms.conf’s DEST_MODULE_LOCATION[${index}] must begin with /kernel, /updates or /extra`,
     );
@@ -127,7 +128,6 @@ const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsMo
     builtName,
     builtLocation: location === '' || location.endsWith('/') ? location : `${location}/`,
     name,
-    destination,
     strip: !/^[nN]/.test(strip),
   };
 };

@@ -25,6 +25,7 @@ const HONOURED = [
   'DEST_MODULE_NAME',
   'DEST_MODULE_LOCATION',
   'STRIP',
+  'CLEAN',
   'MAKE',
   'MAKE_MATCH',
   'PATCH',
@@ -43,7 +44,7 @@ const HONOURED = [
 
 /**
  * Directives that Kiln cannot follow, with the reason: they are refused by name, never ignored. Those that DKMS itself
- * ignores on some system or has given up (`CLEAN`, `REMAKE_INITRD`, …) change no build.
+ * ignores on some system or has given up (`REMAKE_INITRD`, …) change no build.
  */
 export const REFUSED: Readonly<Record<string, string>> = {
   POST_ADD: 'a source is not added on hosts',

@@ -145,9 +145,9 @@ const COMMAND = 1024 ** 2;
 export const recipe = z.strictObject({
   steps: list(
     z.strictObject({
-      label: z.enum(['patch', 'pre-build', 'make', 'post-build']),
+      label: z.enum(['patch', 'pre-build', 'clean', 'make', 'post-build']),
       command: line(COMMAND),
-      kind: z.enum(['one', 'spread', 'script']),
+      kind: z.enum(['one', 'spread', 'clean', 'script']),
     }),
     STEPS,
   ),

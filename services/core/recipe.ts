@@ -16,12 +16,12 @@ export interface Recipe {
 
 /**
  * One step of the build. `one` is a shell command; `spread` is one whose every make is told to run in parallel, and that is given a second
- * try without; a `script` is a program of the source with arguments, passed over with a warning if it is not executable, as DKMS does.
+ * try without; `clean` is taken only where somebody built in the source before; a `script` is a program of the source with arguments, passed over with a warning if it is not executable, as DKMS does.
  */
 export interface Step {
-  readonly label: 'patch' | 'pre-build' | 'make' | 'post-build';
+  readonly label: 'patch' | 'pre-build' | 'clean' | 'make' | 'post-build';
   readonly command: string;
-  readonly kind: 'one' | 'spread' | 'script';
+  readonly kind: 'one' | 'spread' | 'clean' | 'script';
 }
 
 /** A module the build makes. */
@@ -56,13 +56,29 @@ export const resultDirectory = (
   { release, arch }: Pick<Kernel, 'release' | 'arch'>,
 ): string => `${packageDirectory(source)}/${release}/${arch}`;
 
+/** Where modules of a kernel are installed. A build may write there (some install what they make), and nothing of it counts. */
+export const installDirectories = ({ release }: Pick<Kernel, 'release'>): readonly string[] =>
+  ['kernel', 'updates', 'extra'].map((name) => `/lib/modules/${release}/${name}`);
+
+/** Where DKMS keeps all versions of a source. */
+export const namedDirectory = ({ name }: Pick<Source, 'name'>): string => `/var/lib/dkms/${name}`;
+
+/** DKMS's link in there to what is built of a source for one kernel, and where it leads. */
+export const kernelLink = (
+  { version }: Pick<Source, 'version'>,
+  { release, arch }: Pick<Kernel, 'release' | 'arch'>,
+): { readonly name: string; readonly to: string } => ({
+  name: `kernel-${release}-${arch}`,
+  to: `${version}/${release}/${arch}`,
+});
+
 /** What DKMS calls `kernel_source_dir`. */
 export const kernelSourceDir = ({ release }: Pick<Kernel, 'release'>): string =>
   `/lib/modules/${release}/build`;
 
 /**
- * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, MAKE, POST_BUILD. There is
- * nothing to clean in a fresh copy: dkms 3.2 gave `CLEAN` up, too.
+ * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, CLEAN, MAKE,
+ * POST_BUILD. CLEAN is run where the source has something of a build before (dkms 3.2 gave it up, and builds on what is there).
  * `jobs` is make's parallelism, which no byte depends on. The dependencies must be those the source was pushed with: they
  * were built before it.
  */
@@ -104,6 +120,7 @@ export const dkmsRecipe = (
         kind: 'one',
       })),
       ...script('pre-build', conf.preBuild),
+      { label: 'clean', command: conf.clean ?? `${generic} clean`, kind: 'clean' },
       { label: 'make', command: make, kind: howToMake(make) },
       ...script('post-build', conf.postBuild),
     ],
@@ -134,6 +151,7 @@ const script = (label: 'pre-build' | 'post-build', command: string | null): read
 /** The recipe for a source without `dkms.conf`: Kbuild itself (`Documentation/kbuild/modules.rst`). */
 export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Recipe => ({
   steps: [
+    { label: 'clean', command: `${kbuildCommand(source, kernel)} clean`, kind: 'clean' },
     {
       label: 'make',
       command: `${kbuildCommand(source, kernel, jobs)} modules`,

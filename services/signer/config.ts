@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { readFileSync } from 'node:fs';
 import { digestOf } from '../core/digest.ts';
+import { readBuildScript } from '../storage/build-script.ts';
 import { readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings } from '../storage/settings.ts';
 import type { SignerConfig } from './start-signer.ts';
@@ -25,7 +25,7 @@ export const signerConfig = (
   return {
     ...commonConfig(settings),
     coordinator: settings.KILN_COORDINATOR,
-    script: digestOf(readFileSync(new URL('../../images/build', import.meta.url))),
+    script: digestOf(readBuildScript()),
     keyFile: settings.KILN_SIGNING_KEY,
     certificateFile: settings.KILN_SIGNING_CERTIFICATE,
     logLevel: settings.KILN_LOG_LEVEL,

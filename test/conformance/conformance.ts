@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { connectDocker } from '../../services/builder/docker.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
+import { readBuildScript } from '../../services/storage/build-script.ts';
 import { debianHeaders } from '../machine/debian.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
-import { CHECKOUT, DKMS_TOOLCHAIN, WORK } from '../machine/places.ts';
+import { DKMS_TOOLCHAIN, WORK } from '../machine/places.ts';
 import { allKernels, allPackages, subjectOf, type Subject } from './matrix.ts';
 import { isSame, reportOf, type Line } from './report.ts';
 import { buildWithDkms } from './with-dkms.ts';
@@ -42,7 +43,7 @@ const packages = values.only?.split(',') ?? (await allPackages());
 const kernels = values.kernels?.split(',') ?? (await allKernels());
 const cpus = machineCpus().length;
 // Lines of another build script are another run's.
-const script = digestOf(await readFile(join(CHECKOUT, 'images/build'))).slice(0, 16);
+const script = digestOf(readBuildScript()).slice(0, 16);
 
 const known = new Map<string, Line>();
 for (const text of (await readFile(kept, 'utf8').catch(() => '')).split('\n')) {

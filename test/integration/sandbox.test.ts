@@ -38,7 +38,7 @@ const RUN = {
   args: [],
   environment: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
   mounts: [],
-  workplace: '/var/lib/dkms/build',
+  workplaces: ['/var/lib/dkms/build'],
   labels: {},
 } as const;
 

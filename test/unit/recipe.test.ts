@@ -19,14 +19,13 @@ const least: DkmsConf = {
   name: 'hello',
   version: '1.0',
   make: null,
+  clean: null,
   preBuild: null,
   postBuild: null,
   patches: [],
   dependencies: [],
   mayLink: true,
-  modules: [
-    { builtName: 'hello', builtLocation: '', name: 'hello', destination: '/extra', strip: true },
-  ],
+  modules: [{ builtName: 'hello', builtLocation: '', name: 'hello', strip: true }],
   excluded: null,
 };
 const recipeOf = (conf: Partial<DkmsConf>, kernel = debianKernel): Recipe =>
@@ -49,6 +48,7 @@ describe('the places of a source', () => {
 describe('the recipe for a dkms.conf', () => {
   it('is DKMS’s own make where the conf says none', () => {
     expect(recipeOf({}).steps).toEqual([
+      { label: 'clean', command: `${GENERIC} clean`, kind: 'clean' },
       {
         label: 'make',
         command: GENERIC.replace('make', 'make -j4 KERNELRELEASE=6.1.0-56-amd64'),
@@ -57,17 +57,19 @@ describe('the recipe for a dkms.conf', () => {
     ]);
   });
 
-  it('goes in DKMS’s order: patches, pre-build, make, post-build', () => {
+  it('goes in DKMS’s order: patches, pre-build, clean, make, post-build', () => {
     const { steps } = recipeOf({
       patches: ['b.patch', 'a.patch'],
       preBuild: 'configure --now',
       postBuild: 'keep $kernelver',
       make: 'make all',
+      clean: 'make distclean',
     });
     expect(steps).toEqual([
       { label: 'patch', command: "patch -p1 < ./patches/'b.patch'", kind: 'one' },
       { label: 'patch', command: "patch -p1 < ./patches/'a.patch'", kind: 'one' },
       { label: 'pre-build', command: 'configure --now', kind: 'script' },
+      { label: 'clean', command: 'make distclean', kind: 'clean' },
       { label: 'make', command: 'make -j4 KERNELRELEASE=6.1.0-56-amd64 all', kind: 'one' },
       { label: 'post-build', command: 'keep $kernelver', kind: 'script' },
     ]);
@@ -112,8 +114,8 @@ describe('the recipe for a dkms.conf', () => {
   it('lists the modules that must come out, by their path in the build directory', () => {
     const { modules } = recipeOf({
       modules: [
-        { builtName: 'a', builtLocation: 'src/', name: 'b', destination: '/extra', strip: false },
-        { builtName: 'c', builtLocation: '', name: 'c', destination: '/extra', strip: true },
+        { builtName: 'a', builtLocation: 'src/', name: 'b', strip: false },
+        { builtName: 'c', builtLocation: '', name: 'c', strip: true },
       ],
     });
     expect(modules).toEqual({
@@ -143,6 +145,7 @@ describe('the recipe for plain Kbuild', () => {
   it('is make modules in the kernel’s tree, and every module that comes out', () => {
     expect(kbuildRecipe({ ...dkmsSource, kind: 'kbuild' }, debianKernel, 2)).toEqual({
       steps: [
+        { label: 'clean', command: `${GENERIC} clean`, kind: 'clean' },
         {
           label: 'make',
           command: `${GENERIC.replace('make', 'make -j2')} modules`,
