@@ -1,6 +1,7 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
 import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host/host.ts';
+import { followGuard } from '../install/change-host.ts';
 import { installAll, removeAll } from '../install/install.ts';
 import { plain } from '../terminal/output.ts';
 import { listReceipts } from '../installed/receipts.ts';
@@ -43,6 +44,8 @@ ${HOOK_HELP}
       const releases = meant.filter((release) => !isLeftAlone(context, release));
       const started = performance.now();
       const granted = await bringUp(context, host, releases);
+      // What has not changed may have been mended in another way.
+      await followGuard(context, host);
       if (granted.length === 0) {
         context.progress.done();
         context.print('nothing to do', { installed: [], problems: [] });

@@ -1,6 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
+import { compareReleases } from '../../services/core/boot-choice.ts';
 import type { Host } from './host.ts';
 import { hasProgram, runOn } from './programs.ts';
 
@@ -11,6 +12,8 @@ export interface BootLoader {
   readonly entries: ReadonlyMap<string, string>;
   /** The entry that it is set to start; `null` where it takes the newest kernel's. */
   readonly current: string | null;
+  /** The entry that its own settings have it start where none is set so; `null` where that is the newest kernel's. */
+  readonly usual: string | null;
   /** Why it would not do what it is set to, and what to do; `null` if it would. */
   readonly problem: string | null;
   /** Sets the entry to start, `null` for the newest kernel's. Throws `install-failed` with the program's own words. */
@@ -35,13 +38,17 @@ const grubOf = async (host: Host): Promise<BootLoader | null> => {
       name: 'GRUB',
       entries: /^\s*blscfg\b/m.test(config) ? await loaderEntries(host) : grubEntries(config),
       current: saved ?? null,
+      usual: null,
       problem: /set default="\$\{saved_entry\}"/.test(config)
         ? null
         : `GRUB does not look at what is saved: set GRUB_DEFAULT=saved in /etc/default/grub and run ${name === 'grub' ? 'update-grub' : 'grub2-mkconfig -o /boot/grub2/grub.cfg'}`,
-      setDefault: (entry) =>
-        entry === null
-          ? mustRunOn(host, `${name}-editenv`, [environment, 'unset', 'saved_entry'])
-          : mustRunOn(host, `${name}-set-default`, [entry]),
+      // As grub-set-default does, in the file that this GRUB reads: what grub-reboot has left would put back another.
+      setDefault: async (entry) => {
+        const edit = (...args: string[]): Promise<void> =>
+          mustRunOn(host, `${name}-editenv`, [environment, ...args]);
+        await edit('unset', 'prev_saved_entry', ...(entry === null ? ['saved_entry'] : []));
+        if (entry !== null) await edit('set', `saved_entry=${entry}`);
+      },
     };
   }
   return null;
@@ -65,7 +72,11 @@ const grubEntries = (config: string): ReadonlyMap<string, string> => {
 };
 
 const systemdBootOf = async (host: Host): Promise<BootLoader | null> => {
-  const entries = await loaderEntries(host);
+  const entries = new Map<string, string>();
+  for (const [release, entry] of await loaderEntries(host))
+    entries.set(release, `${entry.replace(TRIES, '')}.conf`);
+  for (const [release, entry] of await unifiedEntries(host))
+    if (!entries.has(release)) entries.set(release, entry);
   if (entries.size === 0 || !(await hasProgram(host, 'bootctl'))) return null;
   // LoaderEntryDefault, after four bytes of attributes (source: the Boot Loader Interface).
   const variable = await readFile(
@@ -77,17 +88,52 @@ const systemdBootOf = async (host: Host): Promise<BootLoader | null> => {
   const current = variable?.subarray(4).toString('utf16le').replaceAll('\0', '') ?? '';
   return {
     name: 'systemd-boot',
-    entries: new Map([...entries].map(([release, entry]) => [release, `${entry}.conf`])),
+    entries,
     current: current === '' ? null : current,
+    usual: await settingsDefault(host, [...entries.values()]),
     problem: null,
     setDefault: (entry) => mustRunOn(host, 'bootctl', ['set-default', entry ?? '']),
   };
 };
 
+/** How often an entry is still tried, and was (source: systemd's Automatic Boot Assessment): no part of its name. */
+const TRIES = /\+\d+(-\d+)?$/;
+
+const BOOTS = ['boot', 'efi', 'boot/efi'];
+
+/** Kernels with all they need within, `EFI/Linux/TOKEN-RELEASE.efi`, by release: the names that systemd-boot has for them. */
+const unifiedEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
+  const entries = new Map<string, string>();
+  for (const boot of BOOTS) {
+    for (const file of await readdir(join(host.root, boot, 'EFI/Linux')).catch(() => [])) {
+      const name = file.replace(/\.efi$/, '').replace(TRIES, '');
+      const release = /^[A-Za-z0-9_.~-]*?-(\d+\.\d+[A-Za-z0-9_.+~-]*)$/.exec(name)?.[1];
+      if (file.endsWith('.efi') && release !== undefined) entries.set(release, `${name}.efi`);
+    }
+  }
+  return entries;
+};
+
+/** The entry that `default` in `loader.conf` names, which may be a pattern: the last by name that it matches. */
+const settingsDefault = async (host: Host, entries: readonly string[]): Promise<string | null> => {
+  for (const boot of BOOTS) {
+    const text = await readText(join(host.root, boot, 'loader/loader.conf'));
+    const pattern = /^default[ \t]+([A-Za-z0-9_.+~*?-]+)[ \t]*$/m.exec(text ?? '')?.[1];
+    if (pattern === undefined) continue;
+    const glob = pattern
+      .replaceAll(/[.+]/g, String.raw`\$&`)
+      .replaceAll('*', '.*')
+      .replaceAll('?', '.');
+    const found = entries.filter((entry) => new RegExp(`^${glob}(\\.conf)?$`).test(entry));
+    return found.toSorted(compareReleases).at(-1) ?? null;
+  }
+  return null;
+};
+
 /** Entries of the Boot Loader Specification, by the release that each names: the files' names without `.conf`. */
 const loaderEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const entries = new Map<string, string>();
-  for (const place of ['boot', 'efi', 'boot/efi']) {
+  for (const place of BOOTS) {
     const directory = join(host.root, place, 'loader/entries');
     for (const file of (await readdir(directory).catch(() => [])).sort()) {
       if (!/^[A-Za-z0-9_.+~-]+\.conf$/.test(file) || /rescue/.test(file)) continue;

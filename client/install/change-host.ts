@@ -7,7 +7,9 @@ import { hostKernels, type Host } from '../host/host.ts';
 import { initramfsOf, refreshInitramfs } from '../host/initramfs.ts';
 import { moduleName } from '../host/kernel-modules.ts';
 import { releasesOf } from './plan.ts';
+import { keepDefault } from '../installed/boot-guard.ts';
 import type { Receipt } from '../installed/receipts.ts';
+import { incomplete } from '../installed/standing.ts';
 import { recover, runTransaction } from '../transaction/transaction.ts';
 import { tellWeakModules } from './weak-modules.ts';
 
@@ -58,7 +60,23 @@ export const changeHost = async (
   });
   for (const words of byHand) context.progress.say(words);
   if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
+  await followGuard(context, host);
   context.progress.done();
+};
+
+/**
+ * Where the configuration has guard = yes, the boot loader's default follows what kernels have now. What fails is said: all that was asked
+ * for is done.
+ */
+export const followGuard = async (context: Context, host: Host): Promise<void> => {
+  if (!context.config.guard) return;
+  try {
+    const { text, isSet } = await keepDefault(host, incomplete);
+    if (isSet) context.progress.say(text);
+  } catch (error) {
+    if (!(error instanceof KilnError)) throw error;
+    context.progress.say(`kiln guard did nothing: ${error.message}`);
+  }
 };
 
 /** A kernel's images that hold or should hold one of the modules: those made anew here, and a sentence for each that is not. */

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { bootLoaderOf } from '../../client/host/boot-loader.ts';
@@ -6,6 +6,7 @@ import type { Context } from '../../client/command.ts';
 import { readConfig } from '../../client/config.ts';
 import { guard } from '../../client/commands/guard.ts';
 import { openHost, type Host } from '../../client/host/host.ts';
+import { keepDefault } from '../../client/installed/boot-guard.ts';
 import { compareReleases } from '../../services/core/boot-choice.ts';
 import { copyRoot } from '../machine/debian-root.ts';
 import { unpackPackages } from '../machine/debian.ts';
@@ -161,23 +162,150 @@ describe('kiln guard', () => {
   });
 });
 
+/** Lays down entries of the Boot Loader Specification, as kernel-install does. */
+const putEntries = async (directory: string, token: string): Promise<void> => {
+  await mkdir(directory, { recursive: true });
+  for (const release of [OLDER, NEWER])
+    await writeFile(
+      join(directory, `${token}-${release}.conf`),
+      `title Linux\nversion ${release}\nlinux /vmlinuz-${release}\n`,
+    );
+};
+
+describe('GRUB as Fedora, Enterprise Linux and openSUSE call it', () => {
+  let root: string;
+  let host: Host;
+  const put = async (path: string, text: string): Promise<void> => {
+    await mkdir(dirname(join(root, path)), { recursive: true });
+    await writeFile(join(root, path), text);
+  };
+  const saved = async (): Promise<string> =>
+    (await mustRun('chroot', [root, 'grub2-editenv', '/boot/grub2/grubenv', 'list'])).trim();
+
+  beforeAll(async () => {
+    root = await copyRoot('initramfs-tools', [
+      'initramfs-tools',
+      'grub-common',
+      'kmod',
+      'xz-utils',
+    ]);
+    host = await openHost(root);
+    // Debian's own program, under the name that others give it.
+    await symlink('grub-editenv', join(root, 'usr/bin/grub2-editenv'));
+    await mkdir(join(root, 'boot/grub2'), { recursive: true });
+    await rm(join(root, 'boot/grub'), { recursive: true, force: true });
+    for (const release of [OLDER, NEWER])
+      await mkdir(join(root, 'lib/modules', release, 'kernel'), { recursive: true });
+  });
+  afterAll(() => rm(dirname(root), { recursive: true, force: true }));
+
+  it('is set to an entry of Fedora’s /boot/loader, and back to what its own hook had saved', async () => {
+    const token = '0123456789abcdef0123456789abcdef';
+    await putEntries(join(root, 'boot/loader/entries'), token);
+    await put(
+      'boot/grub2/grub.cfg',
+      'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\nelse\n   set default="${saved_entry}"\nfi\ninsmod blscfg\nblscfg\n',
+    );
+    // kernel-install's 20-grub.install saves each new kernel; what grub2-reboot leaves would come back at the next start.
+    const set = ['set', `saved_entry=${token}-${NEWER}`, 'prev_saved_entry=other'];
+    await mustRun('chroot', [root, 'grub2-editenv', '/boot/grub2/grubenv', ...set]);
+    const held = await keepDefault(host, async () => new Map([[NEWER, 'zfs failed']]));
+    expect(held).toMatchObject({ loader: 'GRUB', release: OLDER, instead: NEWER, isSet: true });
+    expect(await saved()).toBe(`saved_entry=${token}-${OLDER}`);
+    expect(await keepDefault(host, async () => new Map())).toMatchObject({
+      release: NEWER,
+      isSet: true,
+    });
+    expect(await saved()).toBe(`saved_entry=${token}-${NEWER}`);
+    expect((await keepDefault(host, async () => new Map())).isSet).toBe(false);
+  });
+
+  it('is set to an entry of openSUSE’s submenu, and back to the newest', async () => {
+    const id = (release: string): string => `gnulinux-${release}-advanced-1234-abcd`;
+    const entry = (release: string): string =>
+      `\tmenuentry 'openSUSE Leap 15.6, with Linux ${release}'  --hotkey=1 --class opensuse $menuentry_id_option '${id(release)}' {\n\t}\n`;
+    await put(
+      'boot/grub2/grub.cfg',
+      `   set default="\${saved_entry}"\nmenuentry 'openSUSE Leap 15.6'  --class opensuse $menuentry_id_option 'gnulinux-simple-1234-abcd' {\n}\nsubmenu 'Advanced options for openSUSE Leap 15.6' --hotkey=1 $menuentry_id_option 'gnulinux-advanced-1234-abcd' {\n${entry(NEWER)}${entry(OLDER)}}\n`,
+    );
+    await mustRun('chroot', [root, 'grub2-editenv', '/boot/grub2/grubenv', 'create']);
+    await keepDefault(host, async () => new Map([[NEWER, 'zfs failed']]));
+    expect(await saved()).toBe(`saved_entry=gnulinux-advanced-1234-abcd>${id(OLDER)}`);
+    await keepDefault(host, async () => new Map());
+    expect(await saved()).toBe('');
+  });
+});
+
 describe('systemd-boot', () => {
-  it('has its entries read, and what bootctl says against a default told', async () => {
-    const root = await copyRoot('dracut', ['dracut', 'kmod']);
+  const GUID = '4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
+  let root: string;
+  let host: Host;
+  const variable = async (): Promise<string | null> =>
+    readFile(join(root, 'sys/firmware/efi/efivars', `LoaderEntryDefault-${GUID}`)).then(
+      (bytes) => bytes.subarray(4).toString('utf16le').replaceAll('\0', ''),
+      () => null,
+    );
+
+  beforeAll(async () => {
+    root = await copyRoot('dracut', ['dracut', 'kmod']);
+    host = await openHost(root);
     const packages = ['systemd-boot', 'libsystemd-shared', 'libip4tc2'];
     const unpacked = await unpackPackages('bootctl', packages);
     for (const part of ['usr/bin', 'usr/lib', 'lib'])
       await mustRun('cp', ['-a', join(unpacked, part), join(root, 'usr')]);
-    const entries = join(root, 'boot/loader/entries');
-    await mkdir(entries, { recursive: true });
-    await writeFile(join(entries, `abc-${OLDER}.conf`), `title Debian\nversion ${OLDER}\n`);
-    const loader = await bootLoaderOf(await openHost(root));
-    expect(loader).toMatchObject({ name: 'systemd-boot', current: null });
-    expect([...(loader?.entries ?? [])]).toEqual([[OLDER, `abc-${OLDER}.conf`]]);
-    await expect(loader?.setDefault(`abc-${OLDER}.conf`)).rejects.toEqual(
+    for (const release of [OLDER, NEWER])
+      await mkdir(join(root, 'lib/modules', release, 'kernel'), { recursive: true });
+  });
+  afterAll(() => rm(dirname(root), { recursive: true, force: true }));
+  beforeEach(async () => {
+    for (const path of ['boot/loader', 'efi', 'var/lib/kiln'])
+      await rm(join(root, path), { recursive: true, force: true });
+    // What systemd-boot leaves the system it has started.
+    const variables = join(root, 'sys/firmware/efi/efivars');
+    await rm(variables, { recursive: true, force: true });
+    await mkdir(variables, { recursive: true });
+    await writeFile(
+      join(variables, `LoaderInfo-${GUID}`),
+      Buffer.from('\x06\0\0\0s\0\0\0', 'latin1'),
+    );
+  });
+  const incomplete = async (): Promise<Map<string, string>> => new Map([[NEWER, 'zfs failed']]);
+  const none = async (): Promise<Map<string, string>> => new Map();
+
+  it('has its default set and set back by bootctl, whose words against it are told', async () => {
+    await putEntries(join(root, 'efi/loader/entries'), 'debian');
+    expect((await keepDefault(host, none)).isSet).toBe(false);
+    await keepDefault(host, incomplete);
+    expect(await variable()).toBe(`debian-${OLDER}.conf`);
+    await keepDefault(host, none);
+    expect(await variable()).toBeNull();
+    await rm(join(root, 'sys/firmware/efi'), { recursive: true });
+    await expect(keepDefault(host, incomplete)).rejects.toEqual(
       refusal('install-failed', /bootctl failed \(Not booted with UEFI\.\)/),
     );
-    await rm(dirname(root), { recursive: true, force: true });
+  });
+
+  it('has entries with a count of tries, and kernels with all within, by the names it knows them by', async () => {
+    const entries = join(root, 'efi/loader/entries');
+    await putEntries(entries, 'debian');
+    await rename(join(entries, `debian-${OLDER}.conf`), join(entries, `debian-${OLDER}+2-1.conf`));
+    await keepDefault(host, incomplete);
+    expect(await variable()).toBe(`debian-${OLDER}.conf`);
+    await keepDefault(host, none);
+    await rm(entries, { recursive: true });
+    await mkdir(join(root, 'efi/EFI/Linux'), { recursive: true });
+    for (const release of [`${OLDER}+3`, NEWER])
+      await writeFile(join(root, `efi/EFI/Linux/my-token-${release}.efi`), '');
+    await keepDefault(host, incomplete);
+    expect(await variable()).toBe(`my-token-${OLDER}.efi`);
+  });
+
+  it('starts what loader.conf says where nothing is set, and that is let be where it is complete', async () => {
+    await putEntries(join(root, 'boot/loader/entries'), 'debian');
+    await writeFile(join(root, 'boot/loader/loader.conf'), `timeout 3\ndefault debian-${OLDER}*\n`);
+    expect(await keepDefault(host, incomplete)).toMatchObject({ release: OLDER, isSet: false });
+    await writeFile(join(root, 'boot/loader/loader.conf'), 'default debian-*\n');
+    expect(await keepDefault(host, incomplete)).toMatchObject({ release: OLDER, isSet: true });
   });
 });
 
