@@ -54,7 +54,9 @@ export const fetchBuilds = async (
   ): Promise<void> => {
     if (above.includes(build.id) || above.length > MAX_DEPTH || fetched.size >= MAX_BUILDS)
       throw bad(`the build ${build.id} was sent with dependencies without end`);
-    const provenance = await readSigned(supply, build, trust);
+    const certificate = certificateFor(build, trust);
+    const modules = await fetchModules(supply, build, certificate);
+    const provenance = certificate === null ? null : await readSigned(supply, build, certificate);
     for (const { name, version, fingerprint } of mustBeCovered(build)) {
       const id = buildIdOf(fingerprint);
       if (fetched.has(id)) continue;
@@ -70,11 +72,7 @@ export const fetchBuilds = async (
         throw bad(`another build than ${id} was sent for the dependency ${name}/${version}`);
       await take(dependency, isCached, [...above, build.id]);
     }
-    fetched.set(build.id, {
-      ...(await fetchOne(supply, build, trust, provenance !== null)),
-      provenance,
-      isCached,
-    });
+    fetched.set(build.id, { build, modules, isSigned: certificate !== null, provenance, isCached });
   };
   const { build, isCached } = await supply.build(request);
   mustBeAsked(build, request);
@@ -142,25 +140,31 @@ interface Trust {
   readonly allowUnsigned: boolean;
 }
 
-/** The envelope of a build's provenance, which says all that the build says of itself; `null` where an unsigned one is wanted. */
-const readSigned = async (
-  supply: Supply,
-  build: BuildView,
+/** What a build must be signed with; `null` where it is unsigned, and may be. Throws `unverified`. */
+const certificateFor = (
+  { signature }: BuildView,
   { certificate, allowUnsigned }: Trust,
-): Promise<string | null> => {
-  if (build.signature?.kind !== 'signed') {
-    const reason = build.signature?.reason ?? 'it is not signed';
+): X509Certificate | null => {
+  if (signature?.kind !== 'signed') {
     if (allowUnsigned) return null;
     throw new KilnError(
       'unverified',
-      `the module was built but not signed: ${reason}; --allow-unsigned installs it all the same`,
+      `the module was built but not signed: ${signature?.reason ?? 'it is not signed'}; --allow-unsigned installs it all the same`,
     );
   }
-  if (certificate === null)
-    throw new KilnError(
-      'unverified',
-      'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
-    );
+  if (certificate !== null) return certificate;
+  throw new KilnError(
+    'unverified',
+    'no certificate is pinned, so no signature can be checked; run kiln setup URL, or give --certificate FILE',
+  );
+};
+
+/** The envelope of a signed build's provenance, which says all that the build says of itself. */
+const readSigned = async (
+  supply: Supply,
+  build: BuildView,
+  certificate: X509Certificate,
+): Promise<string> => {
   if (build.attestation === null)
     throw bad('the build is signed, and its provenance was not sent with it');
   const provenance = (await supply.artifact(build.attestation)).toString('utf8');
@@ -168,12 +172,12 @@ const readSigned = async (
   return provenance;
 };
 
-const fetchOne = async (
+/** A build's modules, signed by the certificate's key, or with `null` unsigned. */
+const fetchModules = async (
   supply: Supply,
   build: BuildView,
-  { certificate }: Trust,
-  isSigned: boolean,
-): Promise<Omit<Fetched, 'isCached' | 'provenance'>> => {
+  certificate: X509Certificate | null,
+): Promise<readonly FetchedModule[]> => {
   const { release, arch, vermagic } = build.kernel;
   const modules: FetchedModule[] = [];
   for (const { name, signed, unsigned, modinfo } of build.modules) {
@@ -182,9 +186,9 @@ const fetchOne = async (
     if (!MODULE_NAME.test(modname) || modules.some((each) => each.name === name))
       throw bad(`the service sent a module ${name} with an impossible name, or twice`);
     const bytes = await supply.artifact(signed ?? unsigned);
-    verifyBytes(bytes, { name: modname, release, arch, vermagic }, isSigned ? certificate : null);
+    verifyBytes(bytes, { name: modname, release, arch, vermagic }, certificate);
     modules.push({ name, modname, bytes });
   }
   if (modules.length === 0) throw bad('the build has no modules');
-  return { build, modules, isSigned };
+  return modules;
 };
