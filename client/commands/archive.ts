@@ -34,8 +34,8 @@ const archiveList: Command = {
   options: {},
   async run(context) {
     const archives = await context.service.archives();
-    const rows = archives.map(({ name, headers }) => [name, headers]);
-    context.print(table([['ARCHIVE', 'HEADERS'], ...rows]), archives);
+    const rows = archives.map(({ name, headers, madeBy }) => [name, headers, madeBy.name]);
+    context.print(table([['ARCHIVE', 'HEADERS', 'BY'], ...rows]), archives);
   },
 };
 
