@@ -52,7 +52,10 @@ describe('somebody without a token', () => {
     ['POST', '/v1/resolve', 'application/json'],
     ['POST', '/v1/tokens', 'application/json'],
     ['POST', '/v1/builds/none/cancel', 'application/json'],
-    ['DELETE', '/v1/tokens/none', 'application/json'],
+    ['POST', '/v1/tokens/none/revoke', 'application/json'],
+    ['POST', '/v1/withdrawals', 'application/json'],
+    ['POST', '/v1/names/none', 'application/json'],
+    ['DELETE', '/v1/withdrawals/source/none', 'application/json'],
   ])('has no body read of %s %s (%s): 401, and the connection ends', async (method, path, type) => {
     const { socket, heard, ended } = await dial();
     socket.write(head(method, path, null, type, 200_000));
