@@ -140,10 +140,13 @@ const list: Command = {
   name: 'list',
   args: '',
   summary: 'list the latest builds',
-  help: '',
-  options: {},
+  help: `      --limit N          so many (default 200)`,
+  options: { limit: { type: 'string' } },
   async run(context) {
-    const builds = await context.service.builds();
+    const text = context.option('limit') ?? '200';
+    if (!/^[1-9]\d{0,5}$/.test(text))
+      throw new KilnError('bad-request', '--limit takes a number from 1 to 999999');
+    const builds = await context.service.builds(Number(text));
     const rows = builds.map(({ id, state, stale, withdrawn, source, kernel, madeBy }) => [
       id,
       [

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isFinished } from '../../services/core/build-state.ts';
 import { BuildView } from '../../services/core/protocol.ts';
+import { KilnError } from '../../services/core/errors.ts';
 import { CallFailed } from './fault.ts';
 import { readPieces, understand, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
@@ -21,13 +22,14 @@ export const followBuild = async (
   follower: Follower,
   patience: Patience,
 ): Promise<BuildView> => {
+  const sent = { bytes: 0 };
   let lastEvent: string | null = null;
   return keepTrying(patience, true, async (progressed) => {
     const headers: Record<string, string> = { Accept: 'text/event-stream' };
     if (lastEvent !== null) headers['Last-Event-ID'] = lastEvent;
     const path = `/v1/builds/${id}/events`;
     const response = await send({ method: 'GET', path, headers, signal: patience.signal });
-    for await (const event of readEvents(readPieces(response))) {
+    for await (const event of readEvents(readPieces(response), sent)) {
       progressed();
       lastEvent = event.id ?? lastEvent;
       if (event.name === 'log') follower.log(understand(LogEvent, event.data).text);
@@ -45,6 +47,11 @@ export const followBuild = async (
   });
 };
 
+/** Characters of one event: a build with the modinfo of all its modules, and much room. */
+const EVENT_LIMIT = 32 * 1024 ** 2;
+/** Bytes of all that is said about one build, whatever the number of connections. */
+const REPORT_LIMIT = 256 * 1024 ** 2;
+
 const LogEvent = z.object({ text: z.string() });
 
 interface ServerEvent {
@@ -54,10 +61,19 @@ interface ServerEvent {
 }
 
 /** The events of a `text/event-stream`, as the service writes them. */
-async function* readEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<ServerEvent> {
+async function* readEvents(
+  stream: AsyncIterable<Buffer>,
+  sent: { bytes: number },
+): AsyncGenerator<ServerEvent> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const piece of stream) {
+    sent.bytes += piece.length;
+    if (sent.bytes > REPORT_LIMIT)
+      throw new KilnError(
+        'too-large',
+        `the service sent over ${REPORT_LIMIT} bytes about one build, and no end`,
+      );
     rest += decoder.decode(piece, { stream: true });
     for (let end = rest.indexOf('\n\n'); end >= 0; end = rest.indexOf('\n\n')) {
       const fields = new Map(
@@ -74,5 +90,10 @@ async function* readEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<Server
       if (name !== undefined)
         yield { id: fields.get('id') ?? null, name, data: fields.get('data') ?? '' };
     }
+    if (rest.length > EVENT_LIMIT)
+      throw new KilnError(
+        'too-large',
+        `the service sent over ${EVENT_LIMIT} characters as one event`,
+      );
   }
 }

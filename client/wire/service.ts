@@ -13,6 +13,7 @@ import {
   list,
   Maker,
   MissView,
+  PAGE,
   RebuildView,
   ResolvedView,
   SignerView,
@@ -57,12 +58,13 @@ export interface Service {
   toolchain(digest: Digest): Promise<ToolchainView>;
   createBuild(request: CreateBuild): Promise<BuildTicket>;
   build(id: string): Promise<BuildView>;
-  builds(): Promise<readonly BuildView[]>;
-  /** All builds that a toolchain has made. */
+  /** The latest builds, the last first. */
+  builds(limit: number): Promise<readonly BuildView[]>;
   /** What each wish would be built as now (core/protocol.ts). */
   resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
   /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
   symvers(facts: KernelFacts): Promise<string | null>;
+  /** All builds that a toolchain has made. */
   buildsOf(toolchain: Digest): Promise<readonly BuildView[]>;
   cancel(id: string, request: string | null): Promise<BuildView>;
   log(id: string): Promise<string>;
@@ -92,6 +94,8 @@ export interface Service {
 }
 
 const SLOW = 300_000;
+/** All that one toolchain has made: a candidate for its place must make it, too. */
+const MOST_BUILDS = 10_000;
 /** How often an upload whose connection breaks is sent: some proxies say in no other way that it is too large for them. */
 const UPLOAD_TRIES = 3;
 
@@ -126,6 +130,22 @@ export const openService = (send: Send, patience: Patience): Service => {
     schema: T,
     path: string,
   ): Promise<readonly z.output<T>[]> => (await read(list(schema), path)).items;
+
+  /** Builds page by page. A page that brings nothing new is the last. */
+  const pages = async (query: string, limit: number): Promise<readonly BuildView[]> => {
+    const found = new Map<string, BuildView>();
+    let after = '';
+    while (found.size < limit) {
+      const before = found.size;
+      const size = Math.min(PAGE, limit - before);
+      const page = await items(BuildView, `/v1/builds?${query}limit=${size}${after}`);
+      for (const build of page) found.set(build.id, build);
+      const last = page.at(-1);
+      if (last === undefined || page.length < size || found.size === before) break;
+      after = `&after=${encodeURIComponent(last.id)}`;
+    }
+    return [...found.values()].slice(0, limit);
+  };
 
   return {
     async hasBlob(digest) {
@@ -179,9 +199,9 @@ export const openService = (send: Send, patience: Patience): Service => {
         await send({ method: 'GET', path: `/v1/kernels/${kernel.digest}/symvers`, idle: 300_000 }),
       );
     },
-    builds: () => items(BuildView, '/v1/builds'),
+    builds: (limit) => pages('', limit),
     buildsOf: (toolchain) =>
-      items(BuildView, `/v1/builds?state=succeeded&toolchain=${encodeURIComponent(toolchain)}`),
+      pages(`state=succeeded&toolchain=${encodeURIComponent(toolchain)}&`, MOST_BUILDS),
     /** Also after ^C, which ends the patience for everything else. */
     cancel: async (id, request) =>
       understand(

@@ -14,6 +14,10 @@ export interface BuildLog {
 }
 
 const INTERVAL = 100;
+/** What followers get of a running build's log, in characters; and what one piece of it has. */
+const LIVE_LIMIT = 4 * 1024 * 1024;
+const PIECE = 256 * 1024;
+const CUT = '\nkiln: there is more; kiln logs has all of it when the build has ended\n';
 /** In bytes. */
 const TAIL = 1024 * 1024;
 
@@ -27,12 +31,20 @@ export const startBuildLog = (
   let waiting = createPieces();
   const decoder = new TextDecoder();
   let sending = Promise.resolve();
+  let told = 0;
 
   const flush = (): void => {
     if (waiting.length() === 0) return;
     const text = decoder.decode(waiting.whole(), { stream: true });
     waiting = createPieces();
-    sending = sending.then(() => signals.appendLog(build, run, text)).catch(() => {});
+    const left = LIVE_LIMIT - told;
+    told += text.length;
+    if (left <= 0) return;
+    const live = text.length > left ? `${text.slice(0, left)}${CUT}` : text;
+    for (let at = 0; at < live.length; at += PIECE) {
+      const piece = live.slice(at, at + PIECE);
+      sending = sending.then(() => signals.appendLog(build, run, piece)).catch(() => {});
+    }
   };
   const timer = setInterval(flush, INTERVAL);
 
@@ -46,6 +58,7 @@ export const startBuildLog = (
       clearInterval(timer);
       flush();
       await sending;
+      await signals.endLog(run).catch(() => {});
       const whole = pieces.whole();
       const { digest } = await blobs.put(Readable.from([whole], { objectMode: false }), {
         limit: whole.length,

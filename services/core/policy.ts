@@ -20,6 +20,19 @@ export type Trust = (typeof TRUSTS)[number];
 export const trustReaches = (trust: Trust, needed: Trust): boolean =>
   TRUSTS.indexOf(trust) >= TRUSTS.indexOf(needed);
 
+/**
+ * Who may read what. ci and admins read everything. A client reads the builds that it asked for (states, logs, settings, modules: it asks
+ * for them with what they are made of, so that it has a right to what comes of it), and what they are built against; the sources and
+ * kernels that ci, an admin or a distribution's archive vouches for; and of the others those that it pushed itself.
+ */
+export const mayRead = (
+  role: Role,
+  what:
+    | { readonly kind: 'build'; readonly isOwn: boolean }
+    | { readonly kind: 'tree'; readonly trust: Trust; readonly isOwn: boolean },
+): boolean =>
+  roleReaches(role, 'ci') || what.isOwn || (what.kind === 'tree' && trustReaches(what.trust, 'ci'));
+
 /** What was pushed by a client and later by an admin is the admin's. */
 export const higherTrust = (a: Trust, b: Trust): Trust => (trustReaches(a, b) ? a : b);
 

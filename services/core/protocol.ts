@@ -350,6 +350,9 @@ export const MissView = z.object({
   lastAt: z.number(),
 });
 
+/** The most items of one page of a list. */
+export const PAGE = 200;
+
 export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });
 
 export type Problem = z.infer<typeof Problem>;

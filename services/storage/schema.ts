@@ -166,6 +166,8 @@ export interface Schema {
     made_by: string;
     created_at: number;
   };
+  /** Who pushed a source or kernel. */
+  pushers: { tree: string; token: string };
   /** Who asked for a build, or for what is built against it: when, and whether in the background. */
   askers: { build: string; token: string; role: string; is_background: number; asked_at: number };
   signers: { key: string; certificate: string; seen_at: number };
@@ -244,6 +246,10 @@ const ASKERS = [
   `CREATE INDEX askers_by_token ON askers (token, asked_at)`,
 ];
 
+const PUSHERS = [
+  `CREATE TABLE pushers (tree TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (tree, token))`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -258,4 +264,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '004-builders': inOrder(BUILDERS),
   '005-owners': inOrder(OWNERS),
   '006-askers': inOrder(ASKERS),
+  '007-pushers': inOrder(PUSHERS),
 };

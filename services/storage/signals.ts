@@ -21,6 +21,8 @@ export interface Signals {
   isCancelled(run: string): Promise<boolean>;
   onCancel(run: string, listener: () => void): () => void;
   appendLog(build: string, run: string, text: string): Promise<void>;
+  /** Says that a run's log is whole and stored: what followers have not read of it by now goes soon. */
+  endLog(run: string): Promise<void>;
   readLog(run: string, after: string, count: number): Promise<readonly LogPiece[]>;
   /** Says, for some seconds, that a builder runs so many builds at once. */
   offerSlots(builder: string, slots: number): Promise<void>;
@@ -42,6 +44,7 @@ const PIECE_LIMIT = 1024 * 1024;
 const CANCEL_LIMIT = 1024;
 const LOG_PIECES = 20_000;
 const LOG_SECONDS = 3600;
+const ENDED_LOG_SECONDS = 60;
 /** A builder says every few seconds that it is there. */
 const OFFER_SECONDS = 20;
 const SLOTS_OF_ONE = 1000;
@@ -107,6 +110,9 @@ export const openSignals = async (
         .expire(logKey(run), LOG_SECONDS)
         .publish(channels.changed, build)
         .exec();
+    },
+    async endLog(run) {
+      await redis.expire(logKey(run), ENDED_LOG_SECONDS);
     },
     async readLog(run, after, count) {
       const pieces = await redis.xrange(logKey(run), `(${after}`, '+', 'COUNT', count);

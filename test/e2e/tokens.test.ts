@@ -53,7 +53,7 @@ describe('a token', () => {
         expect(response.status).toBe(422);
       }
       const there = await fetch(`${kiln.url}/v1/artifacts/${blob}`, {
-        headers: { Authorization: `Bearer ${secret}` },
+        headers: { Authorization: `Bearer ${await kiln.adminToken()}` },
       });
       expect(there.status).toBe(200);
     }

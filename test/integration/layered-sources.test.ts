@@ -21,6 +21,8 @@ import { refusal } from '../unit/samples.ts';
 const RELEASE = '6.1.0-1-amd64';
 const SCRIPT = digestOf('script');
 
+const READER = { token: 'token', role: 'client' } as const;
+
 describe('a source that is built against others', () => {
   let db: Database;
   beforeAll(async () => {
@@ -32,10 +34,9 @@ describe('a source that is built against others', () => {
 
   const resolved = (name: string, record = db, lookups?: Lookups): Promise<ResolvedBuild> =>
     resolveBuild(
-      record,
       CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }),
       SCRIPT,
-      lookups,
+      lookups ?? lookupsIn(record, READER),
     );
 
   it('is resolved and recorded at once, though 25 layers of two each depend on both of the next', async () => {
@@ -93,7 +94,7 @@ describe('a source that is built against others', () => {
     await addSource(db, 'greedy', many);
     await addSource(db, 'modest', many.slice(1));
     expect((await resolved('modest')).dependencies).toHaveLength(64);
-    const lookups = lookupsIn(db);
+    const lookups = lookupsIn(db, READER);
     for (let times = 0; times < 2; times += 1)
       await expect(resolved('greedy', db, lookups)).rejects.toEqual(
         refusal(

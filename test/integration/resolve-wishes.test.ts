@@ -52,6 +52,7 @@ describe('what wishes would be built as', () => {
       record,
       wishes.map((each) => CreateBuild.parse(each)),
       digestOf('script'),
+      { token: 'token', role: 'client' },
     );
 
   it('is said of 20 modules on 5 kernels with a few looks at the record for each', async () => {

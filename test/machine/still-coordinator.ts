@@ -47,6 +47,7 @@ const stillSignals = (
     isCancelled: async (run) => cancelled.has(run),
     onCancel: () => unhook,
     appendLog: async () => {},
+    endLog: async () => {},
     readLog: async () => [],
     offerSlots: async () => {},
     slots: async () => 100,

@@ -16,7 +16,7 @@ import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
 import { createOutcomes } from './outcomes.ts';
 import { noteRequest, type Asker } from './note-request.ts';
-import { resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
+import { lookupsIn, resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
 import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
 import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
@@ -122,7 +122,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     async request(wanted, asker) {
       // Between what is resolved and what is noted, a toolchain may be retired, and what had ended may go on for somebody else.
       const { asked, woken, cached } = await decide(async (on, made) => {
-        const resolved = await resolveBuild(on, wanted, deps.script);
+        const resolved = await resolveBuild(wanted, deps.script, lookupsIn(on, asker));
         const noted = await noteRequest(on, resolved, {
           ...asker,
           isBackground: wanted.background,

@@ -6,7 +6,7 @@ import type { ApiDeps } from './deps.ts';
 import { buildView } from '../record/records.ts';
 
 const HEARTBEAT = 15_000;
-const PIECES_AT_ONCE = 500;
+const PIECES_AT_ONCE = 50;
 
 /**
  * Sends a build's life as server-sent events until it is finished: `state` with the build, whenever that changed, and `log`

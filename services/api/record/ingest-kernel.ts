@@ -11,6 +11,7 @@ import { readArchive } from '../../storage/read-archive.ts';
 import { scanArchive } from '../../storage/scan-archive.ts';
 import { raisedBy, type Voucher } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
+import { mayReadTree, notePusher, type Reader } from './readers.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
@@ -27,7 +28,10 @@ export const ingestKernel = async (
       .where('blob', '=', blob)
       .executeTakeFirst();
     // The same bytes are the same kernel: they need not be read again to say so.
-    if (there !== undefined && trustReaches(there.trust as Trust, by.trust)) return kernelOf(there);
+    if (there !== undefined && trustReaches(there.trust as Trust, by.trust)) {
+      await notePusher(deps.db, there.digest, by.token);
+      return kernelOf(there);
+    }
     const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(archive);
     if (announced !== undefined && announced !== kernel.digest) {
@@ -70,6 +74,7 @@ export const confirmKernel = async (
     if (row === undefined)
       throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
     const vouched = raisedBy(row, by);
+    await notePusher(transaction, digest, by.token);
     await transaction.updateTable('kernels').set(vouched).where('digest', '=', digest).execute();
     return kernelOf({ ...row, ...vouched });
   });
@@ -100,6 +105,17 @@ export const ingestKernelDelta = async (
     composing = turn.catch(() => {});
     return ingestKernel(deps, await turn, by, makes);
   });
+
+/** A known kernel, if it is for a reader. Throws `not-found`. */
+export const findKernelFor = async (
+  { db }: Pick<UploadDeps, 'db'>,
+  reader: Reader,
+  digest: Digest,
+): Promise<StoredKernel> => {
+  const found = await findKernel({ db }, digest);
+  if (await mayReadTree(db, reader, found)) return found;
+  throw new KilnError('not-found', `there is no kernel ${digest}`);
+};
 
 /** A known kernel. Throws `not-found`. */
 export const findKernel = async (

@@ -13,6 +13,7 @@ import { scanArchive } from '../../storage/scan-archive.ts';
 import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
 import { takeName } from './owners.ts';
 import type { Caller } from './tokens.ts';
+import { notePusher } from './readers.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** A kernel's headers have 16,000 files, a module's source at most some thousands. */
@@ -53,6 +54,7 @@ export const ingestSource = async (
         .where('digest', '=', source.digest)
         .executeTakeFirst();
       if (known === undefined) await db.insertInto('sources').values(row).execute();
+      await notePusher(db, source.digest, by.token);
       if (roleReaches(by.role, 'ci')) await publishName(db, source, by, deps.now());
       const vouched = raisedBy(known ?? row, voucher(by));
       await db.updateTable('sources').set(vouched).where('digest', '=', source.digest).execute();

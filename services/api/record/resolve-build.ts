@@ -23,6 +23,7 @@ import {
   type StoredKernel,
   type StoredSource,
 } from './records.ts';
+import { mayReadTree, type Reader } from './readers.ts';
 import { mustNotBeWithdrawn, readWithdrawals } from './withdrawn.ts';
 
 /** A request for a build, checked. */
@@ -56,9 +57,9 @@ export interface Lookups {
 }
 
 /** Lookups that remember what they have found, for as long as nothing changes. */
-export const lookupsIn = (db: Database): Lookups => ({
-  kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, wanted)),
-  sources: remembering((wanted: BuildRequest['source']) => findSources(db, wanted)),
+export const lookupsIn = (db: Database, reader: Reader): Lookups => ({
+  kernel: remembering((wanted: BuildRequest['kernel']) => findKernelOf(db, reader, wanted)),
+  sources: remembering((wanted: BuildRequest['source']) => findSources(db, reader, wanted)),
   toolchains: remembering((states: readonly ToolchainState[]) => toolchainsIn(db, ...states)),
   withdrawals: remembering(() => readWithdrawals(db)),
   dependencies: new Map(),
@@ -82,10 +83,9 @@ const remembering = <T extends readonly unknown[], R>(
  * `withdrawn`, `bad-source` (a ring, or too many) or `no-toolchain`, saying what to do.
  */
 export const resolveBuild = async (
-  db: Database,
   request: BuildRequest,
   script: Digest,
-  lookups: Lookups = lookupsIn(db),
+  lookups: Lookups,
 ): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
   const kernel = await lookups.kernel(request.kernel);
@@ -196,6 +196,7 @@ const asInput = ({
 
 const findSources = async (
   db: Database,
+  reader: Reader,
   wanted: BuildRequest['source'],
 ): Promise<readonly StoredSource[]> => {
   if ('digest' in wanted) {
@@ -204,9 +205,10 @@ const findSources = async (
       .selectAll()
       .where('digest', '=', wanted.digest)
       .executeTakeFirst();
-    if (row === undefined)
+    const found = row === undefined ? null : sourceOf(row);
+    if (found === null || !(await mayReadTree(db, reader, found)))
       throw new KilnError('not-found', `there is no source ${wanted.digest}; push it first`);
-    return [sourceOf(row)];
+    return [found];
   }
   let named = db
     .selectFrom('source_names')
@@ -230,6 +232,7 @@ const findSources = async (
 /** The kernel that a request means. Throws `not-found`, saying what is here and how to supply it, or `withdrawn`. */
 export const findKernelOf = async (
   db: Database,
+  reader: Reader,
   wanted: BuildRequest['kernel'],
 ): Promise<StoredKernel> => {
   const withdrawals = await readWithdrawals(db);
@@ -239,20 +242,23 @@ export const findKernelOf = async (
       .selectAll()
       .where('digest', '=', wanted.digest)
       .executeTakeFirst();
-    if (row === undefined)
+    const found = row === undefined ? null : kernelOf(row);
+    if (found === null || !(await mayReadTree(db, reader, found)))
       throw new KilnError(
         'not-found',
         `there is no kernel ${wanted.digest}; push its headers first`,
       );
-    mustNotBeWithdrawn(withdrawals, [['kernel', row.digest]], OTHER_KERNEL);
-    return kernelOf(row);
+    mustNotBeWithdrawn(withdrawals, [['kernel', found.digest]], OTHER_KERNEL);
+    return found;
   }
-  const all = await db
+  const released = await db
     .selectFrom('kernels')
     .selectAll()
     .where('release', '=', wanted.release)
     .orderBy('created_at', 'desc')
     .execute();
+  const all: typeof released = [];
+  for (const row of released) if (await mayReadTree(db, reader, kernelOf(row))) all.push(row);
   const rows = all.filter(
     ({ digest: id }) => findWithdrawn(withdrawals, [['kernel', id]]) === null,
   );

@@ -5,6 +5,7 @@ import type { ResolvedView } from '../../core/protocol.ts';
 import type { BuildState } from '../../core/build-state.ts';
 import type { Database } from '../../storage/database.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
+import type { Reader } from './readers.ts';
 import { findToolchain } from './toolchains.ts';
 
 /** Says of each wish what it would be built as now, and how that build stands; or why it cannot be. Nothing is asked for. */
@@ -12,14 +13,15 @@ export const resolveWishes = async (
   db: Database,
   wishes: readonly BuildRequest[],
   script: Digest,
+  reader: Reader,
 ): Promise<readonly ResolvedView[]> => {
   const views: ResolvedView[] = [];
-  const lookups = lookupsIn(db);
+  const lookups = lookupsIn(db, reader);
   for (const wish of wishes) {
     // Others are answered meanwhile.
     await setImmediate();
     try {
-      const resolved = await resolveBuild(db, wish, script, lookups);
+      const resolved = await resolveBuild(wish, script, lookups);
       const { source, inputs, fingerprint } = resolved;
       const row = await db
         .selectFrom('builds')

@@ -5,7 +5,7 @@ import { findWithdrawn } from '../../../core/withdrawal.ts';
 import type { ByteRange } from '../../../storage/blob-file.ts';
 import type { ApiDeps } from '../deps.ts';
 import { mustBeGiven, readWithdrawals } from '../../record/withdrawn.ts';
-import { findArtifact } from '../../record/records.ts';
+import { mayReadArtifact } from '../../record/readers.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /**
@@ -32,10 +32,11 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/artifacts/:digest',
-    route(deps, 'client', NO_BODY, async ({ digest, request, response }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, digest, request, response }) => {
       const wanted = digest('digest');
-      await mustBeGiven(db, wanted);
-      const info = (await findArtifact(db, wanted)) === undefined ? null : await blobs.find(wanted);
+      const isOwn = await mayReadArtifact(db, caller, wanted);
+      if (isOwn) await mustBeGiven(db, wanted);
+      const info = isOwn ? await blobs.find(wanted) : null;
       if (info === null) throw new KilnError('not-found', `there is no artifact ${wanted}`);
       const etag = `"${wanted}"`;
       const range = wantedRange(request, info.size, etag);

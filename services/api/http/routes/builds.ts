@@ -1,10 +1,11 @@
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Router, type Response } from 'express';
 import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build-state.ts';
 import type { Digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
-import { CancelBuild, CreateBuild } from '../../../core/protocol.ts';
+import { CancelBuild, CreateBuild, PAGE } from '../../../core/protocol.ts';
 import { runName } from '../../../core/run-name.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
@@ -12,14 +13,18 @@ import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
 import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
+import { mustReadBuild, readableBuilds } from '../../record/readers.ts';
 import { buildView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** A build is asked for in JSON, or in a form with two archives. */
 const JSON_OR_FORM = z.unknown();
-const LIST_LIMIT = 200;
-/** All that one toolchain has made: a candidate for its place must make it, too. */
-const TRIAL_LIMIT = 10_000;
+const PIECES_AT_ONCE = 50;
+/** Which part of a list: so many, those after one. */
+const Page = z.object({
+  after: z.string().max(64).optional(),
+  limit: z.coerce.number().int().min(1).max(PAGE).default(PAGE),
+});
 
 /** `/v1/builds`: ask, show, list, follow, read the log, cancel. */
 export const buildRoutes = (deps: ApiDeps): Router => {
@@ -50,7 +55,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/builds',
-    route(deps, 'client', NO_BODY, async ({ request }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, request }) => {
       const query = request.query['state'];
       const state = typeof query === 'string' ? query : '';
       if (state !== '' && !BUILD_STATES.some((known) => known === state)) {
@@ -62,12 +67,28 @@ export const buildRoutes = (deps: ApiDeps): Router => {
       let wanted = db
         .selectFrom('builds')
         .select('id')
+        .where('id', 'in', readableBuilds(db, caller))
         .orderBy('created_at', 'desc')
-        .limit(LIST_LIMIT);
+        .orderBy('id', 'desc')
+        .limit(Page.parse(request.query).limit);
       if (state !== '') wanted = wanted.where('state', '=', state);
       const toolchain = request.query['toolchain'];
-      if (typeof toolchain === 'string')
-        wanted = wanted.where('toolchain', '=', toolchain).limit(TRIAL_LIMIT);
+      if (typeof toolchain === 'string') wanted = wanted.where('toolchain', '=', toolchain);
+      const { after } = Page.parse(request.query);
+      if (after !== undefined) {
+        await mustReadBuild(db, caller, after);
+        const { created_at: time } = await db
+          .selectFrom('builds')
+          .select('created_at')
+          .where('id', '=', after)
+          .executeTakeFirstOrThrow();
+        wanted = wanted.where((where) =>
+          where.or([
+            where('created_at', '<', time),
+            where.and([where('created_at', '=', time), where('id', '<', after)]),
+          ]),
+        );
+      }
       const rows = await wanted.execute();
       return ok({ items: await Promise.all(rows.map(({ id }) => buildView(db, id))) });
     }),
@@ -75,12 +96,16 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/builds/:id',
-    route(deps, 'client', NO_BODY, async ({ param }) => ok(await buildView(db, param('id')))),
+    route(deps, 'client', NO_BODY, async ({ caller, param }) => {
+      await mustReadBuild(db, caller, param('id'));
+      return ok(await buildView(db, param('id')));
+    }),
   );
 
   router.get(
     '/v1/builds/:id/events',
     route(deps, 'client', NO_BODY, async ({ caller, param, request, response }) => {
+      await mustReadBuild(db, caller, param('id'));
       await deps.usage.follow(caller, () => followBuild(deps, param('id'), request, response));
       return null;
     }),
@@ -88,12 +113,12 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/builds/:id/log',
-    route(deps, 'client', NO_BODY, async ({ param, response }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, param, response }) => {
+      await mustReadBuild(db, caller, param('id'));
       const { id, attempt, log } = await buildView(db, param('id'));
       if (log === null) {
         response.type('text/plain; charset=utf-8');
-        const pieces = await deps.signals.readLog(runName(id, attempt), '0-0', 20_000);
-        response.send(pieces.map(({ text }) => text).join(''));
+        await pipeline(Readable.from(liveLog(deps, runName(id, attempt))), response);
       } else {
         await sendBlob(deps, log, response);
       }
@@ -110,7 +135,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   );
   router.get(
     '/v1/rebuilds/:id',
-    route(deps, 'client', NO_BODY, async ({ param }) => ok(await rebuildView(db, param('id')))),
+    route(deps, 'ci', NO_BODY, async ({ param }) => ok(await rebuildView(db, param('id')))),
   );
 
   router.post(
@@ -139,6 +164,17 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   );
   return router;
 };
+
+/** A running build's log so far, some pieces at a time. */
+async function* liveLog({ signals }: ApiDeps, run: string): AsyncGenerator<string> {
+  for (let after = '0-0'; ;) {
+    const pieces = await signals.readLog(run, after, PIECES_AT_ONCE);
+    for (const { text } of pieces) yield text;
+    const last = pieces.at(-1);
+    if (last === undefined) return;
+    after = last.id;
+  }
+}
 
 const sendBlob = async (deps: ApiDeps, digest: Digest, response: Response): Promise<void> => {
   const bytes = await deps.blobs.open(digest);

@@ -13,7 +13,8 @@ export const resolveRoutes = (deps: ApiDeps): Router => {
       deps,
       'client',
       ResolveBuilds,
-      async ({ body }) => ok({ items: await resolveWishes(deps.db, body.wishes, deps.script) }),
+      async ({ body, caller }) =>
+        ok({ items: await resolveWishes(deps.db, body.wishes, deps.script, caller) }),
       WISHES_BODY_LIMIT,
     ),
   );

@@ -1,16 +1,22 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import { CreateKernel, CreateSource, KernelFacts } from '../../../core/protocol.ts';
+import {
+  CreateKernel,
+  CreateSource,
+  KernelFacts,
+  type KernelView,
+} from '../../../core/protocol.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
 import {
   confirmKernel,
-  findKernel,
+  findKernelFor,
   ingestKernel,
   ingestKernelDelta,
   kernelFiles,
   kernelSymvers,
 } from '../../record/ingest-kernel.ts';
+import { mayReadTree } from '../../record/readers.ts';
 import { listMakers } from '../../record/makers.ts';
 import { kernelOf, kernelView, sourceOf, sourceView } from '../../record/records.ts';
 import { findKernelOf } from '../../record/resolve-build.ts';
@@ -56,21 +62,24 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   );
   router.get(
     '/v1/kernels/:digest',
-    route(deps, 'client', NO_BODY, async ({ digest }) => {
-      return ok(kernelView(await findKernel(deps, digest('digest')), await listMakers(db)));
+    route(deps, 'client', NO_BODY, async ({ caller, digest }) => {
+      const found = await findKernelFor(deps, caller, digest('digest'));
+      return ok(kernelView(found, await listMakers(db)));
     }),
   );
   router.get(
     '/v1/kernels/:digest/files',
-    route(deps, 'client', NO_BODY, async ({ digest, response }) => {
-      response.type('text/plain; charset=utf-8').send(await kernelFiles(deps, digest('digest')));
+    route(deps, 'client', NO_BODY, async ({ caller, digest, response }) => {
+      const found = await findKernelFor(deps, caller, digest('digest'));
+      response.type('text/plain; charset=utf-8').send(await kernelFiles(deps, found.digest));
       return null;
     }),
   );
   router.get(
     '/v1/kernels/:digest/symvers',
-    route(deps, 'client', NO_BODY, async ({ digest, response }) => {
-      const text = await kernelSymvers(deps, digest('digest'));
+    route(deps, 'client', NO_BODY, async ({ caller, digest, response }) => {
+      const found = await findKernelFor(deps, caller, digest('digest'));
+      const text = await kernelSymvers(deps, found.digest);
       if (text === null)
         throw new KilnError('not-found', 'the headers of this kernel have no Module.symvers');
       response.type('text/plain; charset=utf-8').send(text);
@@ -80,12 +89,12 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   /** With `release` (and `build`, `options`, `arch`): the one kernel that a host with these facts means, or none. */
   router.get(
     '/v1/kernels',
-    route(deps, 'client', NO_BODY, async ({ request }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, request }) => {
       const { release, ...facts } = request.query;
       const makers = await listMakers(db);
       if (release !== undefined) {
         const named = KernelFacts.parse({ release, ...facts });
-        const found = await findKernelOf(db, named).catch(onlyNotFound);
+        const found = await findKernelOf(db, caller, named).catch(onlyNotFound);
         return ok({ items: found === null ? [] : [kernelView(found, makers)] });
       }
       const rows = await db
@@ -93,7 +102,10 @@ export const treeRoutes = (deps: ApiDeps): Router => {
         .selectAll()
         .orderBy('created_at', 'desc')
         .execute();
-      return ok({ items: rows.map((row) => kernelView(kernelOf(row), makers)) });
+      const items: KernelView[] = [];
+      for (const kernel of rows.map(kernelOf))
+        if (await mayReadTree(db, caller, kernel)) items.push(kernelView(kernel, makers));
+      return ok({ items });
     }),
   );
   return router;

@@ -1,0 +1,71 @@
+import { KilnError } from '../../core/errors.ts';
+import { mayRead, type Role, type Trust } from '../../core/policy.ts';
+import type { Database } from '../../storage/database.ts';
+
+/** Who wants to read. What is not for them is answered as not there. */
+export interface Reader {
+  readonly token: string;
+  readonly role: Role;
+}
+
+/** Notes that a token has the bytes of a source or kernel, as it pushed them. */
+export const notePusher = async (db: Database, tree: string, token: string): Promise<void> => {
+  await db
+    .insertInto('pushers')
+    .values({ tree, token })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+};
+
+/** Whether a source or kernel is for a reader. */
+export const mayReadTree = async (
+  db: Database,
+  { token, role }: Reader,
+  { digest, trust }: { readonly digest: string; readonly trust: Trust },
+): Promise<boolean> => {
+  if (mayRead(role, { kind: 'tree', trust, isOwn: false })) return true;
+  const pushed = await db
+    .selectFrom('pushers')
+    .select('tree')
+    .where('tree', '=', digest)
+    .where('token', '=', token)
+    .executeTakeFirst();
+  return mayRead(role, { kind: 'tree', trust, isOwn: pushed !== undefined });
+};
+
+/** The builds that are for a reader, as a condition on `builds.id`. */
+export const readableBuilds = (db: Database, { token, role }: Reader) =>
+  db
+    .selectFrom('builds as readable')
+    .select('readable.id')
+    .$if(!mayRead(role, { kind: 'build', isOwn: false }), (query) =>
+      query.innerJoin('askers', 'askers.build', 'readable.id').where('askers.token', '=', token),
+    );
+
+/** Throws `not-found` if there is no such build for a reader. */
+export const mustReadBuild = async (db: Database, reader: Reader, id: string): Promise<void> => {
+  const found = await readableBuilds(db, reader).where('readable.id', '=', id).executeTakeFirst();
+  if (found === undefined) throw new KilnError('not-found', `there is no build ${id}`);
+};
+
+/** Whether a build that is for a reader made this digest: a module, a log, an attestation, what others are built against. */
+export const mayReadArtifact = async (
+  db: Database,
+  reader: Reader,
+  digest: string,
+): Promise<boolean> => {
+  const module = readableBuilds(db, reader)
+    .innerJoin('modules', 'modules.build', 'readable.id')
+    .where((where) =>
+      where.or([where('modules.signed', '=', digest), where('modules.unsigned', '=', digest)]),
+    );
+  const record = readableBuilds(db, reader).where((where) =>
+    where.or(
+      (['log', 'attestation', 'exports'] as const).map((column) =>
+        where(`readable.${column}`, '=', digest),
+      ),
+    ),
+  );
+  const found = (await module.executeTakeFirst()) ?? (await record.executeTakeFirst());
+  return found !== undefined;
+};
