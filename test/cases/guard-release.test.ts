@@ -47,7 +47,7 @@ beforeAll(async () => {
   await mustRun('chroot', [root, 'grub-editenv', '/boot/grub/grubenv', 'create']);
   const { status } = await run(
     CLIENT,
-    ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')],
+    ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
     { env: { ...process.env, KILN_CONFIG: config } },
   );
   expect(status).toBe(0);

@@ -44,7 +44,7 @@ describe('an initramfs', () => {
     await writeFile(join(root, unified), 'a kernel with its initramfs within');
     const { status } = await run(
       CLIENT,
-      ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')],
+      ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
       { env: { ...process.env, KILN_CONFIG: config } },
     );
     expect(status).toBe(0);

@@ -32,10 +32,11 @@ const machine = async (config: string): Promise<string> => {
     ),
     [`boot/config-${kiln.release}`]: config,
     [`lib/modules/${kiln.release}/modules.order`]: '',
+    'usr/sbin/depmod': '#!/bin/sh\n',
   };
   for (const [path, bytes] of Object.entries(files)) {
     await mkdir(dirname(join(root, path)), { recursive: true });
-    await writeFile(join(root, path), bytes);
+    await writeFile(join(root, path), bytes, { mode: 0o755 });
   }
   return root;
 };

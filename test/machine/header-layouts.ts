@@ -98,15 +98,6 @@ const suse: Lay = async (headers, debian) => {
   return { root, release, home: `/${home}`, packages: [[home], [source]], kind: 'rpm' };
 };
 
-/** Fedora's and Enterprise Linux's: one tree. */
-const fedora: Lay = async (headers, debian) => {
-  const release = '6.8.9-300.fc40.x86_64';
-  const home = `usr/src/kernels/${release}`;
-  const root = await treeAt(headers, debian, release, home);
-  await linkBuild(root, release, `/${home}`);
-  return { root, release, home: `/${home}`, packages: [[home]], kind: 'rpm' };
-};
-
 /** Arch's: one tree where the modules are, and `/lib` a link. */
 const arch: Lay = async (headers, debian) => {
   const release = '6.10.1-arch1-1';
@@ -121,7 +112,6 @@ const arch: Lay = async (headers, debian) => {
 export const LAYOUTS: Readonly<Record<string, Lay>> = {
   'Ubuntu’s HWE kernels': ubuntu,
   openSUSE: suse,
-  Fedora: fedora,
   Arch: arch,
 };
 
