@@ -47,6 +47,8 @@ export const makeScratchHost = async (
     await mustRun('chroot', [arrival, 'depmod', release]);
     await rename(arrival, root);
   }
+  // What is pinned there is an earlier Kiln's.
+  await rm(join(root, 'etc/kiln'), { recursive: true, force: true });
   await mkdir(join(root, 'etc/kiln'), { recursive: true });
   await writeFile(join(root, 'etc/kiln/token'), `${token}\n`, { mode: 0o600 });
   await copyFile(CLIENT, join(root, 'usr/local/bin/kiln'));
