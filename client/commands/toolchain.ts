@@ -3,6 +3,8 @@ import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, ToolchainView } from '../../services/core/protocol.ts';
 import { askForBuild, sendTree } from '../ask/ask.ts';
+import { fetchKept, readKept, sendKept } from '../ask/kept-packages.ts';
+import { hashFile } from '../ask/tree.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { contractParts } from './build.ts';
 
@@ -15,26 +17,64 @@ sandbox, to record what it contains.
 The first of a name is pinned at once; a later one is a candidate for its place: it builds for who names it, unsigned,
 until it is promoted.
       --name NAME        what to call it
-      --candidate        do not pin it, even as the first of its name`,
-  options: { name: { type: 'string' }, candidate: { type: 'boolean' } },
+      --candidate        do not pin it, even as the first of its name
+      --packages DIR     keep what it was made of, too: DIR is what make-toolchain --keep left. Only new packages are sent`,
+  options: {
+    name: { type: 'string' },
+    candidate: { type: 'boolean' },
+    packages: { type: 'string' },
+  },
   async run(context) {
     const name = context.option('name');
     if (name === undefined) throw new KilnError('bad-request', 'name the toolchain with --name');
-    const { blob } = await sendTree(context, [onlyArgument(context, 'tar archive')], 'toolchain');
+    const directory = context.option('packages');
+    const kept = directory === undefined ? null : await readKept(directory, context.signal);
+    const rootfs = onlyArgument(context, 'tar archive');
+    if (kept !== null && (await hashFile(rootfs, context.signal)) !== kept.makes)
+      throw new KilnError('bad-request', `${directory} has what another toolchain was made of`);
+    const { blob } = await sendTree(context, [rootfs], 'toolchain');
     let toolchain = await context.service.createToolchain(blob, name, context.flag('candidate'));
     while (toolchain.state === 'measuring') {
       context.progress.step(`measuring ${name}`);
       await sleep(200, undefined, { signal: context.signal });
       toolchain = await context.service.toolchain(blob);
     }
-    context.progress.done();
     if (toolchain.state === 'refused')
       throw new KilnError('bad-request', `the toolchain was refused: ${toolchain.problem ?? ''}`);
+    if (kept !== null) toolchain = await sendKept(context, blob, kept);
+    context.progress.done();
     context.print(describeToolchain(toolchain), toolchain);
   },
 };
 
-const describeToolchain = ({ name, digest, state, contents }: ToolchainView): string =>
+const toolchainPackages: Command = {
+  name: 'toolchain packages',
+  args: 'DIGEST',
+  summary: 'list the packages that a toolchain was made of, or fetch them to make it again',
+  help: `      -o, --output DIR   fetch them: images/make-toolchain DIR ROOTFS.tar makes the same digest of them, without an archive`,
+  options: { output: { type: 'string', short: 'o' } },
+  async run(context) {
+    const toolchain = digestArgument(context);
+    const kept = await context.service.keptPackages(toolchain);
+    const directory = context.option('output');
+    if (directory !== undefined) await fetchKept(context, toolchain, kept, directory);
+    context.progress.done();
+    context.print(
+      directory === undefined
+        ? table(kept.packages.map(({ name, version, digest }) => [name, version, digest]))
+        : `${kept.packages.length} packages are in ${directory}; images/make-toolchain ${directory} ROOTFS.tar makes ${toolchain}`,
+      kept,
+    );
+  },
+};
+
+const describeToolchain = ({
+  name,
+  digest,
+  state,
+  contents,
+  isRemakeable,
+}: ToolchainView): string =>
   [
     `toolchain ${name}  ${digest}  ${state}`,
     ...(contents === null
@@ -43,7 +83,7 @@ const describeToolchain = ({ name, digest, state, contents }: ToolchainView): st
           ...contents.compilers.map(({ path, version }) => `${path}: ${version}`),
           `${contents.linker.path}: ${contents.linker.version}`,
           `${contents.make.path}: ${contents.make.version}`,
-          `${contents.packages.length} packages of ${contents.os}`,
+          `${contents.packages.length} packages of ${contents.os}${isRemakeable ? ', kept with it' : ''}`,
         ]),
   ].join('\n');
 
@@ -190,6 +230,7 @@ const digestArgument = (context: Context): Digest => {
 export const TOOLCHAIN_COMMANDS: readonly Command[] = [
   toolchainPush,
   toolchainList,
+  toolchainPackages,
   toolchainTry,
   toolchainPromote,
   toolchainRollback,

@@ -4,15 +4,16 @@ import { CallFailed } from './fault.ts';
 import { readPieces, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
 
-const ARTIFACT_LIMIT = 1024 ** 3;
+const DOWNLOAD_LIMIT = 1024 ** 3;
 
 /**
- * An artifact's bytes, at most 1 GiB, their digest checked. Where the connection breaks, the next one goes on.
+ * The bytes at a path, at most 1 GiB, their digest checked. Where the connection breaks, the next one goes on.
  * Throws `unverified` if the bytes are others.
  */
-export const downloadArtifact = async (
+export const download = async (
   send: Send,
   patience: Patience,
+  path: string,
   digest: Digest,
 ): Promise<Buffer> => {
   let pieces: Buffer[] = [];
@@ -20,7 +21,6 @@ export const downloadArtifact = async (
   await keepTrying(patience, true, async (progressed) => {
     const headers: Record<string, string> =
       size === 0 ? {} : { Range: `bytes=${size}-`, 'If-Range': `"${digest}"` };
-    const path = `/v1/artifacts/${digest}`;
     const response = await send({ method: 'GET', path, headers, signal: patience.signal });
     if (!goesOn(response.statusCode, response.headers['content-range'], size)) {
       pieces = [];
@@ -29,8 +29,8 @@ export const downloadArtifact = async (
     const end = size + Number(response.headers['content-length'] ?? Number.NaN);
     for await (const piece of readPieces(response)) {
       size += piece.length;
-      if (size > ARTIFACT_LIMIT)
-        throw new KilnError('too-large', `the service sent over ${ARTIFACT_LIMIT} bytes`);
+      if (size > DOWNLOAD_LIMIT)
+        throw new KilnError('too-large', `the service sent over ${DOWNLOAD_LIMIT} bytes`);
       pieces.push(piece);
       progressed();
     }

@@ -28,7 +28,8 @@ import {
 } from '../../services/core/protocol.ts';
 import type { Withdrawable } from '../../services/core/withdrawal.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
-import { downloadArtifact } from './download.ts';
+import { ToolchainPackages } from '../../services/core/toolchain-packages.ts';
+import { download } from './download.ts';
 import { isBroken } from './fault.ts';
 import { readText, understand, type Call, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
@@ -51,6 +52,11 @@ export interface Service {
   /** The list of a kernel's files (core/kernel-delta.ts). */
   kernelFiles(digest: Digest): Promise<string>;
   createToolchain(blob: Digest, name: string, candidate: boolean): Promise<ToolchainView>;
+  /** Keeps the packages that a toolchain was made of; their blobs are there. */
+  keepPackages(toolchain: Digest, packages: ToolchainPackages): Promise<ToolchainView>;
+  keptPackages(toolchain: Digest): Promise<ToolchainPackages>;
+  /** A kept package's bytes, their digest checked. */
+  keptPackage(toolchain: Digest, digest: Digest): Promise<Buffer>;
   promoteToolchain(digest: Digest, untried: boolean): Promise<ToolchainView>;
   retireToolchain(digest: Digest): Promise<ToolchainView>;
   rebuild(build: string): Promise<RebuildView>;
@@ -180,6 +186,11 @@ export const openService = (send: Send, patience: Patience): Service => {
       ask({ method: 'GET', path: `/v1/kernels/${digest}/files`, signal, idle: SLOW }),
     createToolchain: (blob, name, candidate) =>
       post(ToolchainView, '/v1/toolchains', { blob, name, candidate }),
+    keepPackages: (toolchain, packages) =>
+      post(ToolchainView, `/v1/toolchains/${toolchain}/packages`, packages),
+    keptPackages: (toolchain) => read(ToolchainPackages, `/v1/toolchains/${toolchain}/packages`),
+    keptPackage: (toolchain, digest) =>
+      download(send, patience, `/v1/toolchains/${toolchain}/packages/${digest}`, digest),
     promoteToolchain: (digest, untried) =>
       post(ToolchainView, `/v1/toolchains/${digest}/promote`, { untried }),
     retireToolchain: (digest) => post(ToolchainView, `/v1/toolchains/${digest}/retire`, {}),
@@ -216,7 +227,7 @@ export const openService = (send: Send, patience: Patience): Service => {
         ),
       ),
     log: (id) => ask({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log`, signal }),
-    artifact: (digest) => downloadArtifact(send, patience, digest),
+    artifact: (digest) => download(send, patience, `/v1/artifacts/${digest}`, digest),
     sources: () => items(SourceView, '/v1/sources'),
     kernels: () => items(KernelView, '/v1/kernels'),
     toolchains: () => items(ToolchainView, '/v1/toolchains'),

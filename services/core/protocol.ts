@@ -224,6 +224,8 @@ export const ToolchainView = z.object({
     })
     .nullable(),
   madeBy: Maker,
+  /** Whether the packages that it was made of are kept with it. */
+  isRemakeable: z.boolean(),
   createdAt: z.number(),
   pinnedAt: z.number().nullable(),
   retiredAt: z.number().nullable(),

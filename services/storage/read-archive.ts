@@ -195,19 +195,42 @@ const OVERHEAD = 2048;
  * Reads an archive once, from front to back, through the rules of `core/archive-rules.ts`.
  * Throws `bad-archive` or `too-large`; the visitor's own failure passes through.
  */
-export const readArchive = async (
+export const readArchive = (
   archive: Readable,
   visit: EntryVisitor,
   limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
+): Promise<void> =>
+  readBounded(archive, visit, limits, (reading) => readAny(archive, reading, 'welcome'));
+
+/** What the archive of a package's control files may be: some have long lists and scripts. */
+const CONTROL_LIMITS: ArchiveLimits = { ...DEFAULT_ARCHIVE_LIMITS, bytes: 16 * 1024 ** 2 };
+
+/** The control file of a Debian package, whose own files are passed over as they are. Throws `bad-archive` or `too-large`. */
+export const readControl = async (deb: Readable): Promise<string> => {
+  const pieces: Buffer[] = [];
+  const visit: EntryVisitor = async ({ path }, body) => {
+    for await (const piece of body) if (path === 'control') pieces.push(piece);
+  };
+  await readBounded(deb, visit, CONTROL_LIMITS, (reading) =>
+    readDeb(deb, { control: (tar) => readTar(tar, reading), data: async () => {} }),
+  );
+  return Buffer.concat(pieces).toString('utf8');
+};
+
+const readBounded = async (
+  archive: Readable,
+  visit: EntryVisitor,
+  limits: ArchiveLimits,
+  read: (reading: Reading) => Promise<void>,
 ): Promise<void> => {
   const gate = createArchiveGate(limits);
   const most = limits.bytes + limits.entries * OVERHEAD;
-  let read = 0;
+  let count = 0;
   const reading: Reading = {
     limits,
     count(bytes) {
-      read += bytes;
-      if (read > 2 * most) {
+      count += bytes;
+      if (count > 2 * most) {
         throw new KilnError(
           'too-large',
           `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
@@ -217,7 +240,7 @@ export const readArchive = async (
     visit: (claim, body) => visit(gate.admit(claim), body),
   };
   try {
-    await readAny(archive, reading, 'welcome');
+    await read(reading);
   } catch (error) {
     throw asArchiveError(error);
   } finally {

@@ -80,7 +80,11 @@ export interface Schema {
     created_at: number;
     pinned_at: number | null;
     retired_at: number | null;
+    /** What images/make-toolchain made it of, as JSON, where its packages are kept. */
+    description: string | null;
   };
+  /** The packages that toolchains were made of, by the names that dpkg gives them. */
+  toolchain_packages: { toolchain: string; name: string; version: string; blob: string };
   builds: {
     id: string;
     fingerprint: string;
@@ -250,6 +254,13 @@ const PUSHERS = [
   `CREATE TABLE pushers (tree TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (tree, token))`,
 ];
 
+const TOOLCHAIN_PACKAGES = [
+  `ALTER TABLE toolchains ADD COLUMN description TEXT`,
+  `CREATE TABLE toolchain_packages (toolchain TEXT NOT NULL REFERENCES toolchains (digest), name TEXT NOT NULL, version TEXT NOT NULL,
+     blob TEXT NOT NULL, PRIMARY KEY (toolchain, name))`,
+  `CREATE INDEX toolchain_packages_by_blob ON toolchain_packages (blob)`,
+];
+
 const inOrder = (statements: readonly string[]): Migration => ({
   async up(db: Kysely<unknown>) {
     for (const statement of statements) await sql.raw(statement).execute(db);
@@ -265,4 +276,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '005-owners': inOrder(OWNERS),
   '006-askers': inOrder(ASKERS),
   '007-pushers': inOrder(PUSHERS),
+  '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
 };

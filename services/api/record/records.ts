@@ -85,6 +85,7 @@ export const toolchainView = (row: Schema['toolchains'], makers: Makers): Toolch
       ? null
       : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
   madeBy: makerIn(makers, row.made_by),
+  isRemakeable: row.description !== null,
   createdAt: row.created_at,
   pinnedAt: row.pinned_at,
   retiredAt: row.retired_at,

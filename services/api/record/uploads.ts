@@ -93,10 +93,12 @@ const isRecorded = async (db: Database, blob: Digest): Promise<boolean> => {
   const source = db.selectFrom('sources').select('digest').where('blob', '=', blob);
   const kernel = db.selectFrom('kernels').select('digest').where('blob', '=', blob);
   const toolchain = db.selectFrom('toolchains').select('digest').where('digest', '=', blob);
+  const kept = db.selectFrom('toolchain_packages').select('blob').where('blob', '=', blob);
   const found =
     (await source.executeTakeFirst()) ??
     (await kernel.executeTakeFirst()) ??
     (await toolchain.executeTakeFirst()) ??
+    (await kept.executeTakeFirst()) ??
     (await findArtifact(db, blob));
   return found !== undefined;
 };

@@ -1,6 +1,7 @@
 import { Router } from 'express';
 import { CreateToolchain, PromoteToolchain, type ToolchainView } from '../../../core/protocol.ts';
 import { KilnError } from '../../../core/errors.ts';
+import { TOOLCHAIN_PACKAGES_LIMIT, ToolchainPackages } from '../../../core/toolchain-packages.ts';
 import type { ApiDeps } from '../deps.ts';
 import { listMakers } from '../../record/makers.ts';
 import { toolchainView } from '../../record/records.ts';
@@ -12,9 +13,11 @@ import {
   retireToolchain,
   type ToolchainRow,
 } from '../../record/toolchains.ts';
+import { keepPackages, keptPackages, mustBeKept } from '../../record/toolchain-packages.ts';
 import { useUpload } from '../../record/uploads.ts';
+import { sendBlob } from '../send-blob.ts';
 
-/** `/v1/toolchains`: add, list, show, promote, retire. */
+/** `/v1/toolchains`: add, list, show, promote, retire; keep and give the packages that one was made of. */
 export const toolchainRoutes = (deps: ApiDeps): Router => {
   const { db } = deps;
   const router = Router();
@@ -66,6 +69,32 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
     route(deps, 'admin', NO_BODY, async ({ digest }) =>
       ok(await view(await retireToolchain(deps, digest('digest')))),
     ),
+  );
+  router.post(
+    '/v1/toolchains/:digest/packages',
+    route(
+      deps,
+      'admin',
+      ToolchainPackages,
+      async ({ digest, body }) => ok(await view(await keepPackages(deps, digest('digest'), body))),
+      TOOLCHAIN_PACKAGES_LIMIT,
+    ),
+  );
+  router.get(
+    '/v1/toolchains/:digest/packages',
+    route(deps, 'client', NO_BODY, async ({ digest }) =>
+      ok(await keptPackages(db, digest('digest'))),
+    ),
+  );
+  router.get(
+    '/v1/toolchains/:digest/packages/:package',
+    route(deps, 'client', NO_BODY, async ({ digest, request, response }) => {
+      const wanted = digest('package');
+      await mustBeKept(db, digest('digest'), wanted);
+      const info = await deps.blobs.find(wanted);
+      if (info === null) throw new KilnError('not-found', `package ${wanted} is lost`);
+      return sendBlob(deps.blobs, info, request, response);
+    }),
   );
   return router;
 };
