@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
-import { appendFile, chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { makeSigningKey } from './make-signing-key.ts';
@@ -11,7 +11,7 @@ export interface KeyPlaces {
   readonly signingCertificate: string;
   /** A role's private key. */
   privateKey(role: KeyedRole): string;
-  /** The public keys of those in a role: more builders are added by appending theirs. */
+  /** The public keys of those in a role: more builders are added by appending theirs, and taken out by removing them. */
   publicKeys(role: KeyedRole): string;
 }
 
@@ -37,10 +37,12 @@ export const makeKeys = async (directory: string, places: KeyPlaces): Promise<vo
     await chmod(join(directory, role), 0o700);
     const pem =
       (await readIfThere(places.privateKey(role))) ?? (await makeRoleKey(places.privateKey(role)));
-    const own = createPublicKey(createPrivateKey(pem)).export({ type: 'spki', format: 'pem' });
-    const known = (await readIfThere(places.publicKeys(role))) ?? '';
-    if (!known.includes(own.toString()))
-      await appendFile(places.publicKeys(role), own, { mode: 0o644 });
+    const publicKey = createPublicKey(createPrivateKey(pem));
+    const own = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+    // There is one API and one signer: a key that they had before is not believed any more.
+    const known = role === 'builder' ? ((await readIfThere(places.publicKeys(role))) ?? '') : '';
+    if (!known.includes(own))
+      await writeFile(places.publicKeys(role), `${known}${own}`, { mode: 0o644 });
   }
   if ((await readIfThere(places.signingKey)) === null)
     await makeSigningKey(places.signingKey, places.signingCertificate);
