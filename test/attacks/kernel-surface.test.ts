@@ -72,7 +72,7 @@ describe('a build', () => {
       ([name, call]) =>
         `my ($number, @args) = (${call}); print "call '${name}' ", syscall($number, @args) < 0 ? $! + 0 : 0, "\\n";`,
     );
-    const source = await dkmsSource('asks', 'PRE_BUILD=ask', {
+    const source = await dkmsSource('asks-kernel', 'PRE_BUILD=ask', {
       ask: `#!/bin/bash
 perl -e '$| = 1; my $buffer = "\\0" x 4096; ${calls.join(' ').replaceAll("'", `'\\''`)}'
 perl -e 'my $args = "\\0" x 88; print "call clone3 ", syscall(435, $args, 88) < 0 ? $! + 0 : 0, "\\n"'
