@@ -1,11 +1,12 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { trustReaches } from '../../services/core/policy.ts';
 import type { SourceView } from '../../services/core/protocol.ts';
 import { inspectSource, isSourceEvidence, type Settings } from '../../services/core/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
+import { readDkmsLayout, USUAL_LAYOUT, type DkmsLayout } from '../host/dkms-framework.ts';
 import {
   dkmsSources,
   removeFromDkms,
@@ -55,16 +56,23 @@ is there. What cannot be taken over stays DKMS's, and is listed with why; then t
 source to DKMS (dpkg -S /usr/src/NAME-VERSION) stays installed and adds it again when it is updated: remove it yourself.
 
       --dry-run          only say what would be taken over
+      --dkms-tree DIR    where DKMS keeps its modules, if not where /etc/dkms/framework.conf and its drop-ins say in plain
+                         words (they are shell, and are not run)
       --root DIR         in another root`,
-  options: { 'dry-run': { type: 'boolean' } },
+  options: { 'dry-run': { type: 'boolean' }, 'dkms-tree': { type: 'string' } },
   async run(context) {
     const host = await context.host();
-    const sources = await chosenSources(host, context.args);
+    const layout = await layoutOf(context, host);
+    const sources = await chosenSources(host, layout, context.args);
+    if (layout.loads)
+      context.progress.say(
+        'DKMS loads what it installs here (modprobe_on_install); Kiln does not: modprobe a module that is to be used at once',
+      );
     const results = await takeOver(context, host, sources, installAll);
     context.progress.done();
     context.print(
       results.length === 0
-        ? 'DKMS has installed nothing here'
+        ? `DKMS has installed nothing here: there is nothing in ${layout.tree}`
         : table(
             results.map(({ name, version, release, outcome, why }) => [
               `${name}/${version}`,
@@ -83,11 +91,21 @@ source to DKMS (dpkg -S /usr/src/NAME-VERSION) stays installed and adds it again
   },
 });
 
+/** Where DKMS keeps things: as the command line says, or else the host. */
+const layoutOf = async (context: Context, host: Host): Promise<DkmsLayout> => {
+  const tree = context.option('dkms-tree');
+  if (tree === undefined) return readDkmsLayout(host);
+  if (!isAbsolute(tree))
+    throw new KilnError('bad-request', '--dkms-tree takes an absolute path, as the host has it');
+  return { ...USUAL_LAYOUT, tree };
+};
+
 const chosenSources = async (
   host: Host,
+  layout: DkmsLayout,
   names: readonly string[],
 ): Promise<readonly DkmsSource[]> => {
-  const sources = await dkmsSources(host);
+  const sources = await dkmsSources(host, layout);
   const unknown = names.find((name) => !sources.some((source) => source.name === name));
   if (unknown !== undefined)
     throw new KilnError('not-found', `DKMS has no ${unknown} here; dkms status lists what it has`);

@@ -5,7 +5,7 @@ import { explainInputs } from '../../services/core/explain.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { hostKernels, type Host } from '../host/host.ts';
 import { isBeingChanged } from '../host/lock.ts';
-import { leadsToOurs, listReceipts } from '../installed/receipts.ts';
+import { leadsToOurs, listReceipts, type Receipt } from '../installed/receipts.ts';
 import {
   markStale,
   markWithdrawn,
@@ -16,7 +16,7 @@ import {
 } from '../installed/standing.ts';
 import { interrupted } from '../transaction/transaction.ts';
 import { knownWithdrawals, whyWithdrawn } from '../installed/withdrawn.ts';
-import { readCertificate, verifyReceipt } from '../installed/verify.ts';
+import { readCertificate, verifyReceipt, type Verdict } from '../installed/verify.ts';
 
 const STATES = `  installed    as it was installed, and what would be installed now
   stale        the service would build it from something else now: other headers, toolchain or source version
@@ -200,12 +200,26 @@ const verify: Command = {
     if (bad.length > 0)
       throw new KilnError(
         'unverified',
-        `${bad.length} of ${verdicts.length} modules did not pass; kiln install puts them right`,
+        `${bad.length} of ${verdicts.length} modules did not pass; ${installAgain(receipts, bad)} installs them as the service signs them now`,
       );
     const [first] = withdrawn;
     if (first !== undefined)
       throw new KilnError('withdrawn', `${first.why}; kiln autoinstall goes to what is next`);
   },
+};
+
+/** The command that installs again what did not pass. */
+const installAgain = (receipts: readonly Receipt[], bad: readonly Verdict[]): string => {
+  const meant = receipts.filter((receipt) =>
+    bad.some(
+      ({ module, release }) =>
+        release === receipt.release && receipt.modules.some(({ name }) => name === module),
+    ),
+  );
+  const unsigned = meant.some(({ signer }) => signer === null) ? ' --allow-unsigned' : '';
+  const names = new Set(meant.map(({ name }) => name));
+  const kernels = new Set(meant.map(({ release }) => `-k ${release}`));
+  return `kiln install ${[...names, ...kernels].join(' ')}${unsigned}`;
 };
 
 /** Modules that depmod takes before the kernel's own, and that no receipt speaks of. */

@@ -1,15 +1,17 @@
 import { lstat, readdir, readFile, readlink, realpath, rm, rmdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
 import { runDepmod } from './depmod.ts';
-import { modulesDirectory, type Host } from './host.ts';
+import { USUAL_LAYOUT, type DkmsLayout } from './dkms-framework.ts';
+import { modulesDirectory, mustLieInside, type Host } from './host.ts';
 import { hasProgram, runOn } from './programs.ts';
 
 /** A module source that DKMS has on a host. */
 export interface DkmsSource {
   readonly name: string;
   readonly version: string;
+  readonly layout: DkmsLayout;
   /** Where its source is, as a path of this machine; `null` where it is gone. */
   readonly directory: string | null;
   readonly kernels: readonly DkmsKernel[];
@@ -27,32 +29,33 @@ export interface DkmsKernel {
   readonly originals: readonly string[];
 }
 
-const TREE = 'var/lib/dkms';
 const RELEASE = /^[0-9]+\.[A-Za-z0-9.+_~-]{1,100}$/;
 const ARCH = /^[a-z0-9_]{1,32}$/;
 const MODULE_FILE = /^[A-Za-z0-9_-]{1,64}\.ko(\.gz|\.xz|\.zst)?$/;
 
 /** What DKMS has, as `dkms status` counts it: what is added, and for each the kernels it is built for or installed on. */
-export const dkmsSources = async (host: Host): Promise<readonly DkmsSource[]> => {
+export const dkmsSources = async (
+  host: Host,
+  layout = USUAL_LAYOUT,
+): Promise<readonly DkmsSource[]> => {
+  await mustLieInside(host, layout.tree);
+  const all = join(host.root, layout.tree);
   const sources: DkmsSource[] = [];
-  for (const name of await directoriesIn(join(host.root, TREE), SOURCE_NAME)) {
-    for (const version of await directoriesIn(join(host.root, TREE, name), SOURCE_VERSION)) {
-      const home = join(host.root, TREE, name, version);
+  for (const name of await directoriesIn(all, SOURCE_NAME)) {
+    for (const version of await directoriesIn(join(all, name), SOURCE_VERSION)) {
+      const home = join(all, name, version);
       const link = await lstat(join(home, 'source')).catch(() => null);
       if (link === null) continue;
       const directory = await sourceDirectory(host, join(home, 'source'));
-      sources.push({ name, version, directory, kernels: await kernelsOf(host, name, version) });
+      const kernels = await kernelsOf(join(all, name), version);
+      sources.push({ name, version, layout, directory, kernels });
     }
   }
   return sources;
 };
 
-const kernelsOf = async (
-  host: Host,
-  name: string,
-  version: string,
-): Promise<readonly DkmsKernel[]> => {
-  const tree = join(host.root, TREE, name);
+/** The kernels that one version of a source is built for. `tree` is where DKMS keeps all of the source. */
+const kernelsOf = async (tree: string, version: string): Promise<readonly DkmsKernel[]> => {
   const kernels: DkmsKernel[] = [];
   for (const release of await directoriesIn(join(tree, version), RELEASE)) {
     for (const arch of await directoriesIn(join(tree, version, release), ARCH)) {
@@ -64,7 +67,7 @@ const kernelsOf = async (
         release,
         arch,
         files,
-        isInstalled: active === own || active.endsWith(`/${name}/${own}`),
+        isInstalled: active === own || active.endsWith(`/${basename(tree)}/${own}`),
         originals: await filesIn(join(tree, 'original_module', release, arch)),
       });
     }
@@ -108,14 +111,15 @@ export const removeFromDkms = async (
     return;
   }
   const end = await runOn(host, 'dkms', ['remove', label, '-k', where]);
-  const home = join(host.root, TREE, source.name, source.version);
+  const tree = join(host.root, source.layout.tree, source.name);
+  const home = join(tree, source.version);
   if (await isThere(join(home, kernel.release, kernel.arch)))
     throw new KilnError(
       'install-failed',
       `dkms remove ${label} -k ${where} failed (${end.words || `exit status ${end.status}`}); run it yourself`,
     );
   // Older dkms keeps a source that is built for no kernel any more.
-  if ((await kernelsOf(host, source.name, source.version)).length === 0 && (await isThere(home)))
+  if ((await kernelsOf(tree, source.version)).length === 0 && (await isThere(home)))
     await runOn(host, 'dkms', ['remove', label, '--all']);
 };
 
@@ -129,17 +133,26 @@ const removeFiles = async (host: Host, source: DkmsSource, kernel: DkmsKernel): 
       'install-failed',
       `DKMS has put the kernel’s own ${kernel.originals.join(', ')} aside, and there is no dkms here to put it back; install dkms and run kiln import-dkms again`,
     );
-  const tree = join(host.root, TREE, source.name);
+  const tree = join(host.root, source.layout.tree, source.name);
   const built = join(tree, source.version, kernel.release, kernel.arch);
-  const home = await modulesDirectory(host, kernel.release);
+  await modulesDirectory(host, kernel.release);
+  const installed = join(source.layout.installTree, kernel.release);
+  await mustLieInside(host, installed);
+  const home = join(host.root, installed);
   const copies: string[] = [];
   for (const file of kernel.isInstalled ? kernel.files : []) {
     const bytes = await readFile(join(built, 'module', file));
     for (const destination of DESTINATIONS) {
       const place = join(home, destination, file);
-      const installed = await readFile(place).catch(() => null);
-      if (installed === null) continue;
-      if (!installed.equals(bytes))
+      // With symlink_modules it is a link into DKMS's tree, by its path on the host.
+      const link = await readlink(place).catch(() => null);
+      const isLinked =
+        link !== null &&
+        resolve('/', link) ===
+          join(built, 'module', file).slice(host.root === '/' ? 0 : host.root.length);
+      const copy = isLinked ? bytes : await readFile(place).catch(() => null);
+      if (copy === null) continue;
+      if (!copy.equals(bytes))
         throw new KilnError(
           'install-failed',
           `${place} is not what DKMS built for ${label}; look at it and remove it yourself`,
@@ -152,7 +165,7 @@ const removeFiles = async (host: Host, source: DkmsSource, kernel: DkmsKernel): 
   await rm(built, { recursive: true });
   await rmdir(join(tree, source.version, kernel.release)).catch(() => {});
   await runDepmod(host, kernel.release);
-  if ((await kernelsOf(host, source.name, source.version)).length > 0) return;
+  if ((await kernelsOf(tree, source.version)).length > 0) return;
   await rm(join(tree, source.version), { recursive: true });
   await rmdir(tree).catch(() => {});
 };

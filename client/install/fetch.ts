@@ -7,7 +7,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { buildIdOf } from '../../services/core/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
 import type { Supply } from './supply.ts';
-import { verifyBytes } from '../installed/verify.ts';
+import { certificateId, verifyBytes } from '../installed/verify.ts';
 
 /** A module that came and passed. */
 export interface FetchedModule {
@@ -172,6 +172,23 @@ const readSigned = async (
   return provenance;
 };
 
+/** What refused a module; where the service itself says that it signs with another key than is pinned, with what helps then. */
+const sayNewKey = (
+  error: unknown,
+  { signature }: BuildView,
+  certificate: X509Certificate | null,
+  server: string,
+): unknown => {
+  if (!(error instanceof KilnError) || certificate === null || signature?.kind !== 'signed')
+    return error;
+  const { key } = signature;
+  const pinned = certificateId(certificate);
+  if (key === pinned || !/^[0-9a-f]{64}$/.test(key)) return error;
+  return bad(
+    `the module was signed with another key than the pinned certificate’s (SHA-256 ${pinned}): the service signs with SHA-256 ${key}, it says; where the admin says the same, run kiln setup ${server} --replace-certificate --fingerprint ${key}, then this again`,
+  );
+};
+
 /** A build's modules, signed by the certificate's key, or with `null` unsigned. */
 const fetchModules = async (
   supply: Supply,
@@ -186,7 +203,11 @@ const fetchModules = async (
     if (!MODULE_NAME.test(modname) || modules.some((each) => each.name === name))
       throw bad(`the service sent a module ${name} with an impossible name, or twice`);
     const bytes = await supply.artifact(signed ?? unsigned);
-    verifyBytes(bytes, { name: modname, release, arch, vermagic }, certificate);
+    try {
+      verifyBytes(bytes, { name: modname, release, arch, vermagic }, certificate);
+    } catch (error) {
+      throw sayNewKey(error, build, certificate, supply.name);
+    }
     modules.push({ name, modname, bytes });
   }
   if (modules.length === 0) throw bad('the build has no modules');

@@ -63,6 +63,7 @@ const find = async (
       const bytes = modules.map((module) => module.bytes);
       mustFitKernel(kernel, { name: `${source}/${version}`, options, modules: bytes });
     }
+    for (const each of builds) sayWhatIsLeft(context, each);
     return { kind: 'builds', builds };
   } catch (error) {
     if (error instanceof KilnError && error.code !== 'build-cancelled')
@@ -75,6 +76,16 @@ const mustBeGiven = (withdrawals: readonly Withdrawal[], build: BuildView): void
   const signer = build.signature?.kind === 'signed' ? build.signature.key : null;
   const why = build.withdrawn ?? whyWithdrawn(withdrawals, { ...build, signer });
   if (why !== null) throw new KilnError('withdrawn', `${why}; nothing was installed`);
+};
+
+/** Says what a source's `dkms.conf` asks for at its installation and whoever installs it has to do. */
+const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
+  const passedOver = build.recipe?.['passedOver'];
+  if (!Array.isArray(passedOver) || !passedOver.includes('MODPROBE_ON_INSTALL')) return;
+  const names = modules.map(({ modname }) => modname).join(' ');
+  context.progress.say(
+    `${build.source.name} asks to be loaded when it is installed (MODPROBE_ON_INSTALL), which Kiln leaves to you: modprobe -a ${names}`,
+  );
 };
 
 /** Whether nothing had to be compiled for it. */

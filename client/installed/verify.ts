@@ -82,14 +82,15 @@ export const verifyReceipt = async (
   receipt: Receipt,
   certificate: () => Promise<X509Certificate>,
 ): Promise<readonly Verdict[]> => {
-  const provenance = await problemOf(() => checkProvenance(receipt, certificate));
+  const otherKey = await problemOf(() => checkKey(receipt, certificate));
+  const provenance = otherKey ?? (await problemOf(() => checkProvenance(receipt, certificate)));
   return Promise.all(
     receipt.modules.map(async (module) => {
       const path = join(host.root, 'lib/modules', receipt.release, module.path);
       const file = await moduleFile(host, receipt.release, module.path);
       const problem = await problemOf(() => checkFile(file, receipt, module, certificate));
       const { release } = receipt;
-      return { module: module.name, release, path, problem: problem ?? provenance };
+      return { module: module.name, release, path, problem: otherKey ?? problem ?? provenance };
     }),
   );
 };
@@ -102,6 +103,20 @@ const problemOf = async (check: () => Promise<void>): Promise<string | null> => 
     if (error instanceof KilnError) return error.message;
     throw error;
   }
+};
+
+/** After a change of key what was installed before is signed with the old one. */
+const checkKey = async (
+  { signer, name }: Receipt,
+  certificate: () => Promise<X509Certificate>,
+): Promise<void> => {
+  if (signer === null) return;
+  const pinned = certificateId(await certificate());
+  if (signer !== pinned)
+    throw new KilnError(
+      'unverified',
+      `${name} was installed when another key (SHA-256 ${signer}) was pinned than now (SHA-256 ${pinned})`,
+    );
 };
 
 const checkFile = async (

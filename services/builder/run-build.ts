@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { BUILD_EXITS, explainBuildEnd } from '../core/build-exit.ts';
 import { errorLines } from '../core/compiler-output.ts';
 import { readDkmsConf } from '../core/dkms-conf.ts';
-import { DKMS_VARIABLES, parseEvaluation } from '../core/dkms-evaluation.ts';
+import { DKMS_VARIABLES, parseEvaluation, PASSED_OVER } from '../core/dkms-evaluation.ts';
 import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
@@ -89,6 +89,8 @@ export const runBuild = async (
     let recipe: Recipe | null = null;
     const conversation = startConversation((evaluation) => {
       recipe = workOutRecipe(job, evaluation, parallelJobs(deps.limits));
+      for (const name of recipe.passedOver)
+        log.write(`kiln: dkms.conf sets ${name}, which is passed over: ${PASSED_OVER[name]}\n`);
       return recipe;
     });
     const end = await deps.sandbox.run(

@@ -1,4 +1,11 @@
-import { holds, REFUSED, valueAt, valuesOf, type EvaluatedConf } from './dkms-evaluation.ts';
+import {
+  holds,
+  PASSED_OVER,
+  REFUSED,
+  valueAt,
+  valuesOf,
+  type EvaluatedConf,
+} from './dkms-evaluation.ts';
 import { moduleExclusion, packageExclusion, type ConfTarget } from './dkms-exclusion.ts';
 import { KilnError } from './errors.ts';
 import { MODULE_NAME } from './module-file.ts';
@@ -27,6 +34,8 @@ export interface DkmsConf {
   readonly dependencies: readonly string[];
   /** Whether its modules may be linked to other kernels that they fit (not `NO_WEAK_MODULES`). */
   readonly mayLink: boolean;
+  /** Directives that it sets and Kiln does not follow (`PASSED_OVER`). */
+  readonly passedOver: readonly string[];
   /** The modules for this kernel. */
   readonly modules: readonly DkmsModule[];
   /** Why this kernel is excluded (`BUILD_EXCLUSIVE_*`), or `null`. */
@@ -61,6 +70,9 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
     ),
     dependencies: valuesOf(conf, 'BUILD_DEPENDS').map(([, name]) => name),
     mayLink: !/^y/i.test(valueAt(conf, 'NO_WEAK_MODULES')),
+    passedOver: Object.keys(PASSED_OVER).filter((name) =>
+      valuesOf(conf, name).some(([, value]) => !/^no?$/i.test(value)),
+    ),
     modules: left.map(({ module }) => module),
     excluded: packageExclusion(conf, target) ?? none?.excluded ?? null,
   };

@@ -159,6 +159,7 @@ export const recipe = z.strictObject({
     z.strictObject({ kind: z.literal('every') }),
   ]),
   mayLink: z.boolean(),
+  passedOver: list(line(64), 64),
 }) satisfies z.ZodType<Recipe>;
 
 const tool = z.strictObject({ path: line(1024), version: line(1024) });

@@ -114,7 +114,7 @@ export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffe
   if (!signerId.equals(issuerAndSerial(certificate))) {
     throw new KilnError(
       'unverified',
-      'the module was signed with another key than the pinned certificate’s; if the service’s key was changed on purpose, pin the new one (kiln setup)',
+      'the module was signed with another key than the pinned certificate’s; if the service’s key was changed on purpose, pin the new one (kiln setup URL --replace-certificate --fingerprint SHA256)',
     );
   }
   if (!verify(hash, parts.unsigned, certificate.publicKey, signature)) {

@@ -12,6 +12,8 @@ export interface Recipe {
     | { readonly kind: 'every' };
   /** Whether hosts may link what comes out to other kernels that it fits. */
   readonly mayLink: boolean;
+  /** Directives of its `dkms.conf` that Kiln does not follow (`PASSED_OVER`). */
+  readonly passedOver: readonly string[];
 }
 
 /**
@@ -133,6 +135,7 @@ export const dkmsRecipe = (
       })),
     },
     mayLink: conf.mayLink,
+    passedOver: conf.passedOver,
   };
 };
 
@@ -160,6 +163,7 @@ export const kbuildRecipe = (source: Source, kernel: Kernel, jobs: number): Reci
   ],
   modules: { kind: 'every' },
   mayLink: true,
+  passedOver: [],
 });
 
 const kbuildCommand = (source: Source, kernel: Kernel, jobs?: number): string =>

@@ -122,7 +122,7 @@ const dropped = (queue: string, name: string): number =>
     .split('\n')
     .filter((line) => line.includes(`dropped \\"${name}`) && line.includes(`from ${queue}`)).length;
 
-const recipe = { steps: [], modules: { kind: 'every' }, mayLink: true };
+const recipe = { steps: [], modules: { kind: 'every' }, mayLink: true, passedOver: [] };
 const evilModule = { name: 'evil', unsigned: digestOf(evil), size: evil.length, modinfo: [] };
 
 describe('whoever writes to Redis', () => {

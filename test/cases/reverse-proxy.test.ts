@@ -85,7 +85,9 @@ describe('a service below a path of a reverse proxy', () => {
       await writeFile(token, secret);
       // With or without the last slash.
       const address = `${nginx.url}${path.replace(/\/$/, path === '/kiln/' ? '' : '/')}`;
-      expect(await client('setup', address, '--token-file', token)).toMatchObject({ status: 0 });
+      expect(
+        await client('setup', address, '--trust-first-use', '--token-file', token),
+      ).toMatchObject({ status: 0 });
       const name = `below_${path.length}`;
       const source = await kbuildSource(name, moduleCode(`/* ${'uploaded '.repeat(40_000)} */`));
       const pushed = await client(
@@ -123,7 +125,9 @@ describe('a service below a path of a reverse proxy', () => {
   it('says that the path may be wrong where there is nothing', async () => {
     const nginx = await kept(startNginx(`location /kiln/ { proxy_pass ${kiln.url}/; }`));
     const client = await newClient();
-    expect(await client('setup', `${nginx.url}/klin/`, '--token-file', admin)).toMatchObject({
+    expect(
+      await client('setup', `${nginx.url}/klin/`, '--trust-first-use', '--token-file', admin),
+    ).toMatchObject({
       status: 3,
       stderr: expect.stringMatching(
         /\/klin\/ has no v1\/signers.*is the address’s path right\?\n$/,

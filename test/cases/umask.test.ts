@@ -41,7 +41,13 @@ describe('under root’s umask 077', () => {
     await mustRun('chmod', ['-R', 'a+rX,u+w,go-w', root]);
     etc = await freshDirectory('etc');
     await mustRun('chmod', ['755', etc]);
-    await mustClient('setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'));
+    await mustClient(
+      'setup',
+      kiln.url,
+      '--trust-first-use',
+      '--token-file',
+      join(kiln.data, 'admin.token'),
+    );
   });
 
   it('modules, indexes and receipts are for everybody, what is kept for a rollback is root’s', async () => {
@@ -64,7 +70,13 @@ describe('under root’s umask 077', () => {
   it('the configuration is for everybody, and with a proxy’s password for root alone', async () => {
     expect(await wrong(join(etc, 'kiln'))).toEqual([]);
     await appendFile(join(etc, 'kiln/config'), 'proxy = http://me:secret@127.0.0.1:9\n');
-    const setup = ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')];
+    const setup = [
+      'setup',
+      kiln.url,
+      '--trust-first-use',
+      '--token-file',
+      join(kiln.data, 'admin.token'),
+    ];
     const env = { PATH: process.env['PATH'], KILN_CONFIG: join(etc, 'kiln/config'), no_proxy: '*' };
     // Whatever the umask: also where it would let all read it.
     const open = await run('sh', ['-c', 'umask 000; exec "$0" "$@"', CLIENT, ...setup], { env });

@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readlink, stat } from 'node:fs/promises';
+import { cp, lstat, mkdir, readdir, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { connectDocker } from '../../services/builder/docker.ts';
@@ -20,7 +20,17 @@ rm -f "/lib/modules/$2/build"
 dkms status
 `;
 
-describe('a host whose modules DKMS has', () => {
+/** Where DKMS keeps its modules, and what a drop-in of framework.conf says of that. */
+const LAYOUTS = [
+  { where: 'where it usually does', tree: '/var/lib/dkms', conf: '' },
+  {
+    where: 'elsewhere by a drop-in, as links',
+    tree: '/srv/dkms',
+    conf: 'dkms_tree="/srv/dkms" # moved\nsymlink_modules="yes"\nmodprobe_on_install=""\n',
+  },
+];
+
+describe.each(LAYOUTS)('a host whose modules DKMS has $where', ({ tree, conf }) => {
   const kiln = sharedKiln();
   const { release } = kiln;
   let root: string;
@@ -41,17 +51,21 @@ describe('a host whose modules DKMS has', () => {
     root = await makeSmallRoot(release);
     home = join(root, 'lib/modules', release);
     await mkdir(join(root, 'usr/src'), { recursive: true });
-    await mkdir(join(root, 'var/lib/dkms'), { recursive: true });
+    await mkdir(join(root, tree), { recursive: true });
     await cp(kiln.source, join(root, 'usr/src/v4l2loopback-0.12.7'), { recursive: true });
     await kiln.json('build', 'v4l2loopback', '-k', kiln.kernel);
     const image = await connectDocker('/var/run/docker.sock').findImage(kiln.toolchain as Digest);
     const dkms = await unpackPackages('dkms', ['dkms']);
+    await mkdir(join(root, 'etc'), { recursive: true });
+    await cp(join(dkms, 'etc/dkms'), join(root, 'etc/dkms'), { recursive: true });
+    await mkdir(join(root, 'etc/dkms/framework.conf.d'), { recursive: true });
+    await writeFile(join(root, 'etc/dkms/framework.conf.d/moved.conf'), conf);
     const mounts = [
       `${home}:/lib/modules/${release}`,
-      `${join(root, 'var/lib/dkms')}:/var/lib/dkms`,
+      `${join(root, tree)}:${tree}`,
       `${join(root, 'usr/src/v4l2loopback-0.12.7')}:/usr/src/v4l2loopback-0.12.7:ro`,
       `${join(dkms, 'usr/sbin/dkms')}:/usr/sbin/dkms:ro`,
-      `${join(dkms, 'etc/dkms')}:/etc/dkms:ro`,
+      `${join(root, 'etc/dkms')}:/etc/dkms:ro`,
     ];
     for (const parent of ['usr/src', 'usr/lib'])
       for (const name of await readdir(join(kiln.headers, parent)).catch(() => []))
@@ -73,7 +87,14 @@ describe('a host whose modules DKMS has', () => {
     expect(
       await mustRun(
         CLIENT,
-        ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token'), '--trust-first-use'],
+        [
+          'setup',
+          kiln.url,
+          '--trust-first-use',
+          '--token-file',
+          join(kiln.data, 'admin.token'),
+          '--trust-first-use',
+        ],
         {
           env: { ...process.env, KILN_CONFIG: join(kiln.data, 'import.config') },
         },
@@ -83,7 +104,7 @@ describe('a host whose modules DKMS has', () => {
 
   const dkmsFile = (): string => join(home, 'updates/dkms/v4l2loopback.ko');
   const isThere = (path: string): Promise<boolean> =>
-    stat(path).then(
+    lstat(path).then(
       () => true,
       () => false,
     );
@@ -91,6 +112,8 @@ describe('a host whose modules DKMS has', () => {
   it('has them installed by DKMS', async () => {
     expect(dkmsSaid).toMatch(/v4l2loopback\/0\.12\.7, .*installed/);
     expect(await isThere(dkmsFile())).toBe(true);
+    const built = join(tree, 'v4l2loopback/0.12.7', release, 'x86_64/module/v4l2loopback.ko');
+    expect(await readlink(dkmsFile()).catch(() => '')).toBe(conf === '' ? '' : built);
   });
 
   it('is told what would be taken over, and nothing is done', async () => {
@@ -110,7 +133,7 @@ describe('a host whose modules DKMS has', () => {
     );
     expect([status, stdout + stderr]).toEqual([5, expect.stringMatching(/127\.0\.0\.1:1/)]);
     expect(await isThere(dkmsFile())).toBe(true);
-    expect(await isThere(join(root, 'var/lib/dkms/v4l2loopback/0.12.7'))).toBe(true);
+    expect(await isThere(join(root, tree, 'v4l2loopback/0.12.7'))).toBe(true);
   });
 
   it('has Kiln’s afterwards, the same source, and nothing of DKMS’s', async () => {
@@ -120,7 +143,7 @@ describe('a host whose modules DKMS has', () => {
       stderr: '',
     });
     expect(await isThere(dkmsFile())).toBe(false);
-    expect(await isThere(join(root, 'var/lib/dkms/v4l2loopback/0.12.7', release))).toBe(false);
+    expect(await isThere(join(root, tree, 'v4l2loopback/0.12.7', release))).toBe(false);
     expect(
       await mustRun('modinfo', ['-b', root, '-k', release, '-F', 'filename', 'v4l2loopback']),
     ).toMatch(/updates\/kiln\/v4l2loopback\.ko/);

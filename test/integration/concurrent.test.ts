@@ -73,7 +73,7 @@ const build =
     await coordinator.begun(run, {
       kind: 'built',
       ...run,
-      recipe: { steps: [], modules: { kind: 'every' }, mayLink: false },
+      recipe: { steps: [], modules: { kind: 'every' }, mayLink: false, passedOver: [] },
       modules: [{ name, unsigned: digestOf(name), size: 1, modinfo: [] }],
       exports: digestOf('exports'),
       log: digestOf('log'),

@@ -55,7 +55,7 @@ describe('what a worker reports', () => {
     kind: 'built',
     build,
     attempt,
-    recipe: { steps: [], modules: { kind: 'every' }, mayLink: false },
+    recipe: { steps: [], modules: { kind: 'every' }, mayLink: false, passedOver: [] },
     modules: [module(text)],
     exports: digestOf('exports'),
     log: digestOf('log'),

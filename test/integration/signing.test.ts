@@ -56,7 +56,7 @@ describe('a signed build', () => {
       build: buildIdOf(fingerprint),
       fingerprint,
       inputs,
-      recipe: { steps: [], modules: { kind: 'every' }, mayLink: true },
+      recipe: { steps: [], modules: { kind: 'every' }, mayLink: true, passedOver: [] },
       modules: [{ name: 'hello', unsigned: await put(bytes) }],
     };
   };
@@ -128,7 +128,7 @@ describe('what a builder reports', () => {
       kind: 'built',
       build: 'f'.repeat(24),
       attempt: 0,
-      recipe: { steps: [], modules: { kind: 'every' }, mayLink: true },
+      recipe: { steps: [], modules: { kind: 'every' }, mayLink: true, passedOver: [] },
       modules: [{ name: 'hello', unsigned: await put('module'), size: 6, modinfo: [] }],
       exports: await put('exports'),
       log: await put('log'),

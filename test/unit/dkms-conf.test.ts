@@ -21,6 +21,7 @@ describe('a dkms.conf', () => {
       patches: [],
       dependencies: [],
       mayLink: true,
+      passedOver: [],
       modules: [
         {
           builtName: 'hello',
@@ -31,6 +32,15 @@ describe('a dkms.conf', () => {
       ],
       excluded: null,
     });
+  });
+
+  it('may set what Kiln does not follow: each is named, but for one that says no', () => {
+    const { passedOver } = read({
+      MODPROBE_ON_INSTALL: ['yes'],
+      REMAKE_INITRD: ['no'],
+      MODULES_CONF: ['', 'alias a b'],
+    });
+    expect(passedOver).toEqual(['MODPROBE_ON_INSTALL', 'MODULES_CONF']);
   });
 
   it('may say that its modules are linked nowhere', () => {

@@ -44,6 +44,7 @@ const recipe = {
   steps: [{ label: 'make', command: 'make', kind: 'one' }],
   modules: { kind: 'listed', list: [{ path: 'src/hello.ko', name: 'renamed', strip: true }] },
   mayLink: true,
+  passedOver: [],
 };
 const signJob = {
   ...run,

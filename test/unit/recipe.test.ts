@@ -25,6 +25,7 @@ const least: DkmsConf = {
   patches: [],
   dependencies: [],
   mayLink: true,
+  passedOver: [],
   modules: [{ builtName: 'hello', builtLocation: '', name: 'hello', strip: true }],
   excluded: null,
 };
@@ -154,6 +155,7 @@ describe('the recipe for plain Kbuild', () => {
       ],
       modules: { kind: 'every' },
       mayLink: true,
+      passedOver: [],
     });
   });
 });

@@ -104,7 +104,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       case 'excluded':
         return 'nothing';
       case 'succeeded':
-        if (!(await lacksSignature(on, row))) return 'nothing';
+        if (!(await lacksSignature(on, row, deps.evidence.key))) return 'nothing';
         return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
       case 'building':
       case 'signing':
@@ -157,10 +157,14 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   };
 };
 
-/** Whether a succeeded build is unsigned, or signed with a key that was withdrawn since. */
-const lacksSignature = async (on: Database, { signature }: BuildRow): Promise<boolean> => {
+/** Whether a succeeded build is unsigned, or signed with another key than the service's own now, or one that was withdrawn. */
+const lacksSignature = async (
+  on: Database,
+  { signature }: BuildRow,
+  key: string,
+): Promise<boolean> => {
   const made = JSON.parse(signature ?? '{}') as { readonly kind?: string; readonly key?: string };
-  if (made.kind !== 'signed' || made.key === undefined) return true;
+  if (made.kind !== 'signed' || made.key !== key) return true;
   return findWithdrawn(await readWithdrawals(on), [['signer', made.key]]) !== null;
 };
 
