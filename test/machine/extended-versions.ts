@@ -3,6 +3,8 @@
  * basic one: `sh extend.sh MODULE.ko`. Each symbol of the basic table gets its CRC and its name in the two new ones.
  */
 export const EXTEND_VERSIONS = String.raw`set -eu
+# Its debug information refers to the table that goes.
+objcopy --strip-debug "$1"
 objcopy -O binary --only-section=__versions --set-section-flags __versions=alloc,contents "$1" versions.bin
 perl -e '
   binmode STDIN;
