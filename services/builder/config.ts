@@ -33,6 +33,9 @@ export const BUILDER_SETTINGS = {
     .describe(
       `ids that builds run as, nobody’s on the Docker host (default ${DEFAULT_BUILD_USERS})`,
     ),
+  KILN_BUILDER_CACHE_BYTES: whole(40 * 1024 ** 3).describe(
+    'bytes of unpacked trees that are kept while no build runs; what was not used for longest goes',
+  ),
   KILN_CONCURRENCY: whole(1).describe('builds at once'),
   KILN_BUILD_SECONDS: whole(DEFAULTS.seconds).describe('seconds that a build may take'),
   KILN_BUILD_MEMORY: whole(DEFAULTS.memory).describe('bytes of memory of a build'),
@@ -54,6 +57,7 @@ export const builderConfig = (
     coordinator: settings.KILN_COORDINATOR,
     name: settings.KILN_BUILDER_NAME,
     cache: settings.KILN_BUILDER_CACHE,
+    cacheBytes: settings.KILN_BUILDER_CACHE_BYTES,
     dockerSocket: settings.KILN_DOCKER_SOCKET,
     runtime: settings.KILN_RUNTIME,
     users: settings.KILN_BUILD_USERS,

@@ -28,6 +28,8 @@ export interface BuilderConfig {
   readonly blobs: string;
   /** Where headers and sources lie unpacked; Docker must see it at the same path. */
   readonly cache: string;
+  /** Bytes that may lie there while no build runs. */
+  readonly cacheBytes: number;
   readonly dockerSocket: string;
   readonly runtime: string;
   readonly users: BuildUsers;
@@ -115,6 +117,29 @@ export const startBuilder = async (
     }
   };
 
+  let running = 0;
+  let collecting: Promise<void> | null = null;
+  const collect = async (): Promise<void> => {
+    try {
+      const gone = await trees.collect(config.cacheBytes);
+      if (gone.length > 0) log.info({ trees: gone.length }, 'removed from the cache');
+    } catch (error) {
+      log.warn({ err: error }, 'the cache is not collected');
+    }
+    collecting = null;
+  };
+  /** Makes room among the trees whenever no build runs. Builds begin when that is done. */
+  const withTrees = async (act: () => Promise<void>): Promise<void> => {
+    while (collecting !== null) await collecting;
+    running += 1;
+    try {
+      await act();
+    } finally {
+      running -= 1;
+      if (running === 0) collecting = collect();
+    }
+  };
+
   const measure = async (
     { toolchain, attempt }: Extract<BuilderJob, { kind: 'measure' }>,
     run: JobRun,
@@ -150,7 +175,7 @@ export const startBuilder = async (
   const offering = setInterval(offer, OFFER_INTERVAL);
 
   const working = jobs.work(
-    (job, run) => (job.kind === 'build' ? build(job, run) : measure(job, run)),
+    (job, run) => (job.kind === 'build' ? withTrees(() => build(job, run)) : measure(job, run)),
     {
       concurrency: config.concurrency,
       onError: (error) => log.warn({ err: error }, 'queue'),

@@ -22,6 +22,7 @@ import { installDirectories, kernelLink, namedDirectory, sourceDirectory } from 
 import type { Settings } from '../core/source.ts';
 import type { Tree } from '../core/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import { openCacheRoom } from './cache-room.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';
 
 /** A directory or file of the builder's and where the sandbox has it. */
@@ -44,6 +45,8 @@ export interface TreeCache {
   settings(settings: Settings): Promise<readonly Mount[]>;
   /** A directory that `fill` fills once and that follows from what the key is the digest of. */
   answers(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
+  /** Removes what was not used for longest until the rest has at most `limit` bytes. No build may run meanwhile. */
+  collect(limit: number): Promise<readonly string[]>;
 }
 
 const MODULE_LIMIT = 1024 ** 3;
@@ -52,6 +55,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   const arrivals = join(directory, 'arriving');
   await rm(arrivals, { recursive: true, force: true });
   await mkdir(arrivals, { recursive: true });
+  const room = await openCacheRoom(directory, arrivals);
   const underWay = new Map<string, Promise<string>>();
 
   const make = async (place: string, fill: (at: string) => Promise<void>): Promise<string> => {
@@ -77,7 +81,12 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     const name = `${kind}-${hexOf(digest)}`;
     const waiting = underWay.get(name);
     if (waiting !== undefined) return waiting;
-    const started = make(join(directory, name), fill).finally(() => underWay.delete(name));
+    const started = make(join(directory, name), fill)
+      .then(async (place) => {
+        await room.used(name);
+        return place;
+      })
+      .finally(() => underWay.delete(name));
     underWay.set(name, started);
     return started;
   };
@@ -158,6 +167,7 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
       ),
 
     answers: (key, fill) => once('answers', key, fill),
+    collect: (limit) => room.collect(limit),
   };
 };
 

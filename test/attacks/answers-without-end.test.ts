@@ -79,7 +79,7 @@ describe('a build that says much', () => {
     const seen = failed.stdout.length + failed.stderr.length;
     expect(`${failed.stdout}${failed.stderr}`).toMatch(/there is more; kiln logs has all of it/);
     expect(seen).toBeLessThan(6_000_000);
-    const [id = ''] = /[0-9a-f]{24}/.exec(failed.stderr) ?? [];
+    const [, id = ''] = /kiln logs ([0-9a-f]{24})/.exec(failed.stderr) ?? [];
     expect((await kiln.kiln('logs', id)).stdout.length).toBeGreaterThan(9_000_000);
   });
 });
