@@ -49,6 +49,7 @@ export const COMMON_OPTIONS = {
   ca: { type: 'string' },
   patience: { type: 'string' },
   root: { type: 'string' },
+  'run-programs-of-root': { type: 'boolean' },
   json: { type: 'boolean' },
   quiet: { type: 'boolean', short: 'q' },
   help: { type: 'boolean', short: 'h' },
@@ -59,6 +60,8 @@ export const COMMON_HELP = `everywhere, before the command or behind it
       --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
       --ca FILE          CAs (PEM) that https is trusted by, besides the system's
       --patience SECONDS keep trying so long to reach the service (default 60; 0: one try)
+      --root DIR         the host whose root is there, not this machine's
+      --run-programs-of-root   let its update-initramfs, dracut, dkms, weak-modules and boot loader's tools run (chroot, as root)
       --json             the result as JSON on standard output
   -q, --quiet            no progress on standard error
   -h, --help             this text; kiln COMMAND --help says more`;

@@ -144,7 +144,7 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     patience,
     signal,
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(plain(text)) } : {}),
-    host: () => openHost(option('root')),
+    host: () => openHost(option('root'), flag('run-programs-of-root')),
     print: (text, json) => {
       hasPrinted = true;
       writeOutput(flag('json') ? `${JSON.stringify(json, null, 2)}\n` : `${plain(text)}\n`);

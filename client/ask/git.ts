@@ -33,7 +33,7 @@ interface Checkout {
   readonly common: string;
 }
 
-const THIS = { root: '/' };
+const THIS = { root: '/', runsPrograms: false };
 const LINE_LIMIT = 4096;
 const REFS_LIMIT = 16 * 1024 ** 2;
 const LISTING_LIMIT = 64 * 1024 ** 2;

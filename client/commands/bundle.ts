@@ -56,8 +56,10 @@ const write = async (
   builds: readonly BuildView[],
 ): Promise<void> => {
   const arrival = `${file}.kiln-new`;
+  // What has the name goes first: a link that somebody has put there would have another file written.
+  await rm(arrival, { force: true });
   const tar = pack();
-  const written = pipeline(tar, createWriteStream(arrival));
+  const written = pipeline(tar, createWriteStream(arrival, { flags: 'wx' }));
   try {
     const index: Bundle = {
       format: 1,

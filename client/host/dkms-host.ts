@@ -5,7 +5,7 @@ import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
 import { runDepmod } from './depmod.ts';
 import { USUAL_LAYOUT, type DkmsLayout } from './dkms-framework.ts';
 import { modulesDirectory, mustLieInside, type Host } from './host.ts';
-import { hasProgram, runOn } from './programs.ts';
+import { hasProgram, notRun, runOn } from './programs.ts';
 
 /** A module source that DKMS has on a host. */
 export interface DkmsSource {
@@ -106,7 +106,7 @@ export const removeFromDkms = async (
 ): Promise<void> => {
   const label = `${source.name}/${source.version}`;
   const where = `${kernel.release}/${kernel.arch}`;
-  if (!(await hasProgram(host, 'dkms'))) {
+  if (!host.runsPrograms || !(await hasProgram(host, 'dkms'))) {
     await removeFiles(host, source, kernel);
     return;
   }
@@ -131,7 +131,7 @@ const removeFiles = async (host: Host, source: DkmsSource, kernel: DkmsKernel): 
   if (kernel.originals.length > 0)
     throw new KilnError(
       'install-failed',
-      `DKMS has put the kernel’s own ${kernel.originals.join(', ')} aside, and there is no dkms here to put it back; install dkms and run kiln import-dkms again`,
+      `DKMS has put the kernel’s own ${kernel.originals.join(', ')} aside, and ${host.runsPrograms ? 'there is no dkms here to put it back; install dkms and run kiln import-dkms again' : `dkms puts it back; ${notRun(host, `dkms remove ${label} -k ${kernel.release}/${kernel.arch}`)}`}`,
     );
   const tree = join(host.root, source.layout.tree, source.name);
   const built = join(tree, source.version, kernel.release, kernel.arch);
@@ -139,10 +139,15 @@ const removeFiles = async (host: Host, source: DkmsSource, kernel: DkmsKernel): 
   const installed = join(source.layout.installTree, kernel.release);
   await mustLieInside(host, installed);
   const home = join(host.root, installed);
+  await mustLieInside(
+    host,
+    `${source.layout.tree}/${source.name}/${source.version}/${kernel.release}`,
+  );
   const copies: string[] = [];
   for (const file of kernel.isInstalled ? kernel.files : []) {
     const bytes = await readFile(join(built, 'module', file));
     for (const destination of DESTINATIONS) {
+      await mustLieInside(host, join(installed, destination, file));
       const place = join(home, destination, file);
       // With symlink_modules it is a link into DKMS's tree, by its path on the host.
       const link = await readlink(place).catch(() => null);

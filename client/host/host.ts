@@ -1,22 +1,28 @@
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { machine, release as runningRelease, version as runningBuild } from 'node:os';
 import { dirname, join, sep } from 'node:path';
+import { readHostText } from './host-files.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
 import type { KernelFacts } from '../../services/core/protocol.ts';
 import { readDistribution } from './distribution.ts';
 
+/** Of a kernel's `.config`, in bytes; a distribution's has a quarter of a megabyte. */
+const CONFIG_LIMIT = 4 * 1024 ** 2;
+
 /** The machine, or the root of another, that modules go to. */
 export interface Host {
   readonly root: string;
+  /** Whether its programs may be run: those of another root would run as this machine's root. */
+  readonly runsPrograms: boolean;
 }
 
-/** A host from `--root` (default `/`). */
-export const openHost = async (root: string | undefined): Promise<Host> => {
+/** A host from `--root` (default `/`). The machine's own programs are run, another root's only where that is `asked`. */
+export const openHost = async (root: string | undefined, asked = false): Promise<Host> => {
   const place = await realpath(root ?? '/').catch((cause: unknown) => {
     throw new KilnError('bad-request', `there is no directory ${root ?? '/'}`, { cause });
   });
-  return { root: place };
+  return { root: place, runsPrograms: asked || place === '/' };
 };
 
 /**
@@ -24,9 +30,7 @@ export const openHost = async (root: string | undefined): Promise<Host> => {
  * `/boot/config-RELEASE`, each where it can be had; and its distribution, which knows the package of its headers.
  */
 export const kernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
-  const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
-    () => null,
-  );
+  const config = await readHostText(host, `boot/config-${release}`, CONFIG_LIMIT);
   const distribution = (await readDistribution(host)).join(' ').slice(0, 64);
   const isRunning = host.root === '/' && release === runningRelease();
   return {
@@ -92,19 +96,34 @@ export const modulesDirectory = async (host: Host, release: string): Promise<str
 };
 
 /**
- * Refuses a directory below a host's root, which need not be there yet, that links lead out of it: this machine would be changed
- * instead. Throws `install-failed`.
+ * Refuses a path below a host's root that a link on its way, its last name included, leads out of it: this machine would be read or
+ * changed instead. What of it is not there yet leads nowhere. Throws `install-failed`.
  */
-export const mustLieInside = async ({ root }: Host, directory: string): Promise<void> => {
+export const mustLieInside = async ({ root }: Host, path: string): Promise<void> => {
   if (root === '/') return;
-  const wanted = join(root, directory);
-  for (let each = wanted; each.length > root.length; each = dirname(each)) {
-    const place = await realpath(each).catch(() => null);
-    if (place === null) continue;
-    if (place === root || place.startsWith(`${root}${sep}`)) return;
+  let place = root;
+  for (const name of path.split('/').filter((each) => each !== '')) {
+    place = join(place, name);
+    const found = await lstat(place).catch(() => null);
+    if (found === null) return;
+    if (!found.isSymbolicLink()) continue;
+    const target = await realpath(place).catch(() => null);
+    if (target === root || target?.startsWith(`${root}${sep}`) === true) continue;
     throw new KilnError(
       'install-failed',
-      `${wanted} leads out of ${root}, to ${place}; nothing was changed`,
+      `${place} leads out of ${root}, to ${target ?? 'nothing'}; nothing was changed`,
     );
   }
+};
+
+/** Where a file of a host is that is to be read. Throws `install-failed` where a link leads out of the host's root. */
+export const placeToRead = async (host: Host, path: string): Promise<string> => {
+  await mustLieInside(host, path);
+  return join(host.root, path);
+};
+
+/** Where a name of a host is that is to be written, moved or taken away: it may be any link, the way to it must lie inside. */
+export const placeToChange = async (host: Host, path: string): Promise<string> => {
+  await mustLieInside(host, dirname(path));
+  return join(host.root, path);
 };

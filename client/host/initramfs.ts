@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
 import { moduleName } from './kernel-modules.ts';
-import { hasProgram, runOn, type ProgramEnd } from './programs.ts';
+import { hasProgram, notRun, runOn, type ProgramEnd } from './programs.ts';
 
 /** What makes a host's initramfs images. */
 export type InitramfsTool = 'update-initramfs' | 'dracut';
@@ -67,7 +67,7 @@ export const refreshInitramfs = async (
   { tool, path }: { readonly tool: InitramfsTool; readonly path: string },
 ): Promise<void> => {
   if (tool === 'update-initramfs' && path !== madeByUpdate(release)) return;
-  const args = tool === 'dracut' ? ['--force', path, release] : ['-u', '-k', release];
+  const args = argumentsOf(tool, release, path);
   const end = await runOn(host, tool, args, { words: 64 * 1024 });
   if (end.status === 0) return;
   throw new KilnError(
@@ -75,6 +75,9 @@ export const refreshInitramfs = async (
     `${tool} failed for ${release} (${firstError(end)}); mend that and run ${tool} ${args.join(' ')}`,
   );
 };
+
+const argumentsOf = (tool: InitramfsTool, release: string, path: string): readonly string[] =>
+  tool === 'dracut' ? ['--force', path, release] : ['-u', '-k', release];
 
 const madeByUpdate = (release: string): string => `/boot/initrd.img-${release}`;
 
@@ -148,13 +151,17 @@ const whoElseMakes = async (
 ): Promise<string | null> => {
   const isOwn =
     tool === 'dracut' ? !path.endsWith('.efi') : tool !== null && path === madeByUpdate(release);
-  if (isOwn) return null;
+  const usual =
+    tool === null || host.runsPrograms
+      ? null
+      : notRun(host, [tool, ...argumentsOf(tool, release, path)].join(' '));
+  if (isOwn) return usual;
   const isCopied =
     tool === 'update-initramfs' &&
     !path.endsWith('.efi') &&
     (await exists(join(host.root, madeByUpdate(release)))) &&
     (await exists(join(host.root, 'etc/initramfs/post-update.d/systemd-boot')));
-  if (isCopied) return null;
+  if (isCopied) return usual;
   if (await hasProgram(host, 'mkinitcpio')) return 'mkinitcpio -P';
   if (await hasProgram(host, 'kernel-install')) {
     const kernels = [`/usr/lib/modules/${release}/vmlinuz`, `/lib/modules/${release}/vmlinuz`];
@@ -172,6 +179,7 @@ const listModules = async (host: Host, image: string): Promise<ReadonlySet<strin
   // lsinitrd may list the kernel around it as if it were empty.
   if (image.endsWith('.efi')) return null;
   const lister = (await hasProgram(host, 'lsinitramfs')) ? 'lsinitramfs' : 'lsinitrd';
+  if (!host.runsPrograms) return null;
   const { status, stdout } = await runOn(host, lister, [image], { limit: LISTING_LIMIT });
   if (status !== 0) return null;
   const paths = stdout.toString('utf8').matchAll(/\/([^/\s]+\.ko)(?:\.gz|\.xz|\.zst)?$/gm);

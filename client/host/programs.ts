@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasErrno } from '../../services/core/errors.ts';
+import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
 
 /** How a program of the host ended. */
@@ -118,16 +118,23 @@ export const run = (
     });
   });
 
-/** Runs a program that a host has, in the host's own root. */
-export const runOn = (
+/** What is said where a program of another root is not run. */
+export const notRun = ({ root }: Host, command: string): string =>
+  `run ${command} in ${root} (its programs are run only with --run-programs-of-root)`;
+
+/** Runs a program that a host has, in the host's own root. Throws `install-failed` where its programs may not be run. */
+export const runOn = async (
   host: Host,
   program: string,
   args: readonly string[],
   options: ProgramOptions = {},
-): Promise<ProgramEnd> =>
-  host.root === '/'
+): Promise<ProgramEnd> => {
+  if (!host.runsPrograms)
+    throw new KilnError('install-failed', notRun(host, [program, ...args].join(' ')));
+  return host.root === '/'
     ? run(program, args, options)
     : run('chroot', [host.root, program, ...args], options);
+};
 
 /** Where a host has the first of these programs, as a path on that host; `null` if it has none. A link counts: it leads somewhere on that host. */
 export const findProgram = async (

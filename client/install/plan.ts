@@ -167,7 +167,7 @@ export const planRemove = async (
       changes.push({ path, to: null });
   }
   for (const { path, kept } of receipt.displaced) {
-    const what = await fileOrLink(join(host.root, kept));
+    const what = await fileOrLink(host, kept);
     if (what === null) continue;
     changes.push({ path: kept, to: null });
     const place = inModules(release, path);

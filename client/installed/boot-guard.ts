@@ -1,10 +1,10 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import { chooseBoot, type BootChoice } from '../../services/core/boot-choice.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { bootLoaderOf, type BootLoader } from '../host/boot-loader.ts';
-import { hostKernels, type Host } from '../host/host.ts';
+import { hostKernels, placeToChange, placeToRead, type Host } from '../host/host.ts';
 import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 
@@ -122,27 +122,29 @@ const releaseOf = (loader: BootLoader, entry: string | null): string | null =>
 
 const setBack = async (host: Host, loader: BootLoader, held: Held): Promise<void> => {
   await loader.setDefault(held.before);
-  await rm(pathOf(host), { force: true });
+  await rm(await placeToChange(host, HELD), { force: true });
 };
 
-const pathOf = (host: Host): string => join(host.root, 'var/lib/kiln/guard.json');
+const HELD = 'var/lib/kiln/guard.json';
 
 /** What guard has set and nobody has changed since, or `null`. */
 const readHeld = async (host: Host, loader: BootLoader): Promise<Held | null> => {
+  const place = await placeToRead(host, HELD);
   try {
-    const held = Held.parse(JSON.parse(await readFile(pathOf(host), 'utf8')));
+    const held = Held.parse(JSON.parse(await readFile(place, 'utf8')));
     return held.loader === loader.name && held.entry === loader.current ? held : null;
   } catch (cause) {
     if (hasErrno(cause, 'ENOENT')) return null;
     throw new KilnError(
       'install-failed',
-      `${pathOf(host)} is damaged; remove it, and look at the boot loader’s default yourself`,
+      `${place} is damaged; remove it, and look at the boot loader’s default yourself`,
       { cause },
     );
   }
 };
 
 const writeHeld = async (host: Host, held: Held): Promise<void> => {
-  await forEverybody(() => mkdir(dirname(pathOf(host)), { recursive: true }));
-  await writeWhole(pathOf(host), Buffer.from(`${JSON.stringify(held, null, 2)}\n`));
+  const place = await placeToChange(host, HELD);
+  await forEverybody(() => mkdir(dirname(place), { recursive: true }));
+  await writeWhole(place, Buffer.from(`${JSON.stringify(held, null, 2)}\n`));
 };

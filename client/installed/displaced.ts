@@ -1,7 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Change } from '../transaction/change.ts';
-import { inModules, type Host } from '../host/host.ts';
+import { inModules, placeToChange, type Host } from '../host/host.ts';
 import { moduleName } from '../host/kernel-modules.ts';
 import { INSTALL_DIRECTORY, leadsToOurs, type Receipt } from './receipts.ts';
 
@@ -39,7 +39,7 @@ export const displacedBy = async (
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
       // Where two kernels have one each, weak-modules links each other's beside them.
       if (await leadsToOurs(host, inModules(release, path), receipts)) continue;
-      const what = await fileOrLink(join(home, file));
+      const what = await fileOrLink(host, inModules(release, path));
       if (what === null) continue;
       const kept = `${DISPLACED}/${release}/${path}`;
       if (!list.some((each) => each.path === path)) list.push({ path, kept });
@@ -62,8 +62,12 @@ const keptAside = async (
     .map((path) => ({ path, kept: `${home}/${path}` }));
 };
 
-/** What is at a place, as a change puts it there; `null` where nothing is. */
-export const fileOrLink = async (place: string): Promise<Exclude<Change['to'], null> | null> => {
+/** What is at a path of a host, as a change puts it there; `null` where nothing is. */
+export const fileOrLink = async (
+  host: Host,
+  path: string,
+): Promise<Exclude<Change['to'], null> | null> => {
+  const place = await placeToChange(host, path);
   const link = await readlink(place).catch(() => null);
   return link === null ? readFile(place).catch(() => null) : { link };
 };

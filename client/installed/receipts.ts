@@ -5,7 +5,7 @@ import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { isKernelRelease } from '../../services/core/kernel.ts';
 import { SOURCE_NAME } from '../../services/core/source.ts';
-import { hostKernels, type Host } from '../host/host.ts';
+import { hostKernels, placeToRead, type Host } from '../host/host.ts';
 import { linkTarget } from '../host/host-files.ts';
 import type { Change } from '../transaction/change.ts';
 
@@ -90,7 +90,7 @@ export const readReceipt = async (
   release: string,
   name: string,
 ): Promise<Receipt | null> => {
-  const path = join(host.root, pathOf(release, name));
+  const path = await placeToRead(host, pathOf(release, name));
   try {
     const receipt = Receipt.parse(JSON.parse(await readFile(path, 'utf8')));
     if (receipt.release === release && receipt.name === name) return receipt;

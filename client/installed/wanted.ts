@@ -1,10 +1,10 @@
 import { mkdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
 import { CreateBuild } from '../../services/core/protocol.ts';
-import type { Host } from '../host/host.ts';
+import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change } from '../transaction/change.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 
@@ -76,7 +76,7 @@ export const noteFailures = async (
     ];
   });
   if (before.length === 0 && failed.length === 0) return;
-  const path = join(host.root, FAILURES);
+  const path = await placeToChange(host, FAILURES);
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
   await writeWhole(path, Buffer.from(`${JSON.stringify([...untouched, ...failed], null, 2)}\n`));
 };
@@ -95,7 +95,7 @@ const readJson = async <T>(
   schema: z.ZodType<T>,
   otherwise: T,
 ): Promise<T> => {
-  const place = join(host.root, path);
+  const place = await placeToRead(host, path);
   try {
     return schema.parse(JSON.parse(await readFile(place, 'utf8')));
   } catch (cause) {

@@ -1,5 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
@@ -10,7 +10,7 @@ import {
   sayWithdrawn,
   type Withdrawal,
 } from '../../services/core/withdrawal.ts';
-import { mustLieInside, type Host } from '../host/host.ts';
+import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 import type { Service } from '../wire/service.ts';
@@ -22,8 +22,8 @@ const Known = z.array(WithdrawalView).max(10_000);
 
 /** What this host knows to be withdrawn, asking nobody. What it cannot read, it does not know. */
 export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[]> => {
-  const text = await readFile(join(host.root, KNOWN), 'utf8').catch(() => '[]');
   try {
+    const text = await readFile(await placeToRead(host, KNOWN), 'utf8');
     return Known.parse(JSON.parse(text));
   } catch {
     return [];
@@ -40,12 +40,11 @@ export const askWithdrawals = async (
     throw error;
   });
   if (now === null) return knownWithdrawals(host);
-  const place = join(host.root, KNOWN);
   const text = `${JSON.stringify(now, null, 2)}\n`;
-  const before = await readFile(place, 'utf8').catch(() => '[]\n');
-  if (text === before) return now;
   try {
-    await mustLieInside(host, dirname(KNOWN));
+    const place = await placeToChange(host, KNOWN);
+    const before = await readFile(await placeToRead(host, KNOWN), 'utf8').catch(() => '[]\n');
+    if (text === before) return now;
     await forEverybody(() => mkdir(dirname(place), { recursive: true }));
     await writeWhole(place, Buffer.from(text));
   } catch {

@@ -1,8 +1,9 @@
+import { constants } from 'node:fs';
 import { copyFile, lstat, mkdir, readFile, readlink, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import type { Host } from '../host/host.ts';
+import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change, Transaction } from './change.ts';
 import { syncPath, writeWhole } from './whole-file.ts';
 
@@ -28,18 +29,18 @@ export const keepPrevious = async (
   { title, changes, releases }: Pick<Transaction, 'title' | 'changes' | 'releases'>,
   paths: readonly { readonly path: string; readonly had: boolean }[],
 ): Promise<void> => {
-  const place = join(host.root, ARRIVING);
+  const place = await placeToChange(host, ARRIVING);
   await rm(place, { recursive: true, force: true });
   await mkdir(place, { recursive: true, mode: 0o700 });
   const was: z.infer<typeof Previous>['was'] = [];
   for (const [index, { path }] of changes.entries()) {
-    const from = join(host.root, path);
+    const from = await placeToChange(host, path);
     if (paths[index]?.had !== true) {
       was.push({ path, to: null });
     } else if ((await lstat(from)).isSymbolicLink()) {
       was.push({ path, to: { link: await readlink(from) } });
     } else {
-      await copyFile(from, join(place, String(index)));
+      await copyFile(from, join(place, String(index)), constants.COPYFILE_EXCL);
       await syncPath(join(place, String(index)));
       was.push({ path, to: { file: index } });
     }
@@ -50,7 +51,8 @@ export const keepPrevious = async (
 
 /** Makes what was kept the thing to roll back to, once its transaction is done; or drops it. */
 export const settlePrevious = async (host: Host, isDone: boolean): Promise<void> => {
-  const [arriving, place] = [join(host.root, ARRIVING), join(host.root, PREVIOUS)];
+  const arriving = await placeToChange(host, ARRIVING);
+  const place = await placeToChange(host, PREVIOUS);
   const isKept = await lstat(join(arriving, 'record.json')).then(
     () => true,
     () => false,
@@ -73,16 +75,19 @@ export const readPrevious = async (
 }> => {
   const place = join(host.root, PREVIOUS);
   try {
-    const record = Previous.parse(JSON.parse(await readFile(join(place, 'record.json'), 'utf8')));
+    const record = Previous.parse(
+      JSON.parse(await readFile(await placeToRead(host, `${PREVIOUS}/record.json`), 'utf8')),
+    );
     const changes = await Promise.all(
       record.was.map(async ({ path, to }): Promise<Change> =>
         to !== null && 'file' in to
-          ? { path, to: await readFile(join(place, String(to.file))) }
+          ? { path, to: await readFile(await placeToRead(host, `${PREVIOUS}/${to.file}`)) }
           : { path, to },
       ),
     );
     return { title: record.title, at: new Date(record.at), releases: record.releases, changes };
   } catch (cause) {
+    if (cause instanceof KilnError) throw cause;
     if (hasErrno(cause, 'ENOENT'))
       throw new KilnError('not-found', 'there is nothing to roll back on this host', { cause });
     throw new KilnError('install-failed', `${place} is damaged; nothing can be rolled back`, {

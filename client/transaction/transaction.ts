@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import {
   copyFile,
   link,
@@ -14,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { runDepmod } from '../host/depmod.ts';
-import { mustLieInside, type Host } from '../host/host.ts';
+import { mustLieInside, placeToChange, placeToRead, type Host } from '../host/host.ts';
 import { refusedWrite } from '../host/writable.ts';
 import type { Change, Transaction } from './change.ts';
 import { keepPrevious, settlePrevious } from './previous.ts';
@@ -99,7 +100,7 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
 
 /** Undoes, or finishes, what an earlier process left half done; what it did, in words, or `null`. The caller holds the lock. */
 export const recover = async (host: Host): Promise<string | null> => {
-  await rm(join(host.root, `${JOURNAL}.kiln-new`), { force: true });
+  await rm(await placeToChange(host, `${JOURNAL}.kiln-new`), { force: true });
   const journal = await readJournal(host);
   if (journal === null) return null;
   await allLieInside(host, journal.paths);
@@ -132,7 +133,7 @@ export const interrupted = async (host: Host): Promise<string | null> =>
   (await readJournal(host))?.title ?? null;
 
 const readJournal = async (host: Host): Promise<Journal | null> => {
-  const path = join(host.root, JOURNAL);
+  const path = await placeToRead(host, JOURNAL);
   try {
     return Journal.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (cause) {
@@ -146,7 +147,7 @@ const readJournal = async (host: Host): Promise<Journal | null> => {
 };
 
 const writeJournal = async (host: Host, journal: Journal): Promise<void> => {
-  const path = join(host.root, JOURNAL);
+  const path = await placeToChange(host, JOURNAL);
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
   await writeWhole(path, Buffer.from(JSON.stringify(journal)));
 };
@@ -176,7 +177,7 @@ const giveSecondName = async (place: string): Promise<void> => {
     await link(place, second);
   } catch (error) {
     if (!hasErrno(error, 'EPERM') && !hasErrno(error, 'ENOTSUP')) throw error;
-    await copyFile(place, second);
+    await copyFile(place, second, constants.COPYFILE_EXCL);
     await syncPath(second);
   }
 };

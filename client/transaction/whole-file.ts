@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -17,9 +18,13 @@ export const writeWhole = async (path: string, bytes: Buffer, mode = PUBLIC): Pr
   await syncPath(dirname(path));
 };
 
-/** Writes a file and waits until it is on the disk. What could not be written whole is taken away again. */
+/**
+ * Writes a new file and waits until it is on the disk. What has its name goes first: a link that somebody has put there would have
+ * another file written. What could not be written whole is taken away again.
+ */
 export const writeSynced = async (path: string, bytes: Buffer, mode = PUBLIC): Promise<void> => {
-  const file = await open(path, 'w', mode);
+  await rm(path, { force: true });
+  const file = await open(path, 'wx', mode);
   try {
     await file.chmod(mode);
     await file.writeFile(bytes);
@@ -34,7 +39,7 @@ export const writeSynced = async (path: string, bytes: Buffer, mode = PUBLIC): P
 
 /** Waits until a file's bytes, or a directory's names, are on the disk. */
 export const syncPath = async (path: string): Promise<void> => {
-  const handle = await open(path, 'r');
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     await handle.sync();
   } finally {

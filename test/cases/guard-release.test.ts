@@ -16,7 +16,9 @@ let root: string;
 let older: string;
 
 const on = (...args: readonly string[]): Promise<Ran> =>
-  run(CLIENT, [...args, '--root', root], { env: { ...process.env, KILN_CONFIG: config } });
+  run(CLIENT, [...args, '--root', root, '--run-programs-of-root'], {
+    env: { ...process.env, KILN_CONFIG: config },
+  });
 const saved = async (): Promise<string> =>
   (await mustRun('chroot', [root, 'grub-editenv', '/boot/grub/grubenv', 'list'])).trim();
 

@@ -24,7 +24,9 @@ describe('an initramfs', () => {
   let root: string;
 
   const on = (...args: string[]): Promise<Ran> =>
-    run(CLIENT, [...args, '--root', root], { env: { ...process.env, KILN_CONFIG: config } });
+    run(CLIENT, [...args, '--root', root, '--run-programs-of-root'], {
+      env: { ...process.env, KILN_CONFIG: config },
+    });
   const put = async (path: string, from: string): Promise<void> => {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await copyFile(from, join(root, path));

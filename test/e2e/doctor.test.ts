@@ -244,7 +244,7 @@ describe('the warning before an installation', () => {
   it('is one sentence where the kernel will refuse the module, and nothing where it will not', async () => {
     const { root, put } = await machine();
     const warning = (release = kiln.release): Promise<string | null> =>
-      loadWarning({ root }, release, signer);
+      loadWarning({ root, runsPrograms: false }, release, signer);
     expect(await warning()).toMatch(
       /^kernel \S+ will refuse the module: .* keyrings; run kiln enroll, then reboot/,
     );
@@ -252,7 +252,11 @@ describe('the warning before an installation', () => {
     await put('sys/kernel/security/lockdown', '[none] integrity confidentiality\n');
     expect(await warning()).toBeNull();
     expect(
-      await loadWarning({ root: (await machine(enrolled())).root }, kiln.release, signer),
+      await loadWarning(
+        { root: (await machine(enrolled())).root, runsPrograms: false },
+        kiln.release,
+        signer,
+      ),
     ).toBe(null);
   });
 });

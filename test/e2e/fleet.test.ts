@@ -25,7 +25,7 @@ describe('a host whose kernels change', () => {
   let config: string;
 
   const on = (...args: string[]): Promise<Ran> =>
-    run(CLIENT, [...args, '--root', root, '-q'], {
+    run(CLIENT, [...args, '--root', root, '--run-programs-of-root', '-q'], {
       env: { ...process.env, KILN_CONFIG: config },
     });
   const must = async (...args: string[]): Promise<string> => {

@@ -38,7 +38,7 @@ describe.each(LAYOUTS)('a host whose modules DKMS has $where', ({ tree, conf }) 
   let dkmsSaid: string;
 
   const onRoot = (...args: string[]): Promise<Ran> =>
-    run(CLIENT, [...args, '--root', root, '-q'], {
+    run(CLIENT, [...args, '--root', root, '--run-programs-of-root', '-q'], {
       env: {
         ...process.env,
         KILN_SERVER: kiln.url,

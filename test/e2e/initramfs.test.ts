@@ -18,7 +18,9 @@ describe('an initramfs', () => {
   const config = join(kiln.data, 'initramfs.config');
 
   const on = (...args: string[]): Promise<Ran> =>
-    run(CLIENT, [...args, '--root', root, '-q'], { env: { ...process.env, KILN_CONFIG: config } });
+    run(CLIENT, [...args, '--root', root, '--run-programs-of-root', '-q'], {
+      env: { ...process.env, KILN_CONFIG: config },
+    });
   const held = async (): Promise<string> =>
     mustRunIn(root, 'lsinitramfs', `/boot/initrd.img-${release}`);
 

@@ -37,7 +37,7 @@ describe('what DKMS has on a host', () => {
       'kmod',
       'xz-utils',
     ]);
-    host = await openHost(root);
+    host = await openHost(root, true);
     home = join(root, 'lib/modules', release);
     await mustRun('cp', ['-a', `${await unpackPackages('dkms', ['dkms'])}/.`, root]);
   });

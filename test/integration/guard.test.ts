@@ -34,7 +34,7 @@ describe('kiln guard', () => {
       'kmod',
       'xz-utils',
     ]);
-    host = await openHost(root);
+    host = await openHost(root, true);
     await mustRun('cp', [
       '-a',
       `${await unpackPackages('grub2-common', ['grub2-common'])}/.`,
@@ -151,7 +151,7 @@ describe('kiln guard', () => {
   });
 
   it('never fails as a hook, and says when there is no boot loader', async () => {
-    const bare = await openHost(await freshDirectory('no-loader'));
+    const bare = await openHost(await freshDirectory('no-loader'), true);
     await expect(runGuard({}, [], bare)).rejects.toEqual(
       refusal('not-found', /neither GRUB nor systemd-boot/),
     );
@@ -189,7 +189,7 @@ describe('GRUB as Fedora, Enterprise Linux and openSUSE call it', () => {
       'kmod',
       'xz-utils',
     ]);
-    host = await openHost(root);
+    host = await openHost(root, true);
     // Debian's own program, under the name that others give it.
     await symlink('grub-editenv', join(root, 'usr/bin/grub2-editenv'));
     await mkdir(join(root, 'boot/grub2'), { recursive: true });
@@ -248,7 +248,7 @@ describe('systemd-boot', () => {
 
   beforeAll(async () => {
     root = await copyRoot('dracut', ['dracut', 'kmod']);
-    host = await openHost(root);
+    host = await openHost(root, true);
     const packages = ['systemd-boot', 'libsystemd-shared', 'libip4tc2'];
     const unpacked = await unpackPackages('bootctl', packages);
     for (const part of ['usr/bin', 'usr/lib', 'lib'])

@@ -46,7 +46,7 @@ describe.each(TOOLS)('an initramfs made by $tool', (one) => {
   beforeAll(async () => {
     release = await newestRelease();
     root = await copyRoot(one.label, one.packages);
-    host = await openHost(root);
+    host = await openHost(root, true);
     const kernel = join(await debianKernel(release), 'lib/modules', release);
     for (const path of [...MODULES, 'modules.order', 'modules.builtin']) {
       const place = join(root, 'lib/modules', release, path);
@@ -109,7 +109,7 @@ describe.each(TOOLS)('an initramfs made by $tool', (one) => {
 describe('images that the host’s tool does not make', () => {
   const release = '6.1.0-1-amd64';
   const hostWith = async (files: Readonly<Record<string, string>>): Promise<Host> =>
-    openHost(await writeTree('images', files));
+    openHost(await writeTree('images', files), true);
   const byHand = async (host: Host): Promise<Readonly<Record<string, string | null>>> => {
     const { images } = await initramfsOf(host, release);
     return Object.fromEntries(images.map((image) => [image.path, image.byHand]));
@@ -165,7 +165,7 @@ describe('images that the host’s tool does not make', () => {
 
 describe('a host without an initramfs tool', () => {
   it('has nothing to make anew', async () => {
-    const host = await openHost(await freshDirectory('no-initramfs'));
+    const host = await openHost(await freshDirectory('no-initramfs'), true);
     expect(await initramfsOf(host, '6.1.0-1-amd64')).toEqual({ tool: null, images: [] });
   });
 });

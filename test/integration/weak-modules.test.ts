@@ -56,7 +56,7 @@ describe('a host with weak-modules', () => {
   let context: Context;
 
   beforeEach(async () => {
-    host = await openHost(await freshDirectory('weak-modules'));
+    host = await openHost(await freshDirectory('weak-modules'), true);
     for (const each of [release, OTHER]) {
       await mkdir(join(host.root, 'lib/modules', each, 'kernel'), { recursive: true });
       await mustRun('depmod', ['-b', host.root, each]);
