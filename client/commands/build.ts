@@ -9,6 +9,9 @@ import { askForBuild, nameKernel, nameSource } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
+import { fetchBuilds } from '../install/fetch.ts';
+import { serviceSupply } from '../install/supply.ts';
+import { readCertificate } from '../installed/verify.ts';
 import { readSettings, sourceClaims, SOURCE_HELP, SOURCE_OPTIONS } from './source.ts';
 
 /** Options that name what is to be built. */
@@ -87,7 +90,8 @@ The kernel is a release the service knows, a digest, or headers in a directory o
 On failure the compiler's own lines come first. ^C takes the request back.
 
   -k, --kernel KERNEL    default: the running kernel
-  -o, --output DIR       write the modules there (signed, or unsigned where policy refuses the signature)
+  -o, --output DIR       write the modules there, verified where a certificate is pinned
+      --allow-unsigned   … also where policy refused the signature
 ${SOURCE_HELP}
       --toolchain DIGEST build with it, and with no other
       --waive PART,…     build although the toolchain differs from what built the kernel in ${CONTRACT_PARTS.join(', ')}
@@ -98,6 +102,7 @@ ${SOURCE_HELP}
     ...BUILD_OPTIONS,
     background: { type: 'boolean' },
     output: { type: 'string', short: 'o' },
+    'allow-unsigned': { type: 'boolean' },
     log: { type: 'boolean' },
   },
   async run(context) {
@@ -108,13 +113,9 @@ ${SOURCE_HELP}
     const { build: made, isCached } = await askForBuild(context, request);
     const output = context.option('output');
     if (output !== undefined) {
+      const modules = await fetchModules(context, request, made);
       await mkdir(output, { recursive: true });
-      for (const { name, signed, unsigned } of made.modules) {
-        await writeWhole(
-          join(output, `${name}.ko`),
-          await context.service.artifact(signed ?? unsigned),
-        );
-      }
+      for (const { name, bytes } of modules) await writeWhole(join(output, `${name}.ko`), bytes);
     }
     context.progress.done();
     context.print(
@@ -122,6 +123,37 @@ ${SOURCE_HELP}
       { ...made, cached: isCached },
     );
   },
+};
+
+/**
+ * A build's modules, held against the pinned certificate as for an install. Where none is pinned, only their digests are checked, which
+ * is said.
+ */
+const fetchModules = async (
+  context: Context,
+  request: CreateBuild,
+  made: BuildView,
+): Promise<readonly { readonly name: string; readonly bytes: Buffer }[]> => {
+  const { certificate: pinned, server } = context.config;
+  if (pinned === null) {
+    context.progress.say(
+      'not verified: no certificate is pinned, so the modules are what the service says; run kiln setup URL, or give --certificate FILE',
+    );
+    return Promise.all(
+      made.modules.map(async ({ name, signed, unsigned }) => ({
+        name,
+        bytes: await context.service.artifact(signed ?? unsigned),
+      })),
+    );
+  }
+  const supply = {
+    ...serviceSupply(context, server),
+    build: async () => ({ build: made, isCached: true }),
+  };
+  const certificate = await readCertificate(pinned);
+  const allowUnsigned = context.flag('allow-unsigned');
+  const fetched = await fetchBuilds(supply, request, { certificate, allowUnsigned });
+  return fetched.find((each) => each.build.id === made.id)?.modules ?? [];
 };
 
 const show: Command = {

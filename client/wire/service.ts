@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
-import type { Digest } from '../../services/core/digest.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import {
   ArchiveView,
@@ -206,9 +206,11 @@ export const openService = (send: Send, patience: Patience): Service => {
       const query = new URLSearchParams(given).toString();
       const [kernel] = await items(KernelView, `/v1/kernels?${query}`);
       if (kernel === undefined || kernel.symversDigest === null) return null;
-      return readText(
+      const symvers = await readText(
         await send({ method: 'GET', path: `/v1/kernels/${kernel.digest}/symvers`, idle: 300_000 }),
       );
+      if (digestOf(symvers) === kernel.symversDigest) return symvers;
+      throw new KilnError('unverified', 'the service sent another Module.symvers than it names');
     },
     builds: (limit) => pages('', limit),
     buildsOf: (toolchain) =>

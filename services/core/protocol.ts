@@ -3,6 +3,8 @@ import { BUILD_STATES } from './build-state.ts';
 import { CONTRACT_PARTS } from './compiler-contract.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { isErrorCode, type ErrorCode } from './errors.ts';
+import { isKernelRelease } from './kernel.ts';
+import { MODULE_NAME } from './module-file.ts';
 import { ROLES, TRUSTS } from './policy.ts';
 import { SETTINGS_LIMIT, SOURCE_NAME, SOURCE_VERSION, type Settings } from './source.ts';
 import { TOOLCHAIN_STATES } from './toolchain.ts';
@@ -15,6 +17,9 @@ const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest
   error: 'expected sha256: and 64 hex digits',
 });
 const text = (max: number) => z.string().min(1).max(max);
+/** What names a record in addresses and paths: no way up, nothing that commands a terminal. */
+const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/);
+const release = z.string().refine(isKernelRelease, { error: 'no kernel release' });
 const role = z.enum(ROLES);
 const pairs = z.array(z.tuple([z.string(), z.string()]));
 
@@ -165,8 +170,8 @@ export const SourceView = z.object({
   version: z.string().regex(SOURCE_VERSION),
   kind: z.enum(['dkms', 'kbuild']),
   autoinstall: z.boolean(),
-  depends: z.array(z.string()),
-  needs: z.array(z.string()),
+  depends: z.array(z.string().regex(SOURCE_NAME)),
+  needs: z.array(packageName),
   settings,
   commit: z.string().nullable(),
   trust: z.enum(TRUSTS),
@@ -176,7 +181,7 @@ export const SourceView = z.object({
 
 export const KernelView = z.object({
   digest,
-  release: z.string(),
+  release,
   build: z.string().nullable(),
   arch: z.string(),
   compiler: z.string(),
@@ -245,7 +250,7 @@ export const TokenView = z.object({
 export const IssuedToken = TokenView.extend({ secret: z.string() });
 
 export const ModuleView = z.object({
-  name: z.string(),
+  name: z.string().regex(MODULE_NAME),
   unsigned: digest,
   signed: digest.nullable(),
   size: z.number(),
@@ -253,7 +258,7 @@ export const ModuleView = z.object({
 });
 
 export const BuildView = z.object({
-  id: z.string(),
+  id,
   fingerprint: digest,
   state: z.enum(BUILD_STATES),
   attempt: z.number(),
@@ -276,7 +281,7 @@ export const BuildView = z.object({
     z.object({ kind: z.literal('unsigned'), reason: z.string() }),
   ]),
   /** Builds it is built against. */
-  dependencies: z.array(z.string()),
+  dependencies: z.array(id),
   /** Why the source is not for this kernel, where it says so. */
   exclusion: z.string().nullable(),
   /** `headers`: newer headers of the same release have come since it was built. */
@@ -324,8 +329,8 @@ export const SyncView = z.object({
 });
 
 export const RebuildView = z.object({
-  id: z.string(),
-  build: z.string(),
+  id,
+  build: id,
   state: z.enum(['running', 'same', 'different', 'failed']),
   /** Modules whose bytes differ, or why it failed. */
   findings: z.array(z.string()),
@@ -336,7 +341,7 @@ export const RebuildView = z.object({
 export const BuildTicket = z.object({
   build: BuildView,
   /** Names this asking, to take it back: a build is cancelled when nobody asks for it any more. */
-  request: z.string(),
+  request: id,
   /** Whether the answer was there already, from an earlier build. */
   cached: z.boolean(),
 });
