@@ -312,15 +312,15 @@ describe('a proxy', () => {
     const { port, ca } = await kept(startTls(kiln.url));
     const secure = `https://kiln.test:${port}`;
     const config = [`proxy = ${through(proxy.port)}`, `ca = ${ca}`];
-    expect(await client(secure, ['kernel', 'list'], { config })).toMatchObject({ status: 0 });
+    expect(await client(secure, ['toolchain', 'list'], { config })).toMatchObject({ status: 0 });
     const env = { https_proxy: through(proxy.port), KILN_CA: ca };
-    expect((await client(secure, ['kernel', 'list'], { env })).status).toBe(0);
+    expect((await client(secure, ['toolchain', 'list'], { env })).status).toBe(0);
     const plain = `http://kiln.test:${new URL(kiln.url).port}`;
-    expect((await client(plain, ['kernel', 'list'], { config })).status).toBe(0);
+    expect((await client(plain, ['toolchain', 'list'], { config })).status).toBe(0);
     expect(proxy.served).toEqual([
       `CONNECT kiln.test:${port}`,
       `CONNECT kiln.test:${port}`,
-      `GET ${plain}/v1/kernels`,
+      `GET ${plain}/v1/toolchains`,
     ]);
   });
 
