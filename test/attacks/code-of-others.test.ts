@@ -48,10 +48,7 @@ describe('a directory of somebody else', () => {
   it('has a bunfig.toml with a preload: nothing of it runs, and the command does what it does anywhere', async () => {
     const directory = await trap();
     const names = await readdir(directory);
-    expect(await callIn(directory, {}, 'kernel', 'list')).toEqual({
-      status: 0,
-      stderr: expect.any(String),
-    });
+    expect(await callIn(directory, {}, 'kernel', 'list')).toMatchObject({ status: 0 });
     expect(await readdir(directory)).toEqual(names);
   });
 

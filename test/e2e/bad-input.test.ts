@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
@@ -188,13 +188,19 @@ describe('headers that are not acceptable', () => {
     await refused(['kernel', 'push', tree], /no \.config/);
   });
 
-  it('are refused when they are a hundred kernels’', async () => {
+  it('are refused when their links lead to a hundred directories', async () => {
     const files: Record<string, string> = {
       'usr/src/linux-headers-a/.config': 'CONFIG_X86_64=y\n',
       'usr/src/linux-headers-a/include/generated/utsrelease.h': header,
     };
     for (let index = 0; index < 100; index += 1) files[`usr/src/linux-headers-${index}/x`] = '';
-    await refused(['kernel', 'push', await writeTree('hundred', files)], /101 header directories/);
+    const tree = await writeTree('hundred', files);
+    for (let index = 0; index < 100; index += 1)
+      await symlink(
+        `../linux-headers-${index}/x`,
+        join(tree, 'usr/src/linux-headers-a', String(index)),
+      );
+    await refused(['kernel', 'push', tree], /over 16 directories/);
   });
 
   it('are refused when what is read of them would fill the memory', async () => {

@@ -151,7 +151,7 @@ try sh -c 'echo 1 >/sys/fs/cgroup/release_agent'
 try sh -c 'ls /proc/1/root/home/*'
 try nsenter -t 1 -m true
 try su -c true
-[ "$(id -u)" = 0 ] && echo 'got out: is root'
+awk '/^[UG]id:/ { for (at = 2; at <= 5; at += 1) if ($at < 1000000000) print "got out: is " $0 }' /proc/self/status
 ln -s / out; ls out/root >/dev/null 2>&1 && echo 'got out: /root'
 exit 1
 `,
