@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 /**
- * Closes the runtime's own switches in a compiled client: variables of the environment that run other code (`BUN_OPTIONS`, `BUN_BE_BUN`,
- * `BUN_JSC_functionOverrides`), write files or open a debugger. Bun has no option that leaves them out, so the names that it looks for are
- * changed where they stand in the file: to `=UN_…`, which no variable can be called. Throws if they do not stand where this bun has them.
+ * Turns off Bun's own environment variables in a compiled client: some run other code (`BUN_OPTIONS`, `BUN_BE_BUN`,
+ * `BUN_JSC_functionOverrides`), some write files or open a debugger. Bun has no option for that, so the names that it looks up are
+ * overwritten in the file with `=UN_…`, which no variable can be called. Throws if the names are not where this version of Bun has them.
  *
  * usage: bun client/close-runtime.ts FILE
  */
@@ -11,7 +11,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 const OPEN = 'B'.charCodeAt(0);
 const CLOSED = '='.charCodeAt(0);
 
-/** Names as C strings, by their first letter. A string in JavaScript's bytecode has a hash before it, and would not fit that any more. */
+/** The offsets of the names as C strings. Strings of JavaScript's bytecode are left alone: a hash before each would no longer fit. */
 const namesIn = (bytes: Buffer): readonly number[] => {
   const found: number[] = [];
   for (let at = bytes.indexOf('\0BUN_'); at >= 0; at = bytes.indexOf('\0BUN_', at + 1)) {

@@ -41,7 +41,7 @@ export const onlyArgument = (context: Context, what: string): string => {
   return only;
 };
 
-/** An option's words, parted by commas; `undefined` where it is not given. */
+/** The values of an option that takes a list with commas; `undefined` where the option is not given. */
 export const listOption = (context: Context, name: string): readonly string[] | undefined =>
   context
     .option(name)

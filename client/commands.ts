@@ -55,7 +55,7 @@ export const COMMON_OPTIONS = {
   help: { type: 'boolean', short: 'h' },
 } as const satisfies Options;
 
-/** What `--help` says of them. */
+/** The help text of `COMMON_OPTIONS`. */
 export const COMMON_HELP = `everywhere, before the command or behind it
       --server URL, --token-file FILE, --certificate FILE   instead of what ${configPath()} says
       --ca FILE          CAs (PEM) that https is trusted by, besides the system's

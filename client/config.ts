@@ -8,11 +8,11 @@ export interface ClientConfig {
   readonly tokenFile: string | null;
   /** PEM file of the certificate that modules must be signed with. */
   readonly certificate: string | null;
-  /** Whether kernels that come get what is wanted, without being asked. */
+  /** Whether new kernels get the wanted modules by themselves (hooks and timer). */
   readonly autoinstall: boolean;
-  /** Kernel releases that are left alone by it: names, with `*` for any text. */
+  /** Kernel releases that hooks and timer leave alone: names, with `*` for any text. */
   readonly skipKernels: readonly string[];
-  /** Whether a module of another kernel may be linked instead of being built, where it is proven to fit. */
+  /** Whether a module of another kernel may be linked, where it is proven to fit, instead of being built. */
   readonly reuse: boolean;
   /** Whether initramfs images that hold one of the modules are made anew. */
   readonly initramfs: boolean;
@@ -23,7 +23,7 @@ export interface ClientConfig {
   readonly patience: number;
 }
 
-/** Flags that stand above the file. */
+/** Command-line flags that override the configuration file. */
 export interface ConfigFlags {
   readonly server?: string | undefined;
   readonly 'token-file'?: string | undefined;
@@ -84,7 +84,7 @@ const KEYS =
     ' ',
   );
 
-/** Throws `bad-request` for what is neither yes nor no. */
+/** A setting that is `yes` or `no`. Throws `bad-request` for anything else. */
 const isYes = (file: ReadonlyMap<string, string>, key: string, otherwise: boolean): boolean => {
   const word = file.get(key);
   if (word === undefined) return otherwise;

@@ -35,7 +35,7 @@ ${exits.join('\n')}
 `;
 };
 
-/** A command line parted into its command and all else, in the order given. Options that every command takes may stand before it, too. */
+/** Splits a command line into its command and the rest, in the order given. Options that every command takes may come before the command. */
 const findCommand = (
   args: readonly string[],
 ): { readonly command: Command | null; readonly rest: readonly string[] } => {
@@ -157,16 +157,16 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
   }
 };
 
-/** Makes a value when it is first asked for: commands that ask nobody need no token. */
+/** Makes a value when it is first asked for, so that a command which never asks the service needs no token. */
 const lazily = <T>(make: () => T): (() => T) => {
   let made: { readonly value: T } | null = null;
   return () => (made ??= { value: make() }).value;
 };
 
-/** Whether standard output has a command's result. */
+/** Whether the command's result was printed to standard output. */
 let hasPrinted = false;
 
-/** A failure for scripts; of a build that ended without modules, its record too. */
+/** A failure as JSON, for scripts. For a build that ended without modules it includes the build. */
 const failureJson = (error: unknown, message: string): string => {
   const code = error instanceof KilnError ? error.code : 'internal';
   const record = error instanceof BuildEnded ? error.build : {};
@@ -174,7 +174,7 @@ const failureJson = (error: unknown, message: string): string => {
 };
 
 const interrupted = new AbortController();
-/** The first asks for a clean end, the second does not wait for it. */
+/** Handles ^C: the first ends the command cleanly, the second at once. */
 const interrupt = (): void => {
   if (interrupted.signal.aborted) process.exit(exitStatus('build-cancelled'));
   interrupted.abort();
@@ -192,7 +192,7 @@ main(process.argv.slice(2), interrupted.signal).then(
         ? known.message
         : `a defect: ${known instanceof Error ? (known.stack ?? known.message) : String(known)}`;
     process.stderr.write(`${label} ${plain(message)}\n`);
-    // A command that printed its findings before it failed has said all in them.
+    // Where the command has printed its result before it failed, the failure is in the result already.
     if (process.argv.includes('--json') && !hasPrinted)
       writeOutput(`${failureJson(known, message)}\n`);
     process.exit(exitStatus(known instanceof KilnError ? known.code : 'internal'));

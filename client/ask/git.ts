@@ -9,12 +9,12 @@ import { run } from '../host/programs.ts';
 import { walk, type Found } from './tree.ts';
 
 /**
- * The commit that a directory's files are, all of them and nothing else; `undefined` where they are none's: a record that names a commit
- * must mean its bytes.
+ * The commit whose files a directory has, all of them and no others; `undefined` where there is no such commit. A record that names a
+ * commit must mean that commit's bytes.
  *
- * The repository may be anybody's, and its configuration and attributes can make git run programs. So git sees neither it nor the
- * directory: the commit's name and where its objects lie are read here, git lists the commit's tree from a repository of our own that
- * has only these objects, and the files are hashed here.
+ * The repository may be an attacker's: its configuration and attributes can make git run programs. So git is shown neither the
+ * repository nor the directory. This code reads the commit's name and the place of its objects, has git list the commit's tree from an
+ * empty repository of our own that borrows only those objects, and hashes the files itself.
  */
 export const commitOf = async (directory: string): Promise<string | undefined> => {
   const place = await realpath(directory);
@@ -26,7 +26,7 @@ export const commitOf = async (directory: string): Promise<string | undefined> =
   return listed !== null && (await isExactly(place, listed, commit)) ? commit : undefined;
 };
 
-/** Where a checkout begins, and the two directories of its repository: with links to it (`git worktree`), they differ. */
+/** A checkout's top directory, and the two directories of its repository, which differ in a linked worktree (`git worktree`). */
 interface Checkout {
   readonly top: string;
   readonly own: string;
@@ -129,7 +129,7 @@ const modeOf = (found: Found): string => {
   return (found.mode & 0o111) === 0 ? '100644' : '100755';
 };
 
-/** What git calls a file's or link's content. */
+/** The name of git's object for a file's or link's content. */
 const hash = async (found: Found, algorithm: string): Promise<string> => {
   const hashing = createHash(algorithm);
   if (found.kind === 'symlink') {

@@ -14,18 +14,18 @@ import { writeWhole } from '../transaction/whole-file.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { hashFile } from './tree.ts';
 
-/** Directories that images/make-toolchain leaves and takes: a description, a lock, the packages, and what they make. */
+/** Directories that `images/make-toolchain` writes (--keep) and reads: a description, a lock, the packages, and the digest of the result. */
 
-/** What such a directory has, each package's file by its digest. */
+/** The content of such a directory, each package's file by its digest. */
 export interface Kept {
   readonly description: ToolchainDescription;
   readonly packages: readonly LockedPackage[];
   readonly files: ReadonlyMap<Digest, string>;
-  /** The digest of the root file system that they make. */
+  /** The digest of the root file system made of the packages. */
   readonly makes: Digest;
 }
 
-/** Reads a directory whose packages are all there, with the bytes that its lock names. Throws `bad-request`. */
+/** Reads such a directory. Throws `bad-request` unless every package of its lock is there, with the bytes that the lock names. */
 export const readKept = async (directory: string, signal: AbortSignal): Promise<Kept> => {
   const read = async (name: string): Promise<string> =>
     readFile(join(directory, name), 'utf8').catch((cause: unknown) => {
@@ -80,7 +80,7 @@ const packagesIn = async (
   return files;
 };
 
-/** Has a toolchain's packages kept: what the service has already, as of another toolchain, is not sent again. */
+/** Sends a toolchain's packages to the service, which keeps them. Packages that it has already, say of another toolchain, are not sent. */
 export const sendKept = async (
   { service, progress, signal }: AskDeps,
   toolchain: Digest,
@@ -96,7 +96,7 @@ export const sendKept = async (
   return service.keepPackages(toolchain, { description, packages: [...packages] });
 };
 
-/** Fetches a toolchain's packages into a directory that images/make-toolchain takes. What is there already is not fetched again. */
+/** Fetches a toolchain's packages into a directory that `images/make-toolchain` reads. Packages that are there already are not fetched. */
 export const fetchKept = async (
   { service, progress, signal }: AskDeps,
   toolchain: Digest,

@@ -19,7 +19,7 @@ const MAX_LINKS = 40;
 
 /**
  * The headers of a kernel on a host: the tree behind `/lib/modules/RELEASE/build`, with everything its links and its Makefile
- * lead to. A distribution's stand from `/` in the result, a tree of one's own at its top. Throws `not-found`.
+ * lead to. In the result a distribution's headers have their paths from `/`; a self-built tree stands at the top. Throws `not-found`.
  */
 export const findHeaders = async (host: Host, release: string): Promise<readonly Found[]> => {
   const link = join('/lib/modules', release, 'build');
@@ -34,7 +34,7 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
   return place?.root === '' ? withItsParts(host.root, place.place) : ownTree(host.root, home);
 };
 
-/** The headers in a directory: all that is in it, and where it is a build tree, what that leads to. */
+/** The headers in a directory: everything in it and, where it is a build tree, everything that its links and Makefile lead to. */
 export const headersIn = async (directory: string): Promise<readonly Found[]> => {
   const home = await realpath(directory);
   if (!(await isFile(join(home, '.config')))) return collect(walk(directory));
@@ -42,7 +42,7 @@ export const headersIn = async (directory: string): Promise<readonly Found[]> =>
   return stands === null ? ownTree('/', home) : withItsParts(`/${stands.root}`, stands.place);
 };
 
-/** A distribution's headers: the build tree, and every other that it leads to, each at its path from the root. */
+/** A distribution's headers: the build tree and every tree that it leads to, each at its path from the root. */
 const withItsParts = async (root: string, home: string): Promise<readonly Found[]> => {
   const makefile = await readFile(join(root, home, 'Makefile'), 'utf8').catch(() => null);
   const parts = [home];
@@ -67,8 +67,8 @@ const withItsParts = async (root: string, home: string): Promise<readonly Found[
 };
 
 /**
- * A kernel tree of one's own. One that was built outside its source (`make O=DIR`) has a Makefile that hands over to that source, and
- * maybe a link to it: both together are what a build in the source itself would have left.
+ * A self-built kernel's tree. One that was built outside its source (`make O=DIR`) has a Makefile that hands over to the source, and
+ * maybe a link to it: source and output are merged into the tree that a build inside the source would have left.
  */
 const ownTree = async (root: string, home: string): Promise<readonly Found[]> => {
   const built = await collect(walk(join(root, home)));
@@ -84,8 +84,8 @@ const ownTree = async (root: string, home: string): Promise<readonly Found[]> =>
 };
 
 /**
- * Where a path of a host leads: that path with no link left in it, every target taken from that host's root. A relative one starts where
- * its link really is: where `/lib` is a link, that is not where the path has it. `null` for links that lead round and round.
+ * The path on a host without links: every link is followed, with the host's root as `/`. A relative target starts from the link's real
+ * directory, which differs from the one in the path where, say, `/lib` is a link itself. `null` for links in a circle.
  */
 const resolveInside = async (root: string, path: string): Promise<string | null> => {
   const ahead = path.split('/');

@@ -9,7 +9,7 @@ import type { Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { hashFile, walk, type Found } from './tree.ts';
 
-/** An archive ready to be sent, and what is to be called when it is not needed any more. */
+/** An archive that is ready to be sent, and the function that removes it afterwards. */
 export interface Packed {
   readonly file: string;
   readonly digest: Digest;

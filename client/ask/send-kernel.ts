@@ -29,17 +29,17 @@ export const sendKernelDirectory = async (deps: AskDeps, path: string): Promise<
 };
 
 /**
- * Sends headers: nothing where the service knows them, only new files where it has a kernel like it, else all of them.
- * What they are is worked out here as the service does it, and the service checks.
+ * Sends headers: nothing where the service has this kernel, only the new files where it has a similar one, else all of them.
+ * The client works out the kernel's digest just as the service does, and the service checks it.
  */
 export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise<SentKernel> => {
   const { service, progress, signal } = deps;
   progress.step('hashing headers');
-  // A built tree has gigabytes of objects, which take long to read and do not count.
+  // The gigabytes of objects in a built tree are no part of the kernel, and would take long to read.
   const found = all.filter(({ path }) => !isKernelLeftover(path));
   const { kernel, tree, layout } = inspectKernel(await scanFound(found, isKernelEvidence, signal));
   const known = await service.kernel(kernel.digest);
-  // An admin's push of what only a client has pushed before approves it, so it is said again, without bytes.
+  // The push counts even without bytes: an admin's approves a kernel that only a client has pushed before.
   if (known !== null) return { kernel: await service.confirmKernel(kernel.digest), sent: 0 };
   const laid = found.flatMap((each) => {
     const path = movedPath(each.path, layout);
@@ -53,7 +53,7 @@ export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise
     try {
       return await sendPacked(deps, await packDelta(deps, laid, tree, kernel, base), send);
     } catch (error) {
-      // Any reason that this base will not do is one to send the whole.
+      // Whatever makes this base unusable, sending all of the headers still works.
       if (!(error instanceof KilnError) || !RETRIED_WHOLE.has(error.code)) throw error;
     }
   }
@@ -86,7 +86,7 @@ const sendPacked = async (
 
 const flavourOf = (release: string): string => /-[a-z][a-z0-9-]*$/.exec(release)?.[0] ?? '';
 
-/** The newest kernel there that most files are likely to be equal to: of the same flavour and series. */
+/** The service's newest kernel of the same flavour and series: most of its files are likely to be the same. */
 const findBase = async ({ service }: AskDeps, kernel: Kernel): Promise<KernelView | null> => {
   const series = /^\d+\.\d+/.exec(kernel.release)?.[0] ?? '';
   const alike = (await service.kernels()).filter(

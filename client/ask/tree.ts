@@ -24,10 +24,10 @@ export type Found =
       readonly target: string;
     };
 
-/** What never belongs to a module's source or a kernel's headers. */
+/** Directories of version control, which are no part of a source or of headers. */
 const LEFT_OUT = new Set(['.git', '.hg', '.svn']);
 
-/** Everything below a directory, in order of names. `path` is the directory's own path in the archive, '' for its top. */
+/** Every file and link below a directory, in order of names. `path` is the directory's own path in the archive, '' for the top. */
 export async function* walk(base: string, path = ''): AsyncGenerator<Found> {
   const names = (await readdir(base)).filter((name) => !LEFT_OUT.has(name)).sort();
   for (const name of names) {

@@ -44,7 +44,7 @@ ${HOOK_HELP}
       const releases = meant.filter((release) => !isLeftAlone(context, release));
       const started = performance.now();
       const granted = await bringUp(context, host, releases);
-      // What has not changed may have been mended in another way.
+      // The guard is asked even where nothing was installed: a kernel may have become complete in another way.
       await followGuard(context, host);
       if (granted.length === 0) {
         context.progress.done();
@@ -96,7 +96,7 @@ ${HOOK_HELP}
     }),
 };
 
-/** Kernels that the configuration keeps hooks and unit from. Whoever names one on the command line means it. */
+/** Whether the configuration (`skip-kernels`) has hooks and timer leave a kernel alone. A kernel named on the command line is never left alone. */
 const isLeftAlone = (context: Context, release: string): boolean => {
   const { autoinstall: isWanted, skipKernels } = context.config;
   if (!context.flag('hook')) return false;
@@ -111,7 +111,7 @@ const patternOf = (pattern: string): RegExp =>
       .join('.*')}$`,
   );
 
-/** Installs what some kernels lack or have in a stale state. */
+/** Installs what some kernels lack, and installs anew what is stale. */
 const bringUp = async (
   context: Context,
   host: Host,
@@ -134,7 +134,7 @@ const bringUp = async (
     name,
     release,
     request: requests[index] ?? { source: { name }, kernel: { release } },
-    // Whoever asked for one version by name has meant it.
+    // A version that was asked for by name may be an older one.
     mayGoDown:
       context.flag('allow-downgrade') ||
       wanted.some((each) => each.name === name && each.version !== null),
@@ -143,7 +143,7 @@ const bringUp = async (
   if (wishes.length === 0) return [];
   const { receipts: before } = await listReceipts(host);
   const granted = await installAll(context, host, wishes, terms);
-  // Links go with what they led to; their kernels get theirs at once.
+  // Replaced modules take their links from other kernels with them: those kernels get new ones at once.
   const { receipts: after } = await listReceipts(host);
   const bereft = before.filter(
     ({ name, release, linkedFrom }) =>

@@ -32,7 +32,7 @@ export const contractParts = (context: Context): readonly ContractPart[] =>
     return known;
   });
 
-/** What the options make of a request for one source and one kernel, as a command line names them; trees are sent first. */
+/** The request for one source and one kernel that a command line means. Trees that it names are sent first. */
 export const namedRequest = async (
   context: Context,
   sourceName: string,
@@ -126,8 +126,8 @@ ${SOURCE_HELP}
 };
 
 /**
- * A build's modules, held against the pinned certificate as for an install. Where none is pinned, only their digests are checked, which
- * is said.
+ * A build's modules, checked against the pinned certificate as for an install. Where no certificate is pinned only the digests are
+ * checked, and the user is told so.
  */
 const fetchModules = async (
   context: Context,

@@ -49,14 +49,14 @@ const bundle: Command = {
   },
 };
 
-/** Writes the bundle beside and renames it into place. */
+/** Writes the bundle to a file beside its place, and renames it into place. */
 const write = async (
   context: Context,
   file: string,
   builds: readonly BuildView[],
 ): Promise<void> => {
   const arrival = `${file}.kiln-new`;
-  // What has the name goes first: a link that somebody has put there would have another file written.
+  // Whatever has the name is removed first: writing through a link that somebody left there would change another file.
   await rm(arrival, { force: true });
   const tar = pack();
   const written = pipeline(tar, createWriteStream(arrival, { flags: 'wx' }));

@@ -100,7 +100,7 @@ const VERDICTS: Readonly<Record<KernelTrust['verdict'], string>> = {
 
 const willLoad = ({ verdict }: KernelTrust): boolean => verdict === 'loads' || verdict === 'taints';
 
-/** One step alone: what keeps modules from loading comes first, then what is wrong otherwise, then what could be better. */
+/** The one step to take first: against what keeps modules from loading, else against what is wrong, else towards what could be better. */
 const chooseStep = (trust: KernelTrust, checks: readonly Check[]): string | null => {
   const other = checks.find(({ step }) => step !== null)?.step ?? null;
   return willLoad(trust) ? (other ?? trust.next) : trust.next;

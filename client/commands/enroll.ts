@@ -25,7 +25,7 @@ a blue screen comes up (MokManager, "Perform MOK management"):
   6. choose Reboot
 After that kiln doctor says whether modules will load.`;
 
-/** How far the enrolment has come. */
+/** The state of the signer's certificate on this machine. */
 type State = 'enrolled' | 'trusted' | 'pending' | 'none';
 
 const enroll: Command = {

@@ -2,7 +2,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { Command } from '../command.ts';
 import { keepDefault, undoGuard, type Incomplete } from '../installed/boot-guard.ts';
 
-/** `kiln guard`, with what says which kernels are not complete. */
+/** `kiln guard`. `incomplete` tells which kernels lack modules. */
 export const guard = (incomplete: Incomplete): Command => ({
   name: 'guard',
   args: '',

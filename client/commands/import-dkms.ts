@@ -26,7 +26,7 @@ export interface Wish {
   readonly release: string;
 }
 
-/** Installs what is wished for, each as far as it can be; `problem` says why one was not installed. */
+/** Installs every wish that can be installed; `problem` says why one was not. */
 export type InstallAll = (
   context: Context,
   wishes: readonly Wish[],
@@ -35,17 +35,17 @@ export type InstallAll = (
 /** What became of a source that DKMS has for a kernel. */
 export interface Taken extends Wish {
   readonly outcome: 'taken over' | 'would be taken over' | 'left to DKMS' | 'not in use';
-  /** Why it is still DKMS's. */
+  /** Why DKMS still has it; `null` where Kiln has taken it over. */
   readonly why: string | null;
 }
 
-/** A source that DKMS has for a kernel, on its way. */
+/** A source that DKMS has for a kernel, while it is being taken over. */
 interface Subject {
   readonly source: DkmsSource;
   readonly kernel: DkmsKernel;
 }
 
-/** `kiln import-dkms`, with what installs. */
+/** `kiln import-dkms`. `installAll` installs what DKMS had. */
 export const importDkms = (installAll: InstallAll): Command => ({
   name: 'import-dkms',
   args: '[NAME…]',
@@ -91,7 +91,7 @@ source to DKMS (dpkg -S /usr/src/NAME-VERSION) stays installed and adds it again
   },
 });
 
-/** Where DKMS keeps things: as the command line says, or else the host. */
+/** DKMS's directories, from the command line or else from the host's own settings. */
 const layoutOf = async (context: Context, host: Host): Promise<DkmsLayout> => {
   const tree = context.option('dkms-tree');
   if (tree === undefined) return readDkmsLayout(host);
@@ -156,14 +156,14 @@ const wishOf = ({ source, kernel }: Subject): Wish => ({
   release: kernel.release,
 });
 
-/** Why a kernel is none to install for: what DKMS has built for it is in nobody's way. */
+/** Why nothing is installed for a kernel, or `null`. What DKMS has built for it then stays as it is. */
 const whyNotInUse = ({ source, kernel }: Subject, present: ReadonlySet<string>): string | null => {
   const removal = `dkms remove ${source.name}/${source.version} -k ${kernel.release} removes it`;
   if (!present.has(kernel.release)) return `that kernel is not on this host any more; ${removal}`;
   return kernel.isInstalled ? null : `it was built, but not installed; ${removal}`;
 };
 
-/** Sees to it that the service has a source as it is here; else why it has not. */
+/** Pushes a source to the service unless it is there as it is here; the reason where that fails, else `null`. */
 const sourceProblem = async (
   context: Context,
   host: Host,
@@ -208,7 +208,7 @@ const sourceProblem = async (
   }
 };
 
-/** What the host says beside `dkms.conf` of a source, for every kernel (source: dkms(8), `read_conf`). */
+/** The host's own settings files for a source, which stand over its `dkms.conf` (source: dkms(8), `read_conf`). */
 const settingsOf = async (host: Host, source: DkmsSource): Promise<Settings> => {
   const directory = join(host.root, 'etc/dkms');
   const names = (await readdir(directory).catch(() => [])).filter(
@@ -239,7 +239,7 @@ const installProblem = (
   return result === undefined ? 'it was not installed' : result.problem;
 };
 
-/** Removes DKMS's copies, Kiln's being in place; else why they are still there. */
+/** Removes DKMS's copies once Kiln's are in place; the reason where that fails, else `null`. */
 const removalProblem = async (host: Host, { source, kernel }: Subject): Promise<string | null> => {
   const receipt = await readReceipt(host, kernel.release, source.name).catch(() => null);
   if (receipt === null || receipt.version !== source.version)

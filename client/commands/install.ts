@@ -14,7 +14,7 @@ import { readWanted, type Wanted } from '../installed/wanted.ts';
 import type { Granted, InstallTerms, Wish } from '../install/wish.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
-/** The terms that a command's options and the configuration set. */
+/** The terms of an installation, from a command's options and the configuration. */
 export const termsOf = async (
   context: Context,
   wanted: InstallTerms['wanted'],
@@ -41,7 +41,7 @@ const namedKernels = async (context: Context, host: Host): Promise<readonly stri
   return named.length > 0 ? named : [await chooseRelease(host, undefined)];
 };
 
-/** Prints how wishes ended. Throws the first problem, so that the exit status tells of it. */
+/** Prints how each wish ended. Throws the first problem, which becomes the exit status. */
 export const tellGranted = (
   context: Context,
   granted: readonly Granted[],

@@ -46,7 +46,7 @@ service's machine: kiln signer list); on a terminal you are shown it and asked. 
     settings.set('certificate', pinned);
     if (network.ca !== null) settings.set('ca', resolve(network.ca));
     const lines = [...settings].map(([key, value]) => `${key} = ${value}\n`);
-    // A proxy's password is not for everybody's eyes.
+    // The file is private where it holds a proxy's password.
     const mode = settings.get('proxy')?.includes('@') === true ? 0o600 : 0o644;
     await writeWhole(configPath(), Buffer.from(lines.join('')), mode);
     const id = certificateId(certificate);
@@ -71,7 +71,7 @@ const readPinned = async (file: string): Promise<X509Certificate | null> => {
   }
 };
 
-/** The certificate that is to be pinned, by the person's word. Throws `unverified` or `conflict`, with what to do. */
+/** The certificate to pin, which a person has confirmed. Throws `unverified` or `conflict`, with what to do. */
 const chooseCertificate = async (
   context: Context,
   service: Pick<Service, 'signers'>,
@@ -127,7 +127,7 @@ const readGiven = (file: string): Promise<string> =>
     throw new KilnError('bad-request', `the certificate ${file} cannot be read`, { cause });
   });
 
-/** Asks a person at a terminal; nobody is none. */
+/** Asks the person at the terminal; `false` where there is no terminal. */
 const isConfirmed = async (context: Context, id: string): Promise<boolean> => {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   context.progress.done();

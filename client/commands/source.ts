@@ -6,7 +6,7 @@ import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { commitOf } from '../ask/git.ts';
 
-/** Options that say what a source does not say itself. */
+/** Options for what a source's own files do not say. */
 export const SOURCE_OPTIONS = {
   name: { type: 'string' },
   version: { type: 'string' },
@@ -21,7 +21,7 @@ export const SOURCE_HELP = `      --name, --version  name a source that does not
                          a .deb depends on
       --setting /etc/PATH=FILE   a file that its dkms.conf reads from the host; may be repeated`;
 
-/** What the options claim of a source, its settings aside. */
+/** The pusher's claims about a source, from the options; settings are read by `readSettings`. */
 export const sourceClaims = (context: Context): SourceClaims => ({
   name: context.option('name'),
   version: context.option('version'),

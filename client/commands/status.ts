@@ -73,7 +73,7 @@ const tell = ({ because, since, receipt }: Standing): string =>
     ...(since === null ? [] : [`since ${new Date(since).toISOString()}`]),
   ].join('; ');
 
-/** Installed modules are there whether or not the service answers. */
+/** Asks the service what is stale. Where it does not answer, the status is shown without that. */
 const askWhatIsStale = async (
   context: Context,
   host: Host,
@@ -208,7 +208,7 @@ const verify: Command = {
   },
 };
 
-/** The command that installs again what did not pass. */
+/** The command that installs again the modules that did not pass. */
 const installAgain = (receipts: readonly Receipt[], bad: readonly Verdict[]): string => {
   const meant = receipts.filter((receipt) =>
     bad.some(
@@ -222,7 +222,7 @@ const installAgain = (receipts: readonly Receipt[], bad: readonly Verdict[]): st
   return `kiln install ${[...names, ...kernels].join(' ')}${unsigned}`;
 };
 
-/** Modules that depmod takes before the kernel's own, and that no receipt speaks of. */
+/** Modules that depmod prefers to the kernel's own and that no receipt names: another tool's, or left over. */
 const notOurs = async (host: Host): Promise<readonly string[]> => {
   const { receipts } = await listReceipts(host);
   const ours = new Set(

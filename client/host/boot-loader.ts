@@ -5,16 +5,16 @@ import { compareReleases } from '../../services/core/boot-choice.ts';
 import type { Host } from './host.ts';
 import { hasProgram, runOn } from './programs.ts';
 
-/** A host's boot loader, as far as its default kernel goes. */
+/** A host's boot loader: the kernels it can start, and the one it starts by default. */
 export interface BootLoader {
   readonly name: 'GRUB' | 'systemd-boot';
-  /** What it can start: its entry for each kernel release. */
+  /** Its entry for each kernel release that it can start. */
   readonly entries: ReadonlyMap<string, string>;
-  /** The entry that it is set to start; `null` where it takes the newest kernel's. */
+  /** The entry that is set as its default; `null` where none is set, so that it starts the newest kernel. */
   readonly current: string | null;
-  /** The entry that its own settings have it start where none is set so; `null` where that is the newest kernel's. */
+  /** The entry that its configuration starts where no default is set; `null` where that is the newest kernel's. */
   readonly usual: string | null;
-  /** Why it would not do what it is set to, and what to do; `null` if it would. */
+  /** Why it would not start the default that is set, and what to do; `null` if it would. */
   readonly problem: string | null;
   /** Sets the entry to start, `null` for the newest kernel's. Throws `install-failed` with the program's own words. */
   setDefault(entry: string | null): Promise<void>;
@@ -42,7 +42,7 @@ const grubOf = async (host: Host): Promise<BootLoader | null> => {
       problem: /set default="\$\{saved_entry\}"/.test(config)
         ? null
         : `GRUB does not look at what is saved: set GRUB_DEFAULT=saved in /etc/default/grub and run ${name === 'grub' ? 'update-grub' : 'grub2-mkconfig -o /boot/grub2/grub.cfg'}`,
-      // As grub-set-default does, in the file that this GRUB reads: what grub-reboot has left would put back another.
+      // As grub-set-default does, in the file that this GRUB reads. What grub-reboot has left there would bring back another default.
       setDefault: async (entry) => {
         const edit = (...args: string[]): Promise<void> =>
           mustRunOn(host, `${name}-editenv`, [environment, ...args]);
@@ -96,12 +96,12 @@ const systemdBootOf = async (host: Host): Promise<BootLoader | null> => {
   };
 };
 
-/** How often an entry is still tried, and was (source: systemd's Automatic Boot Assessment): no part of its name. */
+/** The counts of tries left and made, at the end of a file's name; no part of the entry's name (systemd's Automatic Boot Assessment). */
 const TRIES = /\+\d+(-\d+)?$/;
 
 const BOOTS = ['boot', 'efi', 'boot/efi'];
 
-/** Kernels with all they need within, `EFI/Linux/TOKEN-RELEASE.efi`, by release: the names that systemd-boot has for them. */
+/** Unified kernel images (`EFI/Linux/TOKEN-RELEASE.efi`): systemd-boot's name for each, by release. */
 const unifiedEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const entries = new Map<string, string>();
   for (const boot of BOOTS) {
@@ -114,7 +114,7 @@ const unifiedEntries = async (host: Host): Promise<ReadonlyMap<string, string>> 
   return entries;
 };
 
-/** The entry that `default` in `loader.conf` names, which may be a pattern: the last by name that it matches. */
+/** The entry that `default` in `loader.conf` names. It may be a pattern, and then means the last matching entry by name. */
 const settingsDefault = async (host: Host, entries: readonly string[]): Promise<string | null> => {
   for (const boot of BOOTS) {
     const text = await readText(join(host.root, boot, 'loader/loader.conf'));
@@ -130,7 +130,7 @@ const settingsDefault = async (host: Host, entries: readonly string[]): Promise<
   return null;
 };
 
-/** Entries of the Boot Loader Specification, by the release that each names: the files' names without `.conf`. */
+/** Entries of the Boot Loader Specification (files' names without `.conf`), by the release that each starts. */
 const loaderEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const entries = new Map<string, string>();
   for (const place of BOOTS) {

@@ -2,9 +2,9 @@ import { KilnError } from '../../services/core/errors.ts';
 import { namesOnHost, readHostText } from './host-files.ts';
 import type { Host } from './host.ts';
 
-/** Where DKMS keeps things on a host, as `/etc/dkms/framework.conf` and its drop-ins say. */
+/** DKMS's directories on a host, as `/etc/dkms/framework.conf` and its drop-ins set them. */
 export interface DkmsLayout {
-  /** `dkms_tree`: what is added and built. */
+  /** `dkms_tree`: the directory of sources and of what was built. */
   readonly tree: string;
   /** `install_tree`: where kernels' directories are. */
   readonly installTree: string;
@@ -25,8 +25,8 @@ const PLAIN = /^([A-Za-z_]\w*)=(?:"([^"$`\\]*)"|'([^']*)'|([^\s"'$`\\;&|()<>]*))
 const MATTERING = ['dkms_tree', 'install_tree', 'modprobe_on_install'];
 
 /**
- * Reads where DKMS keeps things. The files are shell, which is not run: plain assignments are read, in the order in which dkms
- * reads them. Throws `install-failed` where what matters is set in another way.
+ * Reads DKMS's directories. Its settings files are shell and are not run: plain assignments are read, in the order in which dkms
+ * reads them. Throws `install-failed` where a directory is set in any other way.
  */
 export const readDkmsLayout = async (host: Host): Promise<DkmsLayout> => {
   const names = await namesOnHost(host, `${FRAMEWORK}.d`);
@@ -42,7 +42,7 @@ export const readDkmsLayout = async (host: Host): Promise<DkmsLayout> => {
   };
 };
 
-/** What one file sets. Lines of another form matter only where the file names what matters. */
+/** The assignments in one file. Throws `install-failed` for shell that may set one of `MATTERING` in another way. */
 const assignments = (path: string, text: string): readonly (readonly [string, string])[] => {
   const lines = text
     .split('\n')

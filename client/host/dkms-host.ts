@@ -25,7 +25,7 @@ export interface DkmsKernel {
   readonly isInstalled: boolean;
   /** The modules' file names. */
   readonly files: readonly string[];
-  /** Modules of the kernel's own that DKMS has put aside and puts back when it removes its own. */
+  /** The kernel's own modules that DKMS has moved aside and moves back when it removes its own. */
   readonly originals: readonly string[];
 }
 
@@ -33,7 +33,7 @@ const RELEASE = /^[0-9]+\.[A-Za-z0-9.+_~-]{1,100}$/;
 const ARCH = /^[a-z0-9_]{1,32}$/;
 const MODULE_FILE = /^[A-Za-z0-9_-]{1,64}\.ko(\.gz|\.xz|\.zst)?$/;
 
-/** What DKMS has, as `dkms status` counts it: what is added, and for each the kernels it is built for or installed on. */
+/** The sources that DKMS has, each with the kernels it is built for or installed on: what `dkms status` lists. */
 export const dkmsSources = async (
   host: Host,
   layout = USUAL_LAYOUT,
@@ -75,7 +75,7 @@ const kernelsOf = async (tree: string, version: string): Promise<readonly DkmsKe
   return kernels;
 };
 
-/** The link that DKMS keeps names a path of its host, which may be another root. */
+/** The directory that DKMS's link to a source leads to. The link's target is a path on its host, which may be another root. */
 const sourceDirectory = async (host: Host, link: string): Promise<string | null> => {
   const target = await readlink(link).catch(() => null);
   const wanted = target?.startsWith('/') === true ? join(host.root, target) : link;
@@ -96,8 +96,8 @@ const filesIn = async (directory: string): Promise<readonly string[]> =>
   (await readdir(directory).catch(() => [])).filter((name) => MODULE_FILE.test(name)).sort();
 
 /**
- * Removes DKMS's copies of a source for one kernel: by `dkms remove` where the host has dkms, which also puts back what it had put
- * aside of the kernel's own; else the files themselves. Throws `install-failed` and leaves all where that cannot be done safely.
+ * Removes DKMS's copies of a source for one kernel: by `dkms remove` where the host has dkms, which also moves the kernel's own modules
+ * back; else by removing the files. Throws `install-failed`, with nothing changed, where that is not safe.
  */
 export const removeFromDkms = async (
   host: Host,

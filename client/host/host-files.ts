@@ -45,7 +45,7 @@ export const readHostFile = async (
   }
 };
 
-/** The same as text without white space at its ends. */
+/** A file as `readHostFile` reads it, as text without white space at its ends. */
 export const readHostText = async (
   host: Host,
   path: string,
@@ -55,7 +55,7 @@ export const readHostText = async (
   return bytes === null ? null : bytes.toString('utf8').trim();
 };
 
-/** Where a link leads, as an absolute path on its host; `null` if there is no link. What is there, and whether anything is, is not looked at. */
+/** A link's target as an absolute path on its host, whether or not anything is there; `null` if there is no link. */
 export const linkTarget = async (host: Host, path: string): Promise<string | null> => {
   const link = await readlink(join(host.root, path)).catch(() => null);
   return link === null ? null : resolve('/', dirname(path), link);

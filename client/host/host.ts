@@ -26,8 +26,8 @@ export const openHost = async (root: string | undefined, asked = false): Promise
 };
 
 /**
- * What tells a host's kernel from another of the same release: `uname -v` of the running one, and the options in
- * `/boot/config-RELEASE`, each where it can be had; and its distribution, which knows the package of its headers.
+ * The facts that tell a host's kernel from another of the same release: `uname -v` of the running one and the digest of the options in
+ * `/boot/config-RELEASE`, each where it can be read. The distribution is among them, as it names the package of the headers.
  */
 export const kernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
   const config = await readHostText(host, `boot/config-${release}`, CONFIG_LIMIT);
@@ -45,7 +45,7 @@ export const kernelFacts = async (host: Host, release: string): Promise<KernelFa
 export const inModules = (release: string, path: string): string =>
   `lib/modules/${release}/${path}`;
 
-/** What a kernel's package puts into `/lib/modules/RELEASE`: what is left there when it has gone is no kernel. */
+/** Files that only a kernel's own package puts into `/lib/modules/RELEASE`. A directory without them is what a removed kernel left. */
 const KERNELS_OWN = ['kernel', 'modules.builtin', 'vmlinuz'];
 
 /** The kernels a host has. */
@@ -96,8 +96,8 @@ export const modulesDirectory = async (host: Host, release: string): Promise<str
 };
 
 /**
- * Refuses a path below a host's root that a link on its way, its last name included, leads out of it: this machine would be read or
- * changed instead. What of it is not there yet leads nowhere. Throws `install-failed`.
+ * Throws `install-failed` where a link on a path, its last name included, leads out of the host's root: this machine would be read or
+ * changed instead. Names that are not there yet are accepted.
  */
 export const mustLieInside = async ({ root }: Host, path: string): Promise<void> => {
   if (root === '/') return;
@@ -116,13 +116,13 @@ export const mustLieInside = async ({ root }: Host, path: string): Promise<void>
   }
 };
 
-/** Where a file of a host is that is to be read. Throws `install-failed` where a link leads out of the host's root. */
+/** The place of a host's file for reading. Throws `install-failed` where a link leads out of the host's root. */
 export const placeToRead = async (host: Host, path: string): Promise<string> => {
   await mustLieInside(host, path);
   return join(host.root, path);
 };
 
-/** Where a name of a host is that is to be written, moved or taken away: it may be any link, the way to it must lie inside. */
+/** The place of a host's file for writing, moving or removing. It may itself be any link; the directories above it must lie inside the root. */
 export const placeToChange = async (host: Host, path: string): Promise<string> => {
   await mustLieInside(host, dirname(path));
   return join(host.root, path);

@@ -12,11 +12,11 @@ export type InitramfsTool = 'update-initramfs' | 'dracut';
 export interface InitramfsImage {
   /** As the host sees it. */
   readonly path: string;
-  /** `null` where the host's tool makes it anew where it is; else the command that does, which is the admin's to run. */
+  /** `null` where the host's tool makes the image anew in its place; else the command that does, for the admin to run. */
   readonly byHand: string | null;
   /**
-   * Whether it holds one of these modules, or should by the host's settings. One that cannot be listed is taken to hold them:
-   * making it anew does no harm. `-` and `_` are one letter.
+   * Whether the image holds one of these modules, or should by the host's settings. An image that cannot be listed counts as holding
+   * them: making it anew does no harm. `-` and `_` are one letter.
    */
   holds(names: readonly string[]): Promise<boolean>;
 }
@@ -58,8 +58,8 @@ export const initramfsOf = async (host: Host, release: string): Promise<Initramf
 };
 
 /**
- * Makes one image of a kernel anew. Throws `install-failed` with the tool's own first error; the image is then what it was. What
- * update-initramfs makes has one place: copies of it are its own hooks' work.
+ * Makes one image of a kernel anew. Throws `install-failed` with the tool's own first error; the image is then unchanged.
+ * update-initramfs writes to `/boot` alone: copies elsewhere are left to its hooks.
  */
 export const refreshInitramfs = async (
   host: Host,
@@ -81,14 +81,14 @@ const argumentsOf = (tool: InitramfsTool, release: string, path: string): readon
 
 const madeByUpdate = (release: string): string => `/boot/initrd.img-${release}`;
 
-/** Lines that say what was wrong, the tools' own errors first. */
+/** Patterns of lines that say what was wrong, the tools' own errors first. */
 const ERRORS: readonly RegExp[] = [
   /^(E|dracut\[[EF]\]|dracut): /,
   /\b(error|fail(ed|ure)?|cannot|no space|not found)\b/i,
   /./,
 ];
 
-/** The line of what a tool said that tells most: warnings come before errors. */
+/** The most telling line of a tool's output. It need not be the first: warnings come before errors. */
 const firstError = ({ words, status }: ProgramEnd): string => {
   const lines = words
     .split('\n')
@@ -105,9 +105,9 @@ const firstError = ({ words, status }: ProgramEnd): string => {
 const BOOTS = ['/boot', '/efi', '/boot/efi'];
 
 /**
- * A kernel's images: Debian's, dracut's and openSUSE's in `/boot`, mkinitcpio's by the name of the kernel's package, those of
- * kernel-install's `$BOOT/ENTRY-TOKEN/RELEASE/`, and kernels that have theirs within (`EFI/Linux/*.efi`). Each once, whatever names
- * its directory has.
+ * A kernel's images: Debian's, dracut's and openSUSE's in `/boot`, mkinitcpio's by the name of the kernel's package, those in
+ * kernel-install's `$BOOT/ENTRY-TOKEN/RELEASE/`, and unified kernel images (`EFI/Linux/*.efi`). Each is listed once, even where two
+ * paths lead to its directory.
  */
 const findImages = async (host: Host, release: string): Promise<readonly string[]> => {
   const names = (directory: string): Promise<readonly string[]> =>
@@ -136,13 +136,13 @@ const findImages = async (host: Host, release: string): Promise<readonly string[
   return [...found.values()];
 };
 
-/** Whether a file is a kernel with its initramfs within, by the names that kernel-install (with a count of tries) and dracut give it. */
+/** Whether a file is a unified image of a kernel, by the names that kernel-install (with a count of tries) and dracut give it. */
 const isUnified = (name: string, release: string): boolean => {
   const [, count] = name.endsWith('.efi') ? name.split(`-${release}`) : [];
   return count !== undefined && /^(\+\d+(-\d+)?|-[0-9a-f]{32}(-[\w.]+)?)?\.efi$/.test(count);
 };
 
-/** The command that makes an image anew where the host's tool does not do it where it is; `null` where it does. */
+/** The command that makes an image anew in a place that the host's tool does not write to; `null` where the tool does. */
 const whoElseMakes = async (
   host: Host,
   tool: InitramfsTool | null,
@@ -176,7 +176,7 @@ const whoElseMakes = async (
 
 /** The modules that an image holds; `null` if it cannot be listed. */
 const listModules = async (host: Host, image: string): Promise<ReadonlySet<string> | null> => {
-  // lsinitrd may list the kernel around it as if it were empty.
+  // Of a unified image, lsinitrd may list nothing although there are modules in it.
   if (image.endsWith('.efi')) return null;
   const lister = (await hasProgram(host, 'lsinitramfs')) ? 'lsinitramfs' : 'lsinitrd';
   if (!host.runsPrograms) return null;
@@ -217,7 +217,7 @@ const readFolder = async (directory: string, ending: string): Promise<string> =>
   return (await Promise.all(chosen.map((name) => readSettings(join(directory, name))))).join('\n');
 };
 
-/** A settings file's text; '' where there is none, or what is there is none. */
+/** A settings file's text; '' where there is no file of that name. */
 const readSettings = async (path: string): Promise<string> => {
   const stats = await stat(path).catch(() => null);
   if (stats === null || !stats.isFile() || stats.size > SETTINGS_LIMIT) return '';

@@ -16,9 +16,9 @@ export interface KernelModules {
   readonly suffix: Suffix;
   /** The path of one below `/lib/modules/RELEASE`, or `null`. `-` and `_` are one letter in a module's name. */
   find(name: string): Promise<string | null>;
-  /** The path of any of them, or `null` where the kernel came without modules. */
+  /** The path of one of the kernel's modules, whichever; `null` where the kernel came without modules. */
   any(): Promise<string | null>;
-  /** The paths of at most so many of them. */
+  /** The paths of at most `count` of the kernel's modules. */
   some(count: number): Promise<readonly string[]>;
 }
 
@@ -30,12 +30,13 @@ const FILES_LIMIT = 50_000;
 /** Of a module, in bytes; the largest there are have some 100 MB. */
 const MODULE_LIMIT = 512 * 1024 ** 2;
 
-/** A path of a module that came with the kernel, without what compression adds. */
+/** The path of a module that came with the kernel, and its suffix where it is compressed. */
 const KERNEL_MODULE = /^(kernel\/[^:\s]{1,1000}\.ko)(\.gz|\.xz|\.zst)?$/;
 
 /**
- * Reads what came with a kernel, below its `kernel/`, from `modules.dep`; and from `modules.order`, as a module that another one
- * takes the place of is not in the first. For a kernel that depmod was never run for (kernel-install does so late), from the files.
+ * Lists the modules that came with a kernel, below its `kernel/`: from `modules.dep`, and from `modules.order` as well, since
+ * `modules.dep` leaves out a module that another one overrides. Where depmod was never run yet (kernel-install runs it late), the
+ * directory itself is listed.
  */
 export const inTree = async (host: Host, release: string): Promise<KernelModules> => {
   const home = await modulesDirectory(host, release);
@@ -83,7 +84,7 @@ export const inTree = async (host: Host, release: string): Promise<KernelModules
   };
 };
 
-/** The files that came with a kernel, as `modules.dep` would name them. */
+/** The modules that a kernel's directory holds, as `modules.dep` would name them. */
 const filesBelow = async (home: string): Promise<readonly string[]> => {
   const names = await readdir(join(home, 'kernel'), { recursive: true }).catch(() => []);
   return names.slice(0, FILES_LIMIT).map((name) => `kernel/${name}`);
@@ -145,8 +146,8 @@ const damaged = (path: string, words: string, cause: unknown): KilnError =>
   );
 
 /**
- * A module compressed in the way the kernel's own are, so that the kernel can decompress it, too (source: `scripts/Makefile.modinst`);
- * the same bytes each time. `null` where that needs a program that is not here.
+ * A module compressed as the kernel's own modules are, so that the kernel can decompress it (source: `scripts/Makefile.modinst`). The
+ * same input gives the same bytes. `null` where the program for it is missing.
  */
 export const compressModule = async (bytes: Buffer, suffix: Suffix): Promise<Buffer | null> => {
   switch (suffix) {
@@ -175,7 +176,7 @@ const isFile = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** A file of at most `limit` bytes, whatever it says of its size. */
+/** A file's bytes. Throws if there are more than `limit`, whatever size the file system tells. */
 const readBounded = async (path: string, limit: number): Promise<Buffer> => {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {

@@ -13,7 +13,8 @@ const PATIENCE = 60;
 
 /**
  * Runs something while no other kiln changes this host. The lock is the kernel's (flock(1) of util-linux, on a file that this process
- * holds open), so it goes when its holder ends, however that ends, and all programs that it began. Throws `install-failed` after a minute of waiting.
+ * holds open): the kernel releases it when this process and all programs that it started have ended, however they end. Throws
+ * `install-failed` after a minute of waiting.
  */
 export const withLock = async <T>(host: Host, work: () => Promise<T>): Promise<T> => {
   await mustLieInside(host, 'var/lib/kiln');
@@ -45,7 +46,7 @@ const cannotWrite = (cause: unknown, directory: string): KilnError => {
   return new KilnError('install-failed', refused, { cause });
 };
 
-/** Whether a kiln is changing this host just now; `false` where this user cannot tell. */
+/** Whether a kiln is changing this host just now; `false` also where this user may not look at the lock. */
 export const isBeingChanged = async (host: Host): Promise<boolean> => {
   const file = await open(join(host.root, 'var/lib/kiln/lock'), constants.O_RDONLY).catch(
     () => null,

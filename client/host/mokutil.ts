@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 
-/** How mokutil is to come by the password that MokManager will ask for. */
+/** Where mokutil gets the password that MokManager will ask for. */
 export type EnrolmentPassword =
   | { readonly from: 'terminal' }
   | { readonly from: 'root' }
@@ -41,7 +41,7 @@ export const importCertificate = async (
   }
 };
 
-/** The password goes in on standard input: other users could read it from the arguments. */
+/** Hashes a password with mokutil. The password goes in on standard input: other users could read it from the arguments. */
 const hashPassword = async (mokutil: string, file: string): Promise<string> => {
   const password = (
     await readFile(file, 'utf8').catch((cause: unknown) => {
@@ -61,7 +61,7 @@ const hashPassword = async (mokutil: string, file: string): Promise<string> => {
   return `${hash}\n`;
 };
 
-/** Runs mokutil to its end; its output. Without `input` it asks on the terminal, and standard output is left to the result. */
+/** Runs mokutil to its end; its output. Without `input`, mokutil asks on the terminal and nothing of it goes to our standard output. */
 const runMokutil = (
   mokutil: string,
   args: readonly string[],

@@ -6,16 +6,16 @@ import type { Host } from './host.ts';
 
 /** How a program of the host ended. */
 export interface ProgramEnd {
-  /** Its exit status; 127 where it cannot be run, 1 where it was ended. */
+  /** Its exit status; 127 where it cannot be run, 1 where a limit ended it. */
   readonly status: number;
   readonly stdout: Buffer;
-  /** The first of what it said on standard error, or why it was ended. */
+  /** The beginning of its standard error, or the limit that ended it. */
   readonly words: string;
   /** Whether there is no such program. */
   readonly isMissing: boolean;
 }
 
-/** What a program gets and may do. */
+/** A program's input, environment and limits. */
 export interface ProgramOptions {
   readonly input?: Buffer;
   /** Bytes of standard output that are kept; a program that writes more is ended. Without it the output is thrown away. */
@@ -31,7 +31,7 @@ export interface ProgramOptions {
 }
 
 const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
-/** What programs get of an environment: nothing of the caller's, so that none of a directory of somebody else's is taken for the system's. */
+/** The environment of programs. Nothing of the caller's is in it: its PATH could lead to a program in somebody else's directory. */
 export const PLAIN_ENVIRONMENT = { PATH: SYSTEM_PATH, LC_ALL: 'C' } as const;
 const ANY_EXECUTE = 0o111;
 const DEFAULT_WORDS = 500;
@@ -41,8 +41,8 @@ const DEFAULT_SECONDS = 1800;
 let shared: number | null = null;
 
 /**
- * A descriptor that programs get from now on, or none: a lock on it stays as long as one of them runs, even if this process is killed
- * before.
+ * Passes a descriptor to all programs that are run from now on (`null`: none). A lock on it then lasts until the last of them has
+ * ended, even if this process is killed before.
  */
 export const shareDescriptor = (descriptor: number | null): void => {
   shared = descriptor;
@@ -118,7 +118,7 @@ export const run = (
     });
   });
 
-/** What is said where a program of another root is not run. */
+/** The message where a program of another root would have to be run, and may not be. */
 export const notRun = ({ root }: Host, command: string): string =>
   `run ${command} in ${root} (its programs are run only with --run-programs-of-root)`;
 
@@ -136,7 +136,7 @@ export const runOn = async (
     : run('chroot', [host.root, program, ...args], options);
 };
 
-/** Where a host has the first of these programs, as a path on that host; `null` if it has none. A link counts: it leads somewhere on that host. */
+/** The path on a host of the first of these programs that it has, or `null`. A link counts as one, wherever it leads. */
 export const findProgram = async (
   host: Host,
   ...programs: readonly string[]
@@ -150,6 +150,6 @@ export const findProgram = async (
   return null;
 };
 
-/** Whether a host has a program where its system has programs. */
+/** Whether a host has a program in one of its system's directories. */
 export const hasProgram = async (host: Host, program: string): Promise<boolean> =>
   (await findProgram(host, program)) !== null;

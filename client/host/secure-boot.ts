@@ -39,8 +39,8 @@ export const chooseKernel = async (host: Host, named: string | undefined): Promi
   );
 
 /**
- * Reads what decides whether one of a host's kernels loads a module. All of it is read below the host's root: a root without a /proc and
- * /sys of its own has no running kernel and no firmware.
+ * Reads the facts that decide whether a host's kernel loads a module. All of them are read below the host's root: a root without its
+ * own /proc and /sys has no running kernel and no firmware.
  */
 export const readKernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
   const text = (path: string): Promise<string | null> => readHostText(host, path, LINE_LIMIT);
@@ -64,8 +64,8 @@ export const readKernelFacts = async (host: Host, release: string): Promise<Kern
 };
 
 /**
- * One sentence for who is about to install: that the kernel will refuse a module of this signer, why, and what to do.
- * `null` if it will not, or if that cannot be known.
+ * A warning for whoever is about to install: that the kernel will refuse this signer's modules, why, and what to do. `null` if the
+ * kernel will load them, or if that cannot be known.
  */
 export const loadWarning = async (
   host: Host,
@@ -99,7 +99,7 @@ const readPackedConfig = async (host: Host): Promise<string | null> => {
   }
 };
 
-/** `null` if the host has no /sys that would show it. */
+/** The firmware's variables; `null` if the host has no /sys that shows them. */
 const readFirmware = async (host: Host): Promise<Firmware | null> => {
   if (!(await isOnHost(host, 'sys/kernel'))) return null;
   const isSet = async (name: string, guid = SHIM): Promise<boolean | null> => {
@@ -127,12 +127,12 @@ const readFirmware = async (host: Host): Promise<Firmware | null> => {
   };
 };
 
-/** `secure_boot` of `struct boot_params` (`arch/x86/include/uapi/asm/bootparam.h`), and its values that say something. */
+/** The offset of `secure_boot` in `struct boot_params` (`arch/x86/include/uapi/asm/bootparam.h`), and its values other than unset and unknown. */
 const SECURE_BOOT_AT = 0x1ec;
 const DISABLED = 2;
 const ENABLED = 3;
 
-/** What the running kernel was told of Secure Boot when it was started, on x86; `null` if nothing. */
+/** Whether Secure Boot was on when the running x86 kernel was started, by its boot parameters; `null` where they do not say. */
 const readBootParameter = async (host: Host): Promise<boolean | null> => {
   const parameters = await readHostFile(host, 'sys/kernel/boot_params/data', LINE_LIMIT);
   const said = parameters?.[SECURE_BOOT_AT];
@@ -141,7 +141,7 @@ const readBootParameter = async (host: Host): Promise<boolean | null> => {
 
 const PARTS = 32;
 
-/** A list that shim has put in several variables: `MokListRT`, `MokListRT1`, …, each with whole lists in it. */
+/** A signature database that shim has split over several variables (`MokListRT`, `MokListRT1`, …), each of which can be read by itself. */
 const readSplit = async (
   database: (name: string) => Promise<EfiSignatures>,
   name: string,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
 
-/** What keeps a write from a place, and what to do about it; `null` for failures of another kind. */
+/** Why a place cannot be written to, and what to do; `null` where the error is another. */
 export const refusedWrite = (error: unknown, place: string): string | null => {
   if (hasErrno(error, 'EROFS'))
     return `${place} is on a read-only file system; remount it writable, or, where the system is an image (ostree, squashfs), run kiln with --root DIR where that image is made`;
@@ -14,7 +14,7 @@ export const refusedWrite = (error: unknown, place: string): string | null => {
     : `${place} cannot be written by this user; run kiln as root`;
 };
 
-/** What keeps a kernel's modules from being changed on a host, and what to do; `null` where nothing does. */
+/** Why a kernel's modules cannot be changed on a host, and what to do; `null` where they can. */
 export const modulesRefused = async (host: Host, release: string): Promise<string | null> => {
   const place = join(host.root, 'lib/modules', release);
   try {
@@ -25,7 +25,7 @@ export const modulesRefused = async (host: Host, release: string): Promise<strin
   }
 };
 
-/** Throws `install-failed` where a kernel's modules cannot be changed: then nothing is asked for that could not be laid down. */
+/** Throws `install-failed` where a kernel's modules cannot be changed. Commands check it first, before they ask for builds in vain. */
 export const modulesMustBeWritable = async (host: Host, release: string): Promise<void> => {
   const refused = await modulesRefused(host, release);
   if (refused !== null) throw new KilnError('install-failed', refused);

@@ -11,14 +11,14 @@ import { knownWithdrawals } from '../installed/withdrawn.ts';
 import type { Supply } from './supply.ts';
 
 /**
- * A bundle: finished builds in one file, for hosts without a network. A tar archive of `kiln-bundle.json` (this) and `artifacts/HEX`,
- * each named by its SHA-256. Nothing in it is trusted but what the pinned certificate has signed.
+ * A bundle: finished builds in one file, for hosts without a network. It is a tar archive of `kiln-bundle.json`, which this schema
+ * describes, and artifacts as `artifacts/HEX`, each named by its SHA-256. Only what the pinned certificate's key has signed is trusted.
  */
 export const Bundle = z.object({
   format: z.literal(1),
   server: z.string(),
   builds: z.array(BuildView).max(10_000),
-  /** What was withdrawn when it was made. */
+  /** All withdrawals at the time when the bundle was made. */
   withdrawals: z.array(WithdrawalView).max(10_000),
 });
 export type Bundle = z.infer<typeof Bundle>;
@@ -99,7 +99,7 @@ const nameOf = ({ source, kernel }: CreateBuild): string => {
   return `${what} for ${'digest' in kernel ? kernel.digest : kernel.release}`;
 };
 
-/** One file of a tar archive, or `null`. Reads no further than to it. */
+/** One file of a tar archive, or `null` if it has none of that name. Reading stops behind it. */
 const readEntry = async (file: string, name: string, limit: number): Promise<Buffer | null> => {
   await stat(file).catch((cause: unknown) => {
     throw new KilnError('bad-request', `there is no file ${file}`, { cause });

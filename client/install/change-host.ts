@@ -13,21 +13,21 @@ import { incomplete } from '../installed/standing.ts';
 import { recover, runTransaction } from '../transaction/transaction.ts';
 import { tellWeakModules } from './weak-modules.ts';
 
-/** Undoes or finishes what an earlier kiln left half done, and says so. The caller holds the lock. */
+/** Recovers a transaction that was interrupted (`recover`) and tells the user. The caller holds the lock. */
 export const recoverAloud = async (context: Context, host: Host): Promise<string | null> => {
   const words = await recover(host);
   if (words !== null) context.progress.say(words);
   return words;
 };
 
-/** Runs a transaction with the images that it concerns, and looks whether depmod gives what was meant. */
+/** Runs a transaction and makes the initramfs images that it concerns. Throws, with all undone, where depmod prefers other modules. */
 export const changeHost = async (
   context: Context,
   host: Host,
   given: {
     readonly title: string;
     readonly changes: readonly Change[];
-    /** What shall be found by modprobe afterwards. */
+    /** The receipts whose modules modprobe must find afterwards. */
     readonly laid: readonly Receipt[];
     readonly taken: readonly Receipt[];
     readonly initramfs: boolean;
@@ -65,8 +65,8 @@ export const changeHost = async (
 };
 
 /**
- * Where the configuration has guard = yes, the boot loader's default follows what kernels have now. What fails is said: all that was asked
- * for is done.
+ * Where the configuration has guard = yes: sets the boot loader's default by the modules that kernels have now. A failure is only
+ * printed, as the installation itself is done.
  */
 export const followGuard = async (context: Context, host: Host): Promise<void> => {
   if (!context.config.guard) return;
@@ -79,7 +79,7 @@ export const followGuard = async (context: Context, host: Host): Promise<void> =
   }
 };
 
-/** A kernel's images that hold or should hold one of the modules: those made anew here, and a sentence for each that is not. */
+/** A kernel's images that hold or should hold one of the modules: those to make anew here, and a warning for each that only the admin can. */
 const imagesWith = async (
   context: Context,
   host: Host,
@@ -107,7 +107,7 @@ const imagesWith = async (
   return { images, byHand };
 };
 
-/** Kernels to which `weak-modules` has made or dropped links; their images follow. What fails is said: all that was asked for is done. */
+/** Tells `weak-modules`, and makes the images of kernels whose links it changed. A failure is only printed, as the installation itself is done. */
 const followLinks = async (
   context: Context,
   host: Host,
@@ -127,18 +127,18 @@ const followLinks = async (
   }
 };
 
-/** Where several changes are for one path, the last. */
+/** The changes with only the last one for each path. */
 const lastWord = (changes: readonly Change[]): readonly Change[] => [
   ...new Map(changes.map((each) => [each.path, each])).values(),
 ];
 
-/** Kernels that still are on the host. */
+/** Those of the kernels that are still on the host. */
 const present = async (host: Host, releases: readonly string[]): Promise<readonly string[]> => {
   const kernels = await hostKernels(host);
   return releases.filter((release) => kernels.includes(release));
 };
 
-/** depmod's search order gives another module of this name. */
+/** The failure where depmod's search order prefers another module of the same name. */
 export class NotPreferred extends KilnError {
   readonly receipt: Receipt;
 
@@ -153,7 +153,7 @@ export class NotPreferred extends KilnError {
 
 const INDEX_LIMIT = 64 * 1024 ** 2;
 
-/** Looks whether depmod's index leads to what was laid down: another search order (depmod.d(5)) may prefer another module. */
+/** Throws `NotPreferred` where depmod's index leads to other modules than were laid down, as another search order (depmod.d(5)) may. */
 const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
   for (const receipt of laid) {
     const { release, modules } = receipt;

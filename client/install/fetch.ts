@@ -9,10 +9,10 @@ import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
 import type { Supply } from './supply.ts';
 import { certificateId, verifyBytes } from '../installed/verify.ts';
 
-/** A module that came and passed. */
+/** A module that was fetched and has passed verification. */
 export interface FetchedModule {
   readonly name: string;
-  /** What it calls itself: a source may give the file another name. */
+  /** The module's own name: a source may give the file another one. */
   readonly modname: string;
   readonly bytes: Buffer;
 }
@@ -28,7 +28,7 @@ export interface Fetched {
   readonly provenance: string | null;
 }
 
-/** Builds on the way from one to what it is built against: as deep as the service goes. */
+/** The most layers of builds that are built against others: as many as the service makes. */
 const MAX_DEPTH = 8;
 const MAX_BUILDS = 64;
 const MODULE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
@@ -36,10 +36,9 @@ const MODULE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const bad = (message: string): KilnError => new KilnError('unverified', message);
 
 /**
- * Gets a build and those it was built against, which come first, by what its signed provenance says: the service's own words are held
- * against that. Nothing on the host changes. Throws `unverified` where what comes is not what was asked for, is not what was signed,
- * or not all of it.
- * `certificate` is `null` where unsigned modules are wanted, too, and none is pinned.
+ * Fetches a build after those it was built against, which come first in the result. The service's own words are checked against the
+ * signed provenance. Nothing on the host changes. Throws `unverified` where something was not asked for, was not signed or is missing.
+ * `certificate` is `null` where unsigned modules are accepted and no certificate is pinned.
  */
 export const fetchBuilds = async (
   supply: Supply,
@@ -105,7 +104,7 @@ const Said = z.object({
   ),
 });
 
-/** Throws where a build says of itself what its fingerprint, which is signed, does not cover. What it is built against. */
+/** The builds that a build is built against. Throws where the build's facts are not those that its fingerprint, which is signed, covers. */
 const mustBeCovered = ({
   fingerprint,
   inputs,
@@ -134,13 +133,13 @@ const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
   }
 };
 
-/** The trust that what comes is held against. */
+/** The certificate and the rules by which fetched builds are verified. */
 interface Trust {
   readonly certificate: X509Certificate | null;
   readonly allowUnsigned: boolean;
 }
 
-/** What a build must be signed with; `null` where it is unsigned, and may be. Throws `unverified`. */
+/** The certificate that must have signed a build; `null` where the build is unsigned and may be. Throws `unverified`. */
 const certificateFor = (
   { signature }: BuildView,
   { certificate, allowUnsigned }: Trust,
@@ -159,7 +158,7 @@ const certificateFor = (
   );
 };
 
-/** The envelope of a signed build's provenance, which says all that the build says of itself. */
+/** The envelope of a signed build's provenance. Throws `unverified` unless the provenance and the service say the same of the build. */
 const readSigned = async (
   supply: Supply,
   build: BuildView,
@@ -172,7 +171,7 @@ const readSigned = async (
   return provenance;
 };
 
-/** What refused a module; where the service itself says that it signs with another key than is pinned, with what helps then. */
+/** The error that refused a module. Where the service says that it signs with another key than is pinned, it tells how to pin the new one. */
 const sayNewKey = (
   error: unknown,
   { signature }: BuildView,
@@ -189,7 +188,7 @@ const sayNewKey = (
   );
 };
 
-/** A build's modules, signed by the certificate's key, or with `null` unsigned. */
+/** A build's modules, verified: signed by the certificate's key, or unsigned where `certificate` is `null`. */
 const fetchModules = async (
   supply: Supply,
   build: BuildView,

@@ -15,13 +15,13 @@ import type { InstallTerms, Wish } from './wish.ts';
 /** Builds that are asked for at once. */
 const AT_ONCE = 8;
 
-/** What a wish comes to before the host is looked at. */
+/** What was found for a wish: a build, a kernel to link from, or why there is neither. */
 export type Found =
   | { readonly kind: 'builds'; readonly builds: readonly Fetched[] }
   | { readonly kind: 'link'; readonly origin: Receipt; readonly provenWith: Digest }
   | { readonly kind: 'problem'; readonly problem: KilnError };
 
-/** What each wish comes to, in their order. A failure is a result: it keeps no other from being found. */
+/** What was found for each wish, in their order. A failure is a result and keeps no other wish from being found. */
 export const findAll = async (
   context: Context,
   host: Host,
@@ -46,7 +46,7 @@ const find = async (
     await modulesDirectory(host, wish.release);
     await modulesMustBeWritable(host, wish.release);
     const { name } = wish;
-    // What may be replaced in this very run proves nothing.
+    // Modules that this run may replace prove nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
     const link =
       terms.reuse && name !== null
@@ -78,7 +78,7 @@ const mustBeGiven = (withdrawals: readonly Withdrawal[], build: BuildView): void
   if (why !== null) throw new KilnError('withdrawn', `${why}; nothing was installed`);
 };
 
-/** Says what a source's `dkms.conf` asks for at its installation and whoever installs it has to do. */
+/** Prints what a source's `dkms.conf` asks for at installation and Kiln leaves to the person. */
 const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
   const passedOver = build.recipe?.['passedOver'];
   if (!Array.isArray(passedOver) || !passedOver.includes('MODPROBE_ON_INSTALL')) return;
@@ -88,7 +88,7 @@ const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
   );
 };
 
-/** Whether nothing had to be compiled for it. */
+/** Whether a wish was found without compiling anything. */
 export const isCached = (found: Found | undefined): boolean =>
   found?.kind === 'link' ||
   (found?.kind === 'builds' && found.builds.every((each) => each.isCached));

@@ -21,8 +21,8 @@ import {
 import type { Granted, InstallTerms, Wish } from './wish.ts';
 
 /**
- * Grants what wishes can be granted, in one transaction: all is fetched and verified first, one that fails does not keep others from
- * being finished. Throws `install-failed` where the host could not be changed: then it is as it was.
+ * Grants as many wishes as possible in one transaction. Everything is fetched and verified first; a wish that fails keeps no other from
+ * being granted. Throws `install-failed` where the host could not be changed: then it is as it was.
  */
 export const installAll = async (
   context: Context,
@@ -37,7 +37,7 @@ export const installAll = async (
   });
 };
 
-/** Lays down what was found, in one transaction. What depmod then does not prefer fails by itself, and the others are laid down without it. */
+/** Lays down what was found, in one transaction. A module that depmod does not prefer fails alone: the others are laid down without it. */
 const grant = async (
   context: Context,
   host: Host,
@@ -95,7 +95,7 @@ const grant = async (
       terms.certificate === null ? null : await loadWarning(host, release, terms.certificate);
     if (warning !== null) context.progress.say(`warning: ${warning}`);
   }
-  // What could be had for no kernel at all is not wanted: a name may be mistyped.
+  // A new name that was granted for no kernel is not noted as wanted: it may be mistyped.
   const hadBefore = await readWanted(host);
   const had = terms.wanted.filter((each) =>
     granted.some(({ name, receipt }) => name === each.name && receipt !== null),
@@ -126,7 +126,7 @@ const grant = async (
   return granted;
 };
 
-/** Says which kernels have lost their links, but for those that `weak-modules` has linked anew. */
+/** Prints which kernels have lost their links, except those that `weak-modules` has linked anew. */
 const tellDropped = async (
   context: Context,
   host: Host,
@@ -141,7 +141,10 @@ const tellDropped = async (
       );
 };
 
-/** Takes sources away, from some kernels or all, in one transaction, and what nobody else needs of what they were built against; all that went. `forget`: names that are no longer wanted. */
+/**
+ * Removes sources from some kernels or all, in one transaction, and with them what they were built against and nobody else needs. Gives
+ * the receipts of all that was removed. `forget`: names that are no longer wanted.
+ */
 export const removeAll = (
   context: Context,
   host: Host,
@@ -151,7 +154,7 @@ export const removeAll = (
   withLock(host, async () => {
     await recoverAloud(context, host);
     const { receipts } = await listReceipts(host);
-    // Another kiln may have been faster: what stands now goes.
+    // Another kiln may have changed them since: the receipts as they are now are removed.
     const named = receipts.filter((each) => meant.some((one) => keyOf(one) === keyOf(each)));
     const left = (await readWanted(host)).filter(({ name }) => !terms.forget.includes(name));
     const going = withUnneeded(named, receipts, left);
@@ -210,7 +213,7 @@ const plansOf = async (
   return plans;
 };
 
-/** The version that a host has of a source is the least that it takes. Throws `conflict`. */
+/** Throws `conflict` where a version is older than the one that the host has of the source. */
 const mustNotGoDown = (
   found: Exclude<Found, { kind: 'problem' }>,
   receipts: readonly Receipt[],
@@ -239,7 +242,7 @@ const isSame = (one: Receipt, other: Receipt | undefined): boolean => {
   return other !== undefined && files(one) === files(other);
 };
 
-/** What was wanted, and what is now, the newer word counting. */
+/** The wanted sources of both lists; where both name one, as `now` has it. */
 const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
   ...before.filter(({ name }) => !now.some((each) => each.name === name)),
   ...new Map(now.map((each) => [each.name, each])).values(),

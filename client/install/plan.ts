@@ -18,13 +18,16 @@ import {
 } from '../installed/receipts.ts';
 import type { Change } from '../transaction/change.ts';
 
-/** What must change for one source on one kernel, and the receipt that then stands. */
+/** The changes for one source on one kernel, and the receipt that stands afterwards. */
 export interface Plan {
   readonly changes: readonly Change[];
   readonly receipt: Receipt;
 }
 
-/** Lays a verified build down, but for modules that the kernel itself has in the same or a newer version. Throws `in-tree` where the kernel's own module is the same or newer, `conflict` where another source has the place. */
+/**
+ * The plan that lays a verified build down, except for modules that the kernel itself has in the same or a newer version. Throws `in-tree`
+ * where that leaves none, `conflict` where another source has the place.
+ */
 export const planInstall = async (
   host: Host,
   { build, modules, isSigned, provenance }: Fetched,
@@ -95,11 +98,11 @@ export const planInstall = async (
   };
 };
 
-/** What stands of a source on a kernel. */
+/** The receipt of a source on a kernel, or `null`. */
 const standingOf = (receipts: readonly Receipt[], name: string, release: string): Receipt | null =>
   receipts.find((each) => each.name === name && each.release === release) ?? null;
 
-/** Takes away what stood there before and does not come again. */
+/** The changes that remove files of the former receipt which the new one does not have. */
 const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change[] => {
   const kept = new Set(laid.map(({ path }) => path));
   return (before?.modules ?? []).flatMap(({ path }): readonly Change[] =>
@@ -107,7 +110,7 @@ const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change
   );
 };
 
-/** Links a kernel's modules to those of another one, which were proven to fit. Throws `install-failed` where another source has the place. */
+/** The plan that links modules of another kernel which were proven to fit. Throws `install-failed` where another source has the place. */
 export const planLink = (
   origin: Receipt,
   release: string,
@@ -137,7 +140,7 @@ export const planLink = (
   return { receipt, changes: [...gone(before, modules), ...links, receiptChange(receipt)] };
 };
 
-/** Takes away the links to a module set that does not stand as it was when they were proven. */
+/** The plan that removes links to a module set which is no longer the one that was proven to fit. */
 export const planUnlink = async (
   host: Host,
   origin: Receipt,
@@ -151,7 +154,7 @@ export const planUnlink = async (
 };
 
 /**
- * Takes a source's modules away, and the links that lead to them; what had been moved aside for them goes back.
+ * The plan that removes a source's modules and the links to them, and moves back what had been moved aside for them.
  * A file that somebody else has changed since is left alone.
  */
 export const planRemove = async (
@@ -179,7 +182,7 @@ export const planRemove = async (
   return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
 };
 
-/** Whether a module that was moved aside may go back: its kernel is there, and nobody has put another one in its place. */
+/** Whether a module that was moved aside may go back: its kernel is still there, and no other file is in its place. */
 const isPlaceFor = async (host: Host, release: string, path: string): Promise<boolean> => {
   const isThere = (look: Promise<unknown>): Promise<boolean> =>
     look.then(
@@ -227,7 +230,7 @@ const preferOwn = async (
   );
 };
 
-/** Two sources may make a module of one name (`-` and `_` are one letter); the second may not take the first's place unseen. */
+/** Throws `conflict` where another source has installed a module of the same name (`-` and `_` are one letter): it is not silently replaced. */
 const refuseTaken = (
   laid: Receipt['modules'],
   name: string,

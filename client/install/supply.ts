@@ -8,15 +8,15 @@ import type { AskDeps } from '../ask/ask-deps.ts';
 
 /** Where finished builds come from: the service, or a bundle that somebody carried here. */
 export interface Supply {
-  /** What is named in messages and receipts. */
+  /** The supply's name in messages and receipts. */
   readonly name: string;
-  /** A build of a source for a kernel, made now if it was not there already. Throws why there is none. */
+  /** The build of a source for a kernel, made now unless it is there already. Throws a `KilnError` where there is none. */
   build(request: CreateBuild): Promise<{ readonly build: BuildView; readonly isCached: boolean }>;
   /** The build that another one was built against. */
   dependency(id: string): Promise<BuildView>;
-  /** What is withdrawn, as far as this supply can say. */
+  /** The withdrawals that this supply knows of. */
   withdrawals(host: Host): Promise<readonly Withdrawal[]>;
-  /** What a build made, by digest, checked. */
+  /** An artifact's bytes, their digest checked. */
   artifact(digest: Digest): Promise<Buffer>;
 }
 

@@ -6,17 +6,17 @@ import { hasProgram, runOn } from '../host/programs.ts';
 import { listReceipts, type Receipt } from '../installed/receipts.ts';
 
 const WEAK_MODULES = 'weak-modules';
-/** Of its standard output, in bytes: far more than it writes, as it is ended where it stands if it does. */
+/** Bytes of `weak-modules`' standard output: far more than it writes, since it is killed at the limit. */
 const OUTPUT_LIMIT = 1024 ** 2;
-/** Of that, the characters that are told. */
+/** Characters of its standard output that an error message repeats. */
 const WORDS = 500;
 /** A module that was built for its kernel, not linked there. */
 const BUILT_MODULE = /^lib\/modules\/[^/]+\/updates\/.+\.ko(\.gz|\.xz|\.zst)?$/;
 
 /**
- * Tells Enterprise Linux's `weak-modules`, where there is one, what came or went, once for a whole transaction: it links what came to the
- * kernels that it fits, and drops links to what went. Gives the kernels whose links differ since, and the modules; their indexes are up
- * to date. Throws `install-failed` with the program's own words.
+ * Tells Enterprise Linux's `weak-modules`, where the host has it, which modules a transaction added and removed: it links added modules to
+ * other kernels that they fit, and drops links to removed ones. Gives the kernels whose links have changed, with the modules; their
+ * indexes are up to date. Throws `install-failed` with the program's own words.
  */
 export const tellWeakModules = async (
   context: Context,
@@ -52,7 +52,7 @@ export const tellWeakModules = async (
   return differing;
 };
 
-/** It runs depmod itself, with a `System.map` that may not be there, and ends well if that fails. Its links are for the host's own eyes. */
+/** Runs depmod for a kernel that `weak-modules` has changed: its own run of depmod needs a `System.map`, and it does not report a failure. */
 const index = async (host: Host, release: string): Promise<void> => {
   const { status, words } = await runOn(host, 'depmod', [release]);
   if (status !== 0)
@@ -79,12 +79,12 @@ const tell = async (
     options,
   );
   if (status === 0) return;
-  // What keeps it from its work it says on standard output.
+  // It writes its errors to standard output.
   const said = words || stdout.toString().trim().slice(0, WORDS) || `exit status ${status}`;
   throw new KilnError('install-failed', `${WEAK_MODULES} ${task} failed (${said})`);
 };
 
-/** The kernels that have receipts which the other list lacks, and the modules of these. */
+/** The modules, by kernel, of receipts that the other list lacks. */
 const modulesByKernel = (
   some: readonly Receipt[],
   others: readonly Receipt[],

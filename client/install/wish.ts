@@ -7,15 +7,15 @@ import type { Wanted } from '../installed/wanted.ts';
 
 /** One source for one kernel. */
 export interface Wish {
-  /** What the source is called in messages and among what is wanted; `null` for one that has no name before it is built. */
+  /** The source's name, for messages and the list of what is wanted; `null` where it is known only after the build. */
   readonly name: string | null;
   readonly release: string;
   readonly request: CreateBuild;
-  /** Whether an older version than the host has is meant, by a person's own word. */
+  /** Whether a person has allowed an older version than the host has. */
   readonly mayGoDown: boolean;
 }
 
-/** How installations are made, the same for all of one run. */
+/** Options of an installation, the same for all wishes of a run. */
 export interface InstallTerms {
   readonly supply: Supply;
   readonly certificate: X509Certificate | null;
@@ -38,7 +38,7 @@ export interface Granted {
   readonly release: string;
   /** What stands now; `null` where it failed. */
   readonly receipt: Receipt | null;
-  /** Whether nothing had to be compiled for it. */
+  /** Whether it was granted without compiling anything. */
   readonly isCached: boolean;
   readonly problem: KilnError | null;
 }

@@ -11,7 +11,7 @@ import { writeWhole } from '../transaction/whole-file.ts';
 /** The kernels whose module set is not complete, and why. */
 export type Incomplete = (host: Host) => Promise<ReadonlyMap<string, string>>;
 
-/** What guard has set the boot loader to, and what that was set to before. */
+/** The entry that guard has set as the boot loader's default, and the one that was set before. */
 const Held = z.object({
   loader: z.enum(['GRUB', 'systemd-boot']),
   entry: z.string(),
@@ -23,7 +23,7 @@ type Held = z.infer<typeof Held>;
 export interface GuardAnswer {
   readonly text: string;
   readonly loader: string | null;
-  /** The kernel that is started by default, and the one that would be without guard where that is another. */
+  /** The kernel that is started by default; `instead` is the one that would be without guard, where that is another. */
   readonly release: string | null;
   readonly instead: string | null;
   readonly why: string | null;
@@ -31,7 +31,7 @@ export interface GuardAnswer {
   readonly isSet: boolean;
 }
 
-/** Sets the boot loader's default to the newest kernel whose modules are complete, or back where all are. Throws `install-failed`, `not-found`. */
+/** Sets the boot loader's default to the newest kernel whose modules are complete, or back to what it was where they all are. Throws `install-failed`, `not-found`. */
 export const keepDefault = async (host: Host, incomplete: Incomplete): Promise<GuardAnswer> => {
   const loader = await mustHaveLoader(host);
   const held = await readHeld(host, loader);
@@ -81,7 +81,7 @@ const apply = async (
         );
       const isSet = loader.current !== entry;
       if (isSet) {
-        // First what undoes it, then the deed: a crash between leaves the default as it was.
+        // The record that undoes the change is written before the change: a crash between the two leaves the default as it was.
         const before = held === null ? loader.current : held.before;
         await writeHeld(host, { loader: loader.name, entry, before });
         await loader.setDefault(entry);
@@ -127,7 +127,7 @@ const setBack = async (host: Host, loader: BootLoader, held: Held): Promise<void
 
 const HELD = 'var/lib/kiln/guard.json';
 
-/** What guard has set and nobody has changed since, or `null`. */
+/** The entry that guard has set, if nobody has changed the default since; else `null`. */
 const readHeld = async (host: Host, loader: BootLoader): Promise<Held | null> => {
   const place = await placeToRead(host, HELD);
   try {

@@ -5,15 +5,15 @@ import { inModules, placeToChange, type Host } from '../host/host.ts';
 import { moduleName } from '../host/kernel-modules.ts';
 import { INSTALL_DIRECTORY, leadsToOurs, type Receipt } from './receipts.ts';
 
-/** Where modules lie that were moved aside, below the host's root. */
+/** The directory of modules that were moved aside, below the host's root. */
 const DISPLACED = 'var/lib/kiln/displaced';
 
-/** Directories that depmod prefers to the kernel's own modules: there may be one of the same name that is not ours. */
+/** Directories that depmod prefers to the kernel's own modules: another tool may have put a module of the same name there. */
 const RIVALS = ['updates', 'extra', 'weak-updates'];
 const RIVAL_LIMIT = 5000;
 const MODULE_FILE = /\.ko(\.gz|\.xz|\.zst)?$/;
 
-/** What stands in the way of modules on a kernel and is moved aside for them, and all that is aside then. */
+/** Moves modules of the same names out of the way of ours: the changes that do, and the list of all that is aside afterwards. */
 export const displacedBy = async (
   host: Host,
   release: string,
@@ -27,7 +27,7 @@ export const displacedBy = async (
       .filter((each) => each.release === release)
       .flatMap((each) => each.modules.map(({ path }) => path)),
   );
-  // What was moved aside for a receipt that was lost is still there.
+  // Where the receipt was lost, what had been moved aside for it is found by its place.
   const list = [...(before?.displaced ?? (await keptAside(host, release, names)))];
   const changes: Change[] = [];
   for (const directory of RIVALS) {
@@ -37,7 +37,7 @@ export const displacedBy = async (
       const path = `${directory}/${file}`;
       if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
-      // Where two kernels have one each, weak-modules links each other's beside them.
+      // weak-modules links another kernel's module of ours here even where this kernel has its own: such a link is no rival.
       if (await leadsToOurs(host, inModules(release, path), receipts)) continue;
       const what = await fileOrLink(host, inModules(release, path));
       if (what === null) continue;
@@ -62,7 +62,7 @@ const keptAside = async (
     .map((path) => ({ path, kept: `${home}/${path}` }));
 };
 
-/** What is at a path of a host, as a change puts it there; `null` where nothing is. */
+/** The file or link at a path of a host, in the form that a change takes; `null` where there is none. */
 export const fileOrLink = async (
   host: Host,
   path: string,

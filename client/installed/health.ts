@@ -19,7 +19,7 @@ import type { Host } from '../host/host.ts';
 import type { Service } from '../wire/service.ts';
 import { certificateId } from './verify.ts';
 
-/** One thing that was looked at: how it stands, and what to do where it does not stand well. */
+/** The result of one check: its value and, where that is not good, the step to take. */
 export interface Check {
   readonly name: string;
   readonly value: string;
@@ -29,7 +29,7 @@ export interface Check {
 const fine = (name: string, value: string): Check => ({ name, value, step: null });
 const YEAR = 365 * 24 * 3600 * 1000;
 
-/** How a kernel and its firmware stand to module signatures. */
+/** Checks of what a kernel and its firmware do about module signatures. */
 export const kernelChecks = (facts: KernelFacts): readonly Check[] => {
   const { firmware, config, keys } = facts;
   const running = facts.isRunning ? 'running' : 'not running: what follows is from its files';
@@ -84,7 +84,7 @@ const describeOwnerKeys = ({
   ].join(', ');
 };
 
-/** Whom modules must be from, and where this machine has the certificate. */
+/** Checks of the signer that modules must come from, and of where this machine has its certificate. */
 export const signerChecks = (facts: KernelFacts, signer: ModuleSigner): readonly Check[] => [
   fine('signer', `${signer.subject}, SHA-256 ${signer.sha256}`),
   fine('key', `${describeKey(signer)}, ${signer.keyId}`),
@@ -107,8 +107,8 @@ const describeEnrolment = (facts: KernelFacts, signer: ModuleSigner): string => 
 };
 
 /**
- * Whether the clock can be right: it is not before the signer's certificate, nor a year before the client itself was made. `now` and
- * `made` are milliseconds since 1970. A certificate that has expired is told; kernels do not mind.
+ * Checks that the clock can be right: it is not before the signer's certificate, nor a year before the client itself was made. `now` and
+ * `made` are milliseconds since 1970. An expired certificate is mentioned, but kernels do not mind it.
  */
 export const clockCheck = (now: number, made: number, signer: ModuleSigner | null): Check => {
   const value = new Date(now).toISOString();
@@ -129,7 +129,7 @@ export const clientMade = async (): Promise<number> =>
     () => 0,
   );
 
-/** What the service said: how it stands, and the certificate that it signs with now. */
+/** Checks of the service, and the certificate that it says it signs with now. */
 export interface ServiceHealth {
   readonly checks: readonly Check[];
   readonly certificate: X509Certificate | null;
@@ -202,14 +202,14 @@ const describeFailure = (server: string, error: unknown): Check => {
   };
 };
 
-/** Whether a kernel's modules can be changed at all. */
+/** Checks that a kernel's modules can be changed. */
 export const modulesCheck = async (host: Host, release: string): Promise<Check> => {
   const refused = await modulesRefused(host, release);
   if (refused === null) return fine('modules', `/lib/modules/${release} can be written`);
   return { name: 'modules', value: refused, step: refused };
 };
 
-/** The programs and hooks that an installation uses, and whether one was broken off. */
+/** Checks of the programs and hooks that an installation uses, and of whether one was interrupted. */
 export const hostChecks = async (host: Host): Promise<readonly Check[]> => {
   const depmod = await findProgram(host, 'depmod');
   const isBrokenOff =

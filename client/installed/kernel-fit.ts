@@ -8,12 +8,12 @@ import { inModules, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
 import { hostSymbols } from './reuse.ts';
 
-/** What a host itself knows of one of its kernels, without asking anybody. */
+/** The facts that a host's own files tell of one of its kernels. */
 export interface OwnKernel {
   readonly release: string;
   /** The digest of the options in `/boot/config-RELEASE`; `null` where there is none. */
   readonly options: string | null;
-  /** What its own modules carry; `null` where it came without any. */
+  /** The vermagic of the kernel's own modules; `null` where it came without any. */
   readonly vermagic: string | null;
   /** The symbols' CRCs that its own modules were built against, then those of its `Module.symvers`, as far as they are here. */
   readonly exporters: readonly Symvers[];
@@ -29,7 +29,7 @@ export const readOwnKernel = async (host: Host, release: string): Promise<OwnKer
   );
   const own: ModuleFile[] = [];
   for (const path of await (await inTree(host, release)).some(READ)) {
-    // What cannot be read here (there may be no xz) says nothing.
+    // A module that cannot be read here (xz may be missing) is passed over.
     const bytes = await readModule(join(host.root, inModules(release, path))).catch(onlyKiln);
     if (bytes !== null) own.push(readModuleFile(bytes));
   }
@@ -54,8 +54,8 @@ const onlyKiln = (error: unknown): null => {
 const SHOWN = 5;
 
 /**
- * Refuses a module that this host's kernel is not the one of: another configuration, vermagic, or CRCs of what it imports, as far as
- * the host can tell. Throws `unverified`.
+ * Throws `unverified` where a module was built for another kernel than the host's: as far as the host can tell, the configuration, the
+ * vermagic or the CRCs of imported symbols differ.
  */
 export const mustFitKernel = (
   kernel: OwnKernel,

@@ -5,13 +5,13 @@ import type { Receipt } from './receipts.ts';
 
 const Inputs = z.object({ source: z.object({ tree: z.custom<Digest>() }) });
 
-/** A source's version in what its fingerprint covers. */
+/** A source's version and tree, from a build's inputs. */
 export const versionIn = (version: string, inputs: Receipt['inputs']): Versioned => ({
   version,
   tree: Inputs.safeParse(inputs).data?.source.tree ?? ('' as Digest),
 });
 
-/** The newest that a host has of a source, on any of its kernels, if that is newer than what is offered; else `null`. */
+/** The newest receipt of a source on any kernel of the host, if it is newer than what is offered; else `null`. */
 export const newerHere = (
   receipts: readonly Receipt[],
   name: string,

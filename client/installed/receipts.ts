@@ -10,7 +10,7 @@ import { linkTarget } from '../host/host-files.ts';
 import type { Change } from '../transaction/change.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
-/** A path without a way up: receipts are read as root, and what they name is read, moved and removed. */
+/** A path without `..`: root reads, moves and removes the files that receipts name. */
 const pathBelow = (directory: string) =>
   z
     .string()
@@ -20,7 +20,7 @@ const pathBelow = (directory: string) =>
     .refine((path) => !path.split('/').includes('..'));
 const releaseName = z.string().refine(isKernelRelease);
 
-/** What was installed: enough to check it, to say where it came from and what has changed since, and to take it away again. */
+/** The record of one installed source on one kernel: enough to check it, to say where it came from and what has changed, and to remove it. */
 const Receipt = z.object({
   name: z.string().regex(SOURCE_NAME),
   version: z.string(),
@@ -33,7 +33,7 @@ const Receipt = z.object({
   inputs: z.record(z.string(), z.unknown()),
   toolchain: z.object({ digest, name: z.string() }),
   server: z.string(),
-  /** SHA-256 of the signer's certificate; `null` where an unsigned module was wanted. */
+  /** SHA-256 of the signer's certificate; `null` where an unsigned module was accepted. */
   signer: z.string().nullable(),
   /** The DSSE envelope that says how it was built, if the service has signed one. */
   provenance: z.string().nullable(),
@@ -46,7 +46,7 @@ const Receipt = z.object({
   modules: z.array(
     z.object({
       name: z.string(),
-      /** What the module calls itself: a source may give the file another name. */
+      /** The module's own name: a source may give the file another one. */
       modname: z.string(),
       /** Relative to `/lib/modules/RELEASE`. */
       path: pathBelow(''),
@@ -63,9 +63,9 @@ const Receipt = z.object({
 });
 export type Receipt = z.infer<typeof Receipt>;
 
-/** Where modules go below `/lib/modules/RELEASE`: depmod prefers `updates/` over what came with the kernel. */
+/** The directory of our modules below `/lib/modules/RELEASE`: depmod prefers `updates/` to what came with the kernel. */
 export const INSTALL_DIRECTORY = 'updates/kiln';
-/** Where links to another kernel's modules go, below `/lib/modules/RELEASE`: where Enterprise Linux's `weak-modules` makes them, too. */
+/** The directory of links to another kernel's modules, below `/lib/modules/RELEASE`; Enterprise Linux's `weak-modules` makes its links there, too. */
 export const LINK_DIRECTORY = 'weak-updates/kiln';
 
 /** Where receipts lie, below the host's root. */
@@ -106,8 +106,8 @@ export const readReceipt = async (
 };
 
 /**
- * All receipts of a host that can be read, and the paths of those that cannot. A kernel to whose place for links somebody else
- * (`weak-modules`) has linked a whole module set has a receipt of it as if we had, but for the proof.
+ * All receipts of a host that can be read, and the paths of those that cannot. Where `weak-modules` has linked a whole module set to
+ * another kernel, that kernel gets a receipt as if we had linked it, but without a proof.
  */
 export const listReceipts = async (
   host: Host,
@@ -154,7 +154,7 @@ const linksOfOthers = async (
   return found;
 };
 
-/** The links in a kernel's place for them, and where they lead, as paths on the host. */
+/** The links in a kernel's `LINK_DIRECTORY` and their targets, as paths on the host. */
 const linksIn = async (host: Host, release: string): Promise<ReadonlyMap<string, string>> => {
   const home = join('/lib/modules', release, LINK_DIRECTORY);
   const links = new Map<string, string>();

@@ -12,7 +12,7 @@ import { inTree, readModule } from '../host/kernel-modules.ts';
 import { listReceipts, readReceipt, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
 
-/** What a kernel exports, as its distribution or the service has it. */
+/** The symbols that a kernel exports, from its distribution's files or from the service. */
 export interface KernelSymbols {
   readonly text: string;
   readonly digest: Digest;
@@ -25,7 +25,7 @@ const places = (release: string): readonly string[] => [
   `lib/modules/${release}/build/Module.symvers`,
 ];
 
-/** A kernel's `Module.symvers`: the host's own, else the one of the headers that the service has of this very kernel; `null` if nobody has it. */
+/** A kernel's `Module.symvers`: the host's own, else that of the service's headers of this very kernel; `null` if neither is there. */
 export const kernelSymbols = async (
   host: Host,
   service: Pick<Service, 'symvers'>,
@@ -61,15 +61,15 @@ const readSymvers = async (path: string): Promise<string | null> => {
   }
 };
 
-/** Without the service there is no proof, and so no link: that it does not answer, asking for a build will tell. */
+/** Takes an unreachable service for one without symbols: there is no proof then, and the request for a build that follows tells why. */
 const onlyOffline = (error: unknown): null => {
   if (error instanceof KilnError && error.code === 'unreachable') return null;
   throw error;
 };
 
 /**
- * A module set of another kernel of this host, of the same flavour, that is proven to fit this one: all symbols that it imports are
- * there with the same CRCs, and of the source that would be built. `null` where there is none. `unsure`: kernels whose sets are not taken.
+ * A module set of another kernel of this host, of the same flavour, that is proven to fit this one: it is of the source that would be
+ * built, and all symbols that it imports are here with the same CRCs. `null` where there is none. `unsure`: kernels that are left out.
  */
 export const findLink = async (
   host: Host,
@@ -96,7 +96,7 @@ export const findLink = async (
       isVersion(each, request.source),
   );
   if (isHere || origins.length === 0) return null;
-  // Without the service the proof still holds; what is stale is found when it answers again.
+  // The proof holds without the service, too. Whether the set is stale shows when the service answers again.
   const [view] = await service.resolve([request]).catch((error: unknown) => {
     if (error instanceof KilnError) return [];
     throw error;
@@ -153,7 +153,7 @@ export const whyNotLinked = async (
 const placeOf = (host: Host, release: string, path: string): string =>
   join(host.root, 'lib/modules', release, path);
 
-/** What modules of one source export to each other. They are linked together, so what they were built against is what they find. */
+/** The symbols that modules of one source export to each other. They are linked together, so each finds what it was built against. */
 const siblingSymbols = (modules: readonly ModuleFile[]): Symvers => {
   const exported = new Set(modules.flatMap((module) => module.exports));
   return new Map(
@@ -161,7 +161,7 @@ const siblingSymbols = (modules: readonly ModuleFile[]): Symvers => {
   );
 };
 
-/** A proof that cannot be made is none: then a module is built. */
+/** Takes a proof that failed to be made for none: the module is then built instead. */
 export const asUnproven = (error: unknown): null => {
   if (error instanceof KilnError && error.code !== 'build-cancelled') return null;
   throw error;

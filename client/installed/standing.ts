@@ -12,7 +12,7 @@ import { newerHere, versionIn } from './newest-here.ts';
 import { readFailures, readWanted } from './wanted.ts';
 import { askWithdrawals, knownWithdrawals, whyWithdrawn } from './withdrawn.ts';
 
-/** How one wanted or installed source stands on one kernel of a host. */
+/** The state of one wanted or installed source on one kernel of a host. */
 export interface Standing {
   readonly name: string;
   readonly release: string;
@@ -30,12 +30,12 @@ export interface Standing {
   readonly because: readonly string[];
   /** When it first failed, in milliseconds of the epoch. */
   readonly since: number | null;
-  /** The version that the service would give, where this host has a newer one: it does not go there by itself. */
+  /** The version that the service would give, where this host has a newer one, which it keeps unless a person allows the older. */
   readonly older: string | null;
   readonly receipt: Receipt | null;
 }
 
-/** What every kernel of a host has and lacks. Asks nobody: whether something is stale is for `markStale` to say. */
+/** The standings of all sources on all kernels of a host, from its own files alone: `markStale` adds what the service knows. */
 export const standings = async (host: Host): Promise<readonly Standing[]> => {
   const [{ receipts }, wanted, failures, kernels] = await Promise.all([
     listReceipts(host),
@@ -80,7 +80,7 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
   );
 };
 
-/** The rows with what the service says of them now: installed modules that would be built otherwise are stale. */
+/** The rows with the service's answer: an installed module that would be built otherwise now is stale. */
 export const markStale = async (
   host: Host,
   service: Pick<Service, 'resolve' | 'withdrawals'>,
@@ -101,7 +101,7 @@ export const markStale = async (
   return rows.map((row) => judged.get(row) ?? row);
 };
 
-/** The rows with what this host knows to be withdrawn, asking nobody. */
+/** The rows with the withdrawals that this host already knows of, without asking the service. */
 export const markWithdrawn = async (
   host: Host,
   rows: readonly Standing[],
@@ -115,7 +115,7 @@ export const markWithdrawn = async (
   });
 };
 
-/** A row with what the service says of it: withdrawn, stale, or as it was. */
+/** One row with the service's answer: withdrawn, stale, or as it was. */
 const judge = (
   row: Standing,
   view: ResolvedView | undefined,
@@ -138,7 +138,7 @@ const judge = (
   return because.length === 0 ? row : { ...row, state: 'stale', because };
 };
 
-/** Requests that ask for the same sources again, as they were asked for, on each row's kernel. */
+/** The requests for each row's source on its kernel, with the toolchain, waivers and settings that it was first asked for with. */
 export const wishesFor = async (
   host: Host,
   rows: readonly Pick<Standing, 'name' | 'release' | 'receipt'>[],
@@ -160,13 +160,16 @@ export const wishesFor = async (
 const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readonly string[] => {
   if (receipt === null || view === undefined || 'problem' in view) return [];
   const differences = explainInputs(receipt.inputs, view.inputs).filter(isStaleness);
-  // A link stands on its proof, not on having been built for this kernel.
+  // A linked module was built for another kernel: of its inputs, those that name the kernel do not count.
   const counted =
     receipt.linkedFrom === null ? differences : differences.filter(({ part }) => part === 'source');
   return counted.map(({ words }) => words);
 };
 
-/** Whether a receipt's files stand, or what somebody else has done to them. A link that is gone was dropped by `weak-modules`, and is to come again. */
+/**
+ * The state of a receipt's files. A linked module that is gone is `missing` and comes again, since `weak-modules` drops links; a built one
+ * that is gone is `overridden`, since a person removed it.
+ */
 const stateOf = async (
   host: Host,
   receipt: Receipt,
@@ -191,7 +194,7 @@ const stateOf = async (
   return { state: isLinked ? 'linked' : 'installed', because: [] };
 };
 
-/** Kernels of a host that lack something that is wanted, and what. */
+/** The kernels of a host that lack wanted modules, and why. */
 export const incomplete = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const lacking = new Map<string, string>();
   for (const { name, release, state, because } of await standings(host)) {

@@ -4,11 +4,11 @@ import type { Wanted } from './wanted.ts';
 
 const Inputs = z.object({ dependencies: z.array(z.object({ name: z.string() })) });
 
-/** The sources that a module set was built against: it loads with theirs only. */
+/** The names of the sources that a module set was built against: it needs their modules to load. */
 const neededBy = ({ inputs }: Receipt): readonly string[] =>
   Inputs.safeParse(inputs).data?.dependencies.map(({ name }) => name) ?? [];
 
-/** What goes, and what was installed for it alone: that nobody wants by name, and nothing that stays was built against. */
+/** The receipts to remove, together with those that were installed for them alone: not wanted by name, and needed by none that stays. */
 export const withUnneeded = (
   going: readonly Receipt[],
   receipts: readonly Receipt[],
@@ -19,7 +19,7 @@ export const withUnneeded = (
     receipts.some(
       (each) => !gone.has(each) && each.release === release && neededBy(each).includes(name),
     );
-  // What goes brings down what it needed, and that what it needed.
+  // The set grows while the loop runs: removing one receipt may make those unneeded that it was built against.
   for (const receipt of gone)
     for (const name of neededBy(receipt)) {
       const found = receipts.find((each) => each.release === receipt.release && each.name === name);

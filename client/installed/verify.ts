@@ -31,11 +31,11 @@ export const readCertificate = async (path: string | null): Promise<X509Certific
   }
 };
 
-/** A certificate's SHA-256 in hex, as signers are called. */
+/** The id of a signer: the SHA-256 of its certificate, in hex. */
 export const certificateId = (certificate: X509Certificate): string =>
   createHash('sha256').update(certificate.raw).digest('hex');
 
-/** What a module is held against before it may be on a host. */
+/** The facts that a module must match before it is put on a host. */
 export interface Expectation {
   readonly name: string;
   readonly arch: string;
@@ -76,7 +76,7 @@ export interface Verdict {
   readonly problem: string | null;
 }
 
-/** Checks what a receipt says against what is on the disk, without asking anybody: bytes, signatures, provenance. */
+/** Checks a receipt against the files on the disk: bytes, signatures, provenance. The service is not asked. */
 export const verifyReceipt = async (
   host: Host,
   receipt: Receipt,
@@ -105,7 +105,7 @@ const problemOf = async (check: () => Promise<void>): Promise<string | null> => 
   }
 };
 
-/** After a change of key what was installed before is signed with the old one. */
+/** Throws `unverified` where a receipt's modules were signed with another key than is pinned now, as after a change of key. */
 const checkKey = async (
   { signer, name }: Receipt,
   certificate: () => Promise<X509Certificate>,

@@ -8,13 +8,13 @@ import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change } from '../transaction/change.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 
-/** What every kernel of this host shall have: what was installed by name, until it is removed. */
+/** The sources that every kernel of this host shall have: those that were installed by name, until they are removed. */
 const Wanted = z.array(
   z.object({
     name: z.string().regex(SOURCE_NAME),
     /** The version that was named; `null` follows the newest. */
     version: z.string().regex(SOURCE_VERSION).nullable(),
-    /** How it was asked for, each time again: toolchain, waivers, settings. */
+    /** The toolchain, waivers and settings that it is asked for with, each time. */
     how: CreateBuild.pick({ toolchain: true, waive: true, settings: true }),
   }),
 );
@@ -25,7 +25,7 @@ const FAILURES = 'var/lib/kiln/failures.json';
 
 export const readWanted = (host: Host): Promise<Wanted> => readJson(host, WANTED, Wanted, []);
 
-/** The change after which these are wanted, the newer word counting. */
+/** The change that writes the list of wanted sources. Of two entries for one name the later counts. */
 export const wantedChange = (wanted: Wanted): Change => ({
   path: WANTED,
   to: wanted.length === 0 ? null : Buffer.from(`${JSON.stringify(wanted, null, 2)}\n`),
@@ -47,8 +47,8 @@ export const readFailures = (host: Host): Promise<readonly Failure[]> =>
   readJson(host, FAILURES, Failures, []);
 
 /**
- * Notes how attempts went: what worked is forgotten, what failed keeps the moment it first did. `problem` is `null` where it worked.
- * Callers hold the lock.
+ * Notes the results of attempts. A success (`problem` is `null`) clears the entry; a repeated failure keeps the time of the first.
+ * The caller holds the lock.
  */
 export const noteFailures = async (
   host: Host,

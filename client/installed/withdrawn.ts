@@ -16,11 +16,11 @@ import { writeWhole } from '../transaction/whole-file.ts';
 import type { Service } from '../wire/service.ts';
 import type { Receipt } from './receipts.ts';
 
-/** What the service said last that hosts are not given any more; kept for when it does not answer. */
+/** The file with the service's last list of withdrawals, for when it does not answer. */
 const KNOWN = 'var/lib/kiln/withdrawn.json';
 const Known = z.array(WithdrawalView).max(10_000);
 
-/** What this host knows to be withdrawn, asking nobody. What it cannot read, it does not know. */
+/** The withdrawals that this host already knows of; none where the file cannot be read. The service is not asked. */
 export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[]> => {
   try {
     const text = await readFile(await placeToRead(host, KNOWN), 'utf8');
@@ -30,7 +30,7 @@ export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[
   }
 };
 
-/** What is withdrawn now, by the service's word, or by its last one where it does not answer. Whoever may write here keeps it. */
+/** The service's withdrawals, or its last list where it does not answer. The list is kept where this user may write it. */
 export const askWithdrawals = async (
   host: Host,
   service: Pick<Service, 'withdrawals'>,
@@ -48,7 +48,7 @@ export const askWithdrawals = async (
     await forEverybody(() => mkdir(dirname(place), { recursive: true }));
     await writeWhole(place, Buffer.from(text));
   } catch {
-    // Nobody but root keeps it.
+    // Users other than root cannot keep the list.
   }
   return now;
 };
@@ -60,7 +60,7 @@ const Made = z.object({
   dependencies: z.array(z.object({ fingerprint: z.custom<Digest>() })),
 });
 
-/** Why something that was built is withdrawn, in words, or `null`. */
+/** Why a build is withdrawn, in words, or `null` if it is not. */
 export const whyWithdrawn = (
   withdrawals: readonly Withdrawal[],
   { inputs, fingerprint, signer }: Pick<Receipt, 'inputs' | 'fingerprint' | 'signer'>,

@@ -40,7 +40,7 @@ complete -o default -F _kiln kiln
 `;
 };
 
-/** A command of one word is followed by anything; one of two words is itself. */
+/** The pattern of bash that matches a command: one of a single word with anything behind it, one of two words by itself. */
 const pattern = (name: string): string => (name.includes(' ') ? `'${name}'` : `'${name} '*`);
 
 const optionWords = (options: Options): readonly string[] =>

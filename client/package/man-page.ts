@@ -102,7 +102,7 @@ const section = ({ name, args, summary, help }: Command): string =>
 const sentence = (text: string): string =>
   `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${text.endsWith('.') ? '' : '.'}`;
 
-/** An option's line in a help text: parted from what it says by two blanks, or by one before a lower-case word. */
+/** An option's line in a help text: the option, then two blanks (or one before a lower-case word), then its description. */
 const OPTION = /^ +(-.*?)(?:(?: {2,}|(?<=[A-Z…]) (?=[a-z]))(.*))?$/;
 
 /** Help text as paragraphs and tagged items: lines that begin with an option, deeper lines that go on with it, prose. */

@@ -1,18 +1,18 @@
 import { writeSync } from 'node:fs';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 
-/** What a terminal would obey instead of showing it: control characters but line ends and tabs, and what turns the writing direction. */
+/** Characters that a terminal obeys instead of showing: control characters except line ends and tabs, and marks of writing direction. */
 const COMMANDS = /[^\P{Cc}\n\t]|\p{Bidi_Control}/gu;
 
-/** Text as people see it, whoever wrote it: a compiler, a source, a service. */
+/** Text that is safe to print on a terminal, whoever wrote it: a compiler, a source, a service. */
 export const plain = (text: string): string => text.replaceAll(COMMANDS, '');
 
 const STDOUT = 1;
 const PAUSE = 10;
 
 /**
- * Writes text to standard output and returns when all of it is written: a pipe takes 64 KiB at a time, and a process that
- * ends before its reader took the rest would lose it. A reader that went away (`| head`) has what it wanted.
+ * Writes text to standard output and returns when all of it is written: a pipe takes 64 KiB at a time, and the rest would be lost if
+ * the process ended first. A reader that went away (`| head`) is no failure.
  * Throws `install-failed` if the output cannot be written.
  */
 export const writeOutput = (text: string): void => {
@@ -28,7 +28,7 @@ export const writeOutput = (text: string): void => {
           cause,
         });
       }
-      // Somebody made the pipe non-blocking, and it is full.
+      // The pipe is full, and another process has made it non-blocking.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
     }
   }

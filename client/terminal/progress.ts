@@ -1,15 +1,15 @@
 import { isColourWanted } from '../config.ts';
 import { plain } from './output.ts';
 
-/** Tells a person what is going on: one living line on a terminal, a line a step elsewhere. Always on stderr. */
+/** Progress for people, on standard error: on a terminal one line that is rewritten, elsewhere a line for each step. */
 export interface Progress {
   /** What is being done now. */
   step(text: string): void;
-  /** A detail of it: shown on a terminal only. */
+  /** A detail of the current step, shown on a terminal only. */
   detail(text: string): void;
   /** A line that stays. */
   say(text: string): void;
-  /** Ends the living line. */
+  /** Ends the line that is being rewritten. */
   done(): void;
 }
 

@@ -1,10 +1,10 @@
-/** What shall be at a path below the host's root: bytes, a link, or nothing. */
+/** A change of the host: what shall be at a path below its root (bytes, a link, or nothing). */
 export interface Change {
   readonly path: string;
   readonly to: Buffer | { readonly link: string } | null;
 }
 
-/** An image that is made anew when the modules are in place. */
+/** An initramfs image that is made anew when the modules are in place. */
 export interface Image {
   /** Below the host's root. */
   readonly path: string;
@@ -12,12 +12,12 @@ export interface Image {
 }
 
 export interface Transaction {
-  /** What is being done, for people: `install zfs/2.1.11 for 6.1.0-56-amd64`. */
+  /** A description for people: `install zfs/2.1.11 for 6.1.0-56-amd64`. */
   readonly title: string;
   readonly changes: readonly Change[];
   /** Kernels whose index must be brought up to date. */
   readonly releases: readonly string[];
   readonly images: readonly Image[];
-  /** Looks at what depmod made; what it throws undoes all. */
+  /** Checks the indexes that depmod made. If it throws, the transaction is undone. */
   check(): Promise<void>;
 }

@@ -7,7 +7,7 @@ import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change, Transaction } from './change.ts';
 import { syncPath, writeWhole } from './whole-file.ts';
 
-/** What the last transaction replaced, so that `kiln rollback` can put it back: an inverse transaction, and the files that it needs. */
+/** The directory with what the last transaction replaced, for `kiln rollback`: an inverse transaction and the files that it needs. */
 const PREVIOUS = 'var/lib/kiln/previous';
 const ARRIVING = `${PREVIOUS}.kiln-new`;
 
@@ -23,7 +23,7 @@ const Previous = z.object({
   ),
 });
 
-/** Keeps what stands where a transaction will change something. */
+/** Copies the files that a transaction will change, before it does. */
 export const keepPrevious = async (
   host: Host,
   { title, changes, releases }: Pick<Transaction, 'title' | 'changes' | 'releases'>,
@@ -49,7 +49,7 @@ export const keepPrevious = async (
   await writeWhole(join(place, 'record.json'), Buffer.from(JSON.stringify(record)));
 };
 
-/** Makes what was kept the thing to roll back to, once its transaction is done; or drops it. */
+/** Makes the copies the ones to roll back to, once their transaction is done; drops them where it was undone. */
 export const settlePrevious = async (host: Host, isDone: boolean): Promise<void> => {
   const arriving = await placeToChange(host, ARRIVING);
   const place = await placeToChange(host, PREVIOUS);
@@ -64,7 +64,7 @@ export const settlePrevious = async (host: Host, isDone: boolean): Promise<void>
   await rm(arriving, { recursive: true, force: true });
 };
 
-/** What undoes the last transaction: its title, when it was, and the changes. Throws `not-found` where there is none. */
+/** The inverse of the last transaction, with its title and time. Throws `not-found` where there is none. */
 export const readPrevious = async (
   host: Host,
 ): Promise<{

@@ -22,12 +22,12 @@ import { keepPrevious, settlePrevious } from './previous.ts';
 import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
 
 /**
- * Changes of a host that happen whole or not at all, whatever fails and whenever the machine dies.
+ * Transactions: changes of a host that happen completely or not at all, whatever fails and whenever the machine dies.
  *
- * All that is new is first written beside its place and all that is old gets a second name (`staging`). Then names change, each at once
- * (`applying`), depmod and the initramfs tool run, and one more rename of the journal says that it is `done`. Until then the second
- * names put all back, the indexes that depmod writes and the images included; after it they are dropped. What an ended process or a
- * power cut left half done, `recover` undoes or finishes from the journal alone.
+ * First every new file is written beside its place, and every old file gets a second name (`staging`). Then files are renamed into place,
+ * each atomically (`applying`), and depmod and the initramfs tool run. One more rename, of the journal, marks the transaction `done`.
+ * Before that, the second names allow all to be put back, depmod's indexes and the images included; afterwards they are removed. Where
+ * a crash or a power cut interrupts a transaction, `recover` undoes or finishes it from the journal alone.
  */
 
 const JOURNAL = 'var/lib/kiln/journal.json';
@@ -44,7 +44,7 @@ const Journal = z.object({
 });
 type Journal = z.infer<typeof Journal>;
 
-/** What depmod writes in `/lib/modules/RELEASE`. */
+/** The files that depmod writes in `/lib/modules/RELEASE`. */
 const INDEXES = (
   'alias alias.bin builtin.alias.bin builtin.bin dep dep.bin ' +
   'devname softdep symbols symbols.bin weakdep'
@@ -98,7 +98,7 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
   });
 };
 
-/** Undoes, or finishes, what an earlier process left half done; what it did, in words, or `null`. The caller holds the lock. */
+/** Undoes or finishes a transaction that was interrupted. Gives a sentence that says which, or `null` if there was none. The caller holds the lock. */
 export const recover = async (host: Host): Promise<string | null> => {
   await rm(await placeToChange(host, `${JOURNAL}.kiln-new`), { force: true });
   const journal = await readJournal(host);
@@ -114,7 +114,7 @@ export const recover = async (host: Host): Promise<string | null> => {
     }
   }
   for (const { path } of journal.paths) {
-    // Renaming one name of a file to another one of its names does nothing: the second name is still there.
+    // rename(2) does nothing where both names are of one file, so the second name may still be there.
     await rm(`${at(path)}.kiln-old`, { force: true });
     await rm(`${at(path)}.kiln-new`, { force: true });
   }
@@ -128,7 +128,7 @@ export const recover = async (host: Host): Promise<string | null> => {
   return `${isDone ? 'finished' : 'undid'} what was interrupted: ${journal.title}`;
 };
 
-/** Whether something was left half done, and what. Reads only. */
+/** The title of a transaction that was interrupted, or `null`. Changes nothing. */
 export const interrupted = async (host: Host): Promise<string | null> =>
   (await readJournal(host))?.title ?? null;
 
@@ -161,7 +161,7 @@ const stage = async (place: string, to: Change['to']): Promise<void> => {
   else await symlink(to.link, arrival);
 };
 
-/** Makes a directory and those above it, each name of them on the disk. */
+/** Makes a directory and those above it, and waits until their names are on the disk. */
 const makeDirectory = async (directory: string): Promise<void> => {
   const first = await mkdir(directory, { recursive: true, mode: 0o755 });
   if (first === undefined) return;
@@ -169,7 +169,7 @@ const makeDirectory = async (directory: string): Promise<void> => {
     await syncPath(dirname(each));
 };
 
-/** A second name for what is there: another link to it, or a copy where the file system has no links (`/boot` on FAT). */
+/** Gives a file a second name: a hard link, or a copy where the file system has no links (`/boot` on FAT). */
 const giveSecondName = async (place: string): Promise<void> => {
   const second = `${place}.kiln-old`;
   await rm(second, { force: true });
@@ -182,7 +182,7 @@ const giveSecondName = async (place: string): Promise<void> => {
   }
 };
 
-/** Refuses links in another root that lead out of it. */
+/** Throws where a link leads a change out of the host's root. */
 const allLieInside = async (
   host: Host,
   paths: readonly { readonly path: string }[],
@@ -201,13 +201,13 @@ const syncDirectories = async (
   }
 };
 
-/** What depmod was writing when it ended: it gives its files their names at the end, by renaming. */
+/** Removes temporary files of a depmod that was interrupted: it writes under other names and renames at the end. */
 const dropLeftovers = async (directory: string): Promise<void> => {
   for (const name of await readdir(directory).catch(() => []))
     if (/^modules\.[a-z.]+(\.\d+){3}$/.test(name)) await rm(join(directory, name), { force: true });
 };
 
-/** Directories that this client makes, or empties, are taken away with the last file in them. */
+/** Directories that this client makes or empties, and removes with the last file in them. */
 const OUR_OWN =
   /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?)$/;
 
@@ -230,7 +230,7 @@ const isThere = async (path: string): Promise<boolean> =>
     },
   );
 
-/** The path that a failed call was for. */
+/** The path in a failed system call's error. */
 const placeOf = (error: unknown): string | null =>
   error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : null;
 

@@ -2,10 +2,10 @@ import { constants } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** What all users of a host may read. */
+/** The mode of files that all users of a host may read. */
 const PUBLIC = 0o644;
 
-/** Writes a file so that it is there whole or as it was before, also after a power cut. All may read it unless `mode` says otherwise. */
+/** Replaces a file atomically: even after a power cut it has either its old or its new content. All may read it unless `mode` says otherwise. */
 export const writeWhole = async (path: string, bytes: Buffer, mode = PUBLIC): Promise<void> => {
   const arrival = `${path}.kiln-new`;
   await writeSynced(arrival, bytes, mode);
@@ -19,8 +19,8 @@ export const writeWhole = async (path: string, bytes: Buffer, mode = PUBLIC): Pr
 };
 
 /**
- * Writes a new file and waits until it is on the disk. What has its name goes first: a link that somebody has put there would have
- * another file written. What could not be written whole is taken away again.
+ * Writes a new file and waits until it is on the disk. Whatever has its name is removed first: writing through a link that somebody put
+ * there would change another file. A file that could not be written completely is removed again.
  */
 export const writeSynced = async (path: string, bytes: Buffer, mode = PUBLIC): Promise<void> => {
   await rm(path, { force: true });

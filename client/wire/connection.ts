@@ -13,7 +13,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { CallFailed, connectionFailed, timedOut } from './fault.ts';
 import { hostOf, type Proxy } from './proxy.ts';
 
-/** How a service is reached. */
+/** The way to a service: its address, a proxy, and whom TLS trusts. */
 export interface Way {
   readonly server: URL;
   readonly proxy: Proxy | null;
@@ -21,7 +21,7 @@ export interface Way {
   readonly trusted: SecureContext | null;
 }
 
-/** The longest that a connection may take to be made, from the look-up of the name to the end of TLS's handshake. In milliseconds. */
+/** Milliseconds that a connection may take to be made, from the look-up of the name to the end of TLS's handshake. */
 const CONNECTING = 10_000;
 
 /** Whom to trust for https: the system's CAs, or those that come with the client where the system has none, and those in a PEM file. */
@@ -62,7 +62,7 @@ export const openConnection = async ({ server, proxy, trusted }: Way): Promise<S
     socket: base,
     host,
     secureContext: trusted,
-    // Said, as NODE_TLS_REJECT_UNAUTHORIZED would say otherwise.
+    // Explicit, as the variable NODE_TLS_REJECT_UNAUTHORIZED could otherwise turn it off.
     rejectUnauthorized: true,
     ALPNProtocols: ['http/1.1'],
     ...(isIP(host) === 0 ? { servername: host } : {}),
@@ -143,7 +143,7 @@ const openTunnel = (proxy: Proxy, target: string, deadline: number): Promise<Soc
     outgoing.end();
   });
 
-/** A proxy's own refusal, by its status. */
+/** The failure that a proxy's own refusal means, by its status. */
 export const proxyRefused = (proxy: Proxy, status: number): CallFailed => {
   const advice =
     status === 407

@@ -7,8 +7,8 @@ import { keepTrying, type Patience } from './retry.ts';
 const DOWNLOAD_LIMIT = 1024 ** 3;
 
 /**
- * The bytes at a path, at most 1 GiB, their digest checked. Where the connection breaks, the next one goes on.
- * Throws `unverified` if the bytes are others.
+ * Downloads the bytes at a path, at most 1 GiB. Where the connection breaks, the next one resumes. Throws `unverified` if the bytes do
+ * not have the digest.
  */
 export const download = async (
   send: Send,
@@ -53,6 +53,6 @@ export const download = async (
   return bytes;
 };
 
-/** Whether an answer goes on behind the bytes that are here; else it is the whole from its beginning. */
+/** Whether an answer resumes behind the bytes that are here already; if not, it starts from the beginning. */
 const goesOn = (status: number | undefined, range: string | undefined, size: number): boolean =>
   status === 206 && (range ?? '').startsWith(`bytes ${size}-`);

@@ -1,6 +1,6 @@
 import { KilnError, type ErrorCode } from '../../services/core/errors.ts';
 
-/** Why a call got no answer of Kiln's. */
+/** The reason why a call got no answer from Kiln, and whether another try may help. */
 export interface Fault {
   /** In few words, for a line of progress: `connection refused`. */
   readonly reason: string;
@@ -12,7 +12,7 @@ export interface Fault {
   readonly wait: number | null;
 }
 
-/** A call that got no answer of Kiln's: `unreachable`, or `unavailable` where the service itself says that it is not ready. */
+/** The failure of a call that got no answer from Kiln: `unreachable`, or `unavailable` where the service says that it is not ready. */
 export class CallFailed extends KilnError {
   readonly fault: Fault;
 
@@ -29,7 +29,7 @@ const BROKEN = { reason: 'connection broken', advice: 'try again' };
 
 /** Causes that may pass by themselves, by Node's code. */
 const PASSING: Readonly<Record<string, { readonly reason: string; readonly advice: string }>> = {
-  // Bun says so also where there is no way to the host.
+  // Bun gives this code also where there is no route to the host.
   ECONNREFUSED: {
     reason: 'connection refused',
     advice: 'is it running on that port, and is this host’s network up?',
@@ -46,7 +46,7 @@ const PASSING: Readonly<Record<string, { readonly reason: string; readonly advic
   EPIPE: BROKEN,
 };
 
-/** Causes that stay until somebody does something. */
+/** Causes that last until somebody acts. */
 const LASTING: readonly {
   readonly codes: RegExp;
   readonly reason: string;
@@ -96,11 +96,11 @@ export const connectionFailed = (cause: unknown, where: string, mayBeDone: boole
   );
 };
 
-/** Whether a failure is that of a connection which was there and broke. */
+/** Whether a connection was made and then broke. */
 export const isBroken = (error: unknown): boolean =>
   error instanceof CallFailed && error.fault.reason === BROKEN.reason;
 
-/** The failure of a connection on which nothing came for as long as it was given. */
+/** The failure of a connection on which nothing was received within its time. */
 export const timedOut = (): Error =>
   Object.assign(new Error('nothing came for too long'), { code: 'ETIMEDOUT' });
 

@@ -6,15 +6,15 @@ import { CallFailed } from './fault.ts';
 import { readPieces, understand, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
 
-/** Hears of a build's life. */
+/** Callbacks for what happens to a build that is followed. */
 export interface Follower {
   state(build: BuildView): void;
   log(text: string): void;
 }
 
 /**
- * Follows a build to its end, and gives it back finished. A connection that breaks is made again where it broke: no line of the log is
- * lost or repeated. Throws `CallFailed` when patience is at its end.
+ * Follows a build until it is finished, and gives it. A connection that breaks is made again and resumes there: no line of the log is
+ * lost or repeated. Throws `CallFailed` when patience runs out.
  */
 export const followBuild = async (
   send: Send,
@@ -47,9 +47,9 @@ export const followBuild = async (
   });
 };
 
-/** Characters of one event: a build with the modinfo of all its modules, and much room. */
+/** Characters of one event: ample for a build with the modinfo of all its modules. */
 const EVENT_LIMIT = 32 * 1024 ** 2;
-/** Bytes of all that is said about one build, whatever the number of connections. */
+/** Bytes of all events of one build, over all connections. */
 const REPORT_LIMIT = 256 * 1024 ** 2;
 
 const LogEvent = z.object({ text: z.string() });

@@ -15,14 +15,14 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | { readonly open: () => Readable; readonly size: number };
   readonly signal?: AbortSignal;
-  /** Ends a connection on which nothing has come for so many milliseconds. */
+  /** Milliseconds without a byte received after which the connection is ended. */
   readonly idle?: number;
 }
 
-/** Sends calls to one service, with one token. One try each: `retry.ts` has the patience. */
+/** Sends a call to one service, with one token, once: `retry.ts` repeats it. */
 export type Send = (call: Call) => Promise<IncomingMessage>;
 
-/** What stands between this host and a service. */
+/** The network between this host and a service: its proxies, and the CAs to trust. */
 export interface Network {
   readonly proxies: ProxySettings;
   /** PEM file of CAs that https is trusted by, besides the system's. */
@@ -32,8 +32,8 @@ export interface Network {
 const IDLE = 60_000;
 
 /**
- * Makes the sender for a service. A refusal becomes the `KilnError` that the service meant, silence a `CallFailed`.
- * Throws `bad-request` for addresses that are none.
+ * Makes the sender for a service. A refusal becomes the `KilnError` that the service meant, a missing answer a `CallFailed`.
+ * Throws `bad-request` for a malformed address.
  */
 export const connect = (server: string, token: string | null, network: Network): Send => {
   const base = serviceAddress(server);
@@ -55,7 +55,7 @@ export const connect = (server: string, token: string | null, network: Network):
   };
 };
 
-/** A service's address, which may lie below a path: its path ends in `/`. Throws `bad-request` for what is none. */
+/** A service's address. It may have a path, to which a `/` is added at the end. Throws `bad-request` for a malformed one. */
 const serviceAddress = (text: string): URL => {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
@@ -63,7 +63,7 @@ const serviceAddress = (text: string): URL => {
       'bad-request',
       `${JSON.stringify(text)} is no service address; use http://HOST:PORT or https://HOST, with the path that a reverse proxy has it below`,
     );
-  // Not repeated: it may hold a password.
+  // The message does not repeat the address: it may hold a password.
   if (url.username + url.password + url.search + url.hash !== '')
     throw new KilnError(
       'bad-request',
@@ -73,7 +73,7 @@ const serviceAddress = (text: string): URL => {
   return url;
 };
 
-/** The proxy that gets a call itself and not just a tunnel's bytes. */
+/** The proxy that forwards calls itself (plain http), or `null` where it only carries a tunnel or there is none. */
 const forwarder = ({ server, proxy }: Way): Way['proxy'] =>
   server.protocol === 'http:' ? proxy : null;
 
@@ -117,7 +117,7 @@ const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise
       resolve(incoming);
     });
     outgoing.on('error', (cause) => {
-      // A refusal may come before all of the body went out; then the answer counts, not the broken pipe.
+      // A refusal may arrive while the body is still being sent: the answer counts then, not the broken pipe.
       if (response !== null) return;
       const isAbort = call.signal?.aborted === true;
       reject(isAbort ? cause : connectionFailed(cause, way.server.origin, true));
@@ -126,10 +126,10 @@ const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise
     else sendWhenTaken(outgoing, body.open);
   });
 
-/** Milliseconds that an upload waits for the word that it is taken: not all servers say it. */
+/** Milliseconds that an upload waits for `100 Continue`, which not all servers send. */
 const UNTIL_TAKEN = 1000;
 
-/** Sends a body when the other side has said that it takes one of this size: a refusal then comes before the bytes do. */
+/** Sends a body after `100 Continue`, so that a refusal comes before the bytes are sent. */
 const sendWhenTaken = (outgoing: ClientRequest, openBody: () => Readable): void => {
   let isSent = false;
   const sendBody = (): void => {
@@ -142,7 +142,7 @@ const sendWhenTaken = (outgoing: ClientRequest, openBody: () => Readable): void 
   outgoing.once('close', () => clearTimeout(timer));
   outgoing.once('response', (answer: IncomingMessage) => {
     clearTimeout(timer);
-    // Whoever refuses before the body would wait for it on this connection.
+    // A server that refused before the body still expects the body on this connection, so the connection is ended.
     if (!isSent) answer.once('end', () => outgoing.destroy());
   });
   outgoing.flushHeaders();
@@ -173,13 +173,13 @@ const asError = async (response: IncomingMessage, call: Call, way: Way): Promise
     : new CallFailed('unreachable', message, fault);
 };
 
-/** What a limit of somebody's between here and the service means, and who can mend it. */
+/** The message where a proxy on the way refuses a body for its size. */
 const bodyRefused = ({ body, method, path }: Call): string => {
   const size = typeof body === 'string' ? Buffer.byteLength(body) : (body?.size ?? 0);
   return `a proxy before the service refuses ${method} ${path} for its ${size} bytes; have who runs it raise its limit (in nginx: client_max_body_size 0)`;
 };
 
-/** Where an answer sends on to; `null` where it does not. Nobody is followed: the token is for one address. */
+/** The message about a redirection; `null` where the answer is none. Redirections are not followed: the token is for one address. */
 const redirection = (
   { statusCode = 0, headers: { location } }: IncomingMessage,
   { path }: Call,
@@ -207,7 +207,7 @@ const problemIn = (text: string): Problem | null => {
   }
 };
 
-/** Text from the service as what it must be. Throws `unreachable`. */
+/** Parses JSON from the service by a schema. Throws `unreachable` where it does not match. */
 export const understand = <T extends z.ZodType>(schema: T, text: string): z.output<T> => {
   try {
     return schema.parse(JSON.parse(text));
@@ -238,7 +238,7 @@ export const readBytes = async (response: Readable, limit: number): Promise<Buff
   return Buffer.concat(pieces);
 };
 
-/** A response's body as it comes. Throws `CallFailed` if it breaks off. */
+/** A response's body, piece by piece. Throws `CallFailed` if it breaks off. */
 export async function* readPieces(response: Readable): AsyncGenerator<Buffer> {
   try {
     yield* response as AsyncIterable<Buffer>;

@@ -1,14 +1,14 @@
 import { BlockList, isIP } from 'node:net';
 import { KilnError } from '../../services/core/errors.ts';
 
-/** What is said about proxies: by the configuration, and by the environment as curl reads it. */
+/** Settings of proxies: the configuration file's, and the environment's as curl reads it. */
 export interface ProxySettings {
-  /** `proxy` in the configuration file; stands above the environment's. */
+  /** `proxy` in the configuration file; overrides the environment's. */
   readonly configured: string | null;
   readonly http: string | null;
   readonly https: string | null;
   readonly all: string | null;
-  /** Hosts that are reached without one: names, which mean what is below them too, addresses, subnets, or `*`. */
+  /** Hosts that are reached without a proxy: names (with all names below them), addresses, subnets, or `*`. */
   readonly none: string | null;
 }
 
@@ -20,7 +20,7 @@ export interface Proxy {
   readonly authorization: string | null;
 }
 
-/** A URL's host as the network takes it: an IPv6 address without its brackets. */
+/** A URL's host as sockets take it: an IPv6 address without its brackets. */
 export const hostOf = (url: URL): string => url.hostname.replace(/^\[(.*)\]$/, '$1');
 
 /** The proxy for a server, or `null` to go there directly. Throws `bad-request` if what is set is no address of an HTTP proxy. */
@@ -37,7 +37,7 @@ const parseProxy = (text: string): Proxy => {
   const url = URL.canParse(address) ? new URL(address) : null;
   const credentials = url === null ? null : credentialsOf(url);
   if (url?.protocol !== 'http:' || url.hostname === '' || credentials === null) {
-    // Its text may hold a password, so it is not repeated.
+    // The message does not repeat the address: it may hold a password.
     throw new KilnError(
       'bad-request',
       'the proxy that is set is no address of an HTTP proxy; use http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, %-encoded',

@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CallFailed, type Fault } from './fault.ts';
 
-/** How long a command keeps trying to reach the service, and who hears of it. One for all its calls. */
+/** How long a command keeps trying to reach the service; one for all of its calls. */
 export interface Patience {
   /** 0 is one try. */
   readonly seconds: number;
   /** Aborted by ^C. */
   readonly signal: AbortSignal;
   say(text: string): void;
-  /** Something came through: from now on patience counts anew. */
+  /** Notes that something came through: patience counts anew from here. */
   renew(): void;
-  /** Milliseconds since the first failure after that. Called upon a failure. */
+  /** Milliseconds since the first failure after the last `renew`. Called upon a failure. */
   outage(): number;
 }
 
@@ -32,13 +32,13 @@ export const createPatience = (
   };
 };
 
-/** How the tries of one call stand after the last of them failed. */
+/** The count of one call's tries, after the last of them failed. */
 export interface Trials {
   /** Failures in a row, at least 1. */
   readonly failures: number;
   /** Failures in all; more than `failures` where something came through between them. */
   readonly total: number;
-  /** Milliseconds since anything of the command's began to fail and nothing has come through. */
+  /** Milliseconds since the command's first failure after which nothing has come through. */
   readonly elapsed: number;
 }
 
@@ -47,8 +47,9 @@ const LONGEST_PAUSE = 10_000;
 const MOST_TRIES = 1000;
 
 /**
- * Milliseconds to wait before the next try, `null` to give up. Exponential with full jitter: anything up to a bound that doubles
- * from 0.25 to 10 seconds, so that a fleet does not come back at one moment; what the other side asks for is kept. `random` is in [0, 1).
+ * Milliseconds to wait before the next try, `null` to give up. Exponential with full jitter: a random time up to a bound that doubles
+ * from 0.25 to 10 seconds, so that a fleet does not come back at one moment; never less than the other side asks for. `random` is in
+ * [0, 1).
  */
 export const nextPause = (
   fault: Fault,
@@ -66,9 +67,9 @@ export const nextPause = (
 };
 
 /**
- * Does something that may fail for the network's sake, again and again until it is done or patience is at its end; then the last
- * failure is thrown; another call then has one try. What is not repeatable is tried again only while nothing can have come of it. `once` calls `progressed` when
- * something came through: from then on patience counts anew.
+ * Repeats a call that the network may make fail, until it succeeds or patience runs out: then it throws the last failure, and further
+ * calls have one try each. A call that is not repeatable is tried again only while the service cannot have acted on it. `once` calls
+ * `progressed` when something came through: patience counts anew from there.
  */
 export const keepTrying = async <T>(
   patience: Patience,

@@ -34,7 +34,7 @@ import { isBroken } from './fault.ts';
 import { readText, understand, type Call, type Send } from './http.ts';
 import { keepTrying, type Patience } from './retry.ts';
 
-/** The service as the commands see it: one function a thing that can be asked of it. */
+/** The service as the commands see it: one function for each request that it answers. */
 export interface Service {
   hasBlob(digest: Digest): Promise<boolean>;
   putBlob(digest: Digest, file: string, signal: AbortSignal): Promise<void>;
@@ -43,16 +43,16 @@ export interface Service {
     claims: SourceClaims & { readonly commit?: string | undefined },
   ): Promise<SourceView>;
   createKernel(blob: Digest): Promise<KernelView>;
-  /** The kernel that a delta makes of another one. */
+  /** Records the kernel that a delta makes of another one. */
   deriveKernel(delta: Digest, base: Digest, makes: Digest): Promise<KernelView>;
   /** A kernel, or `null` if it is not here. */
   kernel(digest: Digest): Promise<KernelView | null>;
-  /** Says that one has the headers of a known kernel, too; an admin's word approves it. */
+  /** Tells the service that this caller has the headers of a known kernel, too. An admin approves the kernel by that. */
   confirmKernel(digest: Digest): Promise<KernelView>;
   /** The list of a kernel's files (core/kernel-delta.ts). */
   kernelFiles(digest: Digest): Promise<string>;
   createToolchain(blob: Digest, name: string, candidate: boolean): Promise<ToolchainView>;
-  /** Keeps the packages that a toolchain was made of; their blobs are there. */
+  /** Has the service keep the packages that a toolchain was made of. Their blobs were sent before. */
   keepPackages(toolchain: Digest, packages: ToolchainPackages): Promise<ToolchainView>;
   keptPackages(toolchain: Digest): Promise<ToolchainPackages>;
   /** A kept package's bytes, their digest checked. */
@@ -64,9 +64,9 @@ export interface Service {
   toolchain(digest: Digest): Promise<ToolchainView>;
   createBuild(request: CreateBuild): Promise<BuildTicket>;
   build(id: string): Promise<BuildView>;
-  /** The latest builds, the last first. */
+  /** The latest builds, newest first. */
   builds(limit: number): Promise<readonly BuildView[]>;
-  /** What each wish would be built as now (core/protocol.ts). */
+  /** What each wish would be built as now, without asking for it. */
   resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
   /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
   symvers(facts: KernelFacts): Promise<string | null>;
@@ -87,25 +87,25 @@ export interface Service {
   signers(): Promise<readonly SignerView[]>;
   tokens(): Promise<readonly TokenView[]>;
   createToken(wanted: CreateToken): Promise<IssuedToken>;
-  /** Ends a token; with a reason, all that it has pushed is withdrawn. How many things that were. */
+  /** Ends a token. With a reason in `withdraw`, all that it has pushed is withdrawn; gives how many things that were. */
   revokeToken(id: string, withdraw: string | null): Promise<number>;
-  /** Gives a source's name to a token, or with `null` to this one. */
+  /** Gives a source's name to a token; `null` means the caller's own. */
   giveName(name: string, token: string | null): Promise<Maker>;
-  /** What hosts are not given any more. */
+  /** All withdrawals. */
   withdrawals(): Promise<readonly WithdrawalView[]>;
   withdraw(kind: Withdrawable, id: string, reason: string): Promise<void>;
   endWithdrawal(kind: Withdrawable, id: string): Promise<void>;
-  /** Ways to a module that were refused or failed, by reason. */
+  /** The misses: what was asked for and not had, by reason. */
   misses(): Promise<readonly MissView[]>;
 }
 
 const SLOW = 300_000;
-/** All that one toolchain has made: a candidate for its place must make it, too. */
+/** The most builds of one toolchain that are listed: a candidate for its place must make all of them, too. */
 const MOST_BUILDS = 10_000;
-/** How often an upload whose connection breaks is sent: some proxies say in no other way that it is too large for them. */
+/** Tries of an upload whose connection breaks. Some proxies tell only by that that the upload is too large for them. */
 const UPLOAD_TRIES = 3;
 
-/** Opens a service. What may be asked twice is asked again, as long as patience lasts. */
+/** Opens a service. Requests that may be repeated are repeated for as long as patience lasts. */
 export const openService = (send: Send, patience: Patience): Service => {
   const { signal } = patience;
   const ask = (call: Call, isRepeatable = true): Promise<string> =>
@@ -123,7 +123,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     path: string,
     body: unknown,
   ): Promise<z.output<T>> => understand(schema, await ask(postCall(path, body)));
-  /** Posts what would be done twice if it were asked twice. */
+  /** Posts a request that must not be repeated, as it would be done twice. */
   const postOnce = async <T extends z.ZodType>(
     schema: T,
     path: string,
@@ -137,7 +137,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     path: string,
   ): Promise<readonly z.output<T>[]> => (await read(list(schema), path)).items;
 
-  /** Builds page by page. A page that brings nothing new is the last. */
+  /** Lists builds page by page, until a page brings nothing new. */
   const pages = async (query: string, limit: number): Promise<readonly BuildView[]> => {
     const found = new Map<string, BuildView>();
     let after = '';
@@ -215,7 +215,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     builds: (limit) => pages('', limit),
     buildsOf: (toolchain) =>
       pages(`state=succeeded&toolchain=${encodeURIComponent(toolchain)}&`, MOST_BUILDS),
-    /** Also after ^C, which ends the patience for everything else. */
+    /** Has a patience of its own, as ^C has ended the command's by then. */
     cancel: async (id, request) =>
       understand(
         BuildView,
@@ -260,7 +260,7 @@ export const openService = (send: Send, patience: Patience): Service => {
   };
 };
 
-/** `null` for what is not there. */
+/** The answer, or `null` where the service has no such thing. */
 const orNull = async <T>(asked: Promise<T>): Promise<T | null> => {
   try {
     return await asked;
