@@ -113,11 +113,11 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
         const tree = await unpack(kernel, at, kernel.digest);
         for (const mount of kernelMounts(tree))
           await utimes(join(at, mount), SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH);
-        if (isAmongModules(kernel)) return;
-        await mkdir(join(at, modules), { recursive: true });
         // The sandbox lays directories over these, which have to be there.
+        const top = isAmongModules(kernel) ? join(at, 'usr') : at;
         for (const installed of installDirectories(kernel))
-          await mkdir(join(at, installed), { recursive: true });
+          await mkdir(join(top, installed), { recursive: true });
+        if (isAmongModules(kernel)) return;
         await symlink(kernel.buildDirectory, join(at, modules, 'build'));
         if (kernel.sourceDirectory !== null)
           await symlink(kernel.sourceDirectory, join(at, modules, 'source'));
