@@ -8,7 +8,7 @@ import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
 
-/** What the API is told. */
+/** The API's settings, as variables of the environment. */
 export const API_SETTINGS = {
   ...COMMON_SETTINGS,
   KILN_BUILDERS: z

@@ -25,7 +25,7 @@ export interface ApiConfig {
   readonly own: Identity;
   readonly builders: Senders;
   readonly signers: Senders;
-  /** That of the key that modules are signed with. */
+  /** The certificate of the key that modules are signed with. */
   readonly certificate: X509Certificate;
   readonly blobs: string;
   readonly database: string;
@@ -37,7 +37,7 @@ export interface ApiConfig {
   readonly limits: ConnectionLimits;
   /** Where apt keeps what it knows of the archives that are followed. */
   readonly archives: string;
-  /** Hours between looks at them; 0 for never. */
+  /** Hours between two looks at the followed archives; 0 for never. */
   readonly syncHours: number;
   /** Digest of the in-container build script. */
   readonly script: Digest;
@@ -133,7 +133,7 @@ export const startApi = async (
       stopping.abort();
       const closed = once(server, 'close');
       server.close();
-      // An event stream that has just ended leaves its connection idle.
+      // Idle connections are closed repeatedly: an event stream that ends leaves one behind.
       const idler = setInterval(() => server.closeIdleConnections(), 50);
       const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_DEADLINE);
       await closed;
@@ -147,7 +147,7 @@ export const startApi = async (
   };
 };
 
-/** Who signs is what the configuration says; the newest is the one of now. */
+/** Notes the configured certificate as the present signer. */
 const noteSigner = async (
   db: Database,
   signer: { readonly key: string; readonly certificate: string },

@@ -7,18 +7,18 @@ import type { Signals } from '../storage/signals.ts';
 /** A build's log: kept whole for the record, and passed on to followers about ten times a second. */
 export interface BuildLog {
   write(piece: Buffer | string): void;
-  /** Stores it; its digest. Followers have got all of it by then. */
+  /** Stores the log and gives its digest. Followers have got all of it by then. */
   close(): Promise<Digest>;
-  /** Its end, which is searched for errors: make stops soon after the first. */
+  /** The end of the log, in which errors are looked for: make stops soon after the first. */
   tail(): string;
 }
 
 const INTERVAL = 100;
-/** What followers get of a running build's log, in characters; and what one piece of it has. */
+/** Characters of a running build's log that followers get, and of one piece of it. */
 const LIVE_LIMIT = 4 * 1024 * 1024;
 const PIECE = 256 * 1024;
 const CUT = '\nkiln: there is more; kiln logs has all of it when the build has ended\n';
-/** In bytes. */
+/** Bytes of the log's end that are kept for `tail`. */
 const TAIL = 1024 * 1024;
 
 export const startBuildLog = (

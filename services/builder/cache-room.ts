@@ -12,18 +12,18 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** How much a builder's unpacked trees take, and which of them were used last. It is kept beside them, so that a restart forgets nothing. */
+/** The room that a builder's unpacked trees take, and when each was last used. Both are kept on the disk, so that a restart forgets nothing. */
 export interface CacheRoom {
-  /** Notes that a tree is used now. */
+  /** Notes that a tree is being used. */
   used(name: string): Promise<void>;
   /**
-   * Removes the trees that were not used for longest until the rest has at most `limit` bytes; their names. No build may run
+   * Removes the least recently used trees until the rest takes at most `limit` bytes, and gives their names. No build may run
    * meanwhile.
    */
   collect(limit: number): Promise<readonly string[]>;
 }
 
-/** Keeps the books in `directory/used`; what is removed goes by way of `arrivals`, so that no half of a tree is ever found. */
+/** Opens the records in `directory/used`. Trees are moved to `arrivals` before they are removed, so that nobody finds half of one. */
 export const openCacheRoom = async (directory: string, arrivals: string): Promise<CacheRoom> => {
   const books = join(directory, 'used');
   await mkdir(books, { recursive: true });

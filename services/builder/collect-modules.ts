@@ -13,22 +13,23 @@ import { builtNameOf, type Recipe } from '../core/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { readArchive } from '../storage/read-archive.ts';
 
-/** What `POST_BUILD` leaves for other builds: some headers and symbols, in files and bytes. */
+/** The most files and bytes that `POST_BUILD` may leave for other builds: some headers and symbols. */
 const MAX_EXPORTS = 1000;
 /** Where some POST_BUILDs put the symbols that modules export, for dependents. */
 const BESIDE = 'module/Module.symvers';
 const EXPORTS_LIMIT = 64 * 1024 ** 2;
 
-/** What a build gave: its modules, and an archive of what it leaves for builds that depend on it. */
+/** A build's result: its modules, and an archive of the exports for builds that are built against it. */
 export interface Collected {
   readonly modules: readonly BuiltModule[];
   readonly exports: Digest;
 }
 
 /**
- * Takes the modules out of the archive that the sandbox handed out and stores them. The archive is input like any other:
- * each must be a file module/NAME.ko, an unsigned module of that name for that kernel, and each module of the recipe must be there.
- * All else is what the build leaves for others. `exporters` are the kernel's symbols and those of what it was built against, `null` if those are not known. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
+ * Takes the modules out of the archive that the sandbox handed out, and stores them. The archive is checked like any input: each module
+ * must be a file module/NAME.ko, unsigned, of that name and for that kernel, and every module of the recipe must be there. All other files
+ * are the exports for other builds. `exporters` are the symbols of the kernel and of what the build was built against, `null` if those are
+ * not known. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
  */
 export const collectModules = async (
   archive: Buffer,
@@ -72,7 +73,7 @@ export const collectModules = async (
     if (missing !== undefined)
       throw new KilnError('bad-archive', `the build put out no ${missing.name}.ko`);
   }
-  // What the build itself exports is for its own modules: it may not stand for the kernel's symbols.
+  // The build's own list of symbols comes last, so that it counts for its own modules and never for a symbol of the kernel.
   const own = left.find(({ path }) => path === 'Module.symvers')?.bytes.toString('latin1') ?? '';
   const symvers = exporters === null ? null : [...exporters, parseSymvers(own)];
   const modules: BuiltModule[] = [];

@@ -10,7 +10,7 @@ import type { BuilderConfig } from './start-builder.ts';
 
 const IMAGES = new URL('../../images/', import.meta.url);
 
-/** What a builder is told. */
+/** A builder's settings, as variables of the environment. */
 export const BUILDER_SETTINGS = {
   ...COMMON_SETTINGS,
   KILN_COORDINATOR: z

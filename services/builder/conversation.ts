@@ -5,7 +5,7 @@ import { createPieces } from './pieces.ts';
 
 const EVALUATION_LIMIT = 1024 * 1024;
 
-/** The builder's side of what `images/build` says and is told. */
+/** The builder's side of the conversation with `images/build`. */
 export interface Conversation {
   /** Takes the next piece of the script's stdout. */
   hear(piece: Buffer, input: Duplex): Promise<void>;
@@ -14,8 +14,8 @@ export interface Conversation {
 }
 
 /**
- * First the evaluation of dkms.conf comes in; `answer` makes the recipe of it, which is sent; then the archive comes in.
- * What comes is hostile: out of form, or an evaluation over 1 MiB, throws `KilnError('bad-source')`.
+ * Starts the conversation. The script sends the evaluation of dkms.conf, `answer` makes a recipe of it, which the script gets, and then
+ * the script sends the archive. Its output is hostile: malformed output, or an evaluation over 1 MiB, throws `KilnError('bad-source')`.
  */
 export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conversation => {
   const heard = createPieces();

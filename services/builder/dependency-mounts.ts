@@ -5,12 +5,12 @@ import type { Kernel } from '../core/kernel.ts';
 import { sourceDirectory } from '../core/recipe.ts';
 import type { Mount, TreeCache } from './tree-cache.ts';
 
-/** Thrown for a dependency whose bytes are stored no more. The message says what to do; no other machine would do better. */
+/** The failure where a dependency's bytes are not stored any more. The message says what to do; another machine would fail as well. */
 export class DependencyLost extends Error {}
 
 /**
- * What a build sees of one that it is built against: its source, and what DKMS would have of it. Throws `DependencyLost` if that is
- * neither unpacked here nor stored.
+ * The mounts that show a build one that it is built against: its source, and the files that DKMS would keep of it. Throws `DependencyLost`
+ * if these are neither unpacked here nor stored.
  */
 export const dependencyMounts = async (
   dependency: Dependency,

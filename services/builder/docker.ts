@@ -12,7 +12,7 @@ import { KilnError } from '../core/errors.ts';
 export interface ContainerSpec {
   readonly image: string;
   readonly command: readonly string[];
-  /** It runs as one of these, user and group, which no other container has meanwhile. */
+  /** The ids that it may run as, user and group; no other container has the same one meanwhile. */
   readonly users: BuildUsers;
   readonly hostname: string;
   readonly environment: Readonly<Record<string, string>>;
@@ -20,7 +20,7 @@ export interface ContainerSpec {
   readonly mounts: readonly { readonly from: string; readonly at: string }[];
   /** Directories in memory, with their size in bytes; they belong to its user and may hold programs. */
   readonly scratch: readonly { readonly at: string; readonly size: number }[];
-  /** Paths that show nothing: files are empty, directories have no entry. */
+  /** Paths that are hidden: files look empty, directories have no entries. */
   readonly hidden: readonly string[];
   /** The profile of system calls that it may make, as JSON. */
   readonly seccomp: string;
@@ -102,8 +102,8 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
   };
 
   /**
-   * A container of a user of its own. Docker has each name once, whoever asks: the name holds the user until the container is gone,
-   * for all builders on this Docker and for what a killed one left.
+   * Creates a container with a user of its own. The user is in the container's name, which Docker gives only once: so the user is taken
+   * until the container is gone, for all builders on this Docker, even if the builder is killed.
    */
   const create = async (spec: ContainerSpec): Promise<Docker.Container> => {
     const { first, last } = spec.users;
@@ -126,7 +126,7 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
       const image =
         (await findImage(EMPTY_LAYER)) ??
         (await importImage(EMPTY_LAYER, Readable.from([Buffer.alloc(1024)])));
-      // Never started: Docker shows what is mounted in it all the same.
+      // The container is never started: Docker hands out files of its mounts all the same.
       const container = await docker.createContainer({
         Image: image,
         Cmd: ['none'],
@@ -168,7 +168,7 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
           stderr: true,
           hijack: true,
         })) as Duplex;
-        // Without 'next-exit', asked before the start, Docker answers 0 for what has not run yet.
+        // Asked before the start and without 'next-exit', Docker would answer 0 at once.
         const ended = container.wait({ condition: 'next-exit' }) as Promise<{ StatusCode: number }>;
         ended.catch(() => {});
         await container.start();
@@ -178,7 +178,7 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
         const { StatusCode } = await ended;
         signal.throwIfAborted();
         const { State } = await container.inspect();
-        // What it ended with is no word of its own, then.
+        // Somebody else is removing the container: the exit status is not the program's own.
         if (State.Status === 'removing') throw new Error('the container was removed from outside');
         return { exitCode: StatusCode, isOutOfMemory: State.OOMKilled };
       } catch (error) {
@@ -272,7 +272,7 @@ const createOptions = (spec: ContainerSpec, user: number): Docker.ContainerCreat
   };
 };
 
-/** Parts Docker's one stream into stdout and stderr: frames of an 8-byte header (channel, length) and the bytes. */
+/** Splits Docker's one stream into stdout and stderr: frames of an 8-byte header (channel, length) and the bytes. */
 async function* demultiplex(
   stream: Duplex,
 ): AsyncGenerator<{ channel: 'stdout' | 'stderr'; piece: Buffer }> {

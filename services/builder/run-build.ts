@@ -29,7 +29,7 @@ import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { ImageCache } from './image-cache.ts';
 import { readSymvers, type Mount, type TreeCache } from './tree-cache.ts';
 
-/** What a build needs around it. */
+/** The dependencies of a build's run. */
 export interface BuildDeps {
   readonly blobs: Blobs;
   readonly signals: Signals;
@@ -37,7 +37,7 @@ export interface BuildDeps {
   readonly images: ImageCache;
   readonly sandbox: Sandbox;
   readonly limits: SandboxLimits;
-  /** Tells this Kiln's containers from another's on the same Docker. */
+  /** A prefix that tells this Kiln's containers from another's on the same Docker. */
   readonly prefix: string;
   /** The in-container build script. */
   readonly script: string;
@@ -45,7 +45,7 @@ export interface BuildDeps {
 
 type BuildJob = Extract<BuilderJob, { kind: 'build' }>;
 
-/** Thrown inside when `dkms.conf` says that this kernel is not for it. */
+/** The exception where `dkms.conf` excludes this kernel. */
 class Excluded extends Error {}
 
 /**
@@ -151,7 +151,7 @@ export const runBuild = async (
 /** Make's parallelism: the sandbox's CPUs. */
 const parallelJobs = ({ cpus }: SandboxLimits): number => Math.max(1, Math.ceil(cpus));
 
-/** All that a build sees besides the image: its source, the headers, what it depends on, a host's settings. */
+/** The mounts that a build sees besides the image: its source, the headers, what it is built against, a host's settings. */
 const mountsFor = async (
   { source, kernel, settings, dependencies }: BuildJob,
   trees: TreeCache,
@@ -167,7 +167,7 @@ const mountsFor = async (
   ];
 };
 
-/** The symbols that a build's modules may import. None are known where the kernel's headers list none: then none are checked. */
+/** The symbols that a build's modules may import; `null`, so that none are checked, where the kernel's headers do not list any. */
 const exportersFor = async (
   job: BuildJob,
   trees: TreeCache,
@@ -188,7 +188,7 @@ const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, jobs: n
   return dkmsRecipe(conf, source, kernel, jobs);
 };
 
-/** A failure that is the build's own doing, or `null` for one that is the machine's. */
+/** The failure in an error that the build itself caused; `null` for an error of the machine. */
 const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
   if (error instanceof SandboxLimitReached) {
     const code = error.limit === 'time' ? 'timed-out' : 'over-limit';

@@ -4,7 +4,7 @@ import type { BuildUsers } from '../core/build-users.ts';
 import type { SandboxLimits } from '../core/limits.ts';
 import type { ContainerEnd, ContainerEngine, OutputHandler } from './docker.ts';
 
-/** Why a run was ended from outside, or hit one of its limits. */
+/** The failure where a run hit one of its limits. */
 export class SandboxLimitReached extends Error {
   readonly limit: 'time' | 'log' | 'output';
 
@@ -33,15 +33,15 @@ export interface SandboxOutput {
   output(piece: Buffer, input: Duplex): void | Promise<void>;
 }
 
-/** Runs hostile code: no network, no capability, nothing writable but its own memory, and an end to everything. */
+/** The sandbox for hostile code: no network, no capability, nothing writable but its own memory, and a limit on everything. */
 export interface Sandbox {
   /** Rejects with `SandboxLimitReached`, or with the signal's reason. The container is gone either way. */
   run(run: SandboxRun, output: SandboxOutput, signal: AbortSignal): Promise<ContainerEnd>;
-  /** Removes what runs with this label have left; without one, what this builder's earlier life has. */
+  /** Removes containers that runs with this label have left; without a label, those of this builder before its restart. */
   clear(label?: string): Promise<void>;
 }
 
-/** How a builder's runs are, all of them. */
+/** The settings of all of a builder's runs. */
 export interface SandboxSettings {
   readonly limits: SandboxLimits;
   readonly runtime: string;
@@ -55,8 +55,8 @@ export interface SandboxSettings {
 const TMP_SHARE = 4;
 
 /**
- * What `/proc` and `/sys` tell of the host. `cpuinfo`, `meminfo` and `stat` stay: programs count CPUs and memory by them. What is here
- * and not on a host does no harm.
+ * Paths in `/proc` and `/sys` that tell about the host, and are hidden. `cpuinfo`, `meminfo` and `stat` stay visible: programs count CPUs
+ * and memory by them. A path that a host does not have does no harm here.
  */
 const HIDDEN: readonly string[] = [
   ...[

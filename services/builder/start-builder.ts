@@ -21,14 +21,14 @@ export interface BuilderConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
   readonly own: Identity;
-  /** Whose jobs are done here. */
+  /** The keys of the coordinator: only its jobs are done. */
   readonly coordinator: Senders;
-  /** Of this builder alone, and the same after a restart: by it, it finds the containers that a killed one left. */
+  /** A name that only this builder has, and keeps after a restart: by it the builder finds containers that it left when it was killed. */
   readonly name: string;
   readonly blobs: string;
-  /** Where headers and sources lie unpacked; Docker must see it at the same path. */
+  /** The directory of unpacked headers and sources; Docker must see it at the same path. */
   readonly cache: string;
-  /** Bytes that may lie there while no build runs. */
+  /** Bytes that the cache may keep while no build runs. */
   readonly cacheBytes: number;
   readonly dockerSocket: string;
   readonly runtime: string;
@@ -41,7 +41,7 @@ export interface BuilderConfig {
 }
 
 const OFFER_INTERVAL = 5_000;
-/** After so many starts of one job, it is the job that ends its builders. */
+/** Starts of one job after which it fails: a job that is started so often kills its builders. */
 const MAX_STARTS = 6;
 
 /** Starts a builder. `close` gives running builds back to the queue. */
@@ -49,7 +49,7 @@ export const startBuilder = async (
   config: BuilderConfig,
   log: Log,
 ): Promise<{ close(): Promise<void> }> => {
-  // The sandbox's user reads what is unpacked here, whatever umask this process was given.
+  // Files that are unpacked here must be readable for the sandbox's user, whatever umask this process was given.
   process.umask(0o022);
   const blobs = await openBlobDirectory(config.blobs);
   const engine = connectDocker(config.dockerSocket);
@@ -68,7 +68,7 @@ export const startBuilder = async (
   const signals = await openSignals(redis, prefix, { kind: 'reads', senders });
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
   const jobs = openQueue('builder', { redis, prefix, own, senders });
-  // Two builders that had one job do not take each other's names.
+  // The name is the builder's own: two builders that were given the same job report under different names.
   const report = (name: string, outcome: Outcome): Promise<void> =>
     outcomes.add(`${name}-${own.id.slice(0, 12)}`, outcome);
 
@@ -78,7 +78,8 @@ export const startBuilder = async (
     const unhook = signals.onCancel(name, () => cancelled.abort());
     try {
       if (await signals.isCancelled(name)) return;
-      if (run.starts > MAX_STARTS) throw new Error('the job ended its builder too often');
+      if (run.starts > MAX_STARTS)
+        throw new Error('the job is given up: every builder that ran it has died');
       await report(
         `${name}-started-${run.starts}`,
         job.rebuild === null
@@ -124,11 +125,11 @@ export const startBuilder = async (
       const gone = await trees.collect(config.cacheBytes);
       if (gone.length > 0) log.info({ trees: gone.length }, 'removed from the cache');
     } catch (error) {
-      log.warn({ err: error }, 'the cache is not collected');
+      log.warn({ err: error }, 'no room could be made in the cache');
     }
     collecting = null;
   };
-  /** Makes room among the trees whenever no build runs. Builds begin when that is done. */
+  /** Runs a build with the cache's trees. Room is made whenever no build runs; a build that begins meanwhile waits for that. */
   const withTrees = async (act: () => Promise<void>): Promise<void> => {
     while (collecting !== null) await collecting;
     running += 1;
@@ -192,16 +193,16 @@ export const startBuilder = async (
   };
 };
 
-/** A register of ids of a host with a hundred thousand people is a few MiB. */
+/** Bytes of a host's register of ids; one with a hundred thousand people has a few MiB. */
 const REGISTER_LIMIT = 64 * 1024 ** 2;
 
-/** Refuses users of builds that somebody on the Docker host has. */
+/** Throws `bad-request` where somebody on the Docker host has one of the builds' ids. */
 const checkBuildUsers = async (engine: ContainerEngine, users: BuildUsers): Promise<void> => {
   const texts = await engine.readHostFiles('/etc', REGISTER_NAMES, REGISTER_LIMIT);
   for (const register of REGISTER_NAMES) mustBeNobodys(users, register, texts.get(register) ?? '');
 };
 
-/** An outcome as it is reported: its words are bounded, and that of a rebuild says what came out and leaves the build as it is. */
+/** An outcome as it is reported: its texts are cut to their limits, and a rebuild's becomes a `rebuilt`, which leaves the build as it is. */
 const asReported = (
   { rebuild }: Extract<BuilderJob, { kind: 'build' }>,
   outcome: Outcome,

@@ -9,14 +9,14 @@ import { createPieces } from './pieces.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
 import type { Mount, TreeCache } from './tree-cache.ts';
 
-/** A kernel's makefiles ask some thirty questions; two seconds are enough. */
+/** Milliseconds for all answers. A kernel's makefiles ask some thirty questions, which take about two seconds. */
 const PATIENCE = 30_000;
 const LIMITS = { entries: 1000, bytes: 4 * 1024 ** 2, pathLength: 100 };
 
 /**
- * What the toolchain answers to the kernel's makefiles, which ask the same in every build: collected once, in the sandbox, with a
- * module of nothing, as a makefile that builds read first (`images/build`). No build adds to it, and a kernel's own files can tell
- * lies to its own builds alone. Where it cannot be collected it is empty, and builds ask for themselves.
+ * The toolchain's answers to the questions of a kernel's makefiles, which are the same in every build: a makefile that builds read first
+ * (`images/build`), collected once in the sandbox with an empty module. Builds cannot add to it, and a kernel's own files can spoil
+ * the answers for its own builds alone. Where the answers cannot be collected the makefile is empty, and builds ask for themselves.
  */
 export const toolchainAnswers = async (
   { kernel, toolchain, inputs }: Extract<BuilderJob, { kind: 'build' }>,

@@ -31,21 +31,21 @@ export interface Mount {
   readonly at: string;
 }
 
-/** Unpacked trees, each once, under its digest. What is there is whole and is never written again. */
+/** The cache of unpacked trees, each kept once, under its digest. A tree in it is complete and never changed. */
 export interface TreeCache {
   /** A source's directory. */
   source(tree: Digest, origin: TreeOrigin): Promise<string>;
   /** A kernel's directories, each with the path it has in the sandbox. */
   kernel(kernel: Kernel & TreeOrigin): Promise<readonly Mount[]>;
-  /** What a kernel exports; nothing where its headers have no `Module.symvers`. */
+  /** The symbols that a kernel exports; none where its headers have no `Module.symvers`. */
   symvers(kernel: Kernel & TreeOrigin): Promise<Symvers>;
-  /** What DKMS would have of a package that was built for a kernel, but for its source. */
+  /** The directory that DKMS would keep of a dependency that was built for a kernel; its source is mounted separately. */
   dependency(dependency: Dependency, kernel: Kernel): Promise<Mount>;
   /** Settings files, each at its own path. */
   settings(settings: Settings): Promise<readonly Mount[]>;
-  /** A directory that `fill` fills once and that follows from what the key is the digest of. */
+  /** A directory that `fill` makes once for a key: the digest of everything its content depends on. */
   answers(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
-  /** Removes what was not used for longest until the rest has at most `limit` bytes. No build may run meanwhile. */
+  /** Removes the least recently used trees until the rest takes at most `limit` bytes. No build may run meanwhile. */
   collect(limit: number): Promise<readonly string[]>;
 }
 
@@ -71,13 +71,13 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
     return place;
   };
 
-  /** Each place is made once, however many builds ask for it at the same time. */
+  /** Makes a place in the cache once, however many builds ask for it at the same time. */
   const once = (
     kind: 'tree' | 'dependency' | 'setting' | 'answers',
     digest: Digest,
     fill: (at: string) => Promise<void>,
   ): Promise<string> => {
-    // Each kind has its own places: a text may be chosen to have a tree's digest.
+    // The kind is part of the name: otherwise a crafted text with a tree's digest could take the tree's place.
     const name = `${kind}-${hexOf(digest)}`;
     const waiting = underWay.get(name);
     if (waiting !== undefined) return waiting;

@@ -11,9 +11,9 @@ import { countWaiting } from '../record/waiting.ts';
 export type BuildRow = Schema['builds'];
 export type Change = Partial<Omit<BuildRow, 'id' | 'fingerprint' | 'state'>>;
 
-/** Moves of a build. Each says from where it may be made, so that a late or repeated one changes nothing. */
+/** Moves of a build from state to state. Each is made only from the states that allow it, so that a late or repeated one changes nothing. */
 export interface Moves {
-  /** Moves a build on if it is where it may be moved from; false if it is not (any more). */
+  /** Moves a build to a state; false if its present state or attempt does not allow that. */
   move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
   /** Begins the next attempt of a build that ended. */
   startAgain(build: BuildRow): Promise<boolean>;
@@ -23,8 +23,8 @@ export interface Moves {
 /** The only writer of a build's state. */
 export interface BuildMoves extends Moves {
   /**
-   * Decides in a transaction, so that nothing comes between what is read there and the moves that follow from it. It is done with
-   * what it is given alone, and waits for nothing but SQL; the moves are announced when they are made.
+   * Runs a decision in a transaction, so that nothing changes between its reads and its moves. The decision uses only its arguments and
+   * waits for nothing but SQL. The moves are announced after the transaction.
    */
   decide<T>(decision: (on: Database, moves: Moves) => Promise<T>): Promise<T>;
 }
@@ -70,7 +70,7 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
     if (isFinished(to)) {
       const isLost = to === 'failed' || to === 'excluded';
       const waiting = isLost ? await countWaiting(on, id) : 0;
-      // Nobody waits for what has ended.
+      // A build that has ended has no requests waiting for it.
       await on.deleteFrom('requests').where('build', '=', id).execute();
       if (isLost && waiting > 0) await noteLostBuild(on, now(), id, to, waiting);
     }

@@ -12,8 +12,8 @@ import { madeOfRow, readWithdrawals } from '../record/withdrawn.ts';
 /** Ends builds that nobody waits for any more. */
 export interface Cancellations {
   /**
-   * Takes back one request, or with `null` all of them, and then ends the build and what it is built against, layer by layer, as far
-   * as no other request needs that. With `null` it ends even where builds wait for it: they fail.
+   * Takes back one request (`null`: all of them). Then it ends the build, and those it is built against layer by layer, unless another
+   * request needs them. With `null` the build ends even where other builds wait for it: these fail.
    * Throws `not-found`, or `conflict` if the build has ended already.
    */
   cancel(build: string, request: string | null): Promise<void>;
@@ -28,7 +28,7 @@ export const createCancellations = (
   { decide }: Pick<BuildMoves, 'decide'>,
   dependents: Pick<Dependents, 'settleThoseOf'>,
 ): Cancellations => {
-  /** Tells the builders of a build that was cancelled, and leads on or ends what it was tied to. */
+  /** Tells the builders that a build was cancelled, and settles the builds that waited for it. */
   const follow = async (id: string, attempt: number): Promise<void> => {
     const run = jobName.build(id, attempt);
     await signals.cancel(run);

@@ -7,13 +7,13 @@ import type { WorkQueue } from '../../storage/queues.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Evidence } from './evidence.ts';
 
-/** What the coordinator decides with. */
+/** The coordinator's dependencies. */
 export interface CoordinatorDeps {
   readonly db: Database;
   readonly builder: WorkQueue<BuilderJob>;
   readonly signer: WorkQueue<SignJob>;
   readonly signals: Signals;
-  /** Whose outcomes are those of the signer; all others that come in are builders'. */
+  /** The signer's keys: outcomes by other senders are builders'. */
   readonly signers: Senders;
   readonly evidence: Evidence;
   /** Digest of the in-container build script. */

@@ -21,15 +21,15 @@ import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
 import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
 
-/** Decides every state change of a build. SQL first; a queue is told after, and `sweep` tells it again if that was lost. */
+/** The coordinator decides every state change of a build. It writes SQL first and tells the queue after; `sweep` repeats what a queue lost. */
 export interface Coordinator {
   /** Finds or makes the build for a request, and notes who wants it. */
   request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
-  /** Takes back one request, or all of them: a build ends when nobody waits for it any more, and what it is built against likewise. */
+  /** Takes back one request, or all of them. A build ends when no request waits for it any more, and so do those it is built against. */
   cancel(build: string, request: string | null): Promise<void>;
   /** Withdraws a thing: hosts are not given it any more, and what is being built of it ends. Throws `not-found`. */
   withdraw(given: WithdrawalGiven, madeBy: string): Promise<void>;
-  /** Takes in what a worker reports, who `sender` is. What is late, repeated, or not from whoever began that run changes nothing. */
+  /** Takes an outcome in. It changes nothing if it is late or repeated, or if `sender` is not the worker that began the run. */
   accept(outcome: Outcome, sender: string): Promise<void>;
   measure(toolchain: Digest): Promise<void>;
   /** Makes a finished build again and compares the bytes. */
@@ -52,7 +52,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
   };
   const rebuilds = createRebuilds(db, enqueue, deps, withdraw);
 
-  /** Sends a built build on: to the signer if policy lets it (true), else to its end, with the reason. */
+  /** Sends a built build to the signer if policy allows it (true); else ends it unsigned, with the reason. */
   const goOnFromBuilt = async (
     on: Database,
     { move: moveOn }: Moves,
@@ -83,7 +83,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
 
   const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, goOnFromBuilt });
 
-  /** Gets a build going that is not, or not any more; what is to be done for it as soon as that is decided. */
+  /** Starts a build that is asked for, anew if it has ended. Gives the step to take once the decision is written. */
   const wake = async (
     on: Database,
     made: Moves,
@@ -120,7 +120,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     sweep: createSweep(deps, enqueue, dependents, rebuilds, turns),
 
     async request(wanted, asker) {
-      // Between what is resolved and what is noted, a toolchain may be retired, and what had ended may go on for somebody else.
+      // All is read again here: since the request was resolved, a toolchain may have been retired or an ended build started for somebody else.
       const { asked, woken, cached } = await decide(async (on, made) => {
         const resolved = await resolveBuild(wanted, deps.script, lookupsIn(on, asker));
         const noted = await noteRequest(on, resolved, {
@@ -129,7 +129,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
           now: now(),
         });
         const nexts: { id: string; next: Next }[] = [];
-        // What it is built against goes first.
+        // Builds that it is built against are woken first.
         for (const row of [...noted.needs, noted.row])
           nexts.push({ id: row.id, next: await wake(on, made, row, wanted.retry) });
         if (nexts.at(-1)?.next !== 'nothing') {
@@ -149,7 +149,10 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
 
     async accept(outcome, sender) {
       if (!(await outcomes.take(outcome, sender))) {
-        deps.log.warn({ outcome: outcome.kind, sender }, 'an outcome that is not taken');
+        deps.log.warn(
+          { outcome: outcome.kind, sender },
+          'an outcome changes nothing: it is late, repeated, or not from the worker that began the run',
+        );
         return;
       }
       if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
@@ -168,10 +171,10 @@ const lacksSignature = async (
   return findWithdrawn(await readWithdrawals(on), [['signer', made.key]]) !== null;
 };
 
-/** What a build that is asked for waits for: a builder, the signer, those who are at work on it, or nothing. */
+/** The next step of a build that is asked for: go to the builders, go to the signer, wait for who is at work on it, or nothing. */
 type Next = 'settle' | 'sign' | 'wait' | 'nothing';
 
-/** What a next try may cure: the failure was a machine's or another build's, not the source's. */
+/** Whether another attempt may succeed: a machine or another build failed, not the source. */
 const isCurable = (row: BuildRow): boolean => {
   const failure = JSON.parse(row.failure ?? '{}') as Partial<BuildFailure>;
   return (

@@ -4,11 +4,11 @@ import { findBuiltAgainst } from '../record/built-against.ts';
 import type { Turns } from './turns.ts';
 import type { Enqueue } from './enqueue.ts';
 
-/** Leads builds that wait for other builds on. */
+/** Builds that wait for other builds. */
 export interface Dependents {
-  /** Sends a queued build to the builders if all it depends on is there; ends it if any of that never will be. */
+  /** Sends a queued build to the builders if everything it is built against is there; ends it if some of that cannot be had. */
   settle(build: string): Promise<void>;
-  /** Does that for every build that waits for this one, or for its place. */
+  /** Settles every build that waits for this one, or for this one's place with the builders. */
   settleThoseOf(build: string): Promise<void>;
 }
 
@@ -28,7 +28,7 @@ export const createDependents = (
       if (build?.state !== 'queued') return 'nothing';
       const against = await findBuiltAgainst(on, id);
       if (against.kind !== 'lost') return 'build';
-      // What else it is built against goes on: the next one who asks has use for it.
+      // The other builds that it is built against are not cancelled: the next request for this one can use them.
       const message = `${against.words}; see kiln show ${against.build}`;
       const failure = { code: 'dependency-failed', message, lines: [] } as const;
       return (await fail(id, build.attempt, failure)) ? 'lost' : 'nothing';

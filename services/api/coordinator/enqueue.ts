@@ -11,17 +11,17 @@ import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
 import { loadBuild } from '../record/records.ts';
 import { findToolchain } from '../record/toolchains.ts';
 
-/** Wakes workers: puts on a queue what SQL says is to be done. Doing it twice is harmless, as the names are the same. */
+/** Puts the work that SQL has on the queues. Doing it twice is harmless: a job's name is the same each time. */
 export interface Enqueue {
-  /** Does nothing while a build that it depends on is not finished, or it is not its turn. */
+  /** Puts a build on the builders' queue; does nothing while it waits for another build or for its turn. */
   build(id: string): Promise<void>;
-  /** Makes a finished build again, under the rebuild's own name; likewise. */
+  /** Puts a rebuild on the builders' queue, under the rebuild's own name; does nothing while it waits for another build. */
   rebuild(id: string, rebuild: string): Promise<void>;
   signing(id: string): Promise<void>;
   measuring(toolchain: Digest): Promise<void>;
 }
 
-/** What jobs are called on their queues. */
+/** The names of jobs on their queues. */
 export const jobName = {
   build: runName,
   measuring: (toolchain: string, attempt: number): string =>

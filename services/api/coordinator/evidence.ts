@@ -13,7 +13,7 @@ import type { Blobs } from '../../storage/blobs.ts';
 type Built = Extract<Outcome, { kind: 'built' }>;
 type Signed = Extract<Outcome, { kind: 'signed' }>;
 
-/** A build as it stands in SQL when its signature comes. */
+/** A build's record at the time when its signature arrives. */
 export interface BuiltRecord {
   readonly build: string;
   readonly fingerprint: Digest;
@@ -22,17 +22,17 @@ export interface BuiltRecord {
   readonly modules: readonly { readonly name: string; readonly unsigned: Digest }[];
 }
 
-/** Looks whether the bytes are what an outcome says of them. Each throws a `KilnError` that says what is not so. */
+/** Checks that stored bytes are what an outcome says of them. Each throws a `KilnError` that names the difference. */
 export interface Evidence {
-  /** Modules are stored, with the digests and sizes that were reported. */
+  /** Checks that modules are stored, with the digests and sizes that were reported. */
   ofModules(modules: Built['modules']): Promise<void>;
-  /** In which sections two modules differ, at most eight of them. */
+  /** The names of up to eight sections in which two modules differ. */
   difference(one: Digest, other: Digest): Promise<readonly string[]>;
-  /** What the configured certificate is called. */
+  /** The id of the configured certificate. */
   readonly key: string;
-  /** Modules, exports and log are stored, with the digests that were reported; modules those of the recipe. */
+  /** Checks that modules, exports and log are stored, with the digests that were reported, and that the modules are the recipe's. */
   ofBuilt(outcome: Built): Promise<void>;
-  /** Each signed module is the unsigned one and the configured key's signature; the provenance is that of this build, word for word. */
+  /** Checks that each signed module is the unsigned one with the configured key's signature, and that the provenance is exactly this build's. */
   ofSigned(outcome: Signed, record: BuiltRecord): Promise<void>;
 }
 
@@ -98,7 +98,7 @@ export const createEvidence = (
   };
 };
 
-/** What a check found, in words; `null` if nothing. What is no `KilnError` is this machine's own failure, and passes. */
+/** The message of a check that failed, `null` if it passed. Errors other than `KilnError` are this machine's own failures and are thrown on. */
 export const problemOf = async (check: Promise<void>): Promise<string | null> => {
   try {
     await check;

@@ -67,7 +67,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
         const packages = await withDependencies(apt, name);
         const { digest, isNew } = await takeIn(archive.name, release, packages, apt);
         update({ kernels: [...view.kernels, { release, digest, isNew }] });
-        // Also for a kernel that was there: a source may have come since.
+        // A kernel that was there before counts, too: a source may have been pushed since.
         await buildAll(digest, release);
       } catch (error) {
         problem(release, error);

@@ -25,13 +25,16 @@ export interface Asker {
   readonly builds?: number;
 }
 
-/** Who asks, and when. */
+/** An asker, and the time of the request. */
 export interface Asking extends Asker {
   readonly isBackground: boolean;
   readonly now: number;
 }
 
-/** Finds or makes a build's row, those it is built against first, and notes who asks: with the one build, as what waits for that waits for all (see `countWaiting`). Throws `no-toolchain` where one is retired. */
+/**
+ * Finds or makes the rows of a build and of those it is built against, and notes the request with the build itself: `countWaiting` counts
+ * it for the others, too. Throws `no-toolchain` where a toolchain is retired.
+ */
 export const noteRequest = async (
   transaction: Database,
   resolved: ResolvedBuild,
@@ -111,7 +114,7 @@ const findOrMake = async (
   return row;
 };
 
-/** Notes who asks, in whose order of asking a build that has ended comes anew. */
+/** Notes who asks for a build, and when. For a build that has ended it is a new request, at the end of the asker's line. */
 const noteAsker = async (
   transaction: Database,
   { id, state }: BuildRow,

@@ -16,13 +16,13 @@ import { startMeasuring, takeMeasurement } from '../record/toolchains.ts';
 type Of<Kind extends Outcome['kind']> = Extract<Outcome, { kind: Kind }>;
 type Run = { readonly build: string; readonly attempt: number };
 
-/** Takes outcomes in: each from whom it may come from, and held against the bytes it speaks of. */
+/** Takes outcomes in, after a check of who sent them and of the stored bytes they describe. */
 export interface Outcomes {
-  /** False where it changes nothing: it is late, repeated, or not from whoever began that run. */
+  /** Takes one in; false if it changes nothing: it is late, repeated, or not from the worker that began the run. */
   take(outcome: Outcome, sender: string): Promise<boolean>;
 }
 
-/** What outcomes lead to. */
+/** The coordinator's parts that outcomes need. */
 export interface OutcomeDeps {
   readonly moves: BuildMoves;
   readonly rebuilds: Pick<Rebuilds, 'begin' | 'accept'>;
@@ -36,7 +36,7 @@ export const createOutcomes = (
 ): Outcomes => {
   const { db, now, evidence, signals } = deps;
 
-  /** Whether a builder is the one that is at work on a run. */
+  /** Whether a run is being built, and by this builder. */
   const isAtWork = async (on: Database, { build, attempt }: Run, sender: string) => {
     const row = await on
       .selectFrom('builds')
@@ -46,7 +46,7 @@ export const createOutcomes = (
     return row?.state === 'building' && row.attempt === attempt && row.builder === sender;
   };
 
-  /** A builder that begins what is not to be done any more is told so. */
+  /** Tells a builder to stop where it has begun a run that is not wanted any more. */
   const begun = async (isWanted: boolean, run: string): Promise<boolean> => {
     if (!isWanted) await signals.cancel(run);
     return isWanted;
@@ -83,7 +83,7 @@ export const createOutcomes = (
     return next !== 'nothing';
   };
 
-  /** A build that waits for its signature, as it was built; `null` if that run does not (any more). */
+  /** The record of a build that waits for its signature; `null` if that run does not. */
   const toBeSigned = async ({ build: id, attempt }: Run): Promise<BuiltRecord | null> => {
     const { build } = await loadBuild(db, id);
     if (build.state !== 'signing' || build.attempt !== attempt) return null;

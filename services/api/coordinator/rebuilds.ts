@@ -12,15 +12,15 @@ import { problemOf } from './evidence.ts';
 import { loadBuild } from '../record/records.ts';
 import type { WithdrawalGiven } from '../record/withdrawn.ts';
 
-/** Makes finished builds again and compares: the same fingerprint must give the same bytes. A build that does not is withdrawn. */
+/** Rebuilds: finished builds made again and compared, as one fingerprint must give the same bytes. A build that gives others is withdrawn. */
 export interface Rebuilds {
-  /** Begins one. Throws `not-found`, or `conflict` for a build that cannot be made again here. */
+  /** Starts a rebuild. Throws `not-found`, or `conflict` for a build that cannot be made again here. */
   start(build: string): Promise<RebuildView>;
-  /** Sends one that is running to the builders, once what it is built against is there; fails it if that is not to be had. */
+  /** Sends a rebuild to the builders once everything it is built against is there; fails it if some of that cannot be had. */
   goOn(rebuild: string, build: string): Promise<void>;
-  /** Notes which builder makes it; false if it is not running (any more). */
+  /** Notes which builder makes a rebuild; false if that rebuild is not running. */
   begin(rebuild: string, builder: string): Promise<boolean>;
-  /** Takes in what came out; false if it is not from that builder. */
+  /** Takes a rebuild's outcome in; false if it is not from the builder that makes it. */
   accept(outcome: Extract<Outcome, { kind: 'rebuilt' }>, builder: string): Promise<boolean>;
 }
 
@@ -122,7 +122,8 @@ export const createRebuilds = (
         different.map(async (name) => {
           const first = before.find((each) => each.name === name)?.unsigned;
           const then = made.get(name);
-          if (first === undefined || then === undefined) return `${name}.ko (made but once)`;
+          if (first === undefined || then === undefined)
+            return `${name}.ko (made in only one of the two)`;
           const sections = await evidence.difference(first as Digest, then as Digest);
           return `${name}.ko${sections.length === 0 ? '' : ` (in ${sections.join(', ')})`}`;
         }),

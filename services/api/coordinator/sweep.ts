@@ -6,7 +6,7 @@ import { jobName, type Enqueue } from './enqueue.ts';
 import type { Turns } from './turns.ts';
 import type { Rebuilds } from './rebuilds.ts';
 
-/** Makes the sweep: it puts back on the queues what SQL says is under way and a queue no longer has (Redis lost it all, say). */
+/** Makes the sweep, which puts back on the queues work that is under way in SQL and missing from them, as after Redis has lost its data. */
 export const createSweep = (
   deps: CoordinatorDeps,
   enqueue: Enqueue,
@@ -25,7 +25,7 @@ export const createSweep = (
     ): Promise<void> => {
       const times = (await queue.has(name)) ? 0 : (missing.get(name) ?? 0) + 1;
       missing.set(name, times);
-      // Once is no proof: its outcome may be on the way.
+      // A job that is missing in one sweep may have ended, with its outcome still on the way. Missing in two, it is lost.
       if (times < 2) return;
       missing.delete(name);
       deps.log.warn({ job: name }, 'put back on its queue');

@@ -4,24 +4,25 @@ import type { Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 
 /**
- * Whose turn it is. A token has no more builds with the builders at once than there are places, a client's one less: the others wait in
- * SQL, in the order in which they were asked for. So those of other tokens go in between, and no one's sleeping builds hold all places.
+ * The turns of tokens. A token has at most as many builds with the builders as they run at once, a client's token one fewer. Its other
+ * builds wait in SQL, in the order in which they were asked for. So builds of other tokens get in between, and no single token can
+ * occupy all builders.
  */
 export interface Turns {
-  /** Whether a queued build may go to the builders now: it is the turn of one of those who asked for it. */
+  /** Whether a queued build may go to the builders now, as it is the turn of one of its askers. */
   isTurnOf(build: string): Promise<boolean>;
-  /** All that may be there now, or are. */
+  /** All builds that may be with the builders now, or are. */
   current(): Promise<ReadonlySet<string>>;
-  /** The builds that may have their turn since this one needs its place no more. */
+  /** The builds that may have their turn now that this one has left its place. */
   after(build: string): Promise<readonly string[]>;
   /** Queued builds that have been in the background for too long. */
   overdue(): Promise<readonly string[]>;
-  /** Whether a build was asked for in the background alone, and not long ago: nobody stays there for good. */
+  /** Whether a build was asked for only in the background, and less than an hour ago: after that it counts like any other. */
   isBackground(build: string): Promise<boolean>;
 }
 
 const UNFINISHED = BUILD_STATES.filter((state) => !isFinished(state));
-/** What was asked for in the background goes before others, too, after so many milliseconds. */
+/** Milliseconds after which a background build counts like any other. */
 const LONG = 3_600_000;
 
 export const createTurns = ({
@@ -57,7 +58,7 @@ export const createTurns = ({
     const rows = await ready(db)
       .select(['builds.id', 'askers.token', 'askers.role'])
       .orderBy('askers.token')
-      // 'building' before 'queued'.
+      // By the alphabet, 'building' comes before 'queued'.
       .orderBy('builds.state')
       .orderBy('askers.asked_at')
       .orderBy('builds.id')
@@ -122,7 +123,7 @@ export const createTurns = ({
   },
 });
 
-/** Builds that a builder could have now, or has, with those who asked for them. */
+/** The builds that a builder could have now, or has, with their askers. */
 const ready = (db: Database) =>
   db
     .selectFrom('askers')

@@ -4,22 +4,22 @@ import { errorMeaning, httpStatus } from '../../core/errors.ts';
 import type { Pace } from './pace.ts';
 import { problemOf } from './problem.ts';
 
-/** What all connections together may take of the service. */
+/** Limits on the connections to the service. */
 export interface ConnectionLimits {
-  /** At once, in all and from one address. */
+  /** Open connections, in all and from one address. */
   readonly connections: number;
   readonly addressConnections: number;
   readonly pace: Pace;
 }
 
-/** One that nothing is sent on or read from, in milliseconds. */
+/** Milliseconds without traffic after which a connection is ended. */
 const IDLE = 120_000;
-/** One that waits for its next request, in milliseconds. */
+/** Milliseconds that a connection may wait for its next request. */
 const KEPT = 15_000;
 const REQUESTS_OF_ONE = 10_000;
 const GRACE = 1_000;
 
-/** An HTTP server that answers with `handle`, within limits. A connection over them is told so and ended. */
+/** An HTTP server that answers with `handle`, within limits. A connection over the limit gets an answer that says so, and is ended. */
 export const boundedServer = (handle: RequestListener, limits: ConnectionLimits): Server => {
   const excess = new WeakSet<Socket>();
   const headers = limits.pace.seconds * 1000;
@@ -29,18 +29,18 @@ export const boundedServer = (handle: RequestListener, limits: ConnectionLimits)
   const server = createServer(
     {
       headersTimeout: headers,
-      // A body may take as long as its bytes come at the pace.
+      // A whole request has no deadline: `pace.ts` watches how fast its body comes.
       requestTimeout: 0,
       keepAliveTimeout: KEPT,
       connectionsCheckingInterval: Math.min(headers, 5_000),
     },
     listener,
   );
-  // Whoever waits to be told so sends a body only if it is wanted.
+  // A client that expects `100 Continue` gets it from the route that reads the body, and sends none otherwise.
   server.on('checkContinue', listener);
   server.timeout = IDLE;
   server.maxRequestsPerSocket = REQUESTS_OF_ONE;
-  // Those over the limit are told, but not without end.
+  // Connections over the limit are answered, up to as many again; beyond that Node closes them unanswered.
   server.maxConnections = limits.connections * 2;
 
   let open = 0;

@@ -8,7 +8,7 @@ import type { Pace } from './pace.ts';
 import type { Usage } from './usage.ts';
 import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
-/** What the routes work with. */
+/** The routes' dependencies. */
 export interface ApiDeps {
   readonly db: Database;
   readonly blobs: Blobs;

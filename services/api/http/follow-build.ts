@@ -9,8 +9,8 @@ const HEARTBEAT = 15_000;
 const PIECES_AT_ONCE = 50;
 
 /**
- * Sends a build's life as server-sent events until it is finished: `state` with the build, whenever that changed, and `log`
- * with the next text of its log. A follower that comes back with `Last-Event-ID` gets the log from there on: nothing twice, nothing lost.
+ * Sends server-sent events about a build until it is finished: `state` with the build whenever it changes, and `log` with the next text
+ * of its log. A follower that reconnects with `Last-Event-ID` gets the log from there on: no line is repeated or lost.
  */
 export const followBuild = async (
   deps: ApiDeps,
@@ -31,7 +31,7 @@ export const followBuild = async (
   });
   const closed = new AbortController();
   response.once('close', () => closed.abort());
-  /** Waits for a follower that reads slowly, rather than keep what it has not read. */
+  /** Sends one event, and waits for a follower that reads slowly instead of buffering for it. */
   const send = async (event: string, eventId: string | null, data: unknown): Promise<void> => {
     const isTaken = response.write(
       `${eventId === null ? '' : `id: ${eventId}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`,

@@ -1,13 +1,13 @@
 import type { Request, Response } from 'express';
 import { sendProblem } from './problem.ts';
 
-/** How fast a request must come: its headers within so many seconds, and in each such time as many bytes of its body as `rate` a second make. */
+/** The least pace of a request: its headers within `seconds`, and then in each `seconds` at least `rate` bytes of body a second. */
 export interface Pace {
   readonly seconds: number;
   readonly rate: number;
 }
 
-/** Ends a request whose body comes too slowly. What waits here to be stored is not the sender's delay. */
+/** Ends a request whose body comes too slowly. Time that the service itself takes to store bytes does not count. */
 export const watchPace = (request: Request, response: Response, { seconds, rate }: Pace): void => {
   if (request.complete) return;
   const { socket } = request;

@@ -5,7 +5,7 @@ import type { Problem } from '../../core/protocol.ts';
 import type { Log } from '../../storage/log.ts';
 import { sendWhole } from './unread.ts';
 
-/** The one place where an error becomes an answer: RFC 9457. What is not a `KilnError` is a defect and says nothing of itself. */
+/** Turns errors into answers (RFC 9457), for all routes. An error that is no `KilnError` is a defect: its details go to the log alone. */
 export const answerErrors =
   (log: Log): ErrorRequestHandler =>
   (error: unknown, request, response, next) => {
@@ -30,7 +30,7 @@ const BROKEN: readonly unknown[] = [
   'ERR_STREAM_UNABLE_TO_PIPE',
 ];
 
-/** Whether there is nobody left to answer: the client has ended the connection, which is its right. */
+/** Whether the client has ended the connection, so that there is nobody to answer. */
 const isHungUp = (error: unknown, request: Request, response: Response): boolean => {
   const isBroken =
     error instanceof Error &&

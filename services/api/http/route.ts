@@ -7,7 +7,7 @@ import type { ApiDeps } from './deps.ts';
 import { authenticate, type Caller } from '../record/tokens.ts';
 import { watchPace } from './pace.ts';
 
-/** What a route's handler gets: the caller and the checked body; `param` reads a path parameter. */
+/** The input of a route's handler: the caller and the checked body; `param` reads a path parameter. */
 export interface Asked<Body> {
   readonly caller: Caller;
   readonly body: Body;
@@ -23,13 +23,13 @@ export type Answer = { readonly status: number; readonly json: unknown } | null;
 /** The schema of a request that has no body, or one that its handler reads. */
 export const NO_BODY = z.unknown();
 
-/** Bytes of a request's JSON: one build or source with all the settings it may bring, and much room. */
+/** Bytes of a request's JSON: ample for one build or source with all the settings it may bring. */
 const BODY_LIMIT = 256 * 1024;
 
 /** Answers 200 with JSON. */
 export const ok = (json: unknown): Answer => ({ status: 200, json });
 
-/** Lets those go on who have a role, before anything of a body is read or asked for. Throws `unauthenticated` or `forbidden`. */
+/** Admits callers that have the role, before any of the body is read or asked for. Throws `unauthenticated` or `forbidden`. */
 const admit =
   (deps: ApiDeps, role: Role): RequestHandler =>
   async (request, response, next) => {

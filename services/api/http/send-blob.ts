@@ -20,7 +20,7 @@ const wantedRange = (
   return found[0] ?? null;
 };
 
-/** Answers with a blob's bytes, or the range of them that was asked for. Its name says what it is, for ever. */
+/** Answers with a blob's bytes, or the range of them that was asked for. It may be cached for ever, as its name is its digest. */
 export const sendBlob = async (
   blobs: Blobs,
   { digest, size }: BlobInfo,
@@ -29,7 +29,7 @@ export const sendBlob = async (
 ): Promise<null> => {
   const etag = `"${digest}"`;
   const range = wantedRange(request, size, etag);
-  // What is damaged gets no headers of a good answer.
+  // The blob is opened before any header is sent: a damaged one must not begin as a good answer.
   const bytes = range === 'outside' ? null : await blobs.open(digest, range ?? undefined);
   response.set({
     'Accept-Ranges': 'bytes',

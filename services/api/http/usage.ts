@@ -5,11 +5,11 @@ import type { Database } from '../../storage/database.ts';
 import { bytesSent, noteSent } from '../record/sent.ts';
 import type { Caller } from '../record/tokens.ts';
 
-/** What tokens take of the service just now, held against their quotas. */
+/** The use that tokens make of the service at present, checked against their quotas. */
 export interface Usage {
   /**
-   * Takes an upload in, if the caller may have one more: `take` gets the most bytes that it may have. All that came counts, also
-   * of what is refused. Throws `too-many`.
+   * Takes an upload in if the caller may have one more; `take` gets the number of bytes that it may have at most. All bytes received count,
+   * even of a refused upload. Throws `too-many`.
    */
   upload<T>(caller: Caller, request: Request, take: (limit: number) => Promise<T>): Promise<T>;
   /** Lets a caller follow a build, if it may follow one more. Throws `too-many`. */
@@ -72,7 +72,7 @@ export const createUsage = (db: Database, now: () => number, blobLimit: number):
           return await take(limit);
         } finally {
           const came = socket.bytesRead - before;
-          // The first of a body comes with the headers.
+          // The beginning of a body was read with the headers, before `bytesRead` was first looked at.
           const body = request.complete && announced > 0 ? announced : came + FIRST;
           await noteSent(db, caller.token, dayOf(now()).day, Math.max(came, body));
         }

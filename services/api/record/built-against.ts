@@ -6,11 +6,11 @@ import type { Source } from '../../core/source.ts';
 import type { Database } from '../../storage/database.ts';
 import { loadBuild, type StoredSource } from './records.ts';
 
-/** What a build is built against: all of it there, some of it still to be made, or one of it not to be had. */
+/** The builds that one is built against: all finished, some still to be made, or one that cannot be had. */
 export type BuiltAgainst =
   | { readonly kind: 'there'; readonly dependencies: readonly Dependency[] }
   | { readonly kind: 'waiting' }
-  /** The build that is not to be had, words that say so, and the command that asks for it again. */
+  /** The build that cannot be had, a sentence that says so, and the command that asks for it again. */
   | {
       readonly kind: 'lost';
       readonly build: string;
@@ -80,7 +80,7 @@ const commandFor = (
   return `kiln build ${name}/${version} -k ${kernel.tree} --toolchain ${toolchain}${waivers} --retry`;
 };
 
-/** A source as builders need it: without who vouches for it, and since when. */
+/** A source as builders need it, without the record's own columns. */
 export const withoutRecord = ({
   trust: _t,
   createdAt: _c,

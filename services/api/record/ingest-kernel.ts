@@ -27,7 +27,7 @@ export const ingestKernel = async (
       .selectAll()
       .where('blob', '=', blob)
       .executeTakeFirst();
-    // The same bytes are the same kernel: they need not be read again to say so.
+    // The same bytes are the same kernel, so they need not be read again.
     if (there !== undefined && trustReaches(there.trust as Trust, by.trust)) {
       await notePusher(deps.db, there.digest, by.token);
       return kernelOf(there);
@@ -140,7 +140,7 @@ const kernelEntries = async (
   return layTree(archive.entries, layout).entries;
 };
 
-/** The list of a kernel's files, for who makes a delta against it. */
+/** The list of a kernel's files, against which a client makes a delta. */
 export const kernelFiles = async (
   deps: Pick<UploadDeps, 'db' | 'blobs'>,
   digest: Digest,
@@ -165,7 +165,7 @@ export const kernelSymvers = async (
   return deps.blobs.read(symversDigest, SYMVERS_LIMIT);
 };
 
-/** A tree may hold more than one `Module.symvers`. */
+/** Passes over the other files of that name: a tree may hold more than one `Module.symvers`. */
 const ofOthers = (error: unknown): void => {
   if (!(error instanceof KilnError) || error.code !== 'digest-mismatch') throw error;
 };

@@ -20,8 +20,8 @@ import { useUpload, type UploadDeps } from './uploads.ts';
 const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
 
 /**
- * Records the source in a blob. What ci and admins push is published under its name, which then means those bytes for good
- * (`conflict` otherwise); what a client pushes is reached by digest alone. A refused blob is not kept.
+ * Records the source in a blob. A source that ci or an admin pushes is published under its name and version, which then mean those bytes
+ * for good (`conflict` for others); one that a client pushes is reached by digest alone. A refused blob is not kept.
  */
 export const ingestSource = async (
   deps: UploadDeps,
@@ -62,16 +62,16 @@ export const ingestSource = async (
     });
   });
 
-/** Who vouches for a tree, and how far it is trusted for that. */
+/** The token that vouches for a tree, and the trust that the tree gets by it. */
 export interface Voucher {
   readonly token: string;
   readonly trust: Trust;
 }
 
-/** A caller vouches as far as its role goes. */
+/** The voucher that a caller is, by its role. */
 export const voucher = ({ token, role }: Caller): Voucher => ({ token, trust: role });
 
-/** What of a tree's row changes when somebody vouches for it: the highest word counts, and the first who gave it. */
+/** The columns of a tree's row that change when somebody vouches for it: the highest trust counts, and the first token that gave it. */
 export const raisedBy = (
   row: { readonly trust: string; readonly made_by: string },
   by: Voucher,

@@ -2,10 +2,10 @@ import type { Withdrawable } from '../../core/withdrawal.ts';
 import type { Maker } from '../../core/protocol.ts';
 import type { Database } from '../../storage/database.ts';
 
-/** Who made records: tokens by their names. */
+/** The makers of records: names of tokens, by id. */
 export type Makers = ReadonlyMap<string, string>;
 
-/** The names of all tokens, also of those that have ended. */
+/** The names of all tokens, revoked and expired ones included. */
 export const listMakers = async (db: Database): Promise<Makers> =>
   new Map(
     (await db.selectFrom('tokens').select(['id', 'name']).execute()).map(({ id, name }) => [
@@ -14,16 +14,16 @@ export const listMakers = async (db: Database): Promise<Makers> =>
     ]),
   );
 
-/** Who made a record: a token, or a part of the service, which has no other name than that. */
+/** The maker of a record: a token, or a part of the service, whose id is its name. */
 export const makerIn = (makers: Makers, id: string): Maker => ({ id, name: makers.get(id) ?? id });
 
-/** Who made one record. */
+/** The maker of one record, looked up by its id. */
 export const findMaker = async (db: Database, id: string): Promise<Maker> => {
   const row = await db.selectFrom('tokens').select('name').where('id', '=', id).executeTakeFirst();
   return { id, name: row?.name ?? id };
 };
 
-/** What a token has brought that builds are made of, and builds that it asked for with settings or waivers of its own. */
+/** The sources and kernels that a token pushed, and the builds that it asked for with settings or waivers of its own. */
 export const pushedBy = async (
   db: Database,
   token: string,

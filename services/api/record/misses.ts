@@ -6,14 +6,14 @@ import { SOURCE_NAME, SOURCE_VERSION } from '../../core/source.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildRequest } from './resolve-build.ts';
 
-/** Something that was asked for and not had. '' where nothing was named that can be a name. */
+/** A miss: something that was asked for and not had. A field is '' where the request named nothing that can be a name. */
 export interface Miss {
   readonly reason: ErrorCode;
   readonly source: string;
   readonly release: string;
 }
 
-/** Rows beyond it go, the oldest first. */
+/** The most rows that are kept: the oldest go first. */
 const MOST_ROWS = 10_000;
 
 /** Counts a miss, `times` over. */

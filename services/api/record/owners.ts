@@ -4,9 +4,9 @@ import type { Role } from '../../core/policy.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 
-/** Whose the names of sources are. */
+/** Owners of sources' names. */
 
-/** Lets a token publish under a name, which is its own from then on if it was nobody's. Throws `forbidden`, saying whose it is. */
+/** Lets a token publish under a name; a name without an owner becomes the token's. Throws `forbidden`, saying whose the name is. */
 export const takeName = async (
   db: Database,
   now: number,

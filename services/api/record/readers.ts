@@ -2,13 +2,13 @@ import { KilnError } from '../../core/errors.ts';
 import { mayRead, type Role, type Trust } from '../../core/policy.ts';
 import type { Database } from '../../storage/database.ts';
 
-/** Who wants to read. What is not for them is answered as not there. */
+/** A reader: a token and its role. Records that it may not read are answered as not there. */
 export interface Reader {
   readonly token: string;
   readonly role: Role;
 }
 
-/** Notes that a token has the bytes of a source or kernel, as it pushed them. */
+/** Notes that a token pushed a source or kernel, and so may read it. */
 export const notePusher = async (db: Database, tree: string, token: string): Promise<void> => {
   await db
     .insertInto('pushers')
@@ -17,7 +17,7 @@ export const notePusher = async (db: Database, tree: string, token: string): Pro
     .execute();
 };
 
-/** Whether a source or kernel is for a reader. */
+/** Whether a reader may read a source or kernel. */
 export const mayReadTree = async (
   db: Database,
   { token, role }: Reader,
@@ -33,7 +33,7 @@ export const mayReadTree = async (
   return mayRead(role, { kind: 'tree', trust, isOwn: pushed !== undefined });
 };
 
-/** The builds that are for a reader, as a condition on `builds.id`. */
+/** The builds that a reader may read, as a condition on `builds.id`. */
 export const readableBuilds = (db: Database, { token, role }: Reader) =>
   db
     .selectFrom('builds as readable')
@@ -42,13 +42,13 @@ export const readableBuilds = (db: Database, { token, role }: Reader) =>
       query.innerJoin('askers', 'askers.build', 'readable.id').where('askers.token', '=', token),
     );
 
-/** Throws `not-found` if there is no such build for a reader. */
+/** Throws `not-found` unless there is such a build and the reader may read it. */
 export const mustReadBuild = async (db: Database, reader: Reader, id: string): Promise<void> => {
   const found = await readableBuilds(db, reader).where('readable.id', '=', id).executeTakeFirst();
   if (found === undefined) throw new KilnError('not-found', `there is no build ${id}`);
 };
 
-/** Whether a build that is for a reader made this digest: a module, a log, an attestation, what others are built against. */
+/** Whether a build that the reader may read made this artifact: a module, a log, an attestation, or its exports. */
 export const mayReadArtifact = async (
   db: Database,
   reader: Reader,

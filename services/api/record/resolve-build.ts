@@ -29,23 +29,23 @@ import { mustNotBeWithdrawn, readWithdrawals } from './withdrawn.ts';
 /** A request for a build, checked. */
 export type BuildRequest = z.output<typeof CreateBuild>;
 
-/** What a request names, found, and the fingerprint that follows from it. */
+/** The records that a request names, and the fingerprint that follows from them. */
 export interface ResolvedBuild {
   readonly source: Stored<Source>;
   readonly kernel: StoredKernel;
   readonly toolchain: Digest;
   readonly waived: readonly ContractPart[];
   readonly settings: Settings;
-  /** What it is built against itself; builds that share a dependency share the object. */
+  /** The builds that it is directly built against; builds that share a dependency share the object. */
   readonly dependencies: readonly ResolvedBuild[];
   readonly inputs: FingerprintInputs;
   readonly fingerprint: Digest;
 }
 
-/** How many other sources one may be built against, over all layers. */
+/** The most other sources that one may be built against, over all layers. */
 const MAX_DEPENDENCIES = 64;
 
-/** Where builds that are resolved together look things up, each once. */
+/** Look-ups that builds which are resolved together share, so that each is made once. */
 export interface Lookups {
   kernel(wanted: BuildRequest['kernel']): Promise<StoredKernel>;
   /** The sources that are meant, the best first: one, or all versions that a name has. */
@@ -89,7 +89,7 @@ export const resolveBuild = async (
 ): Promise<ResolvedBuild> => {
   checkSettings(request.settings);
   const kernel = await lookups.kernel(request.kernel);
-  // One that is named may be any that works; whether a retired one may build this is for the coordinator to say.
+  // A toolchain that is named may be retired: the coordinator decides whether it may still build this.
   const named: readonly ToolchainState[] = ['pinned', 'candidate', 'retired'];
   const withdrawals = await lookups.withdrawals();
   if (request.toolchain !== undefined)
@@ -144,7 +144,7 @@ const OTHER_TOOLCHAIN = 'leave out --toolchain, or have an admin take that back'
 const OTHER_SOURCE = 'ask for another version, or have an admin take that back';
 const OTHER_BUILD = 'push a new version of the source, or have an admin take that back';
 
-/** What the first source comes to that nobody has withdrawn; else why the best one was. */
+/** The result for the first source that is not withdrawn; else the error of the best one. */
 const firstOf = async <T>(
   sources: readonly StoredSource[],
   resolve: (source: StoredSource) => Promise<T>,
@@ -161,7 +161,7 @@ const firstOf = async <T>(
   throw problem ?? new KilnError('not-found', 'there is no such source');
 };
 
-/** All that a build is built against, whatever the layer: each once, and after what it is built against itself. */
+/** All builds that one is built against, over all layers: each once, behind those that it is built against itself. */
 export const deepestFirst = ({ dependencies }: ResolvedBuild): readonly ResolvedBuild[] => {
   const found = new Set<ResolvedBuild>();
   const visit = (build: ResolvedBuild): void => {
@@ -173,7 +173,7 @@ export const deepestFirst = ({ dependencies }: ResolvedBuild): readonly Resolved
   return [...found];
 };
 
-/** Refuses a source that is met again below itself. */
+/** Throws `bad-source` where sources depend on each other in a ring. */
 const mustEnd = (name: string, above: readonly string[]): void => {
   const first = above.indexOf(name);
   if (first === -1) return;
@@ -225,7 +225,7 @@ const findSources = async (
       `there is no source ${name} here; ci or an admin adds it with kiln source push`,
     );
   }
-  // Of versions that are the same, the one that was pushed last.
+  // Of equal versions the one that was pushed last comes first.
   return rows.map(sourceOf).toSorted((one, other) => compareSources(other, one));
 };
 
@@ -285,8 +285,8 @@ export const findKernelOf = async (
 const OTHER_KERNEL = 'send other headers of it, or have an admin take that back';
 
 /**
- * The one kernel that is what a host says it is. What somebody vouches for goes before what clients pushed, and newer headers
- * before older ones of the same kernel.
+ * The one kernel with a host's facts. Kernels that somebody vouches for are preferred to those that clients pushed, and newer headers to
+ * older ones of the same kernel.
  */
 const chooseKernel = (
   kernels: readonly StoredKernel[],
@@ -296,7 +296,7 @@ const chooseKernel = (
   return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
 };
 
-/** What of a kernel is not as a host says; nothing where it is the host's own. */
+/** The facts in which a kernel differs from a host's; none where it is the host's own. */
 const misfits = ({ build, options, arch }: StoredKernel, facts: KernelFacts): readonly string[] => [
   ...(facts.arch === undefined || arch === facts.arch ? [] : ['another CPU']),
   ...(facts.build === undefined || build === null || build === facts.build

@@ -8,7 +8,7 @@ import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import type { Reader } from './readers.ts';
 import { findToolchain } from './toolchains.ts';
 
-/** Says of each wish what it would be built as now, and how that build stands; or why it cannot be. Nothing is asked for. */
+/** Resolves each wish to the build that it would be now, with that build's state, or to the reason why it cannot be built. Starts nothing. */
 export const resolveWishes = async (
   db: Database,
   wishes: readonly BuildRequest[],
@@ -18,7 +18,7 @@ export const resolveWishes = async (
   const views: ResolvedView[] = [];
   const lookups = lookupsIn(db, reader);
   for (const wish of wishes) {
-    // Others are answered meanwhile.
+    // Lets other requests be answered between two wishes.
     await setImmediate();
     try {
       const resolved = await resolveBuild(wish, script, lookups);

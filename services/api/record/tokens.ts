@@ -8,7 +8,7 @@ import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { listMakers, makerIn, type Makers } from './makers.ts';
 
-/** Who is asking. */
+/** The caller of a request: its token and role. */
 export interface Caller {
   readonly token: string;
   readonly role: Role;
@@ -117,7 +117,7 @@ export const authenticate = async (
   return { token: row.id, role, quotas: quotasIn(row) };
 };
 
-/** Makes sure that a file holds a valid admin token, for the machine's own admin. Private from its first byte. */
+/** Makes sure that a file holds a valid admin token, for the machine's own admin. The file is private from its first byte. */
 export const provideAdminToken = async (db: Database, now: number, file: string): Promise<void> => {
   const there = (await readFile(file, 'utf8').catch(() => '')).trim();
   const isValid = await authenticate(db, now, `Bearer ${there}`, 'admin').then(

@@ -16,7 +16,7 @@ import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** The packages that a toolchain was made of, kept with it: each a blob whose digest is the lock's hash. */
 
-/** Keeps packages that were sent, all of them or none. Throws unless they are just those that the toolchain has. */
+/** Keeps packages that were sent, all of them or none. Throws unless they are exactly those that the toolchain has. */
 export const keepPackages = async (
   deps: UploadDeps,
   toolchain: Digest,
@@ -63,7 +63,7 @@ const measuredContents = ({ name, state, contents }: ToolchainRow): ToolchainCon
   return JSON.parse(contents) as ToolchainContents;
 };
 
-/** Throws unless a sent package is, by its own word, the one that the lock and the toolchain name. */
+/** Throws unless a sent package's control file names it as the lock and the toolchain do. */
 const mustBe = async (
   { blobs }: UploadDeps,
   { name, version, digest }: LockedPackage,
@@ -81,7 +81,7 @@ const mustBe = async (
     );
 };
 
-/** What is kept of a toolchain. Throws `not-found`. */
+/** The packages that are kept of a toolchain. Throws `not-found`. */
 export const keptPackages = async (db: Database, toolchain: Digest): Promise<ToolchainPackages> => {
   const { name, description } = await findToolchain(db, toolchain);
   if (description === null)

@@ -18,7 +18,7 @@ export const findToolchain = async (db: Database, digest: Digest): Promise<Toolc
   return row;
 };
 
-/** Records a root file system that was sent; what was refused before is measured again. */
+/** Records a root file system that was sent. One that was refused before is measured again. */
 export const addToolchain = async (
   { db, now }: Deps,
   digest: Digest,
@@ -74,7 +74,7 @@ export interface Measuring {
   readonly builder: string;
 }
 
-/** Notes who measures a toolchain; false if that attempt is not to be made (any more). */
+/** Notes which builder measures a toolchain; false if that attempt is not wanted any more. */
 export const startMeasuring = async (
   { db }: Pick<Deps, 'db'>,
   { toolchain, attempt, builder }: Measuring,
@@ -90,8 +90,8 @@ export const startMeasuring = async (
 };
 
 /**
- * Takes in what the builder that measures it found: contents, or why it cannot be used. The first of a name is pinned at once, a later
- * one is a candidate for its place. False if it is not from that builder and attempt.
+ * Takes a measurement in: the toolchain's contents, or why it cannot be used. The first toolchain of a name is pinned at once, a later
+ * one is a candidate for its place. False if it is not from the builder and attempt that measure it.
  */
 export const takeMeasurement = (
   { db, now }: Deps,
@@ -184,7 +184,7 @@ const mustBeTried = async (
   );
 };
 
-/** Takes a toolchain out of use, if it is not yet: it builds nothing new, and what it has built can be rebuilt. Throws `conflict`. */
+/** Retires a toolchain: it builds nothing new, and its builds can still be rebuilt. Throws `conflict`. */
 export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<ToolchainRow> =>
   db.transaction().execute(async (transaction) => {
     const row = await findToolchain(transaction, digest);

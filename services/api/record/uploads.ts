@@ -6,18 +6,18 @@ import type { Database } from '../../storage/database.ts';
 import { findArtifact } from './records.ts';
 
 /**
- * Bytes that somebody sent, until a record is made of them. Whoever sends them, or is told that they are here and need not be sent,
- * has a claim on them: what is refused to one sender is not taken away from another. They go with the last claim.
+ * Uploads: blobs that were sent and that no record uses yet. Whoever sends one, or is told that it is here and need not be sent, gets a
+ * claim on it, so that a refusal to one sender does not remove the blob of another. The blob is removed with its last claim.
  */
 
-/** What knowing of uploads needs. */
+/** The dependencies of uploads. */
 export interface UploadDeps {
   readonly db: Database;
   readonly blobs: Blobs;
   readonly now: () => number;
 }
 
-/** How long a claim that nobody uses holds, in milliseconds. */
+/** Milliseconds that a claim holds which nobody uses. */
 export const CLAIM_TIME = 3_600_000;
 
 /** Stores what somebody sends, and gives them a claim on it. Throws what `Blobs.put` throws. */
@@ -32,17 +32,17 @@ export const storeUpload = (
 export const claimUpload = async (deps: UploadDeps, blob: Digest): Promise<BlobInfo | null> => {
   if ((await deps.blobs.find(blob)) === null) return null;
   await claim(deps, blob);
-  // The last claim may have ended just now.
+  // The blob is looked up again: before this claim was made, the last one may have ended.
   return deps.blobs.find(blob);
 };
 
-/** Makes a record of an upload, which uses a claim on it. Bytes that are in no record then go, unless others have a claim on them. */
+/** Makes a record of an upload and uses up a claim on it. A blob that is in no record afterwards is removed, unless it has other claims. */
 export const useUpload = async <T>(
   deps: UploadDeps,
   blob: Digest,
   use: () => Promise<T>,
 ): Promise<T> => {
-  // Nobody else's end takes it away meanwhile.
+  // A second claim keeps the blob while the record is made, whichever other claims end.
   await claim(deps, blob);
   try {
     return await use();
@@ -75,7 +75,7 @@ const claim = async ({ db, now }: UploadDeps, blob: Digest): Promise<void> => {
     .execute();
 };
 
-/** In a transaction, which holds the database: a claim is made before all of this, or after it. */
+/** Ends claims in one transaction, so that a new claim is made either before all of it or after. */
 const endClaims = ({ db, blobs }: UploadDeps, blob: Digest, count: number): Promise<void> =>
   db.transaction().execute(async (transaction) => {
     const left = await transaction

@@ -2,8 +2,8 @@ import { KilnError } from '../../core/errors.ts';
 import type { Database } from '../../storage/database.ts';
 
 /**
- * How many requests wait for a build: its own, and those for builds that are built against it, whatever the layer. A request is
- * kept with the one build it asked for, until that has ended.
+ * The number of requests that wait for a build: its own, and those for builds that are built against it, over all layers. A request is
+ * kept with the build that it asked for, until that build has ended.
  */
 export const countWaiting = async (db: Database, build: string): Promise<number> => {
   const { count } = await db
@@ -29,7 +29,7 @@ export const countWaiting = async (db: Database, build: string): Promise<number>
 /** Seconds after which one of many builds is likely to have ended. */
 const SOON = 20;
 
-/** Refuses a token for which more builds wait or run than may, `more` to come included. Throws `too-many`. */
+/** Throws `too-many` where more builds would wait or run for a token than it may have, `more` new ones included. */
 export const mustHaveRoom = async (
   db: Database,
   {

@@ -14,7 +14,7 @@ import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { listMakers, makerIn } from './makers.ts';
 
-/** What hosts are not given any more, and why. */
+/** Withdrawals: the things that hosts are not given any more, and why. */
 
 /** All withdrawals, the latest first. */
 export const listWithdrawals = async (db: Database): Promise<readonly WithdrawalView[]> => {
@@ -34,14 +34,14 @@ export const listWithdrawals = async (db: Database): Promise<readonly Withdrawal
   }));
 };
 
-/** All withdrawals, for who holds others against them. */
+/** All withdrawals, to check other things against. */
 export const readWithdrawals = async (db: Database): Promise<readonly Withdrawal[]> =>
   (await db
     .selectFrom('withdrawals')
     .select(['kind', 'id', 'name', 'reason'])
     .execute()) as Withdrawal[];
 
-/** Throws `withdrawn` where one of these was. */
+/** Throws `withdrawn` where one of the things was withdrawn. */
 export const mustNotBeWithdrawn = (
   withdrawals: readonly Withdrawal[],
   parts: MadeOf,
@@ -51,7 +51,7 @@ export const mustNotBeWithdrawn = (
   if (found !== null) throw new KilnError('withdrawn', `${sayWithdrawn(found)}; ${next}`);
 };
 
-/** What is withdrawn, by id (a source also as NAME/VERSION), and why. */
+/** A withdrawal to make: the thing by its id (a source also as NAME/VERSION), and the reason. */
 export interface WithdrawalGiven {
   readonly kind: Withdrawable;
   readonly id: string;
@@ -99,7 +99,7 @@ export const endWithdrawal = async (
 
 interface Named {
   readonly id: string;
-  /** What people call it. */
+  /** The thing's name for people. */
   readonly name: string;
 }
 
@@ -181,7 +181,7 @@ export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void>
 
 const OTHER_BUILD = 'kiln install gets what is to be had instead';
 
-/** What a build's row was made of, and signed with. */
+/** The things that a build's row was made of and signed with. */
 export const madeOfRow = ({
   inputs,
   fingerprint,
