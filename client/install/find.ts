@@ -28,6 +28,11 @@ export const findAll = async (
   wishes: readonly Wish[],
   terms: InstallTerms,
 ): Promise<readonly Found[]> => {
+  // Where nothing can be laid down, nobody is asked for anything.
+  const lacking = await Promise.all(wishes.map(({ release }) => placeProblem(host, release)));
+  const problems = lacking.filter((problem) => problem !== null);
+  if (problems.length === wishes.length)
+    return problems.map((problem): Found => ({ kind: 'problem', problem }));
   const withdrawals = await terms.supply.withdrawals(host);
   return eachAtOnce(wishes, (wish) => find(context, host, wish, terms, { wishes, withdrawals }));
 };
@@ -43,8 +48,8 @@ const find = async (
   }: { readonly wishes: readonly Wish[]; readonly withdrawals: readonly Withdrawal[] },
 ): Promise<Found> => {
   try {
-    await modulesDirectory(host, wish.release);
-    await modulesMustBeWritable(host, wish.release);
+    const problem = await placeProblem(host, wish.release);
+    if (problem !== null) return { kind: 'problem', problem };
     const { name } = wish;
     // Modules that this run may replace prove nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
@@ -68,6 +73,18 @@ const find = async (
   } catch (error) {
     if (error instanceof KilnError && error.code !== 'build-cancelled')
       return { kind: 'problem', problem: error };
+    throw error;
+  }
+};
+
+/** Why a kernel's modules have no place on a host, or `null`. */
+const placeProblem = async (host: Host, release: string): Promise<KilnError | null> => {
+  try {
+    await modulesDirectory(host, release);
+    await modulesMustBeWritable(host, release);
+    return null;
+  } catch (error) {
+    if (error instanceof KilnError) return error;
     throw error;
   }
 };

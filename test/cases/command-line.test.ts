@@ -71,7 +71,8 @@ describe('settings of kilnd', () => {
     const listed = [...stdout.matchAll(/^ {2}(KILN_[A-Z_]+) +([^ (].*)$/gm)].map(
       ([, name]) => name,
     );
-    expect([...listed].sort()).toEqual([...read].sort());
+    // Some are for more than one role.
+    expect([...new Set(listed)].sort()).toEqual([...read].sort());
   });
 
   it('have effect on one machine: KILN_PORT', async () => {

@@ -87,14 +87,7 @@ describe.each(LAYOUTS)('a host whose modules DKMS has $where', ({ tree, conf }) 
     expect(
       await mustRun(
         CLIENT,
-        [
-          'setup',
-          kiln.url,
-          '--trust-first-use',
-          '--token-file',
-          join(kiln.data, 'admin.token'),
-          '--trust-first-use',
-        ],
+        ['setup', kiln.url, '--trust-first-use', '--token-file', join(kiln.data, 'admin.token')],
         {
           env: { ...process.env, KILN_CONFIG: join(kiln.data, 'import.config') },
         },
