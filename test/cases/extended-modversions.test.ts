@@ -21,12 +21,14 @@ it('one whose extended version of a symbol is another kernel’s is refused, wit
     'pack("V", $crc)',
     'pack("V", $name eq "module_layout" ? 7 : $crc)',
   );
-  const source = await dkmsSource('spoilt', `MAKE="${MAKE} spoilt.ko"`, { 'extend.sh': spoil });
+  const source = await dkmsSource('misversioned', `MAKE="${MAKE} misversioned.ko"`, {
+    'extend.sh': spoil,
+  });
   const { status, stderr } = await kiln.kiln('build', source, '-k', kiln.release);
   expect([status, stderr]).toEqual([
     1,
     expect.stringMatching(
-      /module spoilt was built against other versions \(CRCs\) of module_layout/,
+      /module misversioned was built against other versions \(CRCs\) of module_layout/,
     ),
   ]);
 });

@@ -38,7 +38,7 @@ describe('a source that is pushed', () => {
       'push',
       await debianPackage('iptables-netflow-dkms'),
     );
-    expect(source.needs).toEqual(['libxtables-dev']);
+    expect(source.needs).toEqual(['libxtables-dev', 'pkg-config']);
     const { status, stderr } = await kiln.kiln('build', 'ipt-netflow', '-k', kiln.kernel);
     expect(status).toBe(2);
     expect(stderr).toMatch(/lacks the packages libxtables-dev.*images\/make-toolchain/);

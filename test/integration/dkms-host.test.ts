@@ -99,6 +99,7 @@ describe('what DKMS has on a host', () => {
         version: '1.0',
         directory: join(root, 'usr/src/dummy-1.0'),
         kernels: [{ release, arch: 'x86_64', isInstalled, files: ['dummy.ko'], originals: [] }],
+        layout: { tree: '/var/lib/dkms', installTree: '/lib/modules', loads: false },
       },
     ]);
   });

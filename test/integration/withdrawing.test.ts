@@ -65,29 +65,49 @@ describe('what is withdrawn', () => {
     expect((await ask('ground')).build.kernel.digest).toBe(digestOf('other headers'));
   });
 
-  it('as a signer has what it signed signed again, with another key', async () => {
+  /** Has a build end well, signed with a key. */
+  const signedWith = (id: string, key: string) =>
+    db
+      .updateTable('builds')
+      .set({
+        state: 'succeeded',
+        signature: JSON.stringify({ kind: 'signed', key, hash: 'sha256' }),
+      })
+      .where('id', '=', id)
+      .execute();
+
+  it('as a signer gives nothing that it signed, and what it signs is refused', async () => {
     const { build } = await ask('ground');
-    const row = (state: string) =>
-      db
-        .updateTable('builds')
-        .set({ state, signature: JSON.stringify({ kind: 'signed', key: 'old', hash: 'sha256' }) })
-        .where('id', '=', build.id)
-        .execute();
-    await db.insertInto('signers').values({ key: 'old', certificate: 'x', seen_at: 1 }).execute();
-    await row('succeeded');
+    await db.insertInto('signers').values({ key: 'key', certificate: 'x', seen_at: 1 }).execute();
+    await signedWith(build.id, 'key');
     expect(await ask('ground')).toMatchObject({ cached: true, build: { withdrawn: null } });
-    await withdraw('signer', 'old');
+    await withdraw('signer', 'key');
     expect(await ask('ground')).toMatchObject({ cached: false, build: { state: 'signing' } });
-    await coordinator.signed({
-      kind: 'signed',
-      build: build.id,
-      attempt: 0,
-      modules: [],
-      attestation: digestOf('attestation'),
-    } as never);
+    await coordinator.signed(signedOutcome(build.id));
+    const { state, failure } = (await db.selectFrom('builds').selectAll().execute())[0] ?? {};
+    expect({ state, failure }).toEqual({
+      state: 'failed',
+      failure: expect.stringMatching(/withdrawn.*another key/),
+    });
+  });
+
+  it('is signed again where the service has another key by now', async () => {
+    const { build } = await ask('ground');
+    await signedWith(build.id, 'old');
+    expect(await ask('ground')).toMatchObject({ cached: false, build: { state: 'signing' } });
+    await coordinator.signed(signedOutcome(build.id));
     expect(await ask('ground')).toMatchObject({
       cached: true,
       build: { withdrawn: null, signature: { kind: 'signed', key: 'key' } },
     });
   });
+});
+
+/** What a signer reports of a build without modules. */
+const signedOutcome = (build: string) => ({
+  kind: 'signed' as const,
+  build,
+  attempt: 0,
+  modules: [],
+  attestation: digestOf('attestation'),
 });
