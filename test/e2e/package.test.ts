@@ -102,7 +102,7 @@ describe('the packages', () => {
     expect(await complete('ins')).toBe('install');
     expect(await complete('kernel', 'pu')).toBe('push');
     expect(await complete('install', '--allow-u')).toBe('--allow-unsigned');
-    expect(await complete('token', 'create', '--r')).toBe('--root --role');
+    expect(await complete('token', 'create', '--ro')).toBe('--root --role');
     expect(await complete('install', 'zfs', '-k', '6')).toBe('6.1.0-1-amd64');
     expect(await complete('install', './')).toBe('');
   });
