@@ -35,7 +35,7 @@ export type InstallAll = (
 /** What became of a source that DKMS has for a kernel. */
 export interface Taken extends Wish {
   readonly outcome: 'taken over' | 'would be taken over' | 'left to DKMS' | 'not in use';
-  /** Why DKMS still has it; `null` where Kiln has taken it over. */
+  /** Why DKMS keeps it; `null` where it is, or would be, taken over. */
   readonly why: string | null;
 }
 

@@ -217,7 +217,7 @@ const readFolder = async (directory: string, ending: string): Promise<string> =>
   return (await Promise.all(chosen.map((name) => readSettings(join(directory, name))))).join('\n');
 };
 
-/** A settings file's text; '' where there is no file of that name. */
+/** A settings file's text; '' where there is no plain file of that name within `SETTINGS_LIMIT`. */
 const readSettings = async (path: string): Promise<string> => {
   const stats = await stat(path).catch(() => null);
   if (stats === null || !stats.isFile() || stats.size > SETTINGS_LIMIT) return '';

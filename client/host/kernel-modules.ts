@@ -176,7 +176,7 @@ const isFile = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** A file's bytes. Throws if there are more than `limit`, whatever size the file system tells. */
+/** A plain file's bytes. Throws `install-failed` where it is larger than `limit`, or something else than a file. */
 const readBounded = async (path: string, limit: number): Promise<Buffer> => {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {

@@ -129,7 +129,7 @@ const open = (way: Way, agent: Agent, token: string | null, call: Call): Promise
 /** Milliseconds that an upload waits for `100 Continue`, which not all servers send. */
 const UNTIL_TAKEN = 1000;
 
-/** Sends a body after `100 Continue`, so that a refusal comes before the bytes are sent. */
+/** Sends a body after `100 Continue`, or after `UNTIL_TAKEN` without it, so that most refusals come before the bytes are sent. */
 const sendWhenTaken = (outgoing: ClientRequest, openBody: () => Readable): void => {
   let isSent = false;
   const sendBody = (): void => {

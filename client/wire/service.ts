@@ -215,7 +215,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     builds: (limit) => pages('', limit),
     buildsOf: (toolchain) =>
       pages(`state=succeeded&toolchain=${encodeURIComponent(toolchain)}&`, MOST_BUILDS),
-    /** Has a patience of its own, as ^C has ended the command's by then. */
+    /** Sent once and without patience: it is sent after ^C, too, which has ended the patience for everything else. */
     cancel: async (id, request) =>
       understand(
         BuildView,

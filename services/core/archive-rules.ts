@@ -14,7 +14,7 @@ export const DEFAULT_ARCHIVE_LIMITS: ArchiveLimits = {
   pathLength: 1024,
 };
 
-/** Deeper than any tree that is built from, and few enough that following all links is quick. */
+/** The most directories in a path: more than any real tree has, and few enough that following all links is quick. */
 const MAX_DEPTH = 64;
 const MAX_SYMLINKS = 20_000;
 
@@ -127,7 +127,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           `the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
         );
       }
-      // A directory that is only implied takes room like one that is named.
+      // A directory that only a path implies counts like one that has an entry.
       if (above === undefined) countEntry();
       kinds.set(ancestor, 'directory');
     }
@@ -174,7 +174,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           }
           place(path, 'hardlink');
           kinds.set(path, 'file');
-          // A tree holds it as a file of its own.
+          // In a tree, a hard link becomes a file of its own.
           sizes.set(path, sizes.get(target) ?? 0);
           countBytes(sizes.get(target) ?? 0);
           return { kind: 'hardlink', path, target };
@@ -198,7 +198,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
   };
 };
 
-/** As Linux has it (path_resolution(7)). */
+/** The most links that Linux follows in one path (path_resolution(7)). */
 const MAX_LINKS = 40;
 
 /**
@@ -214,7 +214,7 @@ export const resolveLink = (
   const found = known.get(path);
   if (found !== undefined) return found;
   if (depth > MAX_LINKS) return null;
-  // Until it is known, a link that comes back to itself has no end.
+  // Until its end is known, a link counts as one without an end: one that leads back to itself stays so.
   known.set(path, null);
   const target = links.get(path) ?? '';
   const at = target.startsWith('/') ? [] : path.split('/').slice(0, -1);

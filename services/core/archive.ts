@@ -1,6 +1,6 @@
 import { KilnError } from './errors.ts';
 
-/** A distribution's package archive that kernels are taken from. All that tells one from another is in here. */
+/** A distribution's package archive that kernels are taken from: all that differs between distributions is in here. */
 export interface KernelArchive {
   readonly name: string;
   /** Where its packages are and who signs them: a deb822 text, as in `/etc/apt/sources.list.d/*.sources`. */
@@ -33,7 +33,7 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
   return archive;
 };
 
-/** All that a stanza may say: where packages are and who signs them. Fields such as `Trusted` would take unsigned ones. */
+/** The fields that a stanza may have: where packages are and who signs them. Others, such as `Trusted`, could allow unsigned ones. */
 const FIELDS = ['types', 'uris', 'suites', 'components', 'architectures', 'signed-by'];
 
 const checkStanza = (stanza: string): void => {

@@ -6,7 +6,7 @@ import { KilnError } from './errors.ts';
 import type { FingerprintInputs } from './fingerprint.ts';
 import type { Recipe } from './recipe.ts';
 
-/** What a build's provenance is made from. */
+/** The facts that a build's provenance states. */
 export interface Provenance {
   readonly build: string;
   readonly fingerprint: Digest;

@@ -9,7 +9,7 @@ import { fingerprintInputs, recipe } from './message-parts.ts';
 import type { BuildView } from './protocol.ts';
 import type { Recipe } from './recipe.ts';
 
-/** What a signed provenance says of a build. */
+/** The facts about a build that a signed provenance states. */
 export interface Attested {
   readonly fingerprint: Digest;
   readonly inputs: FingerprintInputs;
@@ -35,7 +35,7 @@ const Statement = z.object({
 const bad = (what: string): KilnError =>
   new KilnError('unverified', `${what}; nothing was installed, and the admin should know of it`);
 
-/** What an envelope says, if the one trusted certificate's key signed it. Throws `unverified`. */
+/** Reads an envelope. Throws `unverified` unless the one trusted certificate's key signed it. */
 export const readAttested = (envelope: string, certificate: X509Certificate): Attested => {
   const parsed = Statement.safeParse(JSON.parse(readProvenance(envelope, certificate)));
   if (!parsed.success) throw bad('the provenance is out of form');
@@ -55,8 +55,8 @@ export const readAttested = (envelope: string, certificate: X509Certificate): At
 };
 
 /**
- * Holds what a service says of a build against what was signed of it: source, kernel, toolchain, inputs, recipe, dependencies and
- * modules, none more and none fewer. Throws `unverified`, naming the first part that differs.
+ * Compares a service's view of a build with its signed provenance: source, kernel, toolchain, inputs, recipe, dependencies and exactly
+ * the same modules. Throws `unverified`, naming the first part that differs.
  */
 export const mustBeAttested = (view: BuildView, attested: Attested): void => {
   const { inputs, recipe: steps, fingerprint, modules } = attested;
@@ -100,7 +100,7 @@ const pick = ({ digest, name, version }: FingerprintInputs['source']) => ({
   version,
 });
 
-/** Canonical JSON of what came as JSON; what has no such form is like nothing else. */
+/** The canonical JSON of a parsed value, for comparison; a value without one equals no other. */
 const canonical = (value: unknown): string => {
   try {
     return canonicalJson(value as Canonical);

@@ -1,21 +1,21 @@
 /** Which kernel a boot loader is to start by default. */
 export type BootChoice =
-  /** The one it starts anyway: its modules are complete. */
+  /** The kernel that it starts anyway, whose modules are complete. */
   | { readonly kind: 'free'; readonly release: string }
-  /** An older one, as the one it would start is not complete, and why. */
+  /** An older kernel, since the one that it would start lacks modules, and why. */
   | {
       readonly kind: 'hold';
       readonly release: string;
       readonly instead: string;
       readonly why: string;
     }
-  /** None is complete. */
+  /** No kernel has all its modules. */
   | { readonly kind: 'helpless'; readonly instead: string; readonly why: string };
 
 /**
- * The newest kernel whose module set is complete, unless the one that would be started is. `usual` is what the boot loader starts where
- * nobody keeps it from that; `null` is the newest. `incomplete` has the reason for each kernel that is not complete. `null` where there
- * is no kernel.
+ * Chooses the kernel that would be started anyway if its modules are complete, else the newest whose are. `usual` is the kernel that the
+ * boot loader starts without guard; `null` means the newest. `incomplete` has the reason for each kernel that lacks modules. `null` where
+ * there is no kernel.
  */
 export const chooseBoot = (
   kernels: readonly string[],
@@ -41,7 +41,7 @@ export const compareReleases = (a: string, b: string): number => {
   const [left, right] = [parts(a), parts(b)];
   for (let at = 0; at < Math.max(left.length, right.length); at += 1) {
     const [x, y] = [left[at] ?? '', right[at] ?? ''];
-    // Every part at an even place is without digits, every other one a number.
+    // Parts at even places are text, parts at odd places are numbers.
     const order = at % 2 === 0 ? compareWords(x, y) : Number(x || '0') - Number(y || '0');
     if (order !== 0) return order;
   }

@@ -3,13 +3,13 @@ import type { Kernel } from './kernel.ts';
 import { resultDirectory } from './recipe.ts';
 import type { Source } from './source.ts';
 
-/** One moment for every build: nothing in a module may depend on when it was built. 2001-09-09T01:46:40Z. */
+/** The time that every build is told (2001-09-09T01:46:40Z): no byte of a module may depend on when it was built. */
 export const SOURCE_DATE_EPOCH = 1_000_000_000;
 
-/** The name of the host a build believes to be on. */
+/** The host name that every build is told. */
 export const BUILD_HOST = 'kiln';
 
-/** Where programs are looked for; a toolchain is measured with it, too. */
+/** The PATH of every build, and of a toolchain's measurement. */
 export const BUILD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
@@ -46,8 +46,8 @@ export const buildEnvironment = (
 };
 
 /**
- * What Kbuild needs to be told for a kernel that clang built (`Documentation/kbuild/llvm.rst`). `LLVM=1` would link with lld: where
- * GNU ld linked the kernel it is the compiler alone, which Kbuild takes from make's command line and not from the environment.
+ * Variables of Kbuild for a kernel that clang built (`Documentation/kbuild/llvm.rst`). `LLVM=1` would link with lld: where GNU ld linked
+ * the kernel only the compiler is set, which Kbuild takes from make's command line and not from the environment.
  */
 const clangVariables = ({
   linker,

@@ -17,7 +17,7 @@ export interface BuildEnd {
   readonly isOutOfMemory: boolean;
 }
 
-/** Why a build failed, of how it ended and the end of its log. */
+/** Explains why a build failed, from its exit status and the end of its log. */
 export const explainBuildEnd = (
   end: BuildEnd,
   log: string,
@@ -63,7 +63,7 @@ export const explainBuildEnd = (
   }
 };
 
-/** What a failed step lacked or may not do, if its log says so. */
+/** The program that a failed step lacked, or the place that it may not write to, in words; `null` if the log names neither. */
 const explainStep = (log: string): string | null => {
   const program = missingProgram(log);
   if (program !== null)
@@ -74,7 +74,7 @@ const explainStep = (log: string): string | null => {
   return null;
 };
 
-/** How shells, make and env say that there is no such program. */
+/** The messages of shells, make and env for a program that is not there. */
 const NOT_FOUND: readonly RegExp[] = [
   /^\S+: (?:line )?\d+: ([\w.+-]+): (?:command )?not found$/m,
   /^make(?:\[\d+\])?: ([\w.+-]+): No such file or directory$/m,
@@ -82,7 +82,7 @@ const NOT_FOUND: readonly RegExp[] = [
   /^\S+: (?:line \d+: )?\S+: \S*\/([\w.+-]+): bad interpreter: No such file or directory$/m,
 ];
 
-/** The program for want of which a step ended (its shell's exit status is 127 or 126 then), or `null`. */
+/** The missing program that ended a step (its shell's exit status is 127 or 126 then), or `null`. */
 const missingProgram = (log: string): string | null => {
   if (!/(Error|exit status) 12[67]$/m.test(log)) return null;
   for (const pattern of NOT_FOUND) {

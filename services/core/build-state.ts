@@ -1,6 +1,6 @@
 /**
- * A build's way. `signing` is passed over where policy refuses the signature; `excluded` is the source's own word that it is
- * not for this kernel.
+ * The states of a build. `signing` is skipped where policy refuses the signature. `excluded` means that the source itself leaves this
+ * kernel out.
  */
 export const BUILD_STATES = [
   'queued',

@@ -1,8 +1,8 @@
 import { KilnError } from './errors.ts';
 
 /**
- * The ids that builds run as, each a user and a group: one for each build that runs at the same time on a Docker host, and nobody's
- * there. Whoever has a build's id on the host may write into it while it runs (`/proc/PID/root`).
+ * The ids that builds run as, each a user and a group. Each build that runs on a Docker host has one of its own, and nobody on the host may
+ * have it: with a build's id one can write into the build while it runs (`/proc/PID/root`).
  */
 export interface BuildUsers {
   readonly first: number;
@@ -10,12 +10,12 @@ export interface BuildUsers {
 }
 
 /**
- * Above what distributions give to people and services, what systemd-nspawn takes (to 1879048191), what useradd hands out as
- * subordinate ids (to 600100000) and sssd maps domains to (to 2000200000); below systemd's foreign ids (from 2147352576).
+ * The default ids. They lie above those of people and services, of systemd-nspawn (to 1879048191), of useradd's subordinate ids (to
+ * 600100000) and of sssd's domains (to 2000200000), and below systemd's foreign ids (from 2147352576).
  */
 export const DEFAULT_BUILD_USERS = '2100000000-2100000999';
 
-/** Docker takes no higher id. */
+/** The highest id that Docker accepts. */
 const HIGHEST = 2 ** 31 - 1;
 
 /** Reads `FIRST-LAST`. Throws `KilnError('bad-request')`. */
@@ -31,7 +31,7 @@ export const parseBuildUsers = (text: string): BuildUsers => {
   return { first, last };
 };
 
-/** Files of a host's `/etc` that say which ids are whose: how many fields a line has, and which of them begin a run of ids. */
+/** Files of a host's `/etc` that assign ids: the number of fields in a line, and those that begin a range of ids. */
 const REGISTERS = {
   passwd: { ids: [2, 3], count: null },
   group: { ids: [2], count: null },
@@ -43,7 +43,7 @@ const REGISTERS = {
 export type Register = keyof typeof REGISTERS;
 export const REGISTER_NAMES = Object.keys(REGISTERS) as readonly Register[];
 
-/** Throws `KilnError('bad-request')` naming who on a host has one of the ids, as its file says it. */
+/** Throws `KilnError('bad-request')` where a host's file assigns one of the ids, naming the owner. */
 export const mustBeNobodys = (
   { first, last }: BuildUsers,
   register: Register,

@@ -1,4 +1,4 @@
-/** What can be written canonically: JSON without fractions, so no number format can differ. */
+/** Values with a canonical form: JSON without fractions, whose notation could differ. */
 export type Canonical =
   null | boolean | number | string | readonly Canonical[] | { readonly [key: string]: Canonical };
 

@@ -1,7 +1,7 @@
 import type { KernelConfig } from './kernel-config.ts';
 import type { MeasuredTool, ToolchainContents } from './measurement.ts';
 
-/** What built a kernel, as its `.config` records it; modules must be built with the same. `null`: the kernel does not say. */
+/** The tools that built a kernel, from its `.config`: modules must be built with the same. `null` where the kernel does not say. */
 export interface CompilerContract {
   /** `CONFIG_CC_IS_CLANG`. */
   readonly isClang: boolean;
@@ -51,7 +51,7 @@ export interface ContractBreach {
   readonly words: string;
 }
 
-/** What a toolchain breaks of a kernel's contract; nothing if it is the kernel's own. */
+/** The parts of a kernel's contract that a toolchain breaks; none if it is the toolchain that built the kernel. */
 export const contractBreaches = (
   kernel: { readonly compiler: string; readonly contract: CompilerContract },
   contents: ToolchainContents,

@@ -13,7 +13,7 @@ const ERROR_LINES: readonly RegExp[] = [
   /^kiln: (the build|step|dkms\.conf|not for) /,
 ];
 
-/** Of a line, in characters: the log is a build's, and patterns take their time on long lines. */
+/** Characters of a line that are looked at: builds write the log, and patterns are slow on long lines. */
 const LINE_LIMIT = 1000;
 
 /**

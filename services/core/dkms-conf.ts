@@ -78,7 +78,7 @@ export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf 
   };
 };
 
-/** Of two modules under one name one would be lost: dkms 3.4 refuses them, too, though also where they are for different kernels. */
+/** Throws where two modules have one name, as one of them would be lost. dkms 3.4 refuses that even where they are for different kernels. */
 const mustDiffer = (modules: readonly DkmsModule[]): void => {
   const seen = new Set<string>();
   for (const { builtLocation, builtName, name } of modules) {
@@ -129,7 +129,7 @@ const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsMo
   if (location.startsWith('/') || location.split('/').includes('..')) {
     throw bad(`dkms.conf’s BUILT_MODULE_LOCATION[${index}] leaves the build directory`);
   }
-  // Hosts put modules where Kiln keeps its own: it is checked as DKMS does, and a `..` in it (OFED, xpmem) leads nowhere.
+  // The value is only checked, as DKMS does: hosts put modules into Kiln's own directory, so a `..` in it (OFED, xpmem) does no harm.
   if (!/^\/(kernel|updates|extra)/.test(at('DEST_MODULE_LOCATION'))) {
     throw bad(
       `dkms.conf’s DEST_MODULE_LOCATION[${index}] must begin with /kernel, /updates or /extra`,

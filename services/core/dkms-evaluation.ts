@@ -4,8 +4,8 @@ import { KilnError } from './errors.ts';
 export type EvaluatedConf = ReadonlyMap<string, ReadonlyMap<number, string>>;
 
 /**
- * Patterns of a conf are bash's, and hostile: bash matches them, in the sandbox, and the evaluation says `yes` under
- * `NAME_HOLDS` where one holds for the kernel.
+ * Directives that are patterns of bash. They are hostile, so bash matches them in the sandbox: the evaluation has `yes` under
+ * `NAME_HOLDS` where a pattern holds for the kernel.
  */
 const PATTERNS = [
   'MAKE_MATCH',
@@ -53,7 +53,7 @@ export const REFUSED: Readonly<Record<string, string>> = {
   POST_REMOVE: 'hosts run no script of a source',
 };
 
-/** Directives that change no build and that Kiln does not follow: said in each build's log, with what Kiln does instead. */
+/** Directives that change no build and that Kiln does not follow. Each build's log names those that are set, with what Kiln does instead. */
 export const PASSED_OVER: Readonly<Record<string, string>> = {
   MODPROBE_ON_INSTALL: 'Kiln loads nothing when it installs; modprobe does',
   REMAKE_INITRD: 'an initramfs is made anew where it holds the module',

@@ -49,7 +49,7 @@ const CONDITIONS: Readonly<Record<string, Condition>> = {
   BUILD_EXCLUSIVE_ARCH: matches('BUILD_EXCLUSIVE_ARCH', ({ arch }) => arch),
 };
 
-/** A directive set as a plain variable speaks for the whole package; one set for several indices, for those modules. */
+/** Whether a directive is set for modules one by one, by index; one set as a plain variable is for the whole package. */
 const isForEach = (conf: EvaluatedConf, directive: string): boolean =>
   [...(conf.get(directive)?.keys() ?? [])].some((index) => index > 0);
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readDer } from './der.ts';
 
-/** What an EFI signature database (`db`, `dbx`, `MokListRT`, `MokNew`) holds of X.509, and whether all of it could be read. */
+/** The X.509 entries of an EFI signature database (`db`, `dbx`, `MokListRT`, `MokNew`), and whether all of it could be read. */
 export interface EfiSignatures {
   /** Certificates, in DER. */
   readonly certificates: readonly Buffer[];
@@ -25,8 +25,8 @@ const X509_DIGESTS: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Reads `EFI_SIGNATURE_LIST`s that lie one behind the other (UEFI 2.10, 32.4.1). Entries of other kinds are passed over; from what is out
- * of form on, nothing is read.
+ * Reads consecutive `EFI_SIGNATURE_LIST`s (UEFI 2.10, 32.4.1). Entries of other kinds are passed over; reading stops at the first malformed
+ * list.
  */
 export const readEfiSignatures = (bytes: Buffer): EfiSignatures => {
   const certificates: Buffer[] = [];

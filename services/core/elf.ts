@@ -59,8 +59,8 @@ const bad = (message: string): KilnError => new KilnError('unverified', message)
 const NO_BITS = 8;
 
 /**
- * Reads the section table of a relocatable ELF file (source: elf(5)). Trusts no offset in it: what points outside
- * throws `KilnError('unverified')`.
+ * Reads the section table of a relocatable ELF file (source: elf(5)). No offset in it is trusted: one that points outside the file throws
+ * `KilnError('unverified')`.
  */
 export const readElf = (bytes: Buffer): ElfObject => {
   if (!isElf(bytes)) throw bad('the file is not ELF');
@@ -105,7 +105,7 @@ export const readElf = (bytes: Buffer): ElfObject => {
   if (namesIndex >= count) throw bad('the module has no section names');
   const names = at(namesIndex);
   const typeOf = (index: number): number => word(table + index * entrySize + 4);
-  // A section without bytes in the file is none that can be read.
+  // Sections without bytes in the file cannot be read and are passed over.
   const first = (isIt: (index: number) => boolean): ElfSection | null => {
     for (let index = 0; index < count; index += 1)
       if (typeOf(index) !== NO_BITS && isIt(index)) return at(index);

@@ -6,19 +6,19 @@ import { KilnError } from './errors.ts';
 export const PAYLOAD_LIMIT = 32 * 1024 ** 2;
 
 /**
- * A message as it travels: the payload is the very text that was signed. Whatever carries it is not believed: who wrote it, for
- * which place (a queue, a signal) and under which name is in the signature.
+ * A message as it travels. The payload is the very text that was signed. The carrier is not trusted: the signature covers the sender, the
+ * place (a queue, a signal) and the message's name there.
  */
 export const Envelope = z.strictObject({
   payload: z.string().max(PAYLOAD_LIMIT),
-  /** The sender's key, as `keyIdOf` calls it. */
+  /** The id of the sender's key (`keyIdOf`). */
   key: z.string().regex(/^[0-9a-f]{64}$/),
   /** Ed25519, in base64. */
   signature: z.string().regex(/^[A-Za-z0-9+/]{86}==$/),
 });
 export type Envelope = z.infer<typeof Envelope>;
 
-/** Where a message belongs: a queue or signal, and its name there. */
+/** The address of a message: a queue or signal, and its name there. */
 export interface Address {
   readonly place: string;
   readonly name: string;
@@ -31,16 +31,16 @@ export interface Identity {
   readonly publicKey: KeyObject;
 }
 
-/** The public keys that are believed at one place, by their ids. */
+/** The public keys whose messages are accepted at one place, by id. */
 export type Senders = ReadonlyMap<string, KeyObject>;
 
-/** What a public key is called: the SHA-256 of its DER form (SubjectPublicKeyInfo), in hex. */
+/** The id of a public key: the SHA-256 of its DER form (SubjectPublicKeyInfo), in hex. */
 export const keyIdOf = (publicKey: KeyObject): string =>
   createHash('sha256')
     .update(publicKey.export({ type: 'spki', format: 'der' }))
     .digest('hex');
 
-/** No part of an address holds a line break, so no two messages are signed as the same text. */
+/** A part of an address. Without line breaks, no two messages are signed as the same text. */
 const WORD = /^[A-Za-z0-9_.-]{1,200}$/;
 
 const signedText = ({ place, name }: Address, payload: string): Buffer => {
@@ -61,8 +61,8 @@ export const seal = (
 });
 
 /**
- * The payload of an envelope that one of the senders wrote for this address, and who it was. Throws `KilnError('unverified')` saying
- * what is wrong with anything else.
+ * Opens an envelope that one of the senders wrote for this address: its payload, and the sender. Throws `KilnError('unverified')` for any
+ * other, saying what is wrong.
  */
 export const unseal = (
   message: unknown,

@@ -43,7 +43,7 @@ export type ErrorCode = keyof typeof ERRORS;
 /** The one error class. `message` is a sentence for the person who gets it: no secret, path of the server or stack. */
 export class KilnError extends Error {
   readonly code: ErrorCode;
-  /** Seconds after which it may pass, where that is known. */
+  /** Seconds after which another try may succeed, where that is known. */
   readonly retryAfter: number | null;
 
   constructor(

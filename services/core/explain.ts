@@ -19,8 +19,8 @@ export interface Difference {
 type Inputs = Readonly<Record<string, unknown>>;
 
 /**
- * What differs between the inputs of two builds, in words: `before` is the older one's. Both come from outside: what is out of form
- * counts as absent. No difference: the same fingerprint.
+ * The differences between the inputs of two builds, in words; `before` is the older one's. None means the same fingerprint. Both inputs
+ * come from outside: a malformed part counts as absent.
  */
 export const explainInputs = (before: Inputs, after: Inputs): readonly Difference[] => [
   ...explainSource(before, after),
@@ -34,7 +34,7 @@ export const explainInputs = (before: Inputs, after: Inputs): readonly Differenc
   ...explainValue('build script', 'Kiln’s build script', before, after, 'script'),
 ];
 
-/** Differences by which an installed module is out of date: all that its source, its kernel or an admin decided. */
+/** Whether a difference makes an installed module stale: its source, its kernel or an admin's decision has changed. */
 export const isStaleness = ({ part }: Difference): boolean =>
   part !== 'recipe' && part !== 'environment' && part !== 'build script' && part !== 'waivers';
 

@@ -13,7 +13,7 @@ export interface FingerprintInputs {
   readonly kernel: {
     readonly tree: Digest;
     readonly config: Digest;
-    /** Of the options alone, which hosts have in `/boot/config-RELEASE`. */
+    /** Digest of the kernel's options alone, which hosts can compute from `/boot/config-RELEASE`. */
     readonly options: Digest;
     readonly symvers: Digest | null;
     readonly release: string;
@@ -23,27 +23,27 @@ export interface FingerprintInputs {
   readonly toolchain: Digest;
   /** Parts of the kernel's compiler contract that this toolchain does not keep, waived by the request. */
   readonly waived: readonly ContractPart[];
-  /** Builds whose modules this one is built against, by name; their fingerprints say all of them. */
+  /** Builds that this one is built against, by name; their fingerprints cover all of their inputs. */
   readonly dependencies: readonly (Pick<Source, 'name' | 'version'> & {
     readonly fingerprint: Digest;
   })[];
   /** Files laid below `/etc` for the build, by digest. */
   readonly settings: Readonly<Record<string, Digest>>;
-  /** How the steps are worked out. They follow from source, kernel and script, so naming those names them. */
+  /** What the steps are worked out from. They follow from source, kernel and script, which are covered already. */
   readonly recipe: { readonly from: 'dkms.conf' | 'kbuild'; readonly directory: string };
   readonly environment: Readonly<Record<string, string>>;
   /** Digest of the in-container build script. */
   readonly script: Digest;
 }
 
-/** What was resolved for a build. */
+/** The records that a request was resolved to. */
 export interface ResolvedInputs {
   readonly source: Source;
   readonly kernel: Kernel;
   readonly toolchain: Digest;
   readonly waived: readonly ContractPart[];
   readonly dependencies: FingerprintInputs['dependencies'];
-  /** The request's own; they stand over the source's. */
+  /** The request's own settings; they override the source's. */
   readonly settings: Settings;
 }
 

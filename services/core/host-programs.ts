@@ -1,7 +1,7 @@
 import { elfArch, isElf } from './elf.ts';
 import type { Arch } from './kernel-config.ts';
 
-/** What the programs in a header tree (modpost, fixdep, objtool, compiler plugins) need of the machine they run on. */
+/** The needs of the programs in a header tree (modpost, fixdep, objtool, compiler plugins), of the machine that runs them. */
 export interface HostPrograms {
   /** The CPUs they are for; more than one is a tree put together from two. */
   readonly arches: readonly Arch[];
@@ -10,12 +10,11 @@ export interface HostPrograms {
 }
 
 /**
- * How much of a program is looked at: what it asks of its machine stands in its first pages. All of it may be large, where its debug
- * information was left in.
+ * Bytes of a program that are read: its needs stand in its first pages. The whole may be large, where debug information was left in.
  */
 export const PROGRAM_HEAD = 1024 * 1024;
 
-/** Those that every module's build runs. Trees have some dozens more, for the kernel's own build. */
+/** Whether a path is that of a program which every module's build runs. Trees have dozens more, for the kernel's own build. */
 export const isHostProgram = (path: string): boolean =>
   /(^|\/)(scripts\/(mod\/modpost(\.real-[a-z0-9-]+)?|basic\/fixdep)|tools\/objtool\/objtool|scripts\/gcc-plugins\/[^/]+\.so)$/.test(
     path,
@@ -31,7 +30,7 @@ export const inspectHostPrograms = (programs: readonly Buffer[]): HostPrograms =
       .toString('latin1')
       .matchAll(/\0GLIBC_(\d{1,3}\.\d{1,3})(?:\.\d+)?(?=\0)/g))
       if (newest === null || byVersion(version, newest) > 0) newest = version;
-    // Packed relative relocations came with 2.36, and are asked for by a name of their own.
+    // A program with packed relative relocations asks for GLIBC_ABI_DT_RELR, which came with GLIBC 2.36.
     if (
       bytes.includes('\0GLIBC_ABI_DT_RELR\0') &&
       (newest === null || byVersion('2.36', newest) > 0)

@@ -15,8 +15,8 @@ import {
 import { HASHES } from './module-signature.ts';
 
 /**
- * What the roles say to each other, in one place for both sides. Each message is parsed where it comes in (`storage/queues.ts`), after
- * its sender was made sure of (`envelope.ts`): a digest in it is a digest, a name can be part of a path, and all of it is bounded.
+ * The messages between the roles, in one place for both sides. A message is parsed where it arrives (`storage/queues.ts`), after its
+ * sender was verified (`envelope.ts`): a digest in it is a digest, a name can be part of a path, and everything is bounded.
  */
 
 const build = z.string().regex(/^[0-9a-f]{24}$/);
@@ -29,7 +29,7 @@ const Dependency = z.strictObject({
   fingerprint: digest,
   source: storedSource,
   modules: list(unsignedModule, MODULES),
-  /** An archive of what it leaves for others: `Module.symvers`, and what its `POST_BUILD` kept. */
+  /** An archive of its exports: `Module.symvers`, and what its `POST_BUILD` kept for other builds. */
   exports: digest,
 });
 
@@ -116,8 +116,8 @@ const milliseconds = z.number().min(0).max(1e9);
 const run = { build, attempt };
 
 /**
- * What workers report to the coordinator. Each may arrive twice, or late: `attempt` tells. Whoever sends the result of a run has said
- * before that it began it.
+ * The outcomes that workers report to the coordinator. One may arrive twice or late, which `attempt` shows. A worker reports that it began
+ * a run before it reports the run's result.
  */
 export const Outcome = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('started'), ...run }),

@@ -3,7 +3,7 @@ import { SYMVERS_LIMIT, type Symvers } from './kabi.ts';
 import type { Arch } from './kernel-config.ts';
 import { modinfoValue, type ModuleFile } from './module-file.ts';
 
-/** What a `Module.symvers` asks of a module that imports a symbol. */
+/** The terms on which a module may import a symbol, from a `Module.symvers`. */
 export interface ExportTerms {
   /** The namespace it must import; '' for none. */
   readonly namespace: string;
@@ -31,11 +31,11 @@ export const parseExportTerms = (text: string): ReadonlyMap<string, ExportTerms>
 export interface ReuseTarget {
   readonly release: string;
   readonly arch: Arch;
-  /** What its own modules carry. */
+  /** The vermagic of its own modules. */
   readonly vermagic: string;
-  /** What it exports, and what the modules export that go with ours; a symbol's CRC is the first's that has it. */
+  /** The exports of the kernel, then of the modules that are linked with ours; a symbol's CRC is that of the first that has it. */
   readonly exporters: readonly Symvers[];
-  /** What it asks of who imports a symbol (`parseExportTerms`). */
+  /** The kernel's terms for symbols (`parseExportTerms`). Those that are left out have none. */
   readonly terms: ReadonlyMap<string, ExportTerms>;
 }
 
@@ -86,7 +86,7 @@ export const whyNotReusable = (module: ModuleFile, to: ReuseTarget): readonly st
     module.modinfo.flatMap(([key, value]) => (key === 'import_ns' ? [value] : [])),
   );
   const isGpl = GPL_LICENSES.has(modinfoValue(module, 'license') ?? '');
-  // The layout of struct module is no import, and the kernel checks its CRC first of all.
+  // `module_layout` is not among the imports, but the kernel checks its CRC first.
   const needed = [...new Set([...module.imports, 'module_layout'])];
   const exported = needed.filter(isExported);
   const rules: readonly (readonly [string, readonly string[]])[] = [

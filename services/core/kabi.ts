@@ -19,7 +19,7 @@ export const parseSymvers = (text: string): Symvers => {
   return symbols;
 };
 
-/** Of a `Module.symvers`, in bytes; a distribution's kernel has some 2 MB. */
+/** Bytes of a `Module.symvers`; a distribution's kernel has some 2 MB. */
 export const SYMVERS_LIMIT = 32 * 1024 ** 2;
 
 const SHOWN = 5;

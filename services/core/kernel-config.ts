@@ -14,7 +14,7 @@ export const parseKernelConfig = (text: string): KernelConfig => {
   return options;
 };
 
-/** Options that distributions leave out of the config they ship with a kernel: they say how it was signed and salted. */
+/** Options about a kernel's signature and salt, which distributions leave out of the config that they ship with it. */
 const OF_ONE_BUILD =
   /^(BUILD_SALT|MODULE_SIG_(ALL|KEY)|SYSTEM_(TRUSTED|REVOCATION)_KEYS|SYSTEM_TRUSTED_KEYRING)$/;
 
@@ -81,7 +81,7 @@ export const signatureHashOf = (config: KernelConfig): string =>
   config.get('MODULE_SIG_HASH') ?? 'sha512';
 
 /**
- * What the kernel expects in the modinfo of its modules, besides vermagic: it warns of, or refuses, a module without
+ * The modinfo besides vermagic that the kernel expects in its modules: it warns of a module without it, or refuses it
  * (source: `check_modinfo_retpoline`, `arch/x86`).
  */
 export const marksOf = (config: KernelConfig): Readonly<Record<string, string>> =>

@@ -23,7 +23,7 @@ const releaseName = z.string().regex(/^[0-9][A-Za-z0-9.+_~-]{2,127}$/);
 export const KernelDelta = z.strictObject({
   from: releaseName,
   to: releaseName,
-  // Their number is looked at before they are.
+  // The number of steps is checked before each is parsed.
   steps: z.preprocess(
     (steps) => (Array.isArray(steps) && steps.length > MAX_ENTRIES ? null : steps),
     z.array(Step),
@@ -45,7 +45,7 @@ const renamed = (entry: TreeEntry, from: string, to: string): TreeEntry => {
     : { ...entry, path, target: entry.target.replaceAll(old, next) };
 };
 
-/** What makes two entries the same but for their place. */
+/** The content of an entry, by which two entries are equal wherever they are. */
 const contentOf = (entry: TreeEntry): string =>
   entry.kind === 'file' ? `${entry.executable ? 'x' : 'f'} ${entry.digest}` : `l ${entry.target}`;
 

@@ -89,7 +89,7 @@ export const MAX_PARTS = 16;
 /** Links in a build tree to what building a module in C does not need: Rust's libraries, and where `make O=DIR` had the source. */
 const OPTIONAL = new Set(['rust', 'source']);
 
-/** What of an archive says how it is to be laid out. */
+/** The parts of an archive that decide its layout. */
 export interface BuildTree {
   readonly entries: readonly TreeEntry[];
   /** The directory in it with the `.config`. */
@@ -163,7 +163,7 @@ const few = (names: readonly string[]): string => {
   return `${names.length === 1 ? 'link' : 'links'} ${shown}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`;
 };
 
-/** Where an archive stands on a host: which directory in it is which place there. */
+/** The place of an archive on a host: a directory in it, and the path of that directory there. */
 const anchorOf = ({ entries, home, makefile, release }: BuildTree): Move => {
   const stands = standingPlace(home);
   if (stands !== null) return { from: stands.root, to: '' };

@@ -18,8 +18,8 @@ import {
 import type { Move } from './tree.ts';
 
 /**
- * The domain's values as they travel in messages: strict and bounded, so that what a worker gets can be used as it is. Each schema
- * is checked against its type where it is made: a field that one has and the other has not does not compile.
+ * Schemas of the domain's values in messages: strict and bounded, so that a worker can use what it gets. Each schema is checked against
+ * its type at compile time: a field that only one of them has is an error.
  */
 
 export const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value), {
@@ -30,7 +30,7 @@ const line = (max: number) => z.string().max(max);
 export const list = <T extends z.ZodType>(item: T, max: number) =>
   z.array(item).max(max).readonly();
 
-/** A relative path that names no place outside: what it is below is the reader's business. */
+/** A relative path without `..`; the reader decides which directory it is relative to. */
 const path = z
   .string()
   .max(1024)

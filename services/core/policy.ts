@@ -9,7 +9,7 @@ export type Role = (typeof ROLES)[number];
 export const roleReaches = (role: Role, needed: Role): boolean =>
   ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
-/** How many of `slots`, the builds that all builders run at once, a token of a role may take: a client leaves one to others where it can. */
+/** The builds that a token of a role may have with the builders, of `slots` that all of them run at once: a client leaves one free if it can. */
 export const slotsOf = (role: Role, slots: number): number =>
   Math.max(1, role === 'client' ? slots - 1 : slots);
 
@@ -33,7 +33,7 @@ export const mayRead = (
 ): boolean =>
   roleReaches(role, 'ci') || what.isOwn || (what.kind === 'tree' && trustReaches(what.trust, 'ci'));
 
-/** What was pushed by a client and later by an admin is the admin's. */
+/** The higher of two trusts: a tree that a client pushed and later an admin has the admin's. */
 export const higherTrust = (a: Trust, b: Trust): Trust => (trustReaches(a, b) ? a : b);
 
 /** Why a build may not be signed, or `null` if it may. */

@@ -78,10 +78,10 @@ const quotas = z.strictObject({
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
-  /** Names of sources that are its own, and the only ones it may publish: any, and nobody's, where there are none. */
+  /** Patterns of the names that it owns and may publish under; without any, it may take each name that nobody has. */
   names: z.array(NamePattern).max(64).default([]),
   days: z.number().int().min(1).max(3650).default(365),
-  /** What it may have where that is not its role's. */
+  /** Quotas of its own, instead of its role's. */
   quotas: quotas.partial().default({}),
 });
 /** What a host's kernel is: `uname -r`, `uname -v`, and the digest of its options (core/kernel-config.ts). */
@@ -109,10 +109,10 @@ export const CreateBuild = z.strictObject({
   settings: settings.default({}),
   /** Build once more what failed. */
   retry: z.boolean().default(false),
-  /** Nobody waits for it just now: those go first for whom somebody does. */
+  /** Whether nobody waits for it just now: builds that somebody waits for go first. */
   background: z.boolean().default(false),
 });
-/** The most wishes of one request, and bytes of settings (paths and texts) that all of them may bring. */
+/** The most wishes of one request, and the bytes of settings (paths and texts) of all of them together. */
 const WISHES = 1000;
 const WISHES_SETTINGS = 16 * SETTINGS_LIMIT;
 /** Bytes that a wish takes as JSON, but for its settings, if each character of its words is written as `\uXXXX`. */
@@ -124,7 +124,7 @@ const settingsSize = (wishes: readonly { readonly settings: Settings }[]): numbe
   wishes
     .flatMap(({ settings: files }) => Object.entries(files))
     .reduce((sum, [path, content]) => sum + Buffer.byteLength(path + content), 0);
-/** Asks what builds would be, without asking for them. */
+/** Asks what each wish would be built as, without starting a build. */
 export const ResolveBuilds = z.strictObject({
   wishes: z
     .array(CreateBuild)
@@ -133,7 +133,7 @@ export const ResolveBuilds = z.strictObject({
       error: `the settings of all of them are over ${WISHES_SETTINGS} bytes; ask for fewer at once`,
     }),
 });
-/** Gives a source's name to a token; without one, to who asks. */
+/** Gives a source's name to a token; to the caller's own where none is named. */
 export const GiveName = z.strictObject({ token: text(64).optional() });
 export const CreateWithdrawal = z.strictObject({
   kind: z.enum(WITHDRAWABLE),
@@ -141,7 +141,7 @@ export const CreateWithdrawal = z.strictObject({
   reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason is one line' }),
 });
 export const RevokeToken = z.strictObject({
-  /** Why all that it pushed is withdrawn; nothing is where this is left out. */
+  /** The reason for which all that it pushed is withdrawn; without one nothing is withdrawn. */
   withdraw: CreateWithdrawal.shape.reason.optional(),
 });
 export const CancelBuild = z.strictObject({ request: text(64).optional() });
@@ -293,7 +293,7 @@ export const BuildView = z.object({
   attestation: digest.nullable(),
   timings: z.record(z.string(), z.number()).nullable(),
   madeBy: Maker,
-  /** Why hosts are not given it any more. */
+  /** Why it is withdrawn, or `null`. */
   withdrawn,
   createdAt: z.number(),
   startedAt: z.number().nullable(),
@@ -307,7 +307,7 @@ export const ResolvedView = z.union([
     source: SourceView.pick({ digest: true, name: true, version: true }),
     toolchain: z.object({ digest, name: z.string() }),
     inputs: z.record(z.string(), z.unknown()),
-    /** Of the build with this fingerprint, if there is one. */
+    /** The state of the build with this fingerprint; `null` if there is none. */
     state: z.enum(BUILD_STATES).nullable(),
     exclusion: z.string().nullable(),
     failure: z.string().nullable(),
@@ -317,7 +317,7 @@ export const ResolvedView = z.union([
 
 export const ArchiveView = CreateArchive.extend({ madeBy: Maker, createdAt: z.number() });
 
-/** How a run over the archives stands, or how the last one ended. */
+/** The state of the run over the archives, or the end of the last one. */
 export const SyncView = z.object({
   state: z.enum(['idle', 'running']),
   step: z.string(),
@@ -340,7 +340,7 @@ export const RebuildView = z.object({
 
 export const BuildTicket = z.object({
   build: BuildView,
-  /** Names this asking, to take it back: a build is cancelled when nobody asks for it any more. */
+  /** The id of this request, by which it is taken back. A build is cancelled when its last request is. */
   request: id,
   /** Whether the answer was there already, from an earlier build. */
   cached: z.boolean(),
@@ -348,7 +348,7 @@ export const BuildTicket = z.object({
 
 export const SignerView = z.object({ key: z.string(), certificate: z.string() });
 
-/** What was asked for and not had: how often, for one reason, source and kernel release. `null` where the request named none. */
+/** A miss: how often something was asked for and not had, for one reason, source and kernel release (`null` where none was named). */
 export const MissView = z.object({
   reason: z.custom<ErrorCode>((value) => typeof value === 'string' && isErrorCode(value)),
   source: z.string().nullable(),

@@ -12,7 +12,7 @@ export interface Quotas {
   readonly dailyBytes: number;
 }
 
-/** The numbers that a token was made with. */
+/** The quotas that a token was made with. */
 export type OwnQuotas = { readonly [Name in keyof Quotas]?: number | undefined };
 
 const GiB = 1024 ** 3;

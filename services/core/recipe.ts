@@ -6,7 +6,7 @@ import type { Source } from './source.ts';
 /** What to run, in order, worked out from the source for one kernel. */
 export interface Recipe {
   readonly steps: readonly Step[];
-  /** What must come out. `every` takes all `.ko` files that the build leaves (plain Kbuild). */
+  /** The modules that the build must make. `every` takes all `.ko` files that it leaves (plain Kbuild). */
   readonly modules:
     | { readonly kind: 'listed'; readonly list: readonly RecipeModule[] }
     | { readonly kind: 'every' };
@@ -17,8 +17,9 @@ export interface Recipe {
 }
 
 /**
- * One step of the build. `one` is a shell command; `spread` is one whose every make is told to run in parallel, and that is given a second
- * try without; `clean` is taken only where somebody built in the source before; a `script` is a program of the source with arguments, passed over with a warning if it is not executable, as DKMS does.
+ * One step of the build. `one` is a shell command. `spread` is a shell command whose makes all run in parallel, with a second try without
+ * that if it fails. `clean` is run only where somebody has built in the source before. `script` is a program of the source with arguments,
+ * passed over with a warning if it is not executable, as DKMS does.
  */
 export interface Step {
   readonly label: 'patch' | 'pre-build' | 'clean' | 'make' | 'post-build';
@@ -34,13 +35,13 @@ export interface RecipeModule {
   readonly strip: boolean;
 }
 
-/** What a module calls itself: `DEST_MODULE_NAME` names the file alone. */
+/** The module's own name: `DEST_MODULE_NAME` names only the file. */
 export const builtNameOf = (name: string, { modules }: Pick<Recipe, 'modules'>): string => {
   const listed = modules.kind === 'listed' ? modules.list.find((each) => each.name === name) : null;
   return listed?.path.split('/').at(-1)?.slice(0, -'.ko'.length) ?? name;
 };
 
-/** Where DKMS keeps all it has of one version of a source; the build may write there. */
+/** DKMS's directory for one version of a source; the build may write there. */
 export const packageDirectory = ({ name, version }: Pick<Source, 'name' | 'version'>): string =>
   `/var/lib/dkms/${name}/${version}`;
 
@@ -48,21 +49,21 @@ export const packageDirectory = ({ name, version }: Pick<Source, 'name' | 'versi
 export const buildDirectory = (source: Pick<Source, 'name' | 'version'>): string =>
   `${packageDirectory(source)}/build`;
 
-/** Where a source lies, read-only. DKMS's own tree has a link to it. */
+/** The directory of a source, read-only in the sandbox. DKMS's own tree has a link to it. */
 export const sourceDirectory = ({ name, version }: Pick<Source, 'name' | 'version'>): string =>
   `/usr/src/${name}-${version}`;
 
-/** Where DKMS keeps what it built of a source for one kernel: `module/`, and what `POST_BUILD` puts there. */
+/** DKMS's directory for what it built of a source for one kernel: `module/`, and what `POST_BUILD` puts there. */
 export const resultDirectory = (
   source: Pick<Source, 'name' | 'version'>,
   { release, arch }: Pick<Kernel, 'release' | 'arch'>,
 ): string => `${packageDirectory(source)}/${release}/${arch}`;
 
-/** Where modules of a kernel are installed. A build may write there (some install what they make), and nothing of it counts. */
+/** The directories that a kernel's modules are installed to. A build may write there, as some install what they make; it is thrown away. */
 export const installDirectories = ({ release }: Pick<Kernel, 'release'>): readonly string[] =>
   ['kernel', 'updates', 'extra'].map((name) => `/lib/modules/${release}/${name}`);
 
-/** Where DKMS keeps all versions of a source. */
+/** DKMS's directory for all versions of a source. */
 export const namedDirectory = ({ name }: Pick<Source, 'name'>): string => `/var/lib/dkms/${name}`;
 
 /** DKMS's link in there to what is built of a source for one kernel, and where it leads. */
@@ -74,7 +75,7 @@ export const kernelLink = (
   to: `${version}/${release}/${arch}`,
 });
 
-/** What DKMS calls `kernel_source_dir`. */
+/** DKMS's variable `kernel_source_dir`. */
 export const kernelSourceDir = ({ release }: Pick<Kernel, 'release'>): string =>
   `/lib/modules/${release}/build`;
 
@@ -140,8 +141,8 @@ export const dkmsRecipe = (
 };
 
 /**
- * DKMS puts make's parallelism behind a `make` at the command's front alone; `(make …; make …)` it leaves to run one job at a time.
- * Who writes `'make'` in quotes asks for that (dkms(8)).
+ * The kind of a MAKE command's step. DKMS makes only a `make` at the front of the command parallel; in `(make …; make …)` each runs one
+ * job at a time. A source asks for one job by writing `'make'` in quotes (dkms(8)).
  */
 const howToMake = (command: string): Step['kind'] =>
   !/['"\\\\]make/.test(command) && (!command.startsWith('make') || /[;&|(\n]/.test(command))

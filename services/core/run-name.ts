@@ -1,7 +1,7 @@
-/** What one run of a build is called: its job on a queue, its log, its cancellation. */
+/** The name of one run of a build: of its job on a queue, its log and its cancellation. */
 export const runName = (build: string, attempt: number): string => `${build}-${attempt}`;
 
-/** What a builder's job is called: a rebuild has a name of its own. */
+/** The run's name of a builder's job: a rebuild has one of its own. */
 export const runOf = (job: {
   readonly build: string;
   readonly attempt: number;

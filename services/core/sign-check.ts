@@ -6,11 +6,14 @@ import { modinfoValue, readModuleFile } from './module-file.ts';
 import { splitModule } from './module-signature.ts';
 import { builtNameOf } from './recipe.ts';
 
-/** What a signer makes sure of itself before it signs: it believes what it can work out, and no more. */
+/** The signer's own checks before it signs: it relies only on what it can work out itself. */
 
 const refuse = (message: string): KilnError => new KilnError('unverified', message);
 
-/** A job must be one build's: its fingerprint that of its inputs, its id the fingerprint's, its script ours, its modules those of its recipe. Throws `KilnError('unverified')`. */
+/**
+ * Checks that all of a job belongs to one build: the fingerprint to its inputs, the id to the fingerprint, the script to this signer, the
+ * modules to the recipe. Throws `KilnError('unverified')`.
+ */
 export const checkSignJob = (job: SignJob, script: Digest): void => {
   const { inputs, recipe, modules } = job;
   if (fingerprintOf(inputs) !== job.fingerprint)
@@ -27,7 +30,7 @@ export const checkSignJob = (job: SignJob, script: Digest): void => {
   if (stray !== undefined) throw refuse(`its recipe makes no module ${stray}`);
 };
 
-/** Bytes must be an unsigned module of that name, for the kernel of the job. Throws `KilnError('unverified')`. */
+/** Checks that bytes are an unsigned module of that name, for the kernel of the job. Throws `KilnError('unverified')`. */
 export const checkModuleToSign = (bytes: Buffer, name: string, job: SignJob): void => {
   if (splitModule(bytes) !== null) throw refuse(`${name}.ko has a signature already`);
   const module = readModuleFile(bytes);

@@ -39,7 +39,7 @@ export const isSourceEvidence = (path: string): boolean =>
 export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$/;
 export const SOURCE_VERSION = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,63}$/;
 
-/** What the pusher says of a source; what is left out is taken from the tree where the tree says it. */
+/** The pusher's claims about a source. Where one is left out, the tree's own word counts. */
 export interface SourceClaims {
   readonly name?: string | undefined;
   readonly version?: string | undefined;
@@ -161,7 +161,7 @@ const shallowest = (paths: readonly string[], names: readonly string[]): string 
 
 const depth = (path: string): number => (path === '' ? 0 : path.split('/').length);
 
-/** Packages of programs that builds run. What a package depends on besides (dkms, a firmware, its own tools) no build asks for. */
+/** Packages of programs that builds run. Other dependencies of a package (dkms, a firmware, its own tools) are not for its build. */
 const BUILD_PROGRAMS =
   /^(autoconf|automake|bc|bison|cmake|cpio|dwarves|file|flex|gawk|gettext|gperf|libtool|libtool-bin|lsb-release|m4|meson|nasm|ninja-build|perl|pkg-config|pkgconf|python3(-[a-z0-9.+-]+)?|rsync|ruby|swig|tcl|xxd|yacc)$/;
 

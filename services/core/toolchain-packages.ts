@@ -4,7 +4,7 @@ import { KilnError } from './errors.ts';
 import type { ToolchainContents } from './measurement.ts';
 import { digest } from './message-parts.ts';
 
-/** What a toolchain was made of: enough for images/make-toolchain to make it again, whatever Debian's archive has by then. */
+/** The packages that a toolchain was made of: enough for `images/make-toolchain` to make it again, whatever Debian's archive has by then. */
 
 const packageName = /^[a-z0-9][a-z0-9.+-]{0,99}$/;
 

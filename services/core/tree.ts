@@ -28,7 +28,7 @@ export interface Move {
   readonly headersOnly?: true;
 }
 
-/** Objects, what make notes of them, modules; and the keys that the kernel signs its own modules with, which are nobody else's business. */
+/** Whether a file is left over from building the kernel: objects, make's notes, modules, and the kernel's private signing keys. */
 export const isKernelLeftover = (path: string): boolean =>
   /\.(o|a|ko|mod|mod\.c)$|(^|\/)\.[^/]+\.(cmd|d)$|(^|\/)certs\/[^/]+\.(pem|key|genkey|x509)$/.test(
     path,

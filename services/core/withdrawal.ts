@@ -1,7 +1,7 @@
 import { buildIdOf, type FingerprintInputs } from './fingerprint.ts';
 import type { Digest } from './digest.ts';
 
-/** What an admin can withdraw: hosts are not given it any more, nor what was made of it. */
+/** The kinds of things that an admin can withdraw: hosts are no longer given such a thing, nor anything made of it. */
 export const WITHDRAWABLE = ['source', 'kernel', 'toolchain', 'build', 'signer'] as const;
 export type Withdrawable = (typeof WITHDRAWABLE)[number];
 
@@ -13,10 +13,10 @@ export interface Withdrawal {
   readonly reason: string;
 }
 
-/** What a build can be withdrawn for: ids by kind. */
+/** The things for which a build counts as withdrawn: ids by kind. */
 export type MadeOf = readonly (readonly [kind: Withdrawable, id: string])[];
 
-/** What a build was made of, and what it was signed with. */
+/** The things that a build was made of and signed with. */
 export const madeOf = (
   { source, kernel, toolchain, dependencies }: MadeOfInputs,
   fingerprint: Digest,

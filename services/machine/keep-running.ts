@@ -56,7 +56,7 @@ export const keepRunning = async (
       const started = Date.now();
       await sleep(pause);
       if (isStopping) return;
-      // The port that was first taken is kept: clients know it.
+      // A restarted role keeps its first port, which clients know.
       const port = url === undefined ? {} : { KILN_PORT: new URL(url).port };
       const isUp = await launch({ ...environment, ...port }).then(
         () => true,

@@ -8,8 +8,8 @@ import { KilnError } from '../core/errors.ts';
 const LONGEST_PATH = 89;
 
 /**
- * Makes sure that one process at a time works in a directory. The lock is the kernel's (flock(1) of util-linux, on a file there that
- * this process holds open), so a dead process has it not. The result gives the directory free. Throws `conflict` if another process has it.
+ * Makes sure that only one process at a time works in a directory. The lock is the kernel's (flock(1) of util-linux, on a file there that
+ * this process holds open), which releases it when the process dies. The result unlocks it. Throws `conflict` if another process has it.
  */
 export const lockDirectory = async (directory: string): Promise<() => Promise<void>> => {
   if (Buffer.byteLength(directory) > LONGEST_PATH) {

@@ -5,7 +5,7 @@ import { KilnError } from '../core/errors.ts';
 import { makeSigningKey } from './make-signing-key.ts';
 import { readIfThere, writeSecret } from './write-secret.ts';
 
-/** Where the keys of a Kiln are: each role's own folder has what it alone may read, `public/` what all may. */
+/** The places of a Kiln's keys: each role's own folder holds what only that role may read, `public/` what all may. */
 export interface KeyPlaces {
   readonly signingKey: string;
   readonly signingCertificate: string;
@@ -39,7 +39,7 @@ export const makeKeys = async (directory: string, places: KeyPlaces): Promise<vo
       (await readIfThere(places.privateKey(role))) ?? (await makeRoleKey(places.privateKey(role)));
     const publicKey = createPublicKey(createPrivateKey(pem));
     const own = publicKey.export({ type: 'spki', format: 'pem' }).toString();
-    // There is one API and one signer: a key that they had before is not believed any more.
+    // There is one API and one signer, so a new key replaces the old one. Builders may be many: theirs is added.
     const known = role === 'builder' ? ((await readIfThere(places.publicKeys(role))) ?? '') : '';
     if (!known.includes(own))
       await writeFile(places.publicKeys(role), `${known}${own}`, { mode: 0o644 });

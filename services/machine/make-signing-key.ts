@@ -8,7 +8,7 @@ const YEARS = 10;
 /** `codeSigning`, which the kernel and shim look for in a module's signer. */
 const CODE_SIGNING = '1.3.6.1.5.5.7.3.3';
 
-/** Makes a signing key (RSA 4096) and its self-signed certificate: that first, the key last, so that a key that is there has it. */
+/** Makes a signing key (RSA 4096) and its self-signed certificate. The certificate is written first, so that no key is ever without one. */
 export const makeSigningKey = async (keyFile: string, certificateFile: string): Promise<void> => {
   const algorithm = {
     name: 'RSASSA-PKCS1-v1_5',

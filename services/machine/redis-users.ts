@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readIfThere, writeSecret } from './write-secret.ts';
 
-/** What each role's user may touch in Redis, with the prefix that Kiln has as containers: its own queue, and what it tells others. */
+/** The Redis keys that each role's user may use (with compose.yaml's prefix): those of its own queue, and of the messages that it sends. */
 const USERS = {
   api: [
     '~kiln:builder:*',
@@ -27,7 +27,7 @@ const USERS = {
   signer: ['~kiln:signer:*', '~kiln:outcomes:*'],
 } as const;
 
-/** What BullMQ's scripts and the signals call: work on values, nothing that lists keys, and nothing of the server's own. */
+/** The commands that BullMQ's scripts and the signals call. None of them lists keys or manages the server. */
 const COMMANDS = `
   +@hash +@list +@set +@sortedset +@stream +@string +del +unlink +exists +type +expire +pexpire +persist +rename +time
   +eval +evalsha +multi +exec +publish +subscribe +unsubscribe +ping +hello +auth +client|setname`;

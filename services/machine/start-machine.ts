@@ -7,7 +7,7 @@ import { lockDirectory } from './lock-directory.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
 import { startRedis } from './own-redis.ts';
 
-/** What `kilnd` alone is told. */
+/** The options of `kilnd` without a role. */
 export interface MachineOptions {
   readonly data: string;
   readonly listen: string;
@@ -102,7 +102,7 @@ export const startMachine = async (
   }
 };
 
-/** Settings that this machine makes itself: whoever gives one expects what would not come. Throws `bad-request`. */
+/** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */
 const refuseOverridden = (environment: NodeJS.ProcessEnv, own: readonly string[]): void => {
   const given = own.find((name) => environment[name] !== undefined);
   if (given !== undefined)

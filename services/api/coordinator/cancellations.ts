@@ -28,7 +28,7 @@ export const createCancellations = (
   { decide }: Pick<BuildMoves, 'decide'>,
   dependents: Pick<Dependents, 'settleThoseOf'>,
 ): Cancellations => {
-  /** Tells the builders that a build was cancelled, and settles the builds that waited for it. */
+  /** Tells the builders that a build was cancelled, settles the builds that waited for it, and ends those it needed that nobody else wants. */
   const follow = async (id: string, attempt: number): Promise<void> => {
     const run = jobName.build(id, attempt);
     await signals.cancel(run);
