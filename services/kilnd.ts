@@ -1,10 +1,12 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { API_SETTINGS, apiConfig } from './api/config.ts';
+import { API_SETTINGS, apiConfig, keepFailedDays } from './api/config.ts';
+import { collectBelow, mustHaveRecord } from './api/gc.ts';
 import { startApi } from './api/start-api.ts';
 import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
 import { startBuilder } from './builder/start-builder.ts';
 import { exitStatus, KilnError } from './core/errors.ts';
+import { lockDirectory } from './machine/lock-directory.ts';
 import { keyPlaces, makeKeys } from './machine/make-keys.ts';
 import { makeRedisUsers } from './machine/redis-users.ts';
 import { startMachine } from './machine/start-machine.ts';
@@ -31,11 +33,17 @@ usage
   kilnd keys --data DIR
                      makes what is not there yet of the roles' keys, the signing key and Redis's users below DIR:
                      api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd alone does it itself
+  kilnd gc --data DIR [--dry-run]
+                     removes blobs that no record names and nobody is sending, and logs of builds that failed or were
+                     cancelled over KILN_KEEP_FAILED_DAYS ago, and says how many and how many bytes. A running API does it by itself
+                     every KILN_COLLECT_HOURS; this is for a kilnd that is stopped. With --dry-run, which changes nothing
+                     and works beside a running one, only says what would go
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
   --listen HOST:PORT where the API listens             (default: KILN_HOST:KILN_PORT; port 0: any free one)
   --quiet            no word on standard output but the URL
+  --dry-run          of gc: changes nothing
   -h, --help         this text
 
 files in DIR
@@ -56,8 +64,12 @@ signer
 ${settingLines(SIGNER_SETTINGS)}
 
 exit status
-  0 ended by SIGTERM or SIGINT · 2 wrong usage or setting · 5 something it needs is not there · 70 a defect
+  0 ended by SIGTERM or SIGINT, or done · 2 wrong usage or setting, or DIR is another kilnd’s at the moment ·
+  3 there is no record in DIR · 5 something it needs is not there · 70 a defect
 `;
+
+/** Where everything is kept unless it is said otherwise. */
+const DATA = '/var/lib/kiln';
 
 /** A running role or machine. `url` is where it answers, if it does. */
 interface Running {
@@ -95,6 +107,8 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
     return null;
   }
   const [role, ...others] = positionals;
+  if (role !== 'gc' && values['dry-run'] === true)
+    throw new KilnError('bad-request', `--dry-run is for kilnd gc (kilnd --help)`);
   if (others.length > 0)
     throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
   if (role === 'keys') {
@@ -103,23 +117,46 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
     await makeRedisUsers(directory);
     return null;
   }
+  if (role === 'gc') {
+    mustLack(values, ['listen', 'quiet']);
+    const lines = await collect(resolve(values.data ?? DATA), values['dry-run'] === true);
+    process.stdout.write(lines);
+    return null;
+  }
   if (role !== undefined) {
-    const [useless] = ['data', 'listen', 'quiet'].filter((name) => Object.hasOwn(values, name));
-    if (useless !== undefined)
-      throw new KilnError(
-        'bad-request',
-        `--${useless} is for kilnd without a role; a role is set by its environment (kilnd --help)`,
-      );
+    mustLack(values, ['data', 'listen', 'quiet']);
     return startRole(role);
   }
   return startMachine({
-    data: values.data ?? '/var/lib/kiln',
+    data: values.data ?? DATA,
     listen:
       values.listen ??
       `${process.env['KILN_HOST'] ?? '127.0.0.1'}:${process.env['KILN_PORT'] ?? '8070'}`,
     environment: process.env,
     say: values.quiet === true ? () => {} : (line) => process.stdout.write(`${line}\n`),
   });
+};
+
+/** Throws `bad-request` where an option is given that has no effect. */
+const mustLack = (values: object, names: readonly string[]): void => {
+  const useless = names.find((name) => Object.hasOwn(values, name));
+  if (useless !== undefined)
+    throw new KilnError(
+      'bad-request',
+      `--${useless} is for kilnd without a role; a role is set by its environment (kilnd --help)`,
+    );
+};
+
+const collect = async (data: string, isDry: boolean): Promise<string> => {
+  const how = { keepFailedDays: keepFailedDays(process.env), isDry };
+  await mustHaveRecord(data);
+  if (isDry) return collectBelow(data, how);
+  const unlock = await lockDirectory(data);
+  try {
+    return await collectBelow(data, how);
+  } finally {
+    await unlock();
+  }
 };
 
 const parseCommandLine = (args: readonly string[]) => {
@@ -131,6 +168,7 @@ const parseCommandLine = (args: readonly string[]) => {
         data: { type: 'string' },
         listen: { type: 'string' },
         quiet: { type: 'boolean' },
+        'dry-run': { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
     });

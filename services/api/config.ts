@@ -8,9 +8,17 @@ import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
 
+/** The settings that `kilnd gc` has, too. */
+const KEEPING_SETTINGS = {
+  KILN_KEEP_FAILED_DAYS: whole(90).describe(
+    'days that logs of failed and cancelled builds are kept',
+  ),
+};
+
 /** The API's settings, as variables of the environment. */
 export const API_SETTINGS = {
   ...COMMON_SETTINGS,
+  ...KEEPING_SETTINGS,
   KILN_BUILDERS: z
     .string()
     .min(1)
@@ -51,7 +59,14 @@ export const API_SETTINGS = {
   KILN_SYNC_HOURS: whole(6, 0).describe(
     'hours between looks at followed archives; 0: never by itself',
   ),
+  KILN_COLLECT_HOURS: whole(24, 0).describe(
+    'hours between collections of blobs that are of no use; 0: never by itself (kilnd gc)',
+  ),
 };
+
+/** How long `kilnd gc` keeps what, from its environment. */
+export const keepFailedDays = (environment: NodeJS.ProcessEnv): number =>
+  readSettings(KEEPING_SETTINGS, environment).KILN_KEEP_FAILED_DAYS;
 
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
@@ -74,6 +89,10 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
     // A timer cannot wait for more than 24 days.
     syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),
+    collecting: {
+      collectHours: Math.min(settings.KILN_COLLECT_HOURS, 500),
+      keepFailedDays: settings.KILN_KEEP_FAILED_DAYS,
+    },
     script: digestOf(readBuildScript()),
     logLevel: settings.KILN_LOG_LEVEL,
   };

@@ -15,6 +15,7 @@ import { boundedServer, type ConnectionLimits } from './http/connections.ts';
 import { createCoordinator } from './coordinator/coordinator.ts';
 import { createEvidence } from './coordinator/evidence.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
+import { keepCollecting, type CollectingConfig } from './keep-collecting.ts';
 import { provideAdminToken } from './record/tokens.ts';
 import { endOldClaims } from './record/uploads.ts';
 
@@ -39,6 +40,7 @@ export interface ApiConfig {
   readonly archives: string;
   /** Hours between two looks at the followed archives; 0 for never. */
   readonly syncHours: number;
+  readonly collecting: CollectingConfig;
   /** Digest of the in-container build script. */
   readonly script: Digest;
 }
@@ -123,6 +125,7 @@ export const startApi = async (
   const server = boundedServer(app, config.limits);
   server.listen(config.port, config.host);
   await once(server, 'listening');
+  const collecting = keepCollecting({ db, blobs, now: Date.now }, config.collecting, log);
   const { address, port, family } = server.address() as AddressInfo;
 
   return {
@@ -139,7 +142,7 @@ export const startApi = async (
       await closed;
       clearInterval(idler);
       clearTimeout(deadline);
-      await working.stop();
+      await Promise.all([working.stop(), collecting.stop()]);
       await Promise.all([builder.close(), signer.close(), outcomes.close()]);
       signals.close();
       await db.destroy();

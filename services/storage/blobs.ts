@@ -6,7 +6,9 @@ import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { hasErrno, KilnError } from '../core/errors.ts';
+import type { KeptBlob } from '../core/retention.ts';
 import { inFolderOf, openBlobFile, takePlace, readVerified, type ByteRange } from './blob-file.ts';
+import { listBlobs, removeOldBlob } from './old-blobs.ts';
 
 /** What is known of a stored blob. */
 export interface BlobInfo {
@@ -40,6 +42,10 @@ export interface Blobs {
   check(digest: Digest): Promise<BlobInfo>;
   /** Removes a blob; one that is not there is no error. */
   remove(digest: Digest): Promise<void>;
+  /** Removes a blob that came before a time (milliseconds since 1970); false if it did not, or is not there. */
+  removeOld(digest: Digest, arrivedBefore: number): Promise<boolean>;
+  /** All of them, in no order. */
+  list(): AsyncIterable<KeptBlob>;
 }
 
 /** Blobs as files below a directory: written beside, hashed on the way, renamed into place. */
@@ -130,6 +136,10 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
     remove: async (digest) => {
       await inFolderOf(directory, digest, false, (path) => rm(path, { force: true }));
     },
+
+    removeOld: (digest, arrivedBefore) => removeOldBlob(directory, arrivals, digest, arrivedBefore),
+
+    list: () => listBlobs(directory),
 
     async read(digest, limit) {
       const { handle, size } = await openFile(digest);

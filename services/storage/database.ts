@@ -1,6 +1,7 @@
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Kysely, SqliteDialect, type SqliteDatabase } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import { KilnError } from '../core/errors.ts';
 import { MIGRATIONS, type Schema } from './schema.ts';
 
 /** The database, with the schema's types. */
@@ -8,22 +9,35 @@ export type Database = Kysely<Schema>;
 
 /** Opens (and makes, and brings up to date) an embedded database in a file. One process may write it. */
 export const openDatabase = async (file: string): Promise<Database> => {
-  const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: openSqlite(file) }) });
-  const migrator = new Migrator({
-    db,
-    provider: { getMigrations: () => Promise.resolve({ ...MIGRATIONS }) },
-  });
-  const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
-  return db;
-};
-
-/** What kysely asks of a SQLite driver, over Node's own. */
-const openSqlite = (file: string): SqliteDatabase => {
   const sqlite = new DatabaseSync(file);
   sqlite.exec(
     'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000',
   );
+  const db = over(sqlite);
+  const { error } = await migratorOf(db).migrateToLatest();
+  if (error !== undefined) throw error;
+  return db;
+};
+
+/** Opens one that is there only to read it, whoever writes it meanwhile. Throws `conflict` where this Kiln would have to bring it up to date first. */
+export const readDatabase = async (file: string): Promise<Database> => {
+  const sqlite = new DatabaseSync(file, { readOnly: true });
+  sqlite.exec('PRAGMA busy_timeout = 5000');
+  const db = over(sqlite);
+  const migrations = await migratorOf(db).getMigrations();
+  if (migrations.every(({ executedAt }) => executedAt !== undefined)) return db;
+  await db.destroy();
+  throw new KilnError('conflict', `${file} is an older Kiln’s; start kilnd once, then try again`);
+};
+
+const over = (sqlite: DatabaseSync): Database =>
+  new Kysely<Schema>({ dialect: new SqliteDialect({ database: forKysely(sqlite) }) });
+
+const migratorOf = (db: Database): Migrator =>
+  new Migrator({ db, provider: { getMigrations: () => Promise.resolve({ ...MIGRATIONS }) } });
+
+/** What kysely asks of a SQLite driver, over Node's own. */
+const forKysely = (sqlite: DatabaseSync): SqliteDatabase => {
   return {
     close: () => sqlite.close(),
     prepare(text) {

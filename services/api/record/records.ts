@@ -209,20 +209,3 @@ const moduleView = (row: Schema['modules']): ModuleView => ({
   size: row.size,
   modinfo: JSON.parse(row.modinfo) as ModuleView['modinfo'],
 });
-
-/** What a build made under this digest (a module, a log, an attestation), if any did. */
-export const findArtifact = async (db: Database, digest: string): Promise<object | undefined> => {
-  const module = db
-    .selectFrom('modules')
-    .select('build')
-    .where((where) => where.or([where('signed', '=', digest), where('unsigned', '=', digest)]));
-  const record = db
-    .selectFrom('builds')
-    .select('id')
-    .where((where) =>
-      where.or(
-        (['log', 'attestation', 'exports'] as const).map((column) => where(column, '=', digest)),
-      ),
-    );
-  return (await module.executeTakeFirst()) ?? record.executeTakeFirst();
-};

@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Digest } from '../../core/digest.ts';
 import type { BlobInfo, Blobs, PutOptions } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
-import { findArtifact } from './records.ts';
+import { isNamed } from './named-blobs.ts';
 
 /**
  * Uploads: blobs that were sent and that no record uses yet. Whoever sends one, or is told that it is here and need not be sent, gets a
@@ -65,6 +65,26 @@ export const endOldClaims = async (deps: UploadDeps): Promise<void> => {
   for (const { blob, claims } of old) await endClaims(deps, blob as Digest, claims);
 };
 
+/**
+ * Removes a blob that nobody has a claim on and no record names, if it came before a time; whether it did. In a transaction that
+ * holds the database from its first statement on: a claim, or a record of it, is made before all of this, or after it.
+ */
+export const removeUnnamed = (
+  { db, blobs }: UploadDeps,
+  blob: Digest,
+  arrivedBefore: number,
+): Promise<boolean> =>
+  db.transaction().execute(async (transaction) => {
+    const claimed = await transaction
+      .updateTable('uploads')
+      .set({ claims: sql`claims` })
+      .where('blob', '=', blob)
+      .returning('claims')
+      .executeTakeFirst();
+    if (claimed !== undefined || (await isNamed(transaction, blob))) return false;
+    return blobs.removeOld(blob, arrivedBefore);
+  });
+
 const claim = async ({ db, now }: UploadDeps, blob: Digest): Promise<void> => {
   await db
     .insertInto('uploads')
@@ -86,19 +106,5 @@ const endClaims = ({ db, blobs }: UploadDeps, blob: Digest, count: number): Prom
       .executeTakeFirst();
     if (left === undefined || left.claims > 0) return;
     await transaction.deleteFrom('uploads').where('blob', '=', blob).execute();
-    if (!(await isRecorded(transaction, blob))) await blobs.remove(blob);
+    if (!(await isNamed(transaction, blob))) await blobs.remove(blob);
   });
-
-const isRecorded = async (db: Database, blob: Digest): Promise<boolean> => {
-  const source = db.selectFrom('sources').select('digest').where('blob', '=', blob);
-  const kernel = db.selectFrom('kernels').select('digest').where('blob', '=', blob);
-  const toolchain = db.selectFrom('toolchains').select('digest').where('digest', '=', blob);
-  const kept = db.selectFrom('toolchain_packages').select('blob').where('blob', '=', blob);
-  const found =
-    (await source.executeTakeFirst()) ??
-    (await kernel.executeTakeFirst()) ??
-    (await toolchain.executeTakeFirst()) ??
-    (await kept.executeTakeFirst()) ??
-    (await findArtifact(db, blob));
-  return found !== undefined;
-};

@@ -1,0 +1,85 @@
+import { isFinished, BUILD_STATES } from '../../core/build-state.ts';
+import {
+  arrivedBefore,
+  endedBefore,
+  fateOf,
+  GOING,
+  type KeptBlob,
+  type Retention,
+} from '../../core/retention.ts';
+import type { Database } from '../../storage/database.ts';
+import { forgetOldLogs, namedBlobs } from './named-blobs.ts';
+import { removeUnnamed, type UploadDeps } from './uploads.ts';
+
+/** How blobs are collected. */
+export interface Collecting {
+  /** How long logs of builds that did not succeed are kept. */
+  readonly keepFailedDays: number;
+  /** Only says what would go. */
+  readonly isDry: boolean;
+  /** Ends it early. */
+  readonly signal?: AbortSignal;
+}
+
+/** What went, or would, by reason: how many blobs, and their bytes. */
+export type Collection = Readonly<
+  Record<keyof typeof GOING, { readonly blobs: number; readonly bytes: number }>
+>;
+
+/** Removes the blobs that core/retention.ts lets go. Each is looked at again as it goes: what was named or claimed meanwhile stays. */
+export const collectBlobs = async (
+  deps: UploadDeps,
+  { keepFailedDays, isDry, signal }: Collecting,
+): Promise<Collection> => {
+  const { db, blobs, now } = deps;
+  const before = endedBefore(now(), keepFailedDays);
+  const retention = await look(db, now(), before);
+  const going: { blob: KeptBlob; reason: keyof typeof GOING }[] = [];
+  for await (const blob of blobs.list()) {
+    const fate = fateOf(blob, retention);
+    if ('goes' in fate) going.push({ blob, reason: fate.goes });
+    if (signal?.aborted === true) break;
+  }
+  if (!isDry) await forgetOldLogs(db, before);
+  const sums = { 'old-log': { blobs: 0, bytes: 0 }, unnamed: { blobs: 0, bytes: 0 } };
+  for (const { blob, reason } of going) {
+    if (signal?.aborted === true) break;
+    if (!isDry && !(await removeUnnamed(deps, blob.digest, retention.arrivedBefore))) continue;
+    sums[reason].blobs += 1;
+    sums[reason].bytes += blob.size;
+  }
+  return sums;
+};
+
+const look = async (db: Database, now: number, before: number): Promise<Retention> => {
+  const since = [await oldestBuild(db), await oldestRebuild(db)].filter((time) => time !== null);
+  const uploads = await db.selectFrom('uploads').select('blob').execute();
+  return {
+    ...(await namedBlobs(db, before)),
+    claimed: new Set(uploads.map(({ blob }) => blob)),
+    arrivedBefore: arrivedBefore(now, since.length === 0 ? null : Math.min(...since)),
+  };
+};
+
+/** When what is under way was asked for: its bytes came later. */
+const oldestBuild = async (db: Database): Promise<number | null> => {
+  const { since } = await db
+    .selectFrom('builds')
+    .select(({ fn }) => fn.min<number | null>('created_at').as('since'))
+    .where(
+      'state',
+      'in',
+      BUILD_STATES.filter((state) => !isFinished(state)),
+    )
+    .executeTakeFirstOrThrow();
+  return since;
+};
+
+const oldestRebuild = async (db: Database): Promise<number | null> => {
+  const { since } = await db
+    .selectFrom('rebuilds')
+    .select(({ fn }) => fn.min<number | null>('created_at').as('since'))
+    .where('state', '=', 'running')
+    .executeTakeFirstOrThrow();
+  return since;
+};

@@ -1,0 +1,267 @@
+import { stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { collectBlobs, type Collection } from '../../services/api/record/collect-blobs.ts';
+import { BLOB_COLUMNS } from '../../services/api/record/named-blobs.ts';
+import { claimUpload, storeUpload, useUpload } from '../../services/api/record/uploads.ts';
+import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
+import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
+import { openDatabase, type Database } from '../../services/storage/database.ts';
+import { inEveryOrder } from '../machine/interleave.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { addKernel, addSource, addToolchain } from '../machine/small-record.ts';
+
+const DAY = 24 * 3_600_000;
+const RELEASE = '6.1.0-1-amd64';
+
+/** A record and its blobs. */
+interface Scene {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  readonly directory: string;
+  readonly now: () => number;
+}
+
+const records: Database[] = [];
+afterAll(async () => {
+  for (const record of records) await record.destroy();
+});
+
+/** A source, a kernel and a toolchain are in it: rows without bytes. */
+const scene = async (): Promise<Scene> => {
+  const db = await openDatabase(':memory:');
+  await addSource(db, 'hello');
+  await addKernel(db, RELEASE);
+  await addToolchain(db, 'gcc');
+  const directory = await freshDirectory('blobs');
+  return { db, directory, blobs: await openBlobDirectory(directory), now: Date.now };
+};
+
+const bytes = (text: string): Readable => Readable.from([Buffer.from(text)]);
+
+/** Stores bytes, that came so many days ago. */
+const store = async ({ blobs, directory }: Scene, text: string, days: number): Promise<Digest> => {
+  const { digest } = await blobs.put(bytes(text), { limit: 1000 });
+  const at = new Date(Date.now() - days * DAY);
+  const hex = hexOf(digest);
+  await utimes(join(directory, hex.slice(0, 2), hex), at, at);
+  return digest;
+};
+
+const isThere = async ({ blobs }: Scene, blob: Digest): Promise<boolean> =>
+  (await blobs.find(blob)) !== null;
+
+const collect = (here: Scene, isDry = false): Promise<Collection> =>
+  collectBlobs(here, { keepFailedDays: 90, isDry });
+
+const addBuild = async (
+  { db }: Scene,
+  id: string,
+  state: string,
+  days: number,
+  more: { log?: Digest; exports?: Digest; attestation?: Digest } = {},
+): Promise<void> => {
+  const at = Date.now() - days * DAY;
+  await db
+    .insertInto('builds')
+    .values({
+      id,
+      fingerprint: digestOf(id),
+      state,
+      attempt: 1,
+      source: digestOf('hello'),
+      kernel: digestOf(RELEASE),
+      toolchain: digestOf('gcc'),
+      inputs: '{}',
+      asker: 'ci',
+      made_by: 'test',
+      is_tailored: 0,
+      settings: '{}',
+      created_at: at,
+      finished_at: at,
+      ...more,
+    })
+    .execute();
+};
+
+describe('blobs that are collected', () => {
+  let here: Scene;
+  beforeEach(async () => {
+    here = await scene();
+    records.push(here.db);
+  });
+
+  it('are those that came over a day ago, that no record names and nobody is sending; a dry run only says so', async () => {
+    const [old, recent] = [await store(here, 'old', 2), await store(here, 'recent', 0.9)];
+    const claimed = await store(here, 'claimed', 2);
+    await claimUpload(here, claimed);
+    const gone = { 'old-log': { blobs: 0, bytes: 0 }, unnamed: { blobs: 1, bytes: 3 } };
+    expect(await collect(here, true)).toEqual(gone);
+    expect(await isThere(here, old)).toBe(true);
+    expect(await collect(here)).toEqual(gone);
+    expect(await isThere(here, old)).toBe(false);
+    expect(await isThere(here, recent)).toBe(true);
+    expect(await isThere(here, claimed)).toBe(true);
+    expect((await collect(here)).unnamed.blobs).toBe(0);
+  });
+
+  it('are none that a record names, wherever it does', async () => {
+    await addBuild(here, 'build', 'succeeded', 400);
+    const names = { unsigned: '', signed: null, size: 1, modinfo: '[]' };
+    await here.db
+      .insertInto('modules')
+      .values({ build: 'build', name: 'hello', ...names })
+      .execute();
+    await here.db
+      .insertInto('toolchain_packages')
+      .values({ toolchain: digestOf('gcc'), name: 'gcc', version: '1', blob: '' })
+      .execute();
+    const kept: Digest[] = [];
+    for (const [table, column] of BLOB_COLUMNS) {
+      const blob = await store(here, `${table} ${column}`, 400);
+      kept.push(blob);
+      // A toolchain's blob is what the build refers to it by.
+      if (table === 'toolchains') await addToolchain(here.db, `${table} ${column}`);
+      else
+        await here.db
+          .updateTable(table)
+          .set({ [column]: blob })
+          .execute();
+    }
+    const symvers = await store(here, 'symvers', 400);
+    const record = JSON.stringify({ symversDigest: symvers });
+    await here.db.updateTable('kernels').set({ record }).execute();
+    await collect(here);
+    for (const blob of [...kept, symvers]) expect(await isThere(here, blob)).toBe(true);
+  });
+
+  it('are logs of builds that failed or were cancelled 90 days ago, and no other build’s', async () => {
+    const logs = new Map<string, Digest>();
+    for (const [state, days] of [
+      ['failed', 91],
+      ['cancelled', 91],
+      ['failed', 89],
+      ['excluded', 91],
+      ['succeeded', 91],
+    ] as const) {
+      const id = `${state} ${days}`;
+      logs.set(id, await store(here, id, days));
+      await addBuild(here, id, state, days, { log: logs.get(id) as Digest });
+    }
+    const shared = logs.get('succeeded 91') as Digest;
+    await addBuild(here, 'same words', 'failed', 91, { log: shared });
+    const exports = await store(here, 'exports', 91);
+    await here.db.updateTable('builds').set({ exports }).where('id', '=', 'failed 91').execute();
+    expect((await collect(here))['old-log']).toEqual({ blobs: 2, bytes: 21 });
+    const left = await here.db
+      .selectFrom('builds')
+      .select('id')
+      .where('log', 'is not', null)
+      .execute();
+    expect(left.map(({ id }) => id).sort()).toEqual(['excluded 91', 'failed 89', 'succeeded 91']);
+    for (const [id, log] of logs)
+      expect([id, await isThere(here, log)]).toEqual([id, left.some((row) => row.id === id)]);
+    expect(await isThere(here, exports)).toBe(true);
+  });
+
+  it.each(['queued', 'building', 'signing'])(
+    'are none that came since a build was asked for that is %s: its report may be on the way',
+    async (state) => {
+      const [before, since] = [await store(here, 'before', 10), await store(here, 'since', 8)];
+      await addBuild(here, 'build', state, 9);
+      await collect(here);
+      expect(await isThere(here, before)).toBe(false);
+      expect(await isThere(here, since)).toBe(true);
+    },
+  );
+
+  it('are none that came since a rebuild began', async () => {
+    const since = await store(here, 'since', 8);
+    await addBuild(here, 'build', 'succeeded', 20);
+    const rebuild = { id: 'rebuild', build: 'build', builder: null, findings: '[]' };
+    await here.db
+      .insertInto('rebuilds')
+      .values({ ...rebuild, state: 'running', created_at: Date.now() - 9 * DAY })
+      .execute();
+    await collect(here);
+    expect(await isThere(here, since)).toBe(true);
+    await here.db.updateTable('rebuilds').set({ state: 'failed' }).execute();
+    await collect(here);
+    expect(await isThere(here, since)).toBe(false);
+  });
+
+  it('are not what is stored anew at that very moment', async () => {
+    for (let round = 0; round < 100; round += 1) {
+      const blob = await store(here, 'again', 2);
+      let removal: Promise<boolean> | undefined;
+      // Just before it takes its place.
+      const onHashed = async (): Promise<void> => {
+        removal = here.blobs.removeOld(blob, Date.now() - DAY);
+        for (let hops = round % 4; hops > 0; hops -= 1) await stat(here.directory);
+      };
+      await here.blobs.put(bytes('again'), { limit: 1000, onHashed });
+      await removal;
+      expect([round, await isThere(here, blob)]).toEqual([round, true]);
+    }
+  });
+});
+
+describe('a blob that is collected while', () => {
+  const text = 'wanted';
+  const blob = digestOf(text);
+  const prepare = async (): Promise<Scene> => {
+    const here = await scene();
+    await addBuild(here, 'build', 'failed', 9);
+    await store(here, text, 8);
+    return here;
+  };
+  /** Both ways round. */
+  const mustStay = async (act: (here: Scene) => Promise<unknown>): Promise<void> => {
+    const both = async <A, B>(
+      first: (here: Scene) => Promise<A>,
+      second: (here: Scene) => Promise<B>,
+      told: (both: { first: PromiseSettledResult<A>; second: PromiseSettledResult<B> }) => unknown,
+    ) =>
+      inEveryOrder({
+        prepare,
+        first,
+        second,
+        // Who is told that it is here, or that it was used, finds it.
+        wrong: async (ended, here) =>
+          Boolean(told(ended)) && !(await isThere(here, blob)) ? 'told, and it is gone' : null,
+      });
+    const valueOf = (end: PromiseSettledResult<unknown>): unknown =>
+      end.status === 'fulfilled' ? end.value : null;
+    expect(await both(act, collect, ({ first }) => valueOf(first))).toEqual([]);
+    expect(await both(collect, act, ({ second }) => valueOf(second))).toEqual([]);
+  };
+
+  it('somebody asks whether it is here stays, or is said not to be', async () => {
+    await mustStay((here) => claimUpload(here, blob));
+  });
+
+  it('somebody sends it stays', async () => {
+    await mustStay((here) => storeUpload(here, bytes(text), { limit: 1000 }));
+  });
+
+  it('somebody makes a record of it stays, or there is no such record', async () => {
+    await mustStay((here) =>
+      useUpload(here, blob, async () => {
+        await here.blobs.read(blob, 1000);
+        await here.db.updateTable('sources').set({ blob }).execute();
+        return true;
+      }),
+    );
+  });
+
+  it('a build reports it stays', async () => {
+    await mustStay((here) =>
+      here.db.transaction().execute(async (on) => {
+        if (!(await isThere(here, blob))) return false;
+        await on.updateTable('builds').set({ log: blob }).execute();
+        return true;
+      }),
+    );
+  });
+});

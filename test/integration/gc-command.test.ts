@@ -1,0 +1,94 @@
+import { stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { DatabaseSync } from 'node:sqlite';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import { keepCollecting } from '../../services/api/keep-collecting.ts';
+import { hexOf } from '../../services/core/digest.ts';
+import { lockDirectory } from '../../services/machine/lock-directory.ts';
+import { openBlobDirectory } from '../../services/storage/blobs.ts';
+import { openDatabase } from '../../services/storage/database.ts';
+import { openLog } from '../../services/storage/log.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { KILND, NODE } from '../machine/places.ts';
+import { run, type Ran } from '../machine/run.ts';
+import { until } from '../machine/until.ts';
+
+const gc = (...args: string[]): Promise<Ran> =>
+  run(NODE, [KILND, ...args], { env: { PATH: process.env['PATH'] } });
+
+describe('kilnd gc', () => {
+  let data: string;
+  let blob: string;
+  beforeEach(async () => {
+    data = await freshDirectory('gc');
+    await (await openDatabase(join(data, 'kiln.sqlite'))).destroy();
+    const blobs = await openBlobDirectory(join(data, 'blobs'));
+    const { digest } = await blobs.put(Readable.from([Buffer.from('abandoned')]), { limit: 100 });
+    blob = join(data, 'blobs', hexOf(digest).slice(0, 2), hexOf(digest));
+    const weekAgo = new Date(Date.now() - 7 * 24 * 3_600_000);
+    await utimes(blob, weekAgo, weekAgo);
+  });
+  const isThere = async (): Promise<boolean> => (await stat(blob).catch(() => null)) !== null;
+
+  it('says beside a running kilnd what would go, and removes it where none runs', async () => {
+    const unlock = await lockDirectory(data);
+    try {
+      expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
+        status: 0,
+        stdout: expect.stringMatching(/^1 blobs, 9 bytes: would go in all$/m),
+      });
+      expect(await gc('gc', '--data', data)).toMatchObject({
+        status: 2,
+        stderr: expect.stringMatching(/another kilnd already runs on/),
+      });
+      expect(await isThere()).toBe(true);
+    } finally {
+      await unlock();
+    }
+    expect(await gc('gc', '--data', data)).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^1 blobs, 9 bytes: bytes that no record names/m),
+    });
+    expect(await isThere()).toBe(false);
+  });
+
+  it('makes no Kiln where there is none', async () => {
+    const empty = await freshDirectory('empty');
+    for (const dry of [[], ['--dry-run']])
+      expect(await gc('gc', '--data', join(empty, 'none'), ...dry)).toMatchObject({
+        status: 3,
+        stderr: expect.stringMatching(/there is no .*kiln\.sqlite; name kilnd’s directory/),
+      });
+    expect(await stat(join(empty, 'none')).catch(() => null)).toBeNull();
+  });
+
+  it('leaves an older Kiln’s record as it is where it only looks', async () => {
+    const record = new DatabaseSync(join(data, 'kiln.sqlite'));
+    record.exec(`DELETE FROM kysely_migration WHERE name > '007'`);
+    record.close();
+    expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/is an older Kiln’s; start kilnd once/),
+    });
+  });
+
+  it('refuses what has no effect', async () => {
+    expect(await gc('--data', data, '--dry-run')).toMatchObject({ status: 2 });
+    expect(await gc('gc', '--data', data, '--quiet')).toMatchObject({ status: 2 });
+  });
+
+  it('is not needed where the service collects by itself, which a setting turns off', async () => {
+    const db = await openDatabase(join(data, 'kiln.sqlite'));
+    const blobs = await openBlobDirectory(join(data, 'blobs'));
+    const deps = { db, blobs, now: Date.now };
+    const start = (collectHours: number) =>
+      keepCollecting(deps, { collectHours, keepFailedDays: 90 }, openLog('api', 'silent'));
+    await start(0).stop();
+    expect(await isThere()).toBe(true);
+    const collecting = start(24);
+    await until('the blob goes', async () => !(await isThere()));
+    await collecting.stop();
+    await db.destroy();
+  });
+});

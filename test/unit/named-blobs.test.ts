@@ -1,0 +1,50 @@
+import { describe, expect, it } from '@jest/globals';
+import { BLOB_COLUMNS, BLOB_TEXTS } from '../../services/api/record/named-blobs.ts';
+import { openDatabase } from '../../services/storage/database.ts';
+
+/** Columns of text that name no blob which a record keeps. */
+const OTHERS: Readonly<Record<string, string>> = {
+  archive_kernels: 'origin archive release kernel',
+  archives: 'name sources headers made_by',
+  askers: 'build token role',
+  builds:
+    'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe signature failure exclusion timings',
+  dependencies: 'build needs',
+  kernels: 'digest release arch layout trust made_by',
+  misses: 'reason source release',
+  modules: 'build name modinfo',
+  pushers: 'tree token',
+  rebuilds: 'id build builder state findings',
+  requests: 'id build token',
+  sent: 'token',
+  signers: 'key certificate',
+  source_names: 'name version source made_by',
+  source_owners: 'name token',
+  sources: 'digest tree name version kind claims commit_id layout trust made_by',
+  tokens: 'id name role hash names made_by quotas',
+  toolchain_packages: 'toolchain name version',
+  toolchains: 'name state contents problem builder made_by description',
+  // A claim on it, which ends.
+  uploads: 'blob',
+  withdrawals: 'kind id name reason made_by',
+};
+
+describe('the record', () => {
+  it('has no column of which nobody has said whether it names blobs: a blob that only such a one names would be collected', async () => {
+    const db = await openDatabase(':memory:');
+    const tables = await db.introspection.getTables();
+    const inSchema = tables.flatMap(({ name, columns }) =>
+      columns
+        .filter(({ dataType }) => dataType.toUpperCase() === 'TEXT')
+        .map((column) => `${name}.${column.name}`),
+    );
+    await db.destroy();
+    const said = [
+      ...[...BLOB_COLUMNS, ...BLOB_TEXTS].map((column) => column.join('.')),
+      ...Object.entries(OTHERS).flatMap(([table, columns]) =>
+        columns.split(' ').map((column) => `${table}.${column}`),
+      ),
+    ];
+    expect(inSchema.sort()).toEqual(said.sort());
+  });
+});

@@ -1,0 +1,50 @@
+import { describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
+import {
+  arrivedBefore,
+  endedBefore,
+  fateOf,
+  type Retention,
+} from '../../services/core/retention.ts';
+
+const DAY = 24 * 3_600_000;
+const blob = { digest: digestOf('blob'), arrivedAt: 10 };
+const here = new Set([blob.digest]);
+const nothing = new Set<string>();
+
+const retention = (given: Partial<Retention> = {}): Retention => ({
+  named: nothing,
+  claimed: nothing,
+  oldLogs: nothing,
+  arrivedBefore: 11,
+  ...given,
+});
+
+describe('a blob', () => {
+  it('goes when no record names it, nobody is sending it and it came long ago', () => {
+    expect(fateOf(blob, retention())).toEqual({ goes: 'unnamed' });
+  });
+
+  it('goes when it is nothing but the log of a build that failed long ago', () => {
+    expect(fateOf(blob, retention({ oldLogs: here }))).toEqual({ goes: 'old-log' });
+  });
+
+  it.each([
+    ['named', { named: here }],
+    ['claimed', { claimed: here }],
+    ['recent', { arrivedBefore: 10 }],
+  ] as const)('stays when it is %s, also where it is an old log besides', (stays, given) => {
+    expect(fateOf(blob, retention(given))).toEqual({ stays });
+    expect(fateOf(blob, retention({ ...given, oldLogs: here }))).toEqual({ stays });
+  });
+
+  it('is recent for a day, and for as long as anything is under way that began before it came', () => {
+    expect(arrivedBefore(10 * DAY, null)).toBe(9 * DAY);
+    expect(arrivedBefore(10 * DAY, 3 * DAY)).toBe(3 * DAY);
+    expect(arrivedBefore(10 * DAY, 10 * DAY - 1)).toBe(9 * DAY);
+  });
+
+  it('is an old log after so many days', () => {
+    expect(endedBefore(100 * DAY, 90)).toBe(10 * DAY);
+  });
+});
