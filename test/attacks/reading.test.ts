@@ -162,3 +162,14 @@ describe('a build of a public source', () => {
     await kiln.kiln('cancel', tailored);
   });
 });
+
+describe('who made a record', () => {
+  it('is said by the token’s name, and no path of the server with it', async () => {
+    const client = await issue('looker', 'client');
+    for (const path of ['/kernels', '/sources', '/toolchains']) {
+      const text = await (await call(client, 'GET', path)).text();
+      expect(text).toContain('"madeBy"');
+      expect(text).not.toContain(kiln.data);
+    }
+  });
+});

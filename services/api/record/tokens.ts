@@ -128,7 +128,7 @@ export const provideAdminToken = async (db: Database, now: number, file: string)
   const { secret } = await issueToken(
     db,
     now,
-    { name: `admin of ${file}`, role: 'admin', days: 3650, names: [], quotas: {} },
+    { name: 'machine admin', role: 'admin', days: 3650, names: [], quotas: {} },
     'kilnd',
   );
   const arrival = `${file}.${process.pid}`;
