@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { followBuild } from '../wire/follow.ts';
-import { kernelFacts, type Host } from '../host/host.ts';
+import { hostKernel, type Host } from '../host/host.ts';
 import { packPaths } from './pack.ts';
 import { sendKernelDirectory, type SentKernel } from './send-kernel.ts';
 
@@ -63,7 +63,7 @@ export const nameKernel = async (
   host: Host,
 ): Promise<CreateBuild['kernel']> => {
   if (isDigest(text)) return { digest: text };
-  if (!(await isPath(text))) return kernelFacts(host, text);
+  if (!(await isPath(text))) return hostKernel(host, text);
   return { digest: (await sendKernel(deps, [text])).kernel.digest };
 };
 

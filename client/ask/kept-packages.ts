@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, isDigest, toDigest, type Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import type { ToolchainView } from '../../services/core/protocol.ts';
+import type { ToolchainView } from '../../services/core/protocol/toolchain.ts';
 import {
   formatLock,
   parseLock,

@@ -9,7 +9,7 @@ import {
   travelling,
 } from '../../services/core/kernel-delta.ts';
 import { trustReaches } from '../../services/core/policy.ts';
-import type { KernelView } from '../../services/core/protocol.ts';
+import type { KernelView } from '../../services/core/protocol/kernel.ts';
 import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { headersIn } from './kernel-tree.ts';

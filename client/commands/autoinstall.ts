@@ -1,6 +1,6 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
-import { chooseRelease, hostKernels, kernelFacts, type Host } from '../host/host.ts';
+import { chooseRelease, hostKernels, hostKernel, type Host } from '../host/host.ts';
 import { followGuard } from '../install/change-host.ts';
 import { installAll, removeAll } from '../install/install.ts';
 import { plain } from '../terminal/output.ts';
@@ -182,7 +182,7 @@ export const installInPlaceOfDkms: InstallAll = async (context, wishes) => {
   const host = await context.host();
   const asked: Wish[] = [];
   for (const { name, version, release } of wishes) {
-    const kernel = await kernelFacts(host, release);
+    const kernel = await hostKernel(host, release);
     asked.push({
       name,
       release,

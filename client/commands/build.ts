@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-contract.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import { askForBuild, nameKernel, nameSource } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';

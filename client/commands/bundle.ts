@@ -4,7 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import { pack } from 'tar-stream';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { askForBuild } from '../ask/ask.ts';
 import { artifactName, BUNDLE_INDEX, type Bundle } from '../install/bundle.ts';
 import type { Command, Context } from '../command.ts';

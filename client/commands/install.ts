@@ -1,5 +1,5 @@
 import { KilnError } from '../../services/core/errors.ts';
-import type { CreateBuild } from '../../services/core/protocol.ts';
+import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { bundleSupply } from '../install/bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { changeHost, recoverAloud } from '../install/change-host.ts';

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView, ToolchainView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { ToolchainView } from '../../services/core/protocol/toolchain.ts';
 import { askForBuild, sendTree } from '../ask/ask.ts';
 import { fetchKept, readKept, sendKept } from '../ask/kept-packages.ts';
 import { hashFile } from '../ask/tree.ts';

@@ -4,7 +4,7 @@ import { dirname, join, sep } from 'node:path';
 import { readHostText } from './host-files.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
-import type { KernelFacts } from '../../services/core/protocol.ts';
+import type { HostKernel } from '../../services/core/protocol/kernel.ts';
 import { readDistribution } from './distribution.ts';
 
 /** Of a kernel's `.config`, in bytes; a distribution's has a quarter of a megabyte. */
@@ -29,7 +29,7 @@ export const openHost = async (root: string | undefined, asked = false): Promise
  * The facts that tell a host's kernel from another of the same release: `uname -v` of the running one and the digest of the options in
  * `/boot/config-RELEASE`, each where it can be read. The distribution is among them, as it names the package of the headers.
  */
-export const kernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
+export const hostKernel = async (host: Host, release: string): Promise<HostKernel> => {
   const config = await readHostText(host, `boot/config-${release}`, CONFIG_LIMIT);
   const distribution = (await readDistribution(host)).join(' ').slice(0, 64);
   const isRunning = host.root === '/' && release === runningRelease();

@@ -5,7 +5,7 @@ import { canonicalJson, type Canonical } from '../../services/core/canonical-jso
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { buildIdOf } from '../../services/core/fingerprint.ts';
-import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Supply } from './supply.ts';
 import { certificateId, verifyBytes } from '../installed/verify.ts';
 

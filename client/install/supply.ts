@@ -1,5 +1,5 @@
 import type { Digest } from '../../services/core/digest.ts';
-import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import { askForBuild } from '../ask/ask.ts';
 import type { Withdrawal } from '../../services/core/withdrawal.ts';
 import type { Host } from '../host/host.ts';

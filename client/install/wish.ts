@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { KilnError } from '../../services/core/errors.ts';
-import type { CreateBuild } from '../../services/core/protocol.ts';
+import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Receipt } from '../installed/receipts.ts';
 import type { Supply } from './supply.ts';
 import type { Wanted } from '../installed/wanted.ts';

@@ -6,8 +6,8 @@ import { KilnError } from '../../services/core/errors.ts';
 import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../../services/core/kabi.ts';
 import { flavourOf, parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
 import { modinfoValue, readModuleFile, type ModuleFile } from '../../services/core/module-file.ts';
-import type { CreateBuild } from '../../services/core/protocol.ts';
-import { kernelFacts, type Host } from '../host/host.ts';
+import type { CreateBuild } from '../../services/core/protocol/build.ts';
+import { hostKernel, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
 import { listReceipts, readReceipt, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
@@ -33,7 +33,7 @@ export const kernelSymbols = async (
 ): Promise<KernelSymbols | null> => {
   const own = await hostSymbols(host, release);
   if (own !== null) return own;
-  const text = await service.symvers(await kernelFacts(host, release)).catch(onlyOffline);
+  const text = await service.symvers(await hostKernel(host, release)).catch(onlyOffline);
   return text === null ? null : { text, digest: digestOf(text) };
 };
 

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { explainInputs, isStaleness } from '../../services/core/explain.ts';
-import type { CreateBuild, ResolvedView } from '../../services/core/protocol.ts';
+import type { CreateBuild, ResolvedView } from '../../services/core/protocol/build.ts';
 import type { Withdrawal } from '../../services/core/withdrawal.ts';
-import { hostKernels, kernelFacts, type Host } from '../host/host.ts';
+import { hostKernels, hostKernel, type Host } from '../host/host.ts';
 import { listReceipts, moduleFile, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
 import { newerHere, versionIn } from './newest-here.ts';
@@ -146,7 +146,7 @@ export const wishesFor = async (
   const wanted = await readWanted(host);
   const facts = new Map<string, CreateBuild['kernel']>();
   for (const { release } of rows)
-    if (!facts.has(release)) facts.set(release, await kernelFacts(host, release));
+    if (!facts.has(release)) facts.set(release, await hostKernel(host, release));
   return rows.map(({ name, release }) => {
     const { version = null, how } = wanted.find((each) => each.name === name) ?? {};
     return {

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
-import { CreateBuild } from '../../services/core/protocol.ts';
+import { CreateBuild } from '../../services/core/protocol/build.ts';
 import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change } from '../transaction/change.ts';
 import { writeWhole } from '../transaction/whole-file.ts';

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { WithdrawalView } from '../../services/core/protocol.ts';
+import { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import {
   findWithdrawn,
   madeOf,

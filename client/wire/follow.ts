@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isFinished } from '../../services/core/build-state.ts';
-import { BuildView } from '../../services/core/protocol.ts';
+import { BuildView } from '../../services/core/protocol/build.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { CallFailed } from './fault.ts';
 import { readPieces, understand, type Send } from './http.ts';

@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { z } from 'zod';
 import { KilnError } from '../../services/core/errors.ts';
-import { Problem } from '../../services/core/protocol.ts';
+import { Problem } from '../../services/core/protocol/problem.ts';
 import { openConnection, proxyRefused, trustedBy, type Way } from './connection.ts';
 import { CallFailed, connectionFailed, statusFault, timedOut } from './fault.ts';
 import { chooseProxy, type ProxySettings } from './proxy.ts';

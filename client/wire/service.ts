@@ -3,29 +3,21 @@ import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
+import { ArchiveView, SyncView } from '../../services/core/protocol/archive.ts';
 import {
-  ArchiveView,
   BuildTicket,
   BuildView,
-  CreateWithdrawal,
-  IssuedToken,
-  KernelView,
-  list,
-  Maker,
-  MissView,
-  PAGE,
   RebuildView,
   ResolvedView,
-  SignerView,
-  SourceView,
-  SyncView,
-  TokenView,
-  ToolchainView,
-  WithdrawalView,
   type CreateBuild,
-  type CreateToken,
-  type KernelFacts,
-} from '../../services/core/protocol.ts';
+} from '../../services/core/protocol/build.ts';
+import { CreateWithdrawal, WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
+import { IssuedToken, TokenView, type CreateToken } from '../../services/core/protocol/token.ts';
+import { KernelView, type HostKernel } from '../../services/core/protocol/kernel.ts';
+import { list, Maker, PAGE } from '../../services/core/protocol/parts.ts';
+import { MissView, SignerView } from '../../services/core/protocol/fleet.ts';
+import { SourceView } from '../../services/core/protocol/source.ts';
+import { ToolchainView } from '../../services/core/protocol/toolchain.ts';
 import type { Withdrawable } from '../../services/core/withdrawal.ts';
 import type { SourceClaims } from '../../services/core/source.ts';
 import { ToolchainPackages } from '../../services/core/toolchain-packages.ts';
@@ -69,7 +61,7 @@ export interface Service {
   /** What each wish would be built as now, without asking for it. */
   resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
   /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
-  symvers(facts: KernelFacts): Promise<string | null>;
+  symvers(facts: HostKernel): Promise<string | null>;
   /** All builds that a toolchain has made. */
   buildsOf(toolchain: Digest): Promise<readonly BuildView[]>;
   cancel(id: string, request: string | null): Promise<BuildView>;

@@ -6,7 +6,7 @@ import { digestOf, isDigest, toDigest, type Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
 import { buildIdOf, type FingerprintInputs } from './fingerprint.ts';
 import { fingerprintInputs, recipe } from './message-parts.ts';
-import type { BuildView } from './protocol.ts';
+import type { BuildView } from './protocol/build.ts';
 import type { Recipe } from './recipe.ts';
 
 /** The facts about a build that a signed provenance states. */

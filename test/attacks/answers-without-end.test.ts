@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import type { BuildTicket, BuildView } from '../../services/core/protocol.ts';
+import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
 import { kbuildSource, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';

@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

@@ -1,7 +1,7 @@
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { containersOf } from '../machine/containers.ts';
 import { startKiln } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';

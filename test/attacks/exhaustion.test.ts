@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import type { IssuedToken } from '../../services/core/protocol.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { until } from '../machine/until.ts';

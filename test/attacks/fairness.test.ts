@@ -1,10 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type {
-  BuildTicket,
-  BuildView,
-  IssuedToken,
-  SourceView,
-} from '../../services/core/protocol.ts';
+import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
+import type { SourceView } from '../../services/core/protocol/source.ts';
 import { kbuildSource, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';

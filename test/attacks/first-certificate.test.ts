@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { SignerView } from '../../services/core/protocol.ts';
+import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { startLyingService } from '../machine/lying-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';

@@ -2,12 +2,8 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { readElf } from '../../services/core/elf.ts';
-import type {
-  BuildTicket,
-  BuildView,
-  CreateBuild,
-  SignerView,
-} from '../../services/core/protocol.ts';
+import type { BuildTicket, BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
+import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { startLyingService, type LyingService } from '../machine/lying-service.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';

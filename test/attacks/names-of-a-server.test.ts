@@ -1,7 +1,8 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildTicket, SignerView } from '../../services/core/protocol.ts';
+import type { BuildTicket } from '../../services/core/protocol/build.ts';
+import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { startLyingService, type LyingService } from '../machine/lying-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';

@@ -1,10 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
-import type {
-  BuildView,
-  IssuedToken,
-  SourceView,
-  WithdrawalView,
-} from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
+import type { SourceView } from '../../services/core/protocol/source.ts';
+import type { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 

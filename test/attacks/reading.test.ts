@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import { readFile } from 'node:fs/promises';
-import type { BuildTicket, BuildView, IssuedToken } from '../../services/core/protocol.ts';
+import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { kbuildSource, moduleCode, writeTar } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 

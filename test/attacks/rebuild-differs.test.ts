@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { BuildView, WithdrawalView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { dkmsSource, moduleCode } from '../machine/make-source.ts';
 import type { Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';

@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildView, SignerView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
 import { run, type Ran } from '../machine/run.ts';

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { KernelView } from '../../services/core/protocol.ts';
+import type { KernelView } from '../../services/core/protocol/kernel.ts';
 import { freePort } from '../machine/faulty-network.ts';
 import { startKiln } from '../machine/kiln-service.ts';
 import { freshDirectory } from '../machine/make-source.ts';

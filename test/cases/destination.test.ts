@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { connectDocker } from '../../services/builder/docker.ts';
 import type { Digest } from '../../services/core/digest.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { buildWithDkms } from '../conformance/with-dkms.ts';
 import { moduleCode, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { EXTEND_VERSIONS } from '../machine/extended-versions.ts';
 import { dkmsSource } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

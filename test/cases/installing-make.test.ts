@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { moduleCode, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { connectDocker } from '../../services/builder/docker.ts';
 import type { Digest } from '../../services/core/digest.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { bareMake } from '../machine/bare-make.ts';
 import { dkmsSource } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

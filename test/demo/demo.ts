@@ -3,7 +3,7 @@ import { debianHeaders, debianSource, newestRelease } from '../machine/debian.ts
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { TOOLCHAIN, WORK } from '../machine/places.ts';
 import { makeScratchHost } from '../machine/scratch-host.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 
 /** The main job, start to end: a host without compiler or headers gets a signed module for Debian's newest 6.1 kernel. */
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { connectDocker } from '../../services/builder/docker.ts';
 import type { Digest } from '../../services/core/digest.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { bareMake } from '../machine/bare-make.ts';
 import { copyHeaders } from '../machine/change-headers.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';

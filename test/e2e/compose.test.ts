@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { relayArchive } from '../machine/archive-relay.ts';
 import { debianPackage } from '../machine/debian.ts';
 import { freePort } from '../machine/faulty-network.ts';

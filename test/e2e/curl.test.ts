@@ -5,7 +5,7 @@ import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';
-import type { BuildTicket } from '../../services/core/protocol.ts';
+import type { BuildTicket } from '../../services/core/protocol/build.ts';
 
 describe('curl with two tarballs', () => {
   const kiln = sharedKiln();

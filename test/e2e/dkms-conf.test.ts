@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { dkmsSource, freshDirectory, moduleCode, writeTree } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';

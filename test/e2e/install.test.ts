@@ -12,7 +12,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { IssuedToken } from '../../services/core/protocol.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
 import { WORK } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import type { IssuedToken, MissView } from '../../services/core/protocol.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
+import type { MissView } from '../../services/core/protocol/fleet.ts';
 import { kbuildSource } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import {
   freePort,
   startGateway,

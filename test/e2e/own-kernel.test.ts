@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { kernelDevel } from '../machine/kernel-devel.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { builtOutside, ownKernel, type OwnKernel } from '../machine/own-kernel.ts';

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { containersOf } from '../machine/containers.ts';
 import { startRelay } from '../machine/faulty-network.ts';
 import { heldSource as heldSourceOf, letGo as letGoOn } from '../machine/held-build.ts';

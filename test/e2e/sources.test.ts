@@ -1,7 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import type { SourceView } from '../../services/core/protocol.ts';
+import type { SourceView } from '../../services/core/protocol/source.ts';
 import { debianPackage, unpackPackages } from '../machine/debian.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';

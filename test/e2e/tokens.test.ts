@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import type { BuildView, IssuedToken } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { kbuildSource } from '../machine/make-source.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';

@@ -1,7 +1,7 @@
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { ToolchainView } from '../../services/core/protocol.ts';
+import type { ToolchainView } from '../../services/core/protocol/toolchain.ts';
 import type { ToolchainPackages } from '../../services/core/toolchain-packages.ts';
 import { relayArchive } from '../machine/archive-relay.ts';
 import { startRelay } from '../machine/faulty-network.ts';

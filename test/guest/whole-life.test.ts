@@ -1,7 +1,7 @@
 import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { IssuedToken } from '../../services/core/protocol.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { debianHeaders, debianPackage, debianSource, releasesOf } from '../machine/debian.ts';
 import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
 import { makeGuest, type Guest } from '../machine/guest.ts';

@@ -5,7 +5,7 @@ import { installAll } from '../../client/install/install.ts';
 import type { Granted } from '../../client/install/wish.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { Withdrawal } from '../../services/core/withdrawal.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
 

@@ -7,7 +7,7 @@ import {
 import { isFinished, type BuildState } from '../../services/core/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Role } from '../../services/core/policy.ts';
-import { CreateBuild, type BuildTicket } from '../../services/core/protocol.ts';
+import { CreateBuild, type BuildTicket } from '../../services/core/protocol/build.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { inEveryOrder, type Acts, type Both } from '../machine/interleave.ts';
 import { addKernel, addSource, addToolchain } from '../machine/small-record.ts';

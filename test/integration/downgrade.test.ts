@@ -6,7 +6,7 @@ import { openHost, type Host } from '../../client/host/host.ts';
 import { listReceipts } from '../../client/installed/receipts.ts';
 import { standings, markWithdrawn } from '../../client/installed/standing.ts';
 import { askWithdrawals } from '../../client/installed/withdrawn.ts';
-import type { WithdrawalView } from '../../services/core/protocol.ts';
+import type { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';

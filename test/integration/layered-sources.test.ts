@@ -7,7 +7,7 @@ import {
   type ResolvedBuild,
 } from '../../services/api/record/resolve-build.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { CreateBuild } from '../../services/core/protocol.ts';
+import { CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
 import {
   addKernel,

@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { CreateBuild, type RebuildView } from '../../services/core/protocol.ts';
+import { CreateBuild, type RebuildView } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { z } from 'zod';
 import { resolveWishes } from '../../services/api/record/resolve-wishes.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { CreateBuild } from '../../services/core/protocol.ts';
+import { CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
 import {
   addKernel,

@@ -6,7 +6,7 @@ import { receiptChange, type Receipt } from '../../client/installed/receipts.ts'
 import { findLink, kernelSymbols, whyNotLinked } from '../../client/installed/reuse.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { CreateBuild, ResolvedView } from '../../services/core/protocol.ts';
+import type { CreateBuild, ResolvedView } from '../../services/core/protocol/build.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 
 const ORIGIN = '6.1.0-1-amd64';

@@ -4,7 +4,7 @@ import { dsseEnvelope, dsseMessage, provenanceStatement } from '../../services/c
 import { mustBeAttested, readAttested } from '../../services/core/attested.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import type { BuildView } from '../../services/core/protocol.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { kbuildRecipe } from '../../services/core/recipe.ts';
 import { builtView, debianKernel, dkmsSource, refusal } from './samples.ts';
 

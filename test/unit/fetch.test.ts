@@ -3,7 +3,7 @@ import { fetchBuilds, type Fetched } from '../../client/install/fetch.ts';
 import type { Supply } from '../../client/install/supply.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import type { BuildView, CreateBuild } from '../../services/core/protocol.ts';
+import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
 
 const inputsOf = (name: string, needs: readonly BuildView[]): BuildView['inputs'] =>

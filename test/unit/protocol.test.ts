@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import { CreateBuild, CreateSource, SourceView } from '../../services/core/protocol.ts';
+import { CreateBuild } from '../../services/core/protocol/build.ts';
+import { CreateSource, SourceView } from '../../services/core/protocol/source.ts';
 
 describe('a source from the wire', () => {
   const view = {

@@ -2,7 +2,7 @@ import type { BuildState } from '../../core/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { BuildFailure, Outcome } from '../../core/jobs.ts';
 import { refusalToSign, type Role } from '../../core/policy.ts';
-import type { BuildTicket, RebuildView } from '../../core/protocol.ts';
+import type { BuildTicket, RebuildView } from '../../core/protocol/build.ts';
 import type { ToolchainState } from '../../core/toolchain.ts';
 import { findWithdrawn } from '../../core/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';

@@ -7,7 +7,7 @@ import { pack } from 'tar-stream';
 import { newestHeaders, type KernelArchive } from '../../core/archive.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { SyncView } from '../../core/protocol.ts';
+import type { SyncView } from '../../core/protocol/archive.ts';
 import { compareSources } from '../../core/source-version.ts';
 import { findWithdrawn } from '../../core/withdrawal.ts';
 import { openApt, type Apt, type AptPackage } from '../../storage/apt.ts';

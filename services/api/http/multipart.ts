@@ -3,7 +3,7 @@ import { Busboy } from '@fastify/busboy';
 import type { Readable } from 'node:stream';
 import { isDigest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { CreateSource } from '../../core/protocol.ts';
+import { CreateSource } from '../../core/protocol/source.ts';
 import type { BlobInfo } from '../../storage/blobs.ts';
 import type { ApiDeps } from './deps.ts';
 import { ingestSource, voucher } from '../record/ingest.ts';

@@ -1,7 +1,7 @@
 import type { ErrorRequestHandler, Request, Response } from 'express';
 import { ZodError } from 'zod';
 import { errorMeaning, httpStatus, KilnError, type ErrorCode } from '../../core/errors.ts';
-import type { Problem } from '../../core/protocol.ts';
+import type { Problem } from '../../core/protocol/problem.ts';
 import type { Log } from '../../storage/log.ts';
 import { sendWhole } from './unread.ts';
 

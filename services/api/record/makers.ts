@@ -1,5 +1,5 @@
 import type { Withdrawable } from '../../core/withdrawal.ts';
-import type { Maker } from '../../core/protocol.ts';
+import type { Maker } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
 
 /** The makers of records: names of tokens, by id. */

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { KilnError, type ErrorCode } from '../../core/errors.ts';
 import { isKernelRelease } from '../../core/kernel.ts';
-import type { MissView } from '../../core/protocol.ts';
+import type { MissView } from '../../core/protocol/fleet.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../../core/source.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildRequest } from './resolve-build.ts';

@@ -3,13 +3,10 @@ import type { Digest } from '../../core/digest.ts';
 import type { TreeOrigin } from '../../core/jobs.ts';
 import type { Kernel } from '../../core/kernel.ts';
 import { trustReaches, type Trust } from '../../core/policy.ts';
-import {
-  KernelView,
-  SourceView,
-  type BuildView,
-  type ModuleView,
-  type ToolchainView,
-} from '../../core/protocol.ts';
+import { KernelView } from '../../core/protocol/kernel.ts';
+import { SourceView } from '../../core/protocol/source.ts';
+import { type BuildView, type ModuleView } from '../../core/protocol/build.ts';
+import { type ToolchainView } from '../../core/protocol/toolchain.ts';
 import type { Source } from '../../core/source.ts';
 import type { ToolchainContents } from '../../core/measurement.ts';
 import type { ReadyToolchain, ToolchainState } from '../../core/toolchain.ts';

@@ -9,7 +9,8 @@ import {
 } from '../../core/fingerprint.ts';
 import { trustReaches } from '../../core/policy.ts';
 import { headerPackage } from '../../core/header-packages.ts';
-import type { CreateBuild, KernelFacts } from '../../core/protocol.ts';
+import type { CreateBuild } from '../../core/protocol/build.ts';
+import type { HostKernel } from '../../core/protocol/kernel.ts';
 import { checkSettings, type Settings, type Source } from '../../core/source.ts';
 import { compareSources } from '../../core/source-version.ts';
 import { findWithdrawn, madeOf, type Withdrawal } from '../../core/withdrawal.ts';
@@ -290,14 +291,14 @@ const OTHER_KERNEL = 'send other headers of it, or have an admin take that back'
  */
 const chooseKernel = (
   kernels: readonly StoredKernel[],
-  facts: KernelFacts,
+  facts: HostKernel,
 ): StoredKernel | undefined => {
   const fitting = kernels.filter((kernel) => misfits(kernel, facts).length === 0);
   return fitting.find(({ trust }) => trustReaches(trust, 'archive')) ?? fitting[0];
 };
 
 /** The facts in which a kernel differs from a host's; none where it is the host's own. */
-const misfits = ({ build, options, arch }: StoredKernel, facts: KernelFacts): readonly string[] => [
+const misfits = ({ build, options, arch }: StoredKernel, facts: HostKernel): readonly string[] => [
   ...(facts.arch === undefined || arch === facts.arch ? [] : ['another CPU']),
   ...(facts.build === undefined || build === null || build === facts.build
     ? []

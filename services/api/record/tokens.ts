@@ -3,7 +3,7 @@ import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { KilnError } from '../../core/errors.ts';
 import { roleReaches, type Role } from '../../core/policy.ts';
 import { quotasOf, type OwnQuotas, type Quotas } from '../../core/quotas.ts';
-import type { IssuedToken, TokenView } from '../../core/protocol.ts';
+import type { IssuedToken, TokenView } from '../../core/protocol/token.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { listMakers, makerIn, type Makers } from './makers.ts';

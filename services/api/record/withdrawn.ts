@@ -1,7 +1,7 @@
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { FingerprintInputs } from '../../core/fingerprint.ts';
-import type { WithdrawalView } from '../../core/protocol.ts';
+import type { WithdrawalView } from '../../core/protocol/withdrawal.ts';
 import {
   findWithdrawn,
   madeOf,

@@ -1,7 +1,7 @@
 import { Router } from 'express';
 import { checkArchive } from '../../../core/archive.ts';
 import { KilnError } from '../../../core/errors.ts';
-import { CreateArchive, type ArchiveView } from '../../../core/protocol.ts';
+import { CreateArchive, type ArchiveView } from '../../../core/protocol/archive.ts';
 import type { Schema } from '../../../storage/schema.ts';
 import type { ApiDeps } from '../deps.ts';
 import { listMakers, makerIn, type Makers } from '../../record/makers.ts';

@@ -1,5 +1,5 @@
 import { Router } from 'express';
-import { ResolveBuilds, WISHES_BODY_LIMIT } from '../../../core/protocol.ts';
+import { ResolveBuilds, WISHES_BODY_LIMIT } from '../../../core/protocol/build.ts';
 import type { ApiDeps } from '../deps.ts';
 import { resolveWishes } from '../../record/resolve-wishes.ts';
 import { ok, route } from '../route.ts';

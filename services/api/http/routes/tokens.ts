@@ -1,5 +1,5 @@
 import { Router } from 'express';
-import { CreateToken, RevokeToken } from '../../../core/protocol.ts';
+import { CreateToken, RevokeToken } from '../../../core/protocol/token.ts';
 import type { ApiDeps } from '../deps.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { pushedBy } from '../../record/makers.ts';

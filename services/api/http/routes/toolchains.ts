@@ -1,5 +1,9 @@
 import { Router } from 'express';
-import { CreateToolchain, PromoteToolchain, type ToolchainView } from '../../../core/protocol.ts';
+import {
+  CreateToolchain,
+  PromoteToolchain,
+  type ToolchainView,
+} from '../../../core/protocol/toolchain.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { TOOLCHAIN_PACKAGES_LIMIT, ToolchainPackages } from '../../../core/toolchain-packages.ts';
 import type { ApiDeps } from '../deps.ts';

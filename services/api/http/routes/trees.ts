@@ -1,11 +1,7 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import {
-  CreateKernel,
-  CreateSource,
-  KernelFacts,
-  type KernelView,
-} from '../../../core/protocol.ts';
+import { CreateKernel, HostKernel, type KernelView } from '../../../core/protocol/kernel.ts';
+import { CreateSource } from '../../../core/protocol/source.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
 import {
@@ -93,7 +89,7 @@ export const treeRoutes = (deps: ApiDeps): Router => {
       const { release, ...facts } = request.query;
       const makers = await listMakers(db);
       if (release !== undefined) {
-        const named = KernelFacts.parse({ release, ...facts });
+        const named = HostKernel.parse({ release, ...facts });
         const found = await findKernelOf(db, caller, named).catch(onlyNotFound);
         return ok({ items: found === null ? [] : [kernelView(found, makers)] });
       }

@@ -1,6 +1,7 @@
 import { Router } from 'express';
 import { z } from 'zod';
-import { CreateWithdrawal, GiveName } from '../../../core/protocol.ts';
+import { CreateWithdrawal } from '../../../core/protocol/withdrawal.ts';
+import { GiveName } from '../../../core/protocol/source.ts';
 import { WITHDRAWABLE } from '../../../core/withdrawal.ts';
 import { giveName } from '../../record/owners.ts';
 import { endWithdrawal, listWithdrawals } from '../../record/withdrawn.ts';

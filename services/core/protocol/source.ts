@@ -1,0 +1,38 @@
+import { z } from 'zod';
+import { TRUSTS } from '../policy.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../source.ts';
+import { digest, text, packageName, settings, Maker } from './parts.ts';
+
+export const CreateSource = z.strictObject({
+  blob: digest,
+  name: text(64).optional(),
+  version: text(64).optional(),
+  depends: z.array(z.string().regex(SOURCE_NAME)).max(32).optional(),
+  needs: z.array(packageName).max(64).optional(),
+  settings: settings.optional(),
+  /** The Git commit the tree was checked out from. */
+  commit: z
+    .string()
+    .regex(/^[0-9a-f]{40,64}$/)
+    .optional(),
+});
+
+/** Gives a source's name to a token; to the caller's own where none is named. */
+export const GiveName = z.strictObject({ token: text(64).optional() });
+
+export const SourceView = z.object({
+  digest,
+  tree: digest,
+  name: z.string().regex(SOURCE_NAME),
+  version: z.string().regex(SOURCE_VERSION),
+  kind: z.enum(['dkms', 'kbuild']),
+  autoinstall: z.boolean(),
+  depends: z.array(z.string().regex(SOURCE_NAME)),
+  needs: z.array(packageName),
+  settings,
+  commit: z.string().nullable(),
+  trust: z.enum(TRUSTS),
+  madeBy: Maker,
+  createdAt: z.number(),
+});
+export type SourceView = z.infer<typeof SourceView>;

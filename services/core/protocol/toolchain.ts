@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { TOOLCHAIN_STATES } from '../toolchain.ts';
+import { digest, text, Maker } from './parts.ts';
+
+export const CreateToolchain = z.strictObject({
+  blob: digest,
+  name: text(64),
+  /** Not to be pinned, even as the first of its name. */
+  candidate: z.boolean().default(false),
+});
+
+export const PromoteToolchain = z.strictObject({ untried: z.boolean().default(false) });
+const tool = z.object({ path: z.string(), version: z.string() });
+
+export const ToolchainView = z.object({
+  digest,
+  name: z.string(),
+  state: z.enum(TOOLCHAIN_STATES),
+  problem: z.string().nullable(),
+  contents: z
+    .object({
+      arch: z.string(),
+      os: z.string(),
+      libc: z.string(),
+      compilers: z.array(tool),
+      linker: tool,
+      lld: tool.nullable(),
+      assembler: tool.nullable(),
+      pahole: tool.nullable(),
+      rustc: tool.nullable(),
+      make: tool,
+      packages: z.array(z.object({ name: z.string(), version: z.string(), arch: z.string() })),
+    })
+    .nullable(),
+  madeBy: Maker,
+  /** Whether the packages that it was made of are kept with it. */
+  isRemakeable: z.boolean(),
+  createdAt: z.number(),
+  pinnedAt: z.number().nullable(),
+  retiredAt: z.number().nullable(),
+});
+export type ToolchainView = z.infer<typeof ToolchainView>;

@@ -1,0 +1,22 @@
+import { z } from 'zod';
+import { WITHDRAWABLE, type Withdrawal } from '../withdrawal.ts';
+import { text, Maker } from './parts.ts';
+
+/** What was withdrawn, and why. */
+export const withdrawn = z.string().nullable();
+
+export const CreateWithdrawal = z.strictObject({
+  kind: z.enum(WITHDRAWABLE),
+  id: text(128),
+  reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason is one line' }),
+});
+
+export const WithdrawalView = z.object({
+  kind: z.enum(WITHDRAWABLE),
+  id: z.string().max(128),
+  name: z.string().max(200),
+  reason: z.string().max(300),
+  madeBy: Maker,
+  createdAt: z.number(),
+});
+export type WithdrawalView = z.infer<typeof WithdrawalView> & Withdrawal;
