@@ -56,7 +56,7 @@ export const nameSource = async (
   return version === undefined ? { name } : { name, version };
 };
 
-/** What a command line calls a kernel: headers in a directory or archive (sent), a digest, or a release of this host or another. */
+/** What a command line calls a kernel: headers in a directory or tarball (sent), a digest, or a release of this host or another. */
 export const nameKernel = async (
   deps: AskDeps,
   text: string,
@@ -67,7 +67,7 @@ export const nameKernel = async (
   return { digest: (await sendKernel(deps, [text])).kernel.digest };
 };
 
-/** Sends headers: a directory, or archives and packages. */
+/** Sends headers: a directory, or tarballs and packages. */
 export const sendKernel = async (deps: AskDeps, paths: readonly string[]): Promise<SentKernel> => {
   const [only = '', ...others] = paths;
   const isDirectory = await stat(only).then(

@@ -9,14 +9,14 @@ import type { Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { hashFile, walk, type Found } from './tree.ts';
 
-/** An archive that is ready to be sent, and the function that removes it afterwards. */
+/** A tarball that is ready to be sent, and the function that removes it afterwards. */
 export interface Packed {
   readonly file: string;
   readonly digest: Digest;
   dispose(): Promise<void>;
 }
 
-/** Directories become a zstd tarball in a temporary file; one file is taken as it is, several (packages) go into one archive. */
+/** Directories become a zstd tarball in a temporary file; one file is taken as it is, several (packages) go into one tarball. */
 export const packPaths = async (paths: readonly string[], signal: AbortSignal): Promise<Packed> => {
   const kinds = await Promise.all(
     paths.map(async (path) =>
@@ -29,7 +29,7 @@ export const packPaths = async (paths: readonly string[], signal: AbortSignal): 
   if (others.length === 0 && kinds[0]?.isDirectory() === true)
     return packFound(await collect(walk(only)), signal);
   if (kinds.some((kind) => kind.isDirectory()))
-    throw new KilnError('bad-request', 'give one directory, or one or more archives');
+    throw new KilnError('bad-request', 'give one directory, or one or more tarballs or packages');
   if (others.length === 0)
     return { file: only, digest: await hashFile(only, signal), dispose: async () => {} };
   return packFound(
@@ -79,7 +79,7 @@ export const packFound = async (
   } catch (error) {
     await dispose();
     if (hasErrno(error, 'ENOSPC'))
-      throw new KilnError('install-failed', `there is no room for the archive in ${tmpdir()}`, {
+      throw new KilnError('install-failed', `there is no room for the tarball in ${tmpdir()}`, {
         cause: error,
       });
     throw error;

@@ -63,7 +63,7 @@ export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise
 
 const RETRIED_WHOLE: ReadonlySet<string> = new Set([
   'conflict',
-  'bad-archive',
+  'bad-tarball',
   'digest-mismatch',
   'too-large',
   'unreachable',

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { toDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { ScannedArchive } from '../../services/core/kernel.ts';
+import type { ScannedTree } from '../../services/core/kernel.ts';
 import type { TreeEntry } from '../../services/core/tree.ts';
 
-/** A file or link of a directory that is to be sent: where it is, and the path it has in the archive. */
+/** A file or link of a directory that is to be sent: where it is, and the path it has in the tarball. */
 export type Found =
   | {
       readonly kind: 'file';
@@ -27,7 +27,7 @@ export type Found =
 /** Directories of version control, which are no part of a source or of headers. */
 const LEFT_OUT = new Set(['.git', '.hg', '.svn']);
 
-/** Every file and link below a directory, in order of names. `path` is the directory's own path in the archive, '' for the top. */
+/** Every file and link below a directory, in order of names. `path` is the directory's own path in the tarball, '' for the top. */
 export async function* walk(base: string, path = ''): AsyncGenerator<Found> {
   const names = (await readdir(base)).filter((name) => !LEFT_OUT.has(name)).sort();
   for (const name of names) {
@@ -53,12 +53,12 @@ export const hashFile = async (file: string, signal?: AbortSignal): Promise<Dige
   return toDigest(hash.digest('hex'));
 };
 
-/** Hashes what was found and keeps the content of the evidence, as the service does with an archive. */
+/** Hashes what was found and keeps the content of the evidence, as the service does with a tarball. */
 export const scanFound = async (
   found: readonly Found[],
   isEvidence: (path: string) => boolean,
   signal: AbortSignal,
-): Promise<ScannedArchive> => {
+): Promise<ScannedTree> => {
   const entries: TreeEntry[] = [];
   const evidence = new Map<string, Buffer>();
   for (const each of found) {

@@ -12,8 +12,8 @@ import { contractParts } from './build.ts';
 const toolchainPush: Command = {
   name: 'toolchain push',
   args: 'ROOTFS.tar',
-  summary: 'add a toolchain: a root file system as a plain tar archive (admin)',
-  help: `images/make-toolchain makes such an archive. Its SHA-256 is the toolchain's digest; the service runs it once, in the
+  summary: 'add a toolchain: a root file system as a plain tarball (admin)',
+  help: `images/make-toolchain makes such a tarball. Its SHA-256 is the toolchain's digest; the service runs it once, in the
 sandbox, to record what it contains.
 The first of a name is pinned at once; a later one is a candidate for its place: it builds for who names it, unsigned,
 until it is promoted.
@@ -30,7 +30,7 @@ until it is promoted.
     if (name === undefined) throw new KilnError('bad-request', 'name the toolchain with --name');
     const directory = context.option('packages');
     const kept = directory === undefined ? null : await readKept(directory, context.signal);
-    const rootfs = onlyArgument(context, 'tar archive');
+    const rootfs = onlyArgument(context, 'tarball');
     if (kept !== null && (await hashFile(rootfs, context.signal)) !== kept.makes)
       throw new KilnError('bad-request', `${directory} has what another toolchain was made of`);
     const { blob } = await sendTree(context, [rootfs], 'toolchain');

@@ -12,7 +12,7 @@ import { knownWithdrawals } from '../installed/withdrawn.ts';
 import type { Supply } from './supply.ts';
 
 /**
- * A bundle: finished builds in one file, for hosts without a network. It is a tar archive of `kiln-bundle.json`, which this schema
+ * A bundle: finished builds in one file, for hosts without a network. It is a tarball of `kiln-bundle.json`, which this schema
  * describes, and artifacts as `artifacts/HEX`, each named by its SHA-256. Only what the pinned certificate's key has signed is trusted.
  */
 export const Bundle = z.object({
@@ -30,7 +30,7 @@ export const artifactName = (digest: Digest): string => `artifacts/${hexOf(diges
 const INDEX_LIMIT = 256 * 1024 ** 2;
 const ARTIFACT_LIMIT = 1024 ** 3;
 
-/** A bundle as a supply. Throws `bad-archive` if the file is none. */
+/** A bundle as a supply. Throws `bad-tarball` if the file is none. */
 export const bundleSupply = async (file: string): Promise<Supply> => {
   const bytes = await readEntry(file, BUNDLE_INDEX, INDEX_LIMIT);
   const bundle = parseBundle(file, bytes);
@@ -75,7 +75,7 @@ const parseBundle = (file: string, bytes: Buffer | null): Bundle => {
   try {
     return Bundle.parse(JSON.parse(bytes?.toString('utf8') ?? ''));
   } catch (cause) {
-    throw new KilnError('bad-archive', `${file} is no bundle; kiln bundle makes one`, { cause });
+    throw new KilnError('bad-tarball', `${file} is no bundle; kiln bundle makes one`, { cause });
   }
 };
 
@@ -100,7 +100,7 @@ const nameOf = ({ source, kernel }: CreateBuild): string => {
   return `${what} for ${'digest' in kernel ? kernel.digest : kernel.release}`;
 };
 
-/** One file of a tar archive, or `null` if it has none of that name. Reading stops behind it. */
+/** One file of a tarball, or `null` if it has none of that name. Reading stops behind it. */
 const readEntry = async (file: string, name: string, limit: number): Promise<Buffer | null> => {
   await stat(file).catch((cause: unknown) => {
     throw new KilnError('bad-request', `there is no file ${file}`, { cause });
@@ -117,7 +117,7 @@ const readEntry = async (file: string, name: string, limit: number): Promise<Buf
     return null;
   } catch (cause) {
     if (cause instanceof KilnError) throw cause;
-    throw new KilnError('bad-archive', `${file} is no bundle; kiln bundle makes one`, { cause });
+    throw new KilnError('bad-tarball', `${file} is no bundle; kiln bundle makes one`, { cause });
   } finally {
     stream.destroy();
   }

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
-import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../core/tarball-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { MODINFO_LIMIT, modinfoSize, type BuiltModule } from '../core/jobs.ts';
@@ -11,7 +11,7 @@ import { splitModule } from '../core/module-signature.ts';
 import { MODULES } from '../core/message-parts.ts';
 import { builtNameOf, type Recipe } from '../core/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
-import { readArchive } from '../storage/read-archive.ts';
+import { readTarball } from '../storage/read-tarball.ts';
 
 /** The most files and bytes that `POST_BUILD` may leave for other builds: some headers and symbols. */
 const MAX_EXPORTS = 1000;
@@ -19,34 +19,34 @@ const MAX_EXPORTS = 1000;
 const BESIDE = 'module/Module.symvers';
 const EXPORTS_LIMIT = 64 * 1024 ** 2;
 
-/** A build's result: its modules, and an archive of the exports for builds that are built against it. */
+/** A build's result: its modules, and a tarball of the exports for builds that are built against it. */
 export interface Collected {
   readonly modules: readonly BuiltModule[];
   readonly exports: Digest;
 }
 
 /**
- * Takes the modules out of the archive that the sandbox handed out, and stores them. The archive is checked like any input: each module
+ * Takes the modules out of the tarball that the sandbox handed out, and stores them. The tarball is checked like any input: each module
  * must be a file module/NAME.ko, unsigned, of that name and for that kernel, and every module of the recipe must be there. All other files
  * are the exports for other builds. `exporters` are the symbols of the kernel and of what the build was built against, `null` if those are
- * not known. Throws `KilnError('bad-archive' | 'unverified' | 'too-large')`.
+ * not known. Throws `KilnError('bad-tarball' | 'unverified' | 'too-large')`.
  */
 export const collectModules = async (
-  archive: Buffer,
+  tarball: Buffer,
   recipe: Recipe,
   kernel: Kernel,
   exporters: readonly Symvers[] | null,
   blobs: Blobs,
 ): Promise<Collected> => {
   const limits = {
-    ...DEFAULT_ARCHIVE_LIMITS,
+    ...DEFAULT_TARBALL_LIMITS,
     entries: MODULES + MAX_EXPORTS,
-    bytes: archive.length,
+    bytes: tarball.length,
   };
   const found = new Map<string, Buffer>();
   const left: { readonly path: string; readonly bytes: Buffer }[] = [];
-  await readArchive(
-    Readable.from([archive], { objectMode: false }),
+  await readTarball(
+    Readable.from([tarball], { objectMode: false }),
     async (entry, body) => {
       if (entry.kind === 'directory') return;
       const name = /^module\/([A-Za-z0-9_-]{1,64})\.ko$/.exec(entry.path)?.[1];
@@ -55,7 +55,7 @@ export const collectModules = async (
         (entry.path.startsWith('module/') && name === undefined && entry.path !== BESIDE)
       ) {
         throw new KilnError(
-          'bad-archive',
+          'bad-tarball',
           `the build put out ${JSON.stringify(entry.path)}, which is no module and no plain file`,
         );
       }
@@ -67,11 +67,11 @@ export const collectModules = async (
     },
     limits,
   );
-  if (found.size === 0) throw new KilnError('bad-archive', 'the build put out no module');
+  if (found.size === 0) throw new KilnError('bad-tarball', 'the build put out no module');
   if (recipe.modules.kind === 'listed') {
     const missing = recipe.modules.list.find(({ name }) => !found.has(name));
     if (missing !== undefined)
-      throw new KilnError('bad-archive', `the build put out no ${missing.name}.ko`);
+      throw new KilnError('bad-tarball', `the build put out no ${missing.name}.ko`);
   }
   // The build's own list of symbols comes last, so that it counts for its own modules and never for a symbol of the kernel.
   const own = left.find(({ path }) => path === 'Module.symvers')?.bytes.toString('latin1') ?? '';

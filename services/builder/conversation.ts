@@ -9,25 +9,25 @@ const EVALUATION_LIMIT = 1024 * 1024;
 export interface Conversation {
   /** Takes the next piece of the script's stdout. */
   hear(piece: Buffer, input: Duplex): Promise<void>;
-  /** The archive of modules, once the script has ended. */
-  archive(): Buffer;
+  /** The tarball of modules, once the script has ended. */
+  tarball(): Buffer;
 }
 
 /**
  * Starts the conversation. The script sends the evaluation of dkms.conf, `answer` makes a recipe of it, which the script gets, and then
- * the script sends the archive. Its output is hostile: malformed output, or an evaluation over 1 MiB, throws `KilnError('bad-source')`.
+ * the script sends the tarball. Its output is hostile: malformed output, or an evaluation over 1 MiB, throws `KilnError('bad-source')`.
  */
 export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conversation => {
   const heard = createPieces();
   let isAnswered = false;
   let size: number | null = null;
   let start = 0;
-  const archive = createPieces();
+  const tarball = createPieces();
 
   return {
     async hear(piece, input) {
       if (isAnswered) {
-        archive.add(piece);
+        tarball.add(piece);
         return;
       }
       heard.add(piece);
@@ -49,10 +49,10 @@ export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conve
       const whole = heard.whole();
       const recipe = answer(whole.subarray(start, start + size));
       isAnswered = true;
-      archive.add(whole.subarray(start + size));
+      tarball.add(whole.subarray(start + size));
       input.end(recipeFields(recipe));
     },
-    archive: () => archive.whole(),
+    tarball: () => tarball.whole(),
   };
 };
 

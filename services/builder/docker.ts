@@ -70,7 +70,7 @@ export interface ContainerEngine {
 }
 
 const IMAGE_LABEL = 'kiln.toolchain';
-/** The digest of the archive that has no entry. */
+/** The digest of the tarball that has no entry. */
 const EMPTY_LAYER = digestOf(Buffer.alloc(1024));
 
 /** The engine behind Docker's socket. */
@@ -137,8 +137,8 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
       try {
         const texts = new Map<string, string>();
         for (const name of names) {
-          const archive = await container.getArchive({ path: `/host/${name}` }).catch(ifMissing);
-          if (archive !== null) texts.set(name, await onlyFile(archive as Readable, limit));
+          const tarball = await container.getArchive({ path: `/host/${name}` }).catch(ifMissing);
+          if (tarball !== null) texts.set(name, await onlyFile(tarball as Readable, limit));
         }
         return texts;
       } finally {
@@ -208,11 +208,11 @@ const ifMissing = (error: unknown): null => {
   throw error;
 };
 
-/** The text of the one file that an archive is of. */
-const onlyFile = async (archive: Readable, limit: number): Promise<string> => {
+/** The text of the one file that a tarball is of. */
+const onlyFile = async (tarball: Readable, limit: number): Promise<string> => {
   const pieces: Buffer[] = [];
   let size = 0;
-  const unpacked = archive.pipe(extract());
+  const unpacked = tarball.pipe(extract());
   for await (const entry of unpacked) {
     for await (const piece of entry as AsyncIterable<Buffer>) {
       size += piece.length;

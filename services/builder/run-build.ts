@@ -122,7 +122,7 @@ export const runBuild = async (
     if (end.exitCode !== BUILD_EXITS.built || recipe === null)
       return await outcomeOf(explainBuildEnd(end, log.tail(), deps.limits));
     const { modules, exports } = await collectModules(
-      conversation.archive(),
+      conversation.tarball(),
       recipe,
       kernel,
       await exportersFor(job, deps.trees),
@@ -200,7 +200,7 @@ const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
   switch (error.code) {
     case 'bad-source':
       return { code: 'bad-source', message: error.message, lines: [] };
-    case 'bad-archive':
+    case 'bad-tarball':
     case 'too-large':
     case 'unverified':
       return { code: 'bad-output', message: error.message, lines: errorLines(log.tail()) };

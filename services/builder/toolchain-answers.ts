@@ -25,7 +25,7 @@ export const toolchainAnswers = async (
 ): Promise<Mount> => {
   const key = digestOf(canonicalJson([toolchain, kernel.digest, inputs.script]));
   const from = await deps.trees.answers(key, async (at) => {
-    const archive = createPieces();
+    const tarball = createPieces();
     const patience = AbortSignal.timeout(PATIENCE);
     try {
       const { exitCode } = await deps.sandbox.run(
@@ -41,15 +41,15 @@ export const toolchainAnswers = async (
         {
           log: () => {},
           output(piece) {
-            if (archive.length() + piece.length > 2 * LIMITS.bytes)
+            if (tarball.length() + piece.length > 2 * LIMITS.bytes)
               throw new KilnError('too-large', 'the toolchain’s answers are out of bounds');
-            archive.add(Buffer.from(piece));
+            tarball.add(Buffer.from(piece));
           },
         },
         patience,
       );
       if (exitCode !== 0) return;
-      const bytes = Readable.from([archive.whole()], { objectMode: false });
+      const bytes = Readable.from([tarball.whole()], { objectMode: false });
       await unpackTree(bytes, at, [{ from: '', to: '' }], SOURCE_DATE_EPOCH, LIMITS);
     } catch (error) {
       const isItsOwnDoing = error instanceof KilnError || error instanceof SandboxLimitReached;

@@ -92,12 +92,12 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
   };
 
   const unpack = async (origin: TreeOrigin, at: string, digest: Digest): Promise<Tree> => {
-    const archive = await blobs.open(origin.blob);
-    const tree = await unpackTree(archive, at, origin.layout, SOURCE_DATE_EPOCH);
+    const tarball = await blobs.open(origin.blob);
+    const tree = await unpackTree(tarball, at, origin.layout, SOURCE_DATE_EPOCH);
     if (tree.digest === digest) return tree;
     throw new KilnError(
       'internal',
-      `the archive unpacks to the tree ${tree.digest}, not ${digest}`,
+      `the tarball unpacks to the tree ${tree.digest}, not ${digest}`,
     );
   };
 

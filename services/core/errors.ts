@@ -12,7 +12,7 @@ const ERRORS = {
   'too-slow': { status: 408, exit: 5, meaning: 'The request came too slowly' },
   'too-large': { status: 413, exit: 2, meaning: 'It is over a limit of this service' },
   'digest-mismatch': { status: 422, exit: 2, meaning: 'The bytes are not those announced' },
-  'bad-archive': { status: 422, exit: 2, meaning: 'The archive is not acceptable' },
+  'bad-tarball': { status: 422, exit: 2, meaning: 'The tarball or package is not acceptable' },
   'bad-source': { status: 422, exit: 2, meaning: 'The tree is not a module’s source' },
   'bad-kernel': { status: 422, exit: 2, meaning: 'The tree is not a kernel’s headers' },
   'no-toolchain': { status: 422, exit: 2, meaning: 'No toolchain here fits the kernel' },

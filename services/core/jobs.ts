@@ -29,7 +29,7 @@ const Dependency = z.strictObject({
   fingerprint: digest,
   source: storedSource,
   modules: list(unsignedModule, MODULES),
-  /** An archive of its exports: `Module.symvers`, and what its `POST_BUILD` kept for other builds. */
+  /** A tarball of its exports: `Module.symvers`, and what its `POST_BUILD` kept for other builds. */
   exports: digest,
 });
 

@@ -31,7 +31,7 @@ export const KernelDelta = z.strictObject({
 });
 export type KernelDelta = z.infer<typeof KernelDelta>;
 
-/** Where the delta stands in the archive of new files. */
+/** Where the delta stands in the tarball of new files. */
 export const DELTA_FILE = '.kiln-delta.json';
 
 /** A release without its flavour: `6.1.0-56` of `6.1.0-56-amd64`. Debian's common headers are named by it. */
@@ -82,7 +82,7 @@ export const travelling = (delta: KernelDelta): ReadonlySet<string> =>
 
 /**
  * What a delta takes of its base: each entry of the new tree with the path it has in the base.
- * Throws `KilnError('bad-archive')` where it refers to what the base does not have.
+ * Throws `KilnError('bad-tarball')` where it refers to what the base does not have.
  */
 export const takenFromBase = (
   delta: KernelDelta,
@@ -97,7 +97,7 @@ export const takenFromBase = (
     const count = typeof rest === 'number' ? rest : 1;
     const entries = base.slice(start, start + count);
     if (entries.length !== count)
-      throw new KilnError('bad-archive', 'the delta refers to files that its base does not have');
+      throw new KilnError('bad-tarball', 'the delta refers to files that its base does not have');
     return entries.map((entry) => ({
       from: entry.path,
       entry:

@@ -1,7 +1,7 @@
 import { KilnError } from './errors.ts';
 import { movedPath, type Move, type TreeEntry } from './tree.ts';
 
-/** Where the parts of a kernel's headers stand in an archive and go to in its tree. */
+/** Where the parts of a kernel's headers stand in a tarball and go to in its tree. */
 export interface KernelLayout {
   readonly moves: readonly Move[];
   /** The build tree's path in the tree. */
@@ -89,7 +89,7 @@ export const MAX_PARTS = 16;
 /** Links in a build tree to what building a module in C does not need: Rust's libraries, and where `make O=DIR` had the source. */
 const OPTIONAL = new Set(['rust', 'source']);
 
-/** The parts of an archive that decide its layout. */
+/** The parts of a tarball that decide its layout. */
 export interface BuildTree {
   readonly entries: readonly TreeEntry[];
   /** The directory in it with the `.config`. */
@@ -163,7 +163,7 @@ const few = (names: readonly string[]): string => {
   return `${names.length === 1 ? 'link' : 'links'} ${shown}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`;
 };
 
-/** The place of an archive on a host: a directory in it, and the path of that directory there. */
+/** The place of a tarball on a host: a directory in it, and the path of that directory there. */
 const anchorOf = ({ entries, home, makefile, release }: BuildTree): Move => {
   const stands = standingPlace(home);
   if (stands !== null) return { from: stands.root, to: '' };
@@ -172,7 +172,7 @@ const anchorOf = ({ entries, home, makefile, release }: BuildTree): Move => {
   );
   const leads = [...makefileLeads(home, makefile), ...linkLeads(links)];
   const outside = leads.filter(({ to }) => to !== home && !isWithin(to, home));
-  // An archive that was made in /usr/src has the parts beside each other.
+  // A tarball that was made in /usr/src has the parts beside each other.
   for (let beside = home; beside !== '';) {
     beside = above(beside);
     const top = beside === '' ? '' : `${beside}/`;
@@ -189,6 +189,6 @@ const anchorOf = ({ entries, home, makefile, release }: BuildTree): Move => {
 const nameBelow = (path: string, directory: string): string | null =>
   path.startsWith(directory) ? (path.slice(directory.length).split('/')[0] ?? '') : null;
 
-/** Where a place of the tree is in the archive. */
+/** Where a place of the tree is in the tarball. */
 const backFrom = (place: string, { from, to }: Move): string =>
   `${from}/${place.slice(to.length).replace(/^\//, '')}`.replace(/^\//, '').replace(/\/$/, '');

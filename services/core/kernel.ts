@@ -46,7 +46,7 @@ export interface Kernel {
   readonly hostPrograms: HostPrograms;
 }
 
-/** Files whose content `inspectKernel` reads; the archive reader keeps these. */
+/** Files whose content `inspectKernel` reads; the reader of tarballs keeps these. */
 export const isKernelEvidence = (path: string): boolean =>
   /(^|\/)\.config$/.test(path) ||
   /^([^/]+\/){0,4}Makefile$/.test(path) ||
@@ -54,8 +54,8 @@ export const isKernelEvidence = (path: string): boolean =>
   isHostProgram(path) ||
   /(^|\/)include\/generated\/(utsrelease|utsversion|compile)\.h$/.test(path);
 
-/** What an archive turned out to hold: its entries and the content of the evidence among them. */
-export interface ScannedArchive {
+/** What a tarball turned out to hold: its entries and the content of the evidence among them. */
+export interface ScannedTree {
   readonly entries: readonly TreeEntry[];
   readonly evidence: ReadonlyMap<string, Buffer>;
   /** Entries that share their bytes with an entry before them. */
@@ -68,16 +68,16 @@ const RELEASE = /^[0-9]+\.[0-9]+[A-Za-z0-9.+_~-]{0,100}$/;
 export const isKernelRelease = (text: string): boolean => RELEASE.test(text);
 
 /**
- * Finds the kernel in an archive of headers: a tree from `/` (`usr/src`, `usr/lib/linux-kbuild-*`) or
+ * Finds the kernel in a tarball of headers: a tree from `/` (`usr/src`, `usr/lib/linux-kbuild-*`) or
  * a single build tree, at the top or in a directory. Whatever the way in, the same headers give the same digest.
  * Throws `KilnError('bad-kernel')` saying what is missing.
  */
 export const inspectKernel = (
-  archive: ScannedArchive,
+  scanned: ScannedTree,
 ): { kernel: Kernel; tree: Tree; layout: readonly Move[] } => {
-  const home = findBuildTree(archive);
+  const home = findBuildTree(scanned);
   const read = (name: string): string | null =>
-    archive.evidence.get(home === '' ? name : `${home}/${name}`)?.toString('utf8') ?? null;
+    scanned.evidence.get(home === '' ? name : `${home}/${name}`)?.toString('utf8') ?? null;
   const configText = read('.config') ?? '';
   const config = parseKernelConfig(configText);
   const release = definition(read('include/generated/utsrelease.h'), 'UTS_RELEASE');
@@ -95,13 +95,13 @@ export const inspectKernel = (
     );
   }
   const { moves, source, missing, ...laid } = layKernel({
-    entries: archive.entries,
+    entries: scanned.entries,
     home,
     makefile: read('Makefile'),
     release,
   });
-  mustKeepLinks(archive, moves);
-  const tree = layTree(archive.entries, moves);
+  mustKeepLinks(scanned, moves);
+  const tree = layTree(scanned.entries, moves);
   const buildDirectory = laid.home;
   const symvers = tree.entries.find((entry) => entry.path === `${buildDirectory}/Module.symvers`);
   const kernel: Kernel = {
@@ -126,7 +126,7 @@ export const inspectKernel = (
     sourceDirectory: source,
     missing,
     hostPrograms: inspectHostPrograms(
-      [...archive.evidence].flatMap(([path, bytes]) =>
+      [...scanned.evidence].flatMap(([path, bytes]) =>
         isHostProgram(path) && movedPath(path, moves) !== null ? [bytes] : [],
       ),
     ),
@@ -137,15 +137,15 @@ export const inspectKernel = (
 const definition = (header: string | null, name: string): string | null =>
   new RegExp(`^#define ${name} "([^"\\n]*)"`, 'm').exec(header ?? '')?.[1] ?? null;
 
-const findBuildTree = (archive: ScannedArchive): string => {
-  const homes = [...archive.evidence.keys()]
+const findBuildTree = (scanned: ScannedTree): string => {
+  const homes = [...scanned.evidence.keys()]
     .filter((path) => path === '.config' || path.endsWith('/.config'))
     .map((path) => path.slice(0, -'.config'.length).replace(/\/$/, ''))
     .filter((home) =>
-      archive.evidence.has(`${home === '' ? '' : `${home}/`}include/generated/utsrelease.h`),
+      scanned.evidence.has(`${home === '' ? '' : `${home}/`}include/generated/utsrelease.h`),
     );
   if (homes.length === 0) {
-    const hasConfig = [...archive.evidence.keys()].some((path) => path.endsWith('.config'));
+    const hasConfig = [...scanned.evidence.keys()].some((path) => path.endsWith('.config'));
     throw new KilnError(
       'bad-kernel',
       hasConfig
@@ -156,7 +156,7 @@ const findBuildTree = (archive: ScannedArchive): string => {
   if (homes.length > 1) {
     throw new KilnError(
       'bad-kernel',
-      `the archive has the headers of ${homes.length} kernels (${homes.slice(0, 3).join(', ')}); send one at a time`,
+      `the tarball has the headers of ${homes.length} kernels (${homes.slice(0, 3).join(', ')}); send one at a time`,
     );
   }
   return homes[0] ?? '';

@@ -62,7 +62,7 @@ const move = z.strictObject({
   to: path,
   headersOnly: z.literal(true).exactOptional(),
 }) satisfies z.ZodType<Move>;
-/** Where a tree comes from: the archive's blob, and how the archive is laid out. */
+/** Where a tree comes from: the tarball's blob, and how the tarball is laid out. */
 export const treeOrigin = { blob: digest, layout: list(move, MOVES) };
 
 const settingsPath = z.string().regex(SETTINGS_PATH);

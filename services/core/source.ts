@@ -1,7 +1,7 @@
 import { canonicalJson } from './canonical-json.ts';
 import { digestOf, shortDigest, type Digest } from './digest.ts';
 import { KilnError } from './errors.ts';
-import type { ScannedArchive } from './kernel.ts';
+import type { ScannedTree } from './kernel.ts';
 import { layTree, mustKeepLinks, type Move, type Tree } from './tree.ts';
 
 /** A module's source tree. */
@@ -49,15 +49,15 @@ export interface SourceClaims {
 }
 
 /**
- * Finds the module's source in an archive: the shallowest directory with a `dkms.conf`, else with a Kbuild
+ * Finds the module's source in a tarball: the shallowest directory with a `dkms.conf`, else with a Kbuild
  * or Makefile. Name and version come from the pusher, else from literal lines of `dkms.conf` (it is bash, so it is
  * evaluated in the sandbox alone, which then holds it against these), else from a directory named NAME-VERSION.
  */
 export const inspectSource = (
-  archive: ScannedArchive,
+  scanned: ScannedTree,
   given: SourceClaims = {},
 ): { source: Source; tree: Tree; layout: readonly Move[] } => {
-  const paths = archive.entries.map((entry) => entry.path);
+  const paths = scanned.entries.map((entry) => entry.path);
   const conf = shallowest(paths, ['dkms.conf']);
   const home = conf ?? shallowest(paths, ['Kbuild', 'Makefile']);
   if (home === null) {
@@ -69,14 +69,14 @@ export const inspectSource = (
   if (home.split('/').at(-1) === 'dkms_binaries_only') {
     throw new KilnError(
       'bad-source',
-      'this archive of dkms has modules that are built already, not their source; make it with dkms mktarball --source-only',
+      'this tarball of dkms’s has modules that are built already, not their source; make it with dkms mktarball --source-only',
     );
   }
   const layout = [{ from: home, to: '' }];
-  mustKeepLinks(archive, layout);
-  const tree = layTree(archive.entries, layout);
+  mustKeepLinks(scanned, layout);
+  const tree = layTree(scanned.entries, layout);
   const confText =
-    archive.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
+    scanned.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
   const named = /^(.+?)-v?([0-9][^/]*)$/.exec(home.split('/').at(-1) ?? '');
   const name = given.name ?? literal(confText, 'PACKAGE_NAME') ?? named?.[1] ?? 'module';
   const version =
@@ -95,7 +95,7 @@ export const inspectSource = (
   }
   const kind = conf === null ? 'kbuild' : 'dkms';
   const depends = [...new Set(given.depends ?? literals(confText, 'BUILD_DEPENDS'))].sort();
-  const needs = [...new Set(given.needs ?? packagesNeeded(archive))].sort();
+  const needs = [...new Set(given.needs ?? packagesNeeded(scanned))].sort();
   const settings = checkSettings(given.settings ?? {});
   if (depends.includes(name))
     throw new KilnError('bad-source', `${name} says that it depends on itself (BUILD_DEPENDS)`);
@@ -153,7 +153,7 @@ const shallowest = (paths: readonly string[], names: readonly string[]): string 
   if (rivals.length > 0) {
     throw new KilnError(
       'bad-source',
-      `the archive has several module sources (${[first, ...rivals].slice(0, 3).join(', ')}); send one at a time`,
+      `the tarball has several module sources (${[first, ...rivals].slice(0, 3).join(', ')}); send one at a time`,
     );
   }
   return first;
@@ -169,8 +169,8 @@ const BUILD_PROGRAMS =
  * What a Debian package depends on that its build may include or run: `-dev` packages, and programs that builds are known to run.
  * libc6-dev is in every toolchain. Of alternatives it is the first.
  */
-const packagesNeeded = (archive: ScannedArchive): readonly string[] => {
-  const control = archive.evidence.get(CONTROL_FILE)?.toString('utf8') ?? '';
+const packagesNeeded = (scanned: ScannedTree): readonly string[] => {
+  const control = scanned.evidence.get(CONTROL_FILE)?.toString('utf8') ?? '';
   const depends = /^Depends: (.*)$/m.exec(control)?.[1] ?? '';
   return depends
     .split(',')

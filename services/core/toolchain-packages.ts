@@ -58,7 +58,7 @@ export const formatLock = (packages: readonly LockedPackage[]): string =>
 /** A package as its own control file, or a toolchain's measurement, names it. */
 export type NamedPackage = ToolchainContents['packages'][number];
 
-/** What a package says it is (deb-control(5)). Throws `bad-archive`. */
+/** What a package says it is (deb-control(5)). Throws `bad-tarball`. */
 export const parseControl = (control: string): NamedPackage => {
   const field = (name: string): string =>
     new RegExp(`^${name}:[ \\t]*(\\S+)[ \\t]*$`, 'm').exec(control)?.[1] ?? '';
@@ -68,7 +68,7 @@ export const parseControl = (control: string): NamedPackage => {
     arch: field('Architecture'),
   };
   if (Object.values(named).includes(''))
-    throw new KilnError('bad-archive', 'the Debian package does not say what it is');
+    throw new KilnError('bad-tarball', 'the Debian package does not say what it is');
   return named;
 };
 

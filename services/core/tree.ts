@@ -18,7 +18,7 @@ export interface Tree {
 }
 
 /**
- * Where a part of an archive stands in the tree made from it. A tree is laid out by a list of
+ * Where a part of a tarball stands in the tree made from it. A tree is laid out by a list of
  * moves: an entry goes where the first matching one takes it, and is left out where none matches.
  */
 export interface Move {
@@ -34,7 +34,7 @@ export const isKernelLeftover = (path: string): boolean =>
     path,
   );
 
-/** The path an archive's entry has in the tree, or `null` if the tree leaves it out. */
+/** The path a tarball's entry has in the tree, or `null` if the tree leaves it out. */
 export const movedPath = (path: string, layout: readonly Move[]): string | null => {
   for (const { from, to, headersOnly } of layout) {
     if (headersOnly === true && isKernelLeftover(path)) return null;
@@ -45,8 +45,8 @@ export const movedPath = (path: string, layout: readonly Move[]): string | null 
 };
 
 /**
- * The tree that a layout makes of an archive's entries. Its digest is the SHA-256 over one line an
- * entry, in the order of their paths' UTF-16 code units: owner, time and order in the archive do not count.
+ * The tree that a layout makes of a tarball's entries. Its digest is the SHA-256 over one line an
+ * entry, in the order of their paths' UTF-16 code units: owner, time and order in the tarball do not count.
  */
 export const layTree = (entries: readonly TreeEntry[], layout: readonly Move[]): Tree => {
   const laid = entries.flatMap((entry) => {
@@ -58,21 +58,21 @@ export const layTree = (entries: readonly TreeEntry[], layout: readonly Move[]):
 };
 
 /**
- * A layout that keeps a hard link must keep the file that has its bytes. Throws `KilnError('bad-archive')`.
+ * A layout that keeps a hard link must keep the file that has its bytes. Throws `KilnError('bad-tarball')`.
  */
 export const mustKeepLinks = (
-  archive: {
+  tarball: {
     readonly hardLinks?: readonly { readonly path: string; readonly target: string }[];
   },
   layout: readonly Move[],
 ): void => {
-  const lost = archive.hardLinks?.find(
+  const lost = tarball.hardLinks?.find(
     ({ path, target }) => movedPath(path, layout) !== null && movedPath(target, layout) === null,
   );
   if (lost === undefined) return;
   throw new KilnError(
-    'bad-archive',
-    `${lost.path} is a hard link to ${lost.target}, which is not part of the tree; make the archive of the tree alone`,
+    'bad-tarball',
+    `${lost.path} is a hard link to ${lost.target}, which is not part of the tree; make the tarball of the tree alone`,
   );
 };
 

@@ -7,7 +7,7 @@ export interface ByteReader {
   read(size: number): Promise<Buffer>;
   /** The next `size` bytes, which stay to be read; fewer only where the stream ends. */
   peek(size: number): Promise<Buffer>;
-  /** The next `size` bytes as a stream, which must be read to its end before anything else is. Throws `bad-archive` if they end early. */
+  /** The next `size` bytes as a stream, which must be read to its end before anything else is. Throws `bad-tarball` if they end early. */
   slice(size: number): Readable;
   /** All that is left, as a stream. */
   rest(): Readable;
@@ -40,8 +40,8 @@ export const createByteReader = (stream: AsyncIterable<Buffer>): ByteReader => {
     while (left > 0) {
       if (held.length === 0 && !(await more())) {
         throw new KilnError(
-          'bad-archive',
-          'the archive is broken or cut short; make and send it again',
+          'bad-tarball',
+          'the tarball is broken or cut short; make and send it again',
         );
       }
       const piece = take(left);

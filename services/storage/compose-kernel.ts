@@ -1,22 +1,22 @@
 import { Readable } from 'node:stream';
 import { constants, createZstdCompress } from 'node:zlib';
 import { pack, type Pack } from 'tar-stream';
-import { DEFAULT_ARCHIVE_LIMITS } from '../core/archive-rules.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../core/tarball-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { TreeOrigin } from '../core/jobs.ts';
 import { DELTA_FILE, KernelDelta, takenFromBase } from '../core/kernel-delta.ts';
 import { movedPath, type TreeEntry } from '../core/tree.ts';
 import type { Blobs } from './blobs.ts';
-import { readArchive } from './read-archive.ts';
+import { readTarball } from './read-tarball.ts';
 
 const DELTA_LIMIT = 16 * 1024 ** 2;
 /** Of one file of headers: a `vmlinux` has some MiB. */
 const FILE_LIMIT = 256 * 1024 ** 2;
 
 /**
- * Makes the whole archive of a kernel's tree out of a delta and the kernel it is based on, and stores it; its digest.
- * Throws `KilnError('bad-archive' | 'too-large')` where the delta is out of form or makes too much.
+ * Makes the whole tarball of a kernel's tree out of a delta and the kernel it is based on, and stores it; its digest.
+ * Throws `KilnError('bad-tarball' | 'too-large')` where the delta is out of form or makes too much.
  */
 export const composeKernel = async (
   blobs: Blobs,
@@ -45,15 +45,15 @@ export const composeKernel = async (
   let made = 0;
   const add = async (entry: TreeEntry, bytes: Buffer): Promise<void> => {
     made += bytes.length;
-    if (made > DEFAULT_ARCHIVE_LIMITS.bytes)
+    if (made > DEFAULT_TARBALL_LIMITS.bytes)
       throw new KilnError(
         'too-large',
-        `the delta makes over ${DEFAULT_ARCHIVE_LIMITS.bytes} bytes`,
+        `the delta makes over ${DEFAULT_TARBALL_LIMITS.bytes} bytes`,
       );
     await addEntry(tar, entry, bytes);
   };
   try {
-    await readArchive(await blobs.open(base.blob), async (entry, body) => {
+    await readTarball(await blobs.open(base.blob), async (entry, body) => {
       const path = movedPath(entry.path, base.layout);
       const targets = path === null ? [] : (places.get(path) ?? []);
       if (targets.length === 0) return;
@@ -62,10 +62,10 @@ export const composeKernel = async (
       const bytes = await wholeFile(body, FILE_LIMIT);
       for (const target of targets) await add(target, bytes);
     });
-    await readArchive(await blobs.open(delta), async (entry, body) => {
+    await readTarball(await blobs.open(delta), async (entry, body) => {
       if (entry.path === DELTA_FILE || entry.kind === 'directory') return;
       if (entry.kind === 'hardlink')
-        throw new KilnError('bad-archive', 'a delta has no hard links; send it anew');
+        throw new KilnError('bad-tarball', 'a delta has no hard links; send it anew');
       const bytes = await wholeFile(body, FILE_LIMIT);
       await add(entry.kind === 'file' ? { ...entry, digest: delta } : entry, bytes);
     });
@@ -79,16 +79,16 @@ export const composeKernel = async (
   return (await storing).digest;
 };
 
-const readPlan = async (archive: Readable): Promise<KernelDelta> => {
+const readPlan = async (tarball: Readable): Promise<KernelDelta> => {
   const found: Buffer[] = [];
-  await readArchive(archive, async (entry, body) => {
+  await readTarball(tarball, async (entry, body) => {
     if (entry.path === DELTA_FILE && entry.kind === 'file')
       found.push(await wholeFile(body, DELTA_LIMIT));
   });
   try {
     return KernelDelta.parse(JSON.parse(Buffer.concat(found).toString('utf8')));
   } catch (cause) {
-    throw new KilnError('bad-archive', `the delta has no usable ${DELTA_FILE}`, { cause });
+    throw new KilnError('bad-tarball', `the delta has no usable ${DELTA_FILE}`, { cause });
   }
 };
 

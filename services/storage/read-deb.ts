@@ -9,8 +9,8 @@ const HEADER = 60;
 const MAX_MEMBERS = 16;
 
 /**
- * Walks a Debian package: `control` gets the archive with the package's description, `data` the one with its files, both tar, compressed.
- * Each must read its stream to the end. Throws `KilnError('bad-archive')`.
+ * Walks a Debian package: `control` gets the tarball with the package's description, `data` the one with its files.
+ * Each must read its stream to the end. Throws `KilnError('bad-tarball')`.
  */
 export const readDeb = async (
   deb: AsyncIterable<Buffer>,
@@ -34,5 +34,5 @@ export const readDeb = async (
     for await (const _ of body);
     if (Number(size) % 2 === 1) await reader.read(1);
   }
-  throw new KilnError('bad-archive', 'the Debian package is out of form; download it again');
+  throw new KilnError('bad-tarball', 'the Debian package is out of form; download it again');
 };

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { ClaimedEntry } from '../core/archive-rules.ts';
+import type { ClaimedEntry } from '../core/tarball-rules.ts';
 import { KilnError } from '../core/errors.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
 
@@ -12,9 +12,9 @@ const HEADER_MAGIC = 0x8eade801;
 const HEADER_LIMIT = 64 * 1024 ** 2;
 
 const broken = (): KilnError =>
-  new KilnError('bad-archive', 'the RPM package is out of form; download it again');
+  new KilnError('bad-tarball', 'the RPM package is out of form; download it again');
 
-/** The compressed cpio archive in an RPM package. Throws `KilnError('bad-archive')`. */
+/** The compressed cpio archive in an RPM package. Throws `KilnError('bad-tarball')`. */
 export const openRpm = async (rpm: AsyncIterable<Buffer>): Promise<Readable> => {
   const reader = createByteReader(rpm);
   await reader.read(LEAD);
@@ -44,7 +44,7 @@ const TYPES: Readonly<Record<number, string>> = {
 /**
  * Walks a cpio archive of the "new ASCII" kind (source: cpio(5)). Files with several names come as one file and hard links to it.
  * Of names that wait for their content there may be `limit`.
- * Throws `KilnError('bad-archive')`.
+ * Throws `KilnError('bad-tarball')`.
  */
 export const readCpio = async (
   cpio: AsyncIterable<Buffer>,
@@ -76,7 +76,7 @@ export const readCpio = async (
       if (held > limit)
         throw new KilnError(
           'too-large',
-          `the archive has over ${limit} entries, the limit of this service`,
+          `the package has over ${limit} entries, the limit of this service`,
         );
       continue;
     }

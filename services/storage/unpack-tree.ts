@@ -2,22 +2,22 @@ import { createHash } from 'node:crypto';
 import { copyFile, mkdir, open, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { ArchiveLimits } from '../core/archive-rules.ts';
+import type { TarballLimits } from '../core/tarball-rules.ts';
 import { toDigest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { layTree, movedPath, type Move, type Tree, type TreeEntry } from '../core/tree.ts';
-import { readArchive } from './read-archive.ts';
+import { readTarball } from './read-tarball.ts';
 
 /**
- * Unpacks an archive into an empty directory, laid out by `layout`, and gives back the tree that now stands there.
+ * Unpacks a tarball into an empty directory, laid out by `layout`, and gives back the tree that now stands there.
  * The rules admit no path below a link, so nothing is ever written through one; files get mode 644 or 755 and `mtime` (seconds).
  */
 export const unpackTree = async (
-  archive: Readable,
+  tarball: Readable,
   directory: string,
   layout: readonly Move[],
   mtime: number,
-  limits?: ArchiveLimits,
+  limits?: TarballLimits,
 ): Promise<Tree> => {
   const entries: TreeEntry[] = [];
   const files = new Map<string, Extract<TreeEntry, { kind: 'file' }>>();
@@ -31,8 +31,8 @@ export const unpackTree = async (
     return place;
   };
 
-  await readArchive(
-    archive,
+  await readTarball(
+    tarball,
     async (entry, body) => {
       if (entry.kind === 'directory') return;
       const path = movedPath(entry.path, layout);
@@ -66,7 +66,7 @@ export const unpackTree = async (
         const from = movedPath(entry.target, layout);
         if (path !== null && from === null)
           throw new KilnError(
-            'bad-archive',
+            'bad-tarball',
             `${entry.path} is a link to what is not part of the tree`,
           );
         if (path !== null && from !== null)

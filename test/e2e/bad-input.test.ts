@@ -64,7 +64,7 @@ function* manyEntries(count: number): Generator<OddEntry> {
   for (let index = 0; index < count; index += 1) yield { name: `f${index}` };
 }
 
-describe('an archive that is not acceptable', () => {
+describe('a tarball that is not acceptable', () => {
   const cases: [string, OddEntry[], RegExp][] = [
     [
       'an absolute path',
@@ -130,7 +130,7 @@ describe('an archive that is not acceptable', () => {
   it('is refused: no tarball at all', async () => {
     const file = join(await freshDirectory('text'), 'not.tar');
     await writeFile(file, 'this is no tarball\n'.repeat(100));
-    await refused(['source', 'push', file], /no tar archive/);
+    await refused(['source', 'push', file], /no tarball/);
   });
 
   it.each(['gzip', 'xz', 'zstd'])('is refused: a truncated %s tarball', async (program) => {

@@ -140,7 +140,7 @@ describe('the HTTP service', () => {
   });
 
   it('keeps bytes for whoever was told that they are here, whatever another makes of them', async () => {
-    const archive = async (mtime: number): Promise<Buffer> =>
+    const tarball = async (mtime: number): Promise<Buffer> =>
       readFile(
         await writeTar('told', [
           { name: 'Kbuild', text: 'obj-m := told.o\n', mtime: new Date(mtime) },
@@ -156,8 +156,8 @@ describe('the HTTP service', () => {
       expect((await send('PUT', `/v1/blobs/${blob}`, bytes.toString('latin1'))).status).toBe(201);
       return blob;
     };
-    const first = await put(await archive(0));
-    const second = await put(await archive(1_000_000));
+    const first = await put(await tarball(0));
+    const second = await put(await tarball(1_000_000));
     expect(second).not.toBe(first);
     expect(await push(first, 'told')).toBe(201);
     // A second sender, and two who are told that it is there already; it is not needed, and goes when the last has come back.

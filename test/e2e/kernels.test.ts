@@ -56,7 +56,7 @@ describe('the headers of one kernel', () => {
     const whole = (await readFile(all)).length;
     process.stderr.write(`next ABI: ${next.sent} bytes sent, ${whole} in all\n`);
     expect(next.sent).toBeLessThan(whole / 4);
-    // What was put together from two archives is the tree that is on the disk.
+    // What was put together from two tarballs is the tree that is on the disk.
     const fresh = await startKiln(await freshDirectory('fresh'), { KILN_LOG_LEVEL: 'warn' });
     try {
       const alone = await fresh.json<Kernel>('kernel', 'push', headers);

@@ -5,7 +5,7 @@ import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { pack, type Header } from 'tar-stream';
 
-/** Small sources and strange archives, made for one test. */
+/** Small sources and strange tarballs, made for one test. */
 
 /** Where this worker's test files put what they make; emptied before each of them. */
 export const scratch = (): string =>
@@ -57,10 +57,10 @@ export const dkmsSource = (
     ...files,
   });
 
-/** An entry of an archive, as odd as wanted. */
+/** An entry of a tarball, as odd as wanted. */
 export type OddEntry = Partial<Header> & { readonly name: string; readonly text?: string };
 
-/** Writes a plain tar archive of the entries; its path. */
+/** Writes a plain tarball of the entries; its path. */
 export const writeTar = async (label: string, entries: Iterable<OddEntry>): Promise<string> => {
   const file = join(await freshDirectory(label), `${label}.tar`);
   const tar = pack();

@@ -40,7 +40,7 @@ describe('the table of errors', () => {
     ['forbidden', 403, 4],
     ['not-found', 404, 3],
     ['too-large', 413, 2],
-    ['bad-archive', 422, 2],
+    ['bad-tarball', 422, 2],
     ['build-failed', 500, 1],
     ['excluded', 409, 77],
     ['unverified', 422, 6],

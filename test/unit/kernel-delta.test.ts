@@ -72,7 +72,7 @@ describe('a delta between kernels', () => {
     (steps) => {
       const wrong = KernelDelta.parse({ from: '6.1.0-55-amd64', to: '6.1.0-56-amd64', steps });
       expect(() => takenFromBase(wrong, old.entries)).toThrow(
-        refusal('bad-archive', /its base does not have/),
+        refusal('bad-tarball', /its base does not have/),
       );
     },
   );

@@ -1,12 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { createArchiveGate } from '../../services/core/archive-rules.ts';
+import { createTarballGate } from '../../services/core/tarball-rules.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
 import {
   inspectKernel,
   isKernelEvidence,
   kernelMounts,
-  type ScannedArchive,
+  type ScannedTree,
 } from '../../services/core/kernel.ts';
 import type { TreeEntry } from '../../services/core/tree.ts';
 import { hostProgram, refusal } from './samples.ts';
@@ -55,9 +55,9 @@ const debian: Files = {
   'usr/lib/linux-kbuild-6.1/scripts/mod/modpost': program(62, '2.34'),
 };
 
-/** The files (links begin with `-> `) as the archive reader hands them on, their names through the same rules. */
-const scan = (files: Files): ScannedArchive => {
-  const gate = createArchiveGate();
+/** The files (links begin with `-> `) as the reader of tarballs hands them on, their names through the same rules. */
+const scan = (files: Files): ScannedTree => {
+  const gate = createTarballGate();
   const entries: TreeEntry[] = [];
   const evidence = new Map<string, Buffer>();
   for (const [name, text] of Object.entries(files)) {
@@ -132,7 +132,7 @@ describe('a kernel', () => {
         'etc/passwd': '',
       },
     ],
-  ])('is the same kernel when the archive’s %s', (_, files) => {
+  ])('is the same kernel when the tarball’s %s', (_, files) => {
     const { kernel, tree } = inspectKernel(scan(files));
     expect({ kernel, tree }).toEqual({
       kernel: inspectKernel(scan(debian)).kernel,
@@ -174,8 +174,8 @@ describe('a kernel', () => {
     '/usr',
     '/usr/src',
   ])('whose Makefile hands over to %s is refused without it', (source) => {
-    const archive = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
-    expect(() => inspectKernel(archive)).toThrow(`hands over to ${source}, which is not among`);
+    const scanned = scan({ ...debian, [`${HEADERS}/Makefile`]: `include ${source}/Makefile\n` });
+    expect(() => inspectKernel(scanned)).toThrow(`hands over to ${source}, which is not among`);
   });
 
   /** Ubuntu's: the flavour's folder is links into the common one, which is called as its source package is. */

@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
-import type { ScannedArchive } from '../../services/core/kernel.ts';
+import type { ScannedTree } from '../../services/core/kernel.ts';
 import {
   checkSettings,
   inspectSource,
@@ -13,7 +13,7 @@ import { refusal, withinSeconds } from './samples.ts';
 
 const CONF = 'PACKAGE_NAME="hello"\nPACKAGE_VERSION=1.0  # ours\n';
 
-const scan = (files: Readonly<Record<string, string>>): ScannedArchive => ({
+const scan = (files: Readonly<Record<string, string>>): ScannedTree => ({
   entries: Object.entries(files).map(([path, text]) => ({
     kind: 'file',
     path,
@@ -54,8 +54,8 @@ describe('a module’s source', () => {
   });
 
   it('is refused where dkms has packed built modules without it', () => {
-    const archive = scan({ 'dkms_binaries_only/dkms.conf': CONF });
-    expect(() => inspectSource(archive)).toThrow('dkms mktarball --source-only');
+    const scanned = scan({ 'dkms_binaries_only/dkms.conf': CONF });
+    expect(() => inspectSource(scanned)).toThrow('dkms mktarball --source-only');
   });
 
   it.each(['Kbuild', 'Makefile'])('is found by its %s where there is no dkms.conf', (name) => {
@@ -188,13 +188,13 @@ describe('a module’s source', () => {
     ['none of another field', 'dkms\nRecommends: libelf-dev', []],
     ['none where it has no dependency', '', []],
   ])('needs of its Debian package’s dependencies %s', (_, depends, needs) => {
-    const archive = scan({
+    const scanned = scan({
       'usr/src/hello-1.0/dkms.conf': CONF,
       'DEBIAN/control': `Package: hello-dkms\nPre-Depends: pre-dev\nDepends: ${depends}\n`,
     });
-    expect(inspectSource(archive).source.needs).toEqual(needs);
-    expect(inspectSource(archive, { needs: ['a'] }).source.needs).toEqual(['a']);
-    expect(inspectSource(archive, { needs: [] }).source.needs).toEqual([]);
+    expect(inspectSource(scanned).source.needs).toEqual(needs);
+    expect(inspectSource(scanned, { needs: ['a'] }).source.needs).toEqual(['a']);
+    expect(inspectSource(scanned, { needs: [] }).source.needs).toEqual([]);
   });
 
   it('needs nothing by a control file of another place', () => {
@@ -258,9 +258,9 @@ describe('a module’s source', () => {
   it.each(['', '..', '../x', 'a/b', '-a', '.a', 'a b', 'a;b', 'ä', `a${'b'.repeat(64)}`, 'a\n'])(
     'is refused by the name or version %j',
     (word) => {
-      const archive = scan({ 'dkms.conf': CONF });
+      const scanned = scan({ 'dkms.conf': CONF });
       for (const given of [{ name: word }, { version: word }]) {
-        expect(() => inspectSource(archive, given)).toThrow(
+        expect(() => inspectSource(scanned, given)).toThrow(
           refusal('bad-source', /not a usable name and version/),
         );
       }
@@ -268,8 +268,8 @@ describe('a module’s source', () => {
   );
 
   it('with a dkms.conf of nothing but blank lines is read without delay', () => {
-    const archive = scan({ 'd-1/dkms.conf': '\n'.repeat(200_000) });
-    expect(withinSeconds(3, () => inspectSource(archive).source.name)).toBe('d');
+    const scanned = scan({ 'd-1/dkms.conf': '\n'.repeat(200_000) });
+    expect(withinSeconds(3, () => inspectSource(scanned).source.name)).toBe('d');
   });
 });
 

@@ -13,7 +13,7 @@ const digestOfAll = (...entries: TreeEntry[]): string =>
   layTree(entries, [{ from: '', to: '' }]).digest;
 
 describe('a tree', () => {
-  it('has the same digest and order whatever order the archive had', () => {
+  it('has the same digest and order whatever order the tarball had', () => {
     const entries = [file('b'), file('a/z'), symlink('a.c', 'b'), file('é'), file('Z')];
     const one = layTree(entries, [{ from: '', to: '' }]);
     const other = layTree(entries.toReversed(), [{ from: '', to: '' }]);
@@ -51,8 +51,8 @@ describe('a tree', () => {
 
 describe('a layout', () => {
   it.each([
-    ['takes the whole archive to a directory', 'a/b', [{ from: '', to: 'x/y' }], 'x/y/a/b'],
-    ['takes the whole archive to the top', 'a/b', [{ from: '', to: '' }], 'a/b'],
+    ['takes the whole tarball to a directory', 'a/b', [{ from: '', to: 'x/y' }], 'x/y/a/b'],
+    ['takes the whole tarball to the top', 'a/b', [{ from: '', to: '' }], 'a/b'],
     ['takes a directory to another', 'a/b/c', [{ from: 'a/b', to: 'x' }], 'x/c'],
     ['takes a directory to the top', 'a/b/c', [{ from: 'a', to: '' }], 'b/c'],
     ['leaves out what no move matches', 'b/c', [{ from: 'a', to: 'x' }], null],

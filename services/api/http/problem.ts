@@ -70,7 +70,7 @@ const asKilnError = (error: unknown): KilnError => {
     if (error.type === 'entity.too.large' && 'limit' in error)
       return new KilnError(
         'too-large',
-        `the body is over ${String(error.limit)} bytes, the limit of this request; ask for fewer things at once, and send archives as blobs`,
+        `the body is over ${String(error.limit)} bytes, the limit of this request; ask for fewer things at once, and send tarballs as blobs`,
       );
     if ('status' in error && Number(error.status) < 500)
       return new KilnError(

@@ -7,8 +7,8 @@ import { manifestOf } from '../../core/kernel-delta.ts';
 import { trustReaches, type Trust } from '../../core/policy.ts';
 import { layTree, type TreeEntry } from '../../core/tree.ts';
 import { composeKernel } from '../../storage/compose-kernel.ts';
-import { readArchive } from '../../storage/read-archive.ts';
-import { scanArchive } from '../../storage/scan-archive.ts';
+import { readTarball } from '../../storage/read-tarball.ts';
+import { scanTarball } from '../../storage/scan-tarball.ts';
 import { raisedBy, type Voucher } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 import { mayReadTree, notePusher, type Reader } from './readers.ts';
@@ -32,8 +32,8 @@ export const ingestKernel = async (
       await notePusher(deps.db, there.digest, by.token);
       return kernelOf(there);
     }
-    const archive = await scanArchive(await deps.blobs.open(blob), isKernelEvidence);
-    const { kernel, layout } = inspectKernel(archive);
+    const scanned = await scanTarball(await deps.blobs.open(blob), isKernelEvidence);
+    const { kernel, layout } = inspectKernel(scanned);
     if (announced !== undefined && announced !== kernel.digest) {
       throw new KilnError(
         'digest-mismatch',
@@ -136,8 +136,8 @@ const kernelEntries = async (
   digest: Digest,
 ): Promise<readonly TreeEntry[]> => {
   const { blob, layout } = await findKernel(deps, digest);
-  const archive = await scanArchive(await deps.blobs.open(blob), () => false);
-  return layTree(archive.entries, layout).entries;
+  const scanned = await scanTarball(await deps.blobs.open(blob), () => false);
+  return layTree(scanned.entries, layout).entries;
 };
 
 /** The list of a kernel's files, against which a client makes a delta. */
@@ -154,7 +154,7 @@ export const kernelSymvers = async (
   const { blob, symversDigest } = await findKernel(deps, digest);
   if (symversDigest === null) return null;
   if ((await deps.blobs.find(symversDigest)) === null) {
-    await readArchive(await deps.blobs.open(blob), async (entry, body) => {
+    await readTarball(await deps.blobs.open(blob), async (entry, body) => {
       if (entry.kind !== 'file' || !entry.path.endsWith('Module.symvers')) return;
       const bytes = Readable.from(body, { objectMode: false });
       await deps.blobs

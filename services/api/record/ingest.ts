@@ -7,9 +7,9 @@ import {
   type Source,
   type SourceClaims,
 } from '../../core/source.ts';
-import { DEFAULT_ARCHIVE_LIMITS } from '../../core/archive-rules.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../../core/tarball-rules.ts';
 import type { Database } from '../../storage/database.ts';
-import { scanArchive } from '../../storage/scan-archive.ts';
+import { scanTarball } from '../../storage/scan-tarball.ts';
 import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
 import { takeName } from './owners.ts';
 import type { Caller } from './tokens.ts';
@@ -17,7 +17,7 @@ import { notePusher } from './readers.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** A kernel's headers have 16,000 files, a module's source at most some thousands. */
-const SOURCE_LIMITS = { ...DEFAULT_ARCHIVE_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
+const SOURCE_LIMITS = { ...DEFAULT_TARBALL_LIMITS, entries: 50_000, bytes: 1024 ** 3 };
 
 /**
  * Records the source in a blob. A source that ci or an admin pushes is published under its name and version, which then mean those bytes
@@ -30,8 +30,8 @@ export const ingestSource = async (
   { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
 ): Promise<StoredSource> =>
   useUpload(deps, blob, async () => {
-    const archive = await scanArchive(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
-    const { source, layout } = inspectSource(archive, given);
+    const scanned = await scanTarball(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
+    const { source, layout } = inspectSource(scanned, given);
     const { digest, tree, name, version, kind, ...facts } = source;
     const row = {
       digest,

@@ -10,7 +10,7 @@ import {
   type ToolchainPackages,
 } from '../../core/toolchain-packages.ts';
 import type { Database } from '../../storage/database.ts';
-import { readControl } from '../../storage/read-archive.ts';
+import { readControl } from '../../storage/read-tarball.ts';
 import { findToolchain, type ToolchainRow } from './toolchains.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 

@@ -18,7 +18,7 @@ import { mustReadBuild, readableBuilds } from '../../record/readers.ts';
 import { buildView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
-/** A build is asked for in JSON, or in a form with two archives. */
+/** A build is asked for in JSON, or in a form with two tarballs. */
 const JSON_OR_FORM = z.unknown();
 const PIECES_AT_ONCE = 50;
 /** Which part of a list: so many, those after one. */

@@ -1,14 +1,14 @@
 import { KilnError } from './errors.ts';
 
-/** How much one archive may hold, once unpacked. */
-export interface ArchiveLimits {
+/** How much one tarball may hold, once unpacked. */
+export interface TarballLimits {
   readonly entries: number;
   readonly bytes: number;
   readonly pathLength: number;
 }
 
 /** Limits that a kernel's headers (16,000 files, 85 MB) and the largest module sources stay well under. */
-export const DEFAULT_ARCHIVE_LIMITS: ArchiveLimits = {
+export const DEFAULT_TARBALL_LIMITS: TarballLimits = {
   entries: 200_000,
   bytes: 2 * 1024 ** 3,
   pathLength: 1024,
@@ -37,36 +37,36 @@ export type AdmittedEntry =
 // oxlint-disable-next-line no-control-regex -- these are what it looks for
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
-const refuse = (message: string): KilnError => new KilnError('bad-archive', message);
+const refuse = (message: string): KilnError => new KilnError('bad-tarball', message);
 const quote = (name: string): string =>
   JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
 
-/** A path of an archive as plain components joined by `/`, or a refusal that names it. The top itself is ''. */
-export const plainPath = (name: string, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS): string => {
+/** A path of a tarball as plain components joined by `/`, or a refusal that names it. The top itself is ''. */
+export const plainPath = (name: string, limits: TarballLimits = DEFAULT_TARBALL_LIMITS): string => {
   if (name.length > limits.pathLength) {
     throw refuse(
-      `the archive has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`,
+      `the tarball has a path of over ${limits.pathLength} characters: ${quote(name)}; shorten it`,
     );
   }
   if (CONTROL.test(name)) {
     throw refuse(
-      `the archive has a control character in the path ${quote(name)}; rename that file`,
+      `the tarball has a control character in the path ${quote(name)}; rename that file`,
     );
   }
   if (name.startsWith('/')) {
     throw refuse(
-      `the archive has the absolute path ${quote(name)}; make it with relative paths (tar -C DIR -c .)`,
+      `the tarball has the absolute path ${quote(name)}; make it with relative paths (tar -C DIR -c .)`,
     );
   }
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) {
     throw refuse(
-      `the archive has the path ${quote(name)}, which leaves the tree; make it without '..'`,
+      `the tarball has the path ${quote(name)}, which leaves the tree; make it without '..'`,
     );
   }
   if (parts.length > MAX_DEPTH) {
     throw refuse(
-      `the archive has a path of over ${MAX_DEPTH} directories: ${quote(name)}; make it less deep`,
+      `the tarball has a path of over ${MAX_DEPTH} directories: ${quote(name)}; make it less deep`,
     );
   }
   return parts.join('/');
@@ -79,15 +79,15 @@ const ancestors = (path: string): string[] => {
 };
 
 /**
- * Holds the rules while an archive is read: `admit` each header in order, then `finish`.
- * Both throw `KilnError('bad-archive' | 'too-large')` naming the entry and the rule.
+ * Holds the rules while a tarball is read: `admit` each header in order, then `finish`.
+ * Both throw `KilnError('bad-tarball' | 'too-large')` naming the entry and the rule.
  */
-export interface ArchiveGate {
+export interface TarballGate {
   admit(entry: ClaimedEntry): AdmittedEntry;
   finish(): void;
 }
 
-export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS): ArchiveGate => {
+export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS): TarballGate => {
   const kinds = new Map<string, AdmittedEntry['kind']>();
   const links = new Map<string, string>();
   let entries = 0;
@@ -100,7 +100,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     if (entries > limits.entries) {
       throw new KilnError(
         'too-large',
-        `the archive has over ${limits.entries} entries, the limit of this service; send only what the build needs`,
+        `the tarball has over ${limits.entries} entries, the limit of this service; send only what the build needs`,
       );
     }
   };
@@ -110,7 +110,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     if (bytes > limits.bytes) {
       throw new KilnError(
         'too-large',
-        `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
+        `the tarball unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
       );
     }
   };
@@ -118,13 +118,13 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
   const place = (path: string, kind: AdmittedEntry['kind']): void => {
     const seen = kinds.get(path);
     if (seen !== undefined && !(seen === 'directory' && kind === 'directory')) {
-      throw refuse(`the archive has ${quote(path)} twice; make it anew from one tree`);
+      throw refuse(`the tarball has ${quote(path)} twice; make it anew from one tree`);
     }
     for (const ancestor of ancestors(path)) {
       const above = kinds.get(ancestor);
       if (above !== undefined && above !== 'directory') {
         throw refuse(
-          `the archive puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
+          `the tarball puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
         );
       }
       // A directory that only a path implies counts like one that has an entry.
@@ -140,7 +140,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
       countBytes(entry.size ?? 0);
       const path = plainPath(entry.name, limits);
       if (path === '' && entry.type !== 'directory') {
-        throw refuse(`the archive has a ${entry.type ?? 'thing'} without a name`);
+        throw refuse(`the tarball has a ${entry.type ?? 'thing'} without a name`);
       }
       switch (entry.type) {
         case 'file':
@@ -154,11 +154,11 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
         case 'symlink': {
           const target = entry.linkname ?? '';
           if (target === '' || target.length > limits.pathLength || CONTROL.test(target)) {
-            throw refuse(`the archive’s link ${quote(path)} has no usable target`);
+            throw refuse(`the tarball’s link ${quote(path)} has no usable target`);
           }
           if (target.split('/').length > MAX_DEPTH || links.size >= MAX_SYMLINKS) {
             throw refuse(
-              `the archive’s links are too deep or too many at ${quote(path)}; a tree may have ${MAX_SYMLINKS}`,
+              `the tarball’s links are too deep or too many at ${quote(path)}; a tree may have ${MAX_SYMLINKS}`,
             );
           }
           place(path, 'symlink');
@@ -169,7 +169,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
           const target = plainPath(entry.linkname ?? '', limits);
           if (kinds.get(target) !== 'file') {
             throw refuse(
-              `the archive’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`,
+              `the tarball’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`,
             );
           }
           place(path, 'hardlink');
@@ -181,7 +181,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
         }
         default:
           throw refuse(
-            `the archive has ${quote(entry.name)}, a ${entry.type ?? 'nameless kind'}; only files, directories and links can be built from`,
+            `the tarball has ${quote(entry.name)}, a ${entry.type ?? 'nameless kind'}; only files, directories and links can be built from`,
           );
       }
     },
@@ -190,7 +190,7 @@ export const createArchiveGate = (limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
       for (const [path, target] of links) {
         if (resolveLink(path, links, known) === null) {
           throw refuse(
-            `the archive’s link ${quote(path)} leads out of the tree, to ${quote(target)}, or round in a circle; make it anew with what the link leads to, or without it`,
+            `the tarball’s link ${quote(path)} leads out of the tree, to ${quote(target)}, or round in a circle; make it anew with what the link leads to, or without it`,
           );
         }
       }

@@ -1,13 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import {
-  createArchiveGate,
-  DEFAULT_ARCHIVE_LIMITS,
+  createTarballGate,
+  DEFAULT_TARBALL_LIMITS,
   plainPath,
   resolveLink,
   type AdmittedEntry,
-  type ArchiveLimits,
+  type TarballLimits,
   type ClaimedEntry,
-} from '../../services/core/archive-rules.ts';
+} from '../../services/core/tarball-rules.ts';
 import { refusal, withinSeconds } from './samples.ts';
 
 const file = (name: string, size = 0): ClaimedEntry => ({ name, type: 'file', size });
@@ -25,15 +25,15 @@ const hardlink = (name: string, linkname: string): ClaimedEntry => ({
 
 const readAll = (
   entries: readonly ClaimedEntry[],
-  limits?: Partial<ArchiveLimits>,
+  limits?: Partial<TarballLimits>,
 ): AdmittedEntry[] => {
-  const gate = createArchiveGate({ ...DEFAULT_ARCHIVE_LIMITS, ...limits });
+  const gate = createTarballGate({ ...DEFAULT_TARBALL_LIMITS, ...limits });
   const admitted = entries.map((entry) => gate.admit(entry));
   gate.finish();
   return admitted;
 };
 
-describe('a path of an archive', () => {
+describe('a path of a tarball', () => {
   it.each([
     ['a/b.c', 'a/b.c'],
     ['./a//b/./c/', 'a/b/c'],
@@ -55,11 +55,11 @@ describe('a path of an archive', () => {
     ['a\u007fb', /control character/],
     ['a'.repeat(1025), /over 1024 characters/],
   ])('%j is refused', (name, words) => {
-    expect(() => plainPath(name)).toThrow(refusal('bad-archive', words));
+    expect(() => plainPath(name)).toThrow(refusal('bad-tarball', words));
   });
 });
 
-describe('an archive', () => {
+describe('a tarball', () => {
   it('is admitted with files, directories, links and hard links of its own', () => {
     expect(
       readAll([
@@ -106,14 +106,14 @@ describe('an archive', () => {
     ['a hard link to a directory', /no file before it/, [directory('b'), hardlink('a', 'b')]],
     ['a hard link out of the tree', /leaves the tree/, [hardlink('a', '../b')]],
   ])('is refused with %s', (_, words, entries) => {
-    expect(() => readAll(entries)).toThrow(refusal('bad-archive', words));
+    expect(() => readAll(entries)).toThrow(refusal('bad-tarball', words));
   });
 
   it.each(['character-device', 'block-device', 'fifo', null, undefined])(
     'is refused with an entry of type %s',
     (type) => {
       expect(() => readAll([{ name: 'a', type }])).toThrow(
-        refusal('bad-archive', /only files, directories and links/),
+        refusal('bad-tarball', /only files, directories and links/),
       );
     },
   );
@@ -127,7 +127,7 @@ describe('an archive', () => {
     ['a link to itself', [symlink('a', 'a')]],
     ['two links in a circle', [symlink('a', 'd/b'), symlink('d/b', '../a')]],
   ])('is refused with %s', (_, entries) => {
-    expect(() => readAll(entries)).toThrow(refusal('bad-archive', /leads out of the tree/));
+    expect(() => readAll(entries)).toThrow(refusal('bad-tarball', /leads out of the tree/));
   });
 
   it('is admitted up to its limits, and too large one entry or one byte beyond', () => {
@@ -149,11 +149,11 @@ describe('an archive', () => {
   });
 
   it.each([symlink('.', 'b'), hardlink('./', 'a')])('is refused with a nameless $type', (link) => {
-    expect(() => readAll([file('a'), link])).toThrow(refusal('bad-archive', /./));
+    expect(() => readAll([file('a'), link])).toThrow(refusal('bad-tarball', /./));
   });
 
   it('is refused with a link whose target has a NUL', () => {
-    expect(() => readAll([symlink('a', 'b\u0000c')])).toThrow(refusal('bad-archive', /./));
+    expect(() => readAll([symlink('a', 'b\u0000c')])).toThrow(refusal('bad-tarball', /./));
   });
 
   it('with links through links through links is read without delay', () => {
@@ -164,10 +164,10 @@ describe('an archive', () => {
   });
 });
 
-describe('an archive of little bytes', () => {
+describe('a tarball of little bytes', () => {
   it('is refused when its paths are deep', () => {
     expect(() => readAll([file(`${'a/'.repeat(65)}x`)])).toThrow(
-      refusal('bad-archive', /over 64 directories/),
+      refusal('bad-tarball', /over 64 directories/),
     );
   });
 
@@ -178,7 +178,7 @@ describe('an archive of little bytes', () => {
 
   it('is refused when it has more links than a tree may', () => {
     const many = Array.from({ length: 20_001 }, (_, n) => symlink(`l${n}`, 'x'));
-    expect(() => readAll(many)).toThrow(refusal('bad-archive', /too deep or too many/));
+    expect(() => readAll(many)).toThrow(refusal('bad-tarball', /too deep or too many/));
   });
 });
 

@@ -3,8 +3,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
-import { readArchive } from '../../services/storage/read-archive.ts';
-import { scanArchive } from '../../services/storage/scan-archive.ts';
+import { readTarball } from '../../services/storage/read-tarball.ts';
+import { scanTarball } from '../../services/storage/scan-tarball.ts';
 import { unpackTree } from '../../services/storage/unpack-tree.ts';
 import { freshDirectory, writeTar } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
@@ -12,11 +12,11 @@ import { refusal } from '../unit/samples.ts';
 
 const LIMITS = { entries: 50, bytes: 1024 ** 2, pathLength: 200 };
 
-/** The paths of an archive's files. */
-const pathsOf = async (archive: Readable): Promise<string[]> => {
+/** The paths of a tarball's files. */
+const pathsOf = async (tarball: Readable): Promise<string[]> => {
   const paths: string[] = [];
-  await readArchive(
-    archive,
+  await readTarball(
+    tarball,
     async (entry, body) => {
       for await (const _ of body);
       if (entry.kind !== 'directory') paths.push(entry.path);
@@ -70,11 +70,11 @@ describe('a Debian package', () => {
     const bytes = await readFile(await deb('cut', { hello: 'hello\n'.repeat(1000) }));
     for (const length of [9, 70, 200, bytes.length - 30]) {
       const cut = Readable.from([bytes.subarray(0, length)], { objectMode: false });
-      await expect(pathsOf(cut)).rejects.toEqual(refusal('bad-archive', /./));
+      await expect(pathsOf(cut)).rejects.toEqual(refusal('bad-tarball', /./));
     }
   });
 
-  it('may unpack to no more than an archive may, and neither may several in one archive', async () => {
+  it('may unpack to no more than a tarball may, and neither may several in one tarball', async () => {
     const large = await deb('large', { zeros: '\0'.repeat(900_000) });
     expect(await pathsOf(createReadStream(large))).toContain('zeros');
     const many = await tarOf([large, large, large]);
@@ -92,7 +92,7 @@ describe('a Debian package', () => {
     const outer = await tarOf([inner]);
     const nested = await writeTar('nested', [{ name: '0.deb', text: outer.toString('latin1') }]);
     await expect(pathsOf(createReadStream(nested))).rejects.toEqual(
-      refusal('bad-archive', /no such package/),
+      refusal('bad-tarball', /no such package/),
     );
     const beside = await writeTar('beside', [
       { name: 'Makefile', text: 'all:\n' },
@@ -110,8 +110,8 @@ describe('a hard link', () => {
       { name: 'junk', text: '#define UTS_RELEASE "6.1.0"\n' },
       { name: HEADER, type: 'link', linkname: 'junk' },
     ]);
-    await expect(scanArchive(createReadStream(tar), (path) => path === HEADER)).rejects.toEqual(
-      refusal('bad-archive', /hard link to junk/),
+    await expect(scanTarball(createReadStream(tar), (path) => path === HEADER)).rejects.toEqual(
+      refusal('bad-tarball', /hard link to junk/),
     );
   });
 
@@ -123,6 +123,6 @@ describe('a hard link', () => {
     const layout = [{ from: 'tree', to: '' }];
     await expect(
       unpackTree(createReadStream(tar), await freshDirectory('lost'), layout, 0),
-    ).rejects.toEqual(refusal('bad-archive', /not part of the tree/));
+    ).rejects.toEqual(refusal('bad-tarball', /not part of the tree/));
   });
 });

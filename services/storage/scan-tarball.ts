@@ -1,31 +1,31 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
-import { DEFAULT_ARCHIVE_LIMITS, type ArchiveLimits } from '../core/archive-rules.ts';
+import { DEFAULT_TARBALL_LIMITS, type TarballLimits } from '../core/tarball-rules.ts';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { isHostProgram, PROGRAM_HEAD } from '../core/host-programs.ts';
-import type { ScannedArchive } from '../core/kernel.ts';
+import type { ScannedTree } from '../core/kernel.ts';
 import type { TreeEntry } from '../core/tree.ts';
-import { readArchive } from './read-archive.ts';
+import { readTarball } from './read-tarball.ts';
 
 const EVIDENCE_LIMIT = 4 * 1024 * 1024;
-/** Of all evidence in one archive: it is kept in memory. */
+/** Of all evidence in one tarball: it is kept in memory. */
 const EVIDENCE_TOTAL = 16 * 1024 * 1024;
 /** A whole kernel source has some hundred Makefiles near its top. */
 const EVIDENCE_FILES = 4000;
 
-/** Hashes every file of an archive and keeps the content of those that `isEvidence` names, of programs the beginning. Writes nothing. */
-export const scanArchive = async (
-  archive: Readable,
+/** Hashes every file of a tarball and keeps the content of those that `isEvidence` names, of programs the beginning. Writes nothing. */
+export const scanTarball = async (
+  tarball: Readable,
   isEvidence: (path: string) => boolean,
-  limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
-): Promise<ScannedArchive> => {
+  limits: TarballLimits = DEFAULT_TARBALL_LIMITS,
+): Promise<ScannedTree> => {
   const entries: TreeEntry[] = [];
   const files = new Map<string, { digest: Digest; executable: boolean }>();
   const evidence = new Map<string, Buffer>();
   const hardLinks: { path: string; target: string }[] = [];
-  await readArchive(
-    archive,
+  await readTarball(
+    tarball,
     async (entry, body) => {
       if (entry.kind === 'directory') return;
       if (entry.kind === 'symlink') {
@@ -42,8 +42,8 @@ export const scanArchive = async (
           const bytes = evidence.get(entry.target);
           if (bytes === undefined) {
             throw new KilnError(
-              'bad-archive',
-              `${entry.path} is a hard link to ${entry.target}; make the archive with that file as a file (tar --hard-dereference)`,
+              'bad-tarball',
+              `${entry.path} is a hard link to ${entry.target}; make the tarball with that file as a file (tar --hard-dereference)`,
             );
           }
           evidence.set(entry.path, bytes);
@@ -91,7 +91,7 @@ const hashBody = async (
     if (total > EVIDENCE_TOTAL || evidence.size > EVIDENCE_FILES) {
       throw new KilnError(
         'too-large',
-        `the archive has too many files like ${path}; send one tree at a time`,
+        `the tarball has too many files like ${path}; send one tree at a time`,
       );
     }
     evidence.set(path, Buffer.concat(kept));

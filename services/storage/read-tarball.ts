@@ -4,12 +4,12 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
 import {
-  createArchiveGate,
-  DEFAULT_ARCHIVE_LIMITS,
+  createTarballGate,
+  DEFAULT_TARBALL_LIMITS,
   type AdmittedEntry,
-  type ArchiveLimits,
+  type TarballLimits,
   type ClaimedEntry,
-} from '../core/archive-rules.ts';
+} from '../core/tarball-rules.ts';
 import { KilnError } from '../core/errors.ts';
 import { CONTROL_FILE } from '../core/source.ts';
 import { createByteReader } from './byte-reader.ts';
@@ -43,8 +43,8 @@ const xzDecoder = (): Duplex => {
     else
       output.destroy(
         new KilnError(
-          'bad-archive',
-          'the archive’s xz compression is broken or cut short; send it again',
+          'bad-tarball',
+          'the tarball’s xz compression is broken or cut short; send it again',
         ),
       );
   });
@@ -64,12 +64,12 @@ const peek = async (
 const startsWith = (bytes: Buffer, magic: Buffer): boolean =>
   bytes.subarray(0, magic.length).equals(magic);
 
-/** What one archive may take, all that is inside of it included. */
+/** What one tarball may take, all that is inside of it included. */
 interface Reading {
-  readonly limits: ArchiveLimits;
+  readonly limits: TarballLimits;
   /** Counts decompressed bytes, wherever they come from; throws `too-large`. */
   count(bytes: number): void;
-  /** Gets every entry as its archive claims it. */
+  /** Gets every entry as its tarball claims it. */
   readonly visit: ClaimVisitor;
 }
 
@@ -101,16 +101,16 @@ const decompress = async (
   return stream.pipe(decoder).pipe(meter);
 };
 
-/** Reads tar, Debian's or an RPM package; or a tar archive of such packages and of nothing else, where those are `welcome`. */
+/** Reads tar, Debian's or an RPM package; or a tarball of such packages and of nothing else, where those are `welcome`. */
 const readAny = async (
   bytes: AsyncIterable<Buffer>,
   reading: Reading,
   packages: 'welcome' | 'inside',
 ): Promise<void> => {
-  const { first, stream: archive } = await peek(bytes);
+  const { first, stream: tarball } = await peek(bytes);
   if (startsWith(first, DEB_MAGIC)) {
     const isAlone = packages === 'welcome';
-    await readDeb(archive, {
+    await readDeb(tarball, {
       data: (tar) => readTar(tar, reading),
       control: (tar) =>
         readTar(tar, {
@@ -122,22 +122,22 @@ const readAny = async (
         }),
     });
   } else if (startsWith(first, RPM_MAGIC)) {
-    const cpio = await openRpm(archive);
+    const cpio = await openRpm(tarball);
     await readCpio(await decompress(cpio, reading), reading.visit, reading.limits.entries);
   } else if (packages === 'inside') {
     throw new KilnError(
-      'bad-archive',
+      'bad-tarball',
       'a file called .deb or .rpm is no such package; leave it out',
     );
   } else {
-    await readTarOrPackages(archive, reading);
+    await readTarOrPackages(tarball, reading);
   }
 };
 
-/** An archive whose first entry is a package holds packages and nothing else; in any other, a package is a file like any. */
-const readTarOrPackages = async (archive: Readable, reading: Reading): Promise<void> => {
+/** A tarball whose first entry is a package holds packages and nothing else; in any other, a package is a file like any. */
+const readTarOrPackages = async (tarball: Readable, reading: Reading): Promise<void> => {
   let isOfPackages: boolean | null = null;
-  await readTar(archive, {
+  await readTar(tarball, {
     ...reading,
     async visit(claim, body) {
       if (claim.type === 'directory' && /^\.?\/?$/.test(claim.name)) return;
@@ -147,20 +147,20 @@ const readTarOrPackages = async (archive: Readable, reading: Reading): Promise<v
       else if (isPackage) await readAny(body, reading, 'inside');
       else
         throw new KilnError(
-          'bad-archive',
-          `the archive has packages and ${JSON.stringify(claim.name.slice(0, 80))}; send packages alone, or a tree`,
+          'bad-tarball',
+          `the tarball has packages and ${JSON.stringify(claim.name.slice(0, 80))}; send packages alone, or a tree`,
         );
     },
   });
 };
 
-const readTar = async (archive: Readable, reading: Reading): Promise<void> => {
-  const { first, stream: plain } = await peek(await decompress(archive, reading));
+const readTar = async (tarball: Readable, reading: Reading): Promise<void> => {
+  const { first, stream: plain } = await peek(await decompress(tarball, reading));
   if (first.toString('latin1', 257, 262) !== 'ustar') {
     plain.destroy();
     throw new KilnError(
-      'bad-archive',
-      'this is no tar archive (plain, gzip, xz or zstd) and no .deb or .rpm package',
+      'bad-tarball',
+      'this is no tarball (plain, gzip, xz or zstd) and no .deb or .rpm package',
     );
   }
   const tar = extract();
@@ -188,24 +188,24 @@ const readTar = async (archive: Readable, reading: Reading): Promise<void> => {
   }
 };
 
-/** A tar archive has half a KiB and some padding more for each entry. */
+/** A tarball has half a KiB and some padding more for each entry. */
 const OVERHEAD = 2048;
 
 /**
- * Reads an archive once, from front to back, through the rules of `core/archive-rules.ts`.
- * Throws `bad-archive` or `too-large`; the visitor's own failure passes through.
+ * Reads a tarball once, from front to back, through the rules of `core/tarball-rules.ts`.
+ * Throws `bad-tarball` or `too-large`; the visitor's own failure passes through.
  */
-export const readArchive = (
-  archive: Readable,
+export const readTarball = (
+  tarball: Readable,
   visit: EntryVisitor,
-  limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS,
+  limits: TarballLimits = DEFAULT_TARBALL_LIMITS,
 ): Promise<void> =>
-  readBounded(archive, visit, limits, (reading) => readAny(archive, reading, 'welcome'));
+  readBounded(tarball, visit, limits, (reading) => readAny(tarball, reading, 'welcome'));
 
-/** What the archive of a package's control files may be: some have long lists and scripts. */
-const CONTROL_LIMITS: ArchiveLimits = { ...DEFAULT_ARCHIVE_LIMITS, bytes: 16 * 1024 ** 2 };
+/** What the tarball of a package's control files may be: some have long lists and scripts. */
+const CONTROL_LIMITS: TarballLimits = { ...DEFAULT_TARBALL_LIMITS, bytes: 16 * 1024 ** 2 };
 
-/** The control file of a Debian package, whose own files are passed over as they are. Throws `bad-archive` or `too-large`. */
+/** The control file of a Debian package, whose own files are passed over as they are. Throws `bad-tarball` or `too-large`. */
 export const readControl = async (deb: Readable): Promise<string> => {
   const pieces: Buffer[] = [];
   const visit: EntryVisitor = async ({ path }, body) => {
@@ -218,12 +218,12 @@ export const readControl = async (deb: Readable): Promise<string> => {
 };
 
 const readBounded = async (
-  archive: Readable,
+  tarball: Readable,
   visit: EntryVisitor,
-  limits: ArchiveLimits,
+  limits: TarballLimits,
   read: (reading: Reading) => Promise<void>,
 ): Promise<void> => {
-  const gate = createArchiveGate(limits);
+  const gate = createTarballGate(limits);
   const most = limits.bytes + limits.entries * OVERHEAD;
   let count = 0;
   const reading: Reading = {
@@ -233,7 +233,7 @@ const readBounded = async (
       if (count > 2 * most) {
         throw new KilnError(
           'too-large',
-          `the archive unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
+          `the tarball unpacks to over ${limits.bytes} bytes, the limit of this service; send only what the build needs`,
         );
       }
     },
@@ -242,14 +242,14 @@ const readBounded = async (
   try {
     await read(reading);
   } catch (error) {
-    throw asArchiveError(error);
+    throw asTarballError(error);
   } finally {
-    archive.destroy();
+    tarball.destroy();
   }
   gate.finish();
 };
 
-const asArchiveError = (error: unknown): unknown => {
+const asTarballError = (error: unknown): unknown => {
   if (error instanceof KilnError) return error;
   const text =
     error instanceof Error ? `${'code' in error ? String(error.code) : ''} ${error.message}` : '';
@@ -259,8 +259,8 @@ const asArchiveError = (error: unknown): unknown => {
     )
   ) {
     return new KilnError(
-      'bad-archive',
-      'the archive is broken or cut short; make and send it again',
+      'bad-tarball',
+      'the tarball is broken or cut short; make and send it again',
       { cause: error },
     );
   }
