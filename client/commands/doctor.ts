@@ -3,9 +3,9 @@ import {
   isEnrolled,
   isPending,
   isSecureBootOn,
-  kernelTrust,
-} from '../../services/core/kernel-trust.ts';
-import type { KernelTrust } from '../../services/core/kernel-trust.ts';
+  loadVerdict,
+} from '../../services/core/load-verdict.ts';
+import type { LoadVerdict } from '../../services/core/load-verdict.ts';
 import { moduleSigner } from '../../services/core/module-signer.ts';
 import { table, type Command } from '../command.ts';
 import {
@@ -18,10 +18,10 @@ import {
   signerChecks,
   type Check,
 } from '../installed/health.ts';
-import { chooseKernel, readKernelFacts } from '../host/secure-boot.ts';
+import { chooseKernel, readLoadFacts } from '../host/secure-boot.ts';
 import { readCertificate } from '../installed/verify.ts';
 
-const NO_SIGNER: KernelTrust = {
+const NO_SIGNER: LoadVerdict = {
   verdict: 'unknown',
   because: 'no certificate is pinned, and the service gives none',
   next: 'run kiln setup URL',
@@ -41,14 +41,14 @@ it then marks itself as tainted), 6 when it will refuse them or that cannot be k
   async run(context) {
     const { config, service } = context;
     const host = await context.host();
-    const facts = await readKernelFacts(host, await chooseKernel(host, context.option('kernel')));
+    const facts = await readLoadFacts(host, await chooseKernel(host, context.option('kernel')));
     const pinned = config.certificate === null ? null : await readCertificate(config.certificate);
     context.progress.step(`asking ${config.server}`);
     const health = await serviceHealth(config.server, service, pinned);
     context.progress.done();
     const certificate = pinned ?? health.certificate;
     const signer = certificate === null ? null : moduleSigner(certificate);
-    const trust = signer === null ? NO_SIGNER : kernelTrust(facts, signer);
+    const load = signer === null ? NO_SIGNER : loadVerdict(facts, signer);
     const checks: readonly Check[] = [
       ...kernelChecks(facts),
       ...(signer === null ? [] : signerChecks(facts, signer)),
@@ -57,16 +57,16 @@ it then marks itself as tainted), 6 when it will refuse them or that cannot be k
       await modulesCheck(host, facts.release),
       ...(await hostChecks(host)),
     ];
-    const next = chooseStep(trust, checks);
-    const sentence = `${VERDICTS[trust.verdict]}: ${trust.because}`;
+    const next = chooseStep(load, checks);
+    const sentence = `${VERDICTS[load.verdict]}: ${load.because}`;
     const rows = checks.map(({ name, value }) => [name, value]);
     context.print(
       table([...rows, ['', ''], ['verdict', sentence], ['next', next ?? 'no step is needed']]),
       {
         release: facts.release,
         isRunning: facts.isRunning,
-        verdict: trust.verdict,
-        because: trust.because,
+        verdict: load.verdict,
+        because: load.because,
         next,
         secureBoot: isSecureBootOn(facts.firmware),
         lockdown: facts.lockdown,
@@ -87,23 +87,23 @@ it then marks itself as tainted), 6 when it will refuse them or that cannot be k
         checks,
       },
     );
-    if (!willLoad(trust)) throw new KilnError('unverified', sentence);
+    if (!willLoad(load)) throw new KilnError('unverified', sentence);
   },
 };
 
-const VERDICTS: Readonly<Record<KernelTrust['verdict'], string>> = {
+const VERDICTS: Readonly<Record<LoadVerdict['verdict'], string>> = {
   loads: 'modules will load',
   taints: 'modules will load, and taint the kernel',
   refused: 'modules will be refused',
   unknown: 'it cannot be known whether modules will load',
 };
 
-const willLoad = ({ verdict }: KernelTrust): boolean => verdict === 'loads' || verdict === 'taints';
+const willLoad = ({ verdict }: LoadVerdict): boolean => verdict === 'loads' || verdict === 'taints';
 
 /** The one step to take first: against what keeps modules from loading, else against what is wrong, else towards what could be better. */
-const chooseStep = (trust: KernelTrust, checks: readonly Check[]): string | null => {
+const chooseStep = (load: LoadVerdict, checks: readonly Check[]): string | null => {
   const other = checks.find(({ step }) => step !== null)?.step ?? null;
-  return willLoad(trust) ? (other ?? trust.next) : trust.next;
+  return willLoad(load) ? (other ?? load.next) : load.next;
 };
 
 export const DOCTOR_COMMANDS: readonly Command[] = [doctor];

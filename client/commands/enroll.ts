@@ -4,15 +4,15 @@ import {
   canEnrol,
   isEnrolled,
   isPending,
-  kernelTrust,
-  type KernelFacts,
-} from '../../services/core/kernel-trust.ts';
+  loadVerdict,
+  type LoadFacts,
+} from '../../services/core/load-verdict.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
 import type { Command, Context } from '../command.ts';
 import { findProgram } from '../host/programs.ts';
 import type { Host } from '../host/host.ts';
 import { importCertificate, type EnrolmentPassword } from '../host/mokutil.ts';
-import { chooseKernel, readKernelFacts } from '../host/secure-boot.ts';
+import { chooseKernel, readLoadFacts } from '../host/secure-boot.ts';
 import { readCertificate } from '../installed/verify.ts';
 
 const REBOOT_SCREEN = `Now reboot, at the machine's own screen or console, with the password at hand. Before Linux starts
@@ -49,7 +49,7 @@ certificate is enrolled or trusted already.
     const host = await context.host();
     const signer = moduleSigner(await readCertificate(context.config.certificate));
     const release = await chooseKernel(host, undefined);
-    const facts = await readKernelFacts(host, release);
+    const facts = await readLoadFacts(host, release);
     const state = stateOf(facts, signer);
     if (context.flag('check')) {
       print(context, signer, state, SENTENCES[state]);
@@ -69,7 +69,7 @@ certificate is enrolled or trusted already.
         `kernel ${release} takes no module keys from the machine owner’s, so enrolling would not help; ${BUILD_IT_IN}`,
       );
     await importCertificate(mokutil, signer.certificate, passwordOf(context));
-    if (!isPending(await readKernelFacts(host, release), signer)) {
+    if (!isPending(await readLoadFacts(host, release), signer)) {
       throw new KilnError(
         'install-failed',
         'mokutil said that all went well, but the firmware shows no such request; see mokutil --list-new',
@@ -86,11 +86,11 @@ const SENTENCES: Readonly<Record<State, string>> = {
   none: 'not enrolled',
 };
 
-const stateOf = (facts: KernelFacts, signer: ModuleSigner): State => {
+const stateOf = (facts: LoadFacts, signer: ModuleSigner): State => {
   if (isEnrolled(facts, signer)) return 'enrolled';
   if (isPending(facts, signer)) return 'pending';
   const isChecked = facts.config === null || facts.config.has('MODULE_SIG');
-  return isChecked && kernelTrust(facts, signer).verdict === 'loads' ? 'trusted' : 'none';
+  return isChecked && loadVerdict(facts, signer).verdict === 'loads' ? 'trusted' : 'none';
 };
 
 const print = (context: Context, signer: ModuleSigner, state: State, words: string): void =>
@@ -107,7 +107,7 @@ const passwordOf = (context: Context): EnrolmentPassword => {
   return { from: context.flag('root-pw') ? 'root' : 'terminal' };
 };
 
-const findMokutil = async (host: Host, { firmware }: KernelFacts): Promise<string> => {
+const findMokutil = async (host: Host, { firmware }: LoadFacts): Promise<string> => {
   if (host.root !== '/')
     throw new KilnError(
       'bad-request',

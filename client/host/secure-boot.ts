@@ -9,11 +9,11 @@ import {
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
 import { parseKernelKeys } from '../../services/core/kernel-keys.ts';
 import {
-  kernelTrust,
+  loadVerdict,
   type Firmware,
-  type KernelFacts,
+  type LoadFacts,
   type Lockdown,
-} from '../../services/core/kernel-trust.ts';
+} from '../../services/core/load-verdict.ts';
 import { moduleSigner } from '../../services/core/module-signer.ts';
 import { readDistribution } from './distribution.ts';
 import { isOnHost, readHostFile, readHostText } from './host-files.ts';
@@ -42,7 +42,7 @@ export const chooseKernel = async (host: Host, named: string | undefined): Promi
  * Reads the facts that decide whether a host's kernel loads a module. All of them are read below the host's root: a root without its
  * own /proc and /sys has no running kernel and no firmware.
  */
-export const readKernelFacts = async (host: Host, release: string): Promise<KernelFacts> => {
+export const readLoadFacts = async (host: Host, release: string): Promise<LoadFacts> => {
   const text = (path: string): Promise<string | null> => readHostText(host, path, LINE_LIMIT);
   const isRunning = (await text('proc/sys/kernel/osrelease')) === release;
   const lockdown = /\[(none|integrity|confidentiality)\]/.exec(
@@ -72,9 +72,9 @@ export const loadWarning = async (
   release: string,
   certificate: X509Certificate,
 ): Promise<string | null> => {
-  const trust = kernelTrust(await readKernelFacts(host, release), moduleSigner(certificate));
-  if (trust.verdict !== 'refused') return null;
-  return `kernel ${release} will refuse the module: ${trust.because}; ${trust.next ?? ''}`;
+  const load = loadVerdict(await readLoadFacts(host, release), moduleSigner(certificate));
+  if (load.verdict !== 'refused') return null;
+  return `kernel ${release} will refuse the module: ${load.because}; ${load.next ?? ''}`;
 };
 
 const readConfig = async (

@@ -8,8 +8,8 @@ import {
   isEnrolled,
   isPending,
   isSecureBootOn,
-  type KernelFacts,
-} from '../../services/core/kernel-trust.ts';
+  type LoadFacts,
+} from '../../services/core/load-verdict.ts';
 import type { ModuleSigner } from '../../services/core/module-signer.ts';
 import { isOnHost, namesOnHost } from '../host/host-files.ts';
 import { isBeingChanged } from '../host/lock.ts';
@@ -30,7 +30,7 @@ const fine = (name: string, value: string): Check => ({ name, value, step: null 
 const YEAR = 365 * 24 * 3600 * 1000;
 
 /** Checks of what a kernel and its firmware do about module signatures. */
-export const kernelChecks = (facts: KernelFacts): readonly Check[] => {
+export const kernelChecks = (facts: LoadFacts): readonly Check[] => {
   const { firmware, config, keys } = facts;
   const running = facts.isRunning ? 'running' : 'not running: what follows is from its files';
   return [
@@ -51,7 +51,7 @@ export const kernelChecks = (facts: KernelFacts): readonly Check[] => {
 
 const onOff = (is: boolean): string => (is ? 'on' : 'off');
 
-const describeSecureBoot = ({ firmware }: KernelFacts): string => {
+const describeSecureBoot = ({ firmware }: LoadFacts): string => {
   if (firmware === null) return 'not shown: this root has no /sys';
   if (!firmware.isEfi) return 'off: no EFI';
   if (firmware.isSetupMode) return 'off: the firmware is in setup mode';
@@ -60,7 +60,7 @@ const describeSecureBoot = ({ firmware }: KernelFacts): string => {
   return is === null ? 'not shown' : onOff(is);
 };
 
-const describePolicy = (config: NonNullable<KernelFacts['config']>): string => {
+const describePolicy = (config: NonNullable<LoadFacts['config']>): string => {
   if (config.get('MODULE_SIG') !== 'y') return 'not checked (CONFIG_MODULE_SIG is off)';
   const hash = signatureHashOf(config);
   const force = config.get('MODULE_SIG_FORCE') === 'y' ? 'enforced' : 'checked';
@@ -73,7 +73,7 @@ const describeOwnerKeys = ({
   mok,
   db,
   pending,
-}: NonNullable<KernelFacts['firmware']>): string => {
+}: NonNullable<LoadFacts['firmware']>): string => {
   if (isEfi && !hasVariables) return 'not shown: efivarfs is not mounted';
   const waiting = pending.certificates.length;
   const isWhole = mok.isWhole && db.isWhole && pending.isWhole;
@@ -85,7 +85,7 @@ const describeOwnerKeys = ({
 };
 
 /** Checks of the signer that modules must come from, and of where this machine has its certificate. */
-export const signerChecks = (facts: KernelFacts, signer: ModuleSigner): readonly Check[] => [
+export const signerChecks = (facts: LoadFacts, signer: ModuleSigner): readonly Check[] => [
   fine('signer', `${signer.subject}, SHA-256 ${signer.sha256}`),
   fine('key', `${describeKey(signer)}, ${signer.keyId}`),
   fine('enrolment', describeEnrolment(facts, signer)),
@@ -94,7 +94,7 @@ export const signerChecks = (facts: KernelFacts, signer: ModuleSigner): readonly
 const describeKey = ({ keyType, bits }: ModuleSigner): string =>
   bits === null ? keyType : `${keyType} ${bits}`;
 
-const describeEnrolment = (facts: KernelFacts, signer: ModuleSigner): string => {
+const describeEnrolment = (facts: LoadFacts, signer: ModuleSigner): string => {
   if (isEnrolled(facts, signer)) return 'enrolled as a machine owner key';
   if (isPending(facts, signer)) return 'waits for a reboot and MokManager';
   if (facts.firmware?.db.certificates.some((each) => each.equals(signer.certificate)) === true)

@@ -16,14 +16,7 @@ export interface KernelOrigin {
  * Distributions whose kernels check modules against `.platform` (`db` and MOK) too, by a patch of theirs; Linux itself does not.
  * Those that name one of them in `ID_LIKE` do as it does, as far as known.
  */
-const PLATFORM_TRUSTING: readonly string[] = [
-  'debian',
-  'ubuntu',
-  'fedora',
-  'rhel',
-  'centos',
-  'suse',
-];
+const PATCHED: readonly string[] = ['debian', 'ubuntu', 'fedora', 'rhel', 'centos', 'suse'];
 /** Whose keys such a distribution's kernels have built in. */
 const VENDORS =
   /\b(Debian|Canonical|Ubuntu|Fedora|Red Hat|CentOS|Rocky|AlmaLinux|Oracle|(open)?SUSE)\b/;
@@ -47,7 +40,7 @@ const isDistributionBuild = ({ isRunning, keys, config, release }: KernelOrigin)
 /** Whether a kernel takes module keys from wherever in the firmware they are; `null` where nothing shows whether it has the patch. */
 export const takesFromPlatform = (facts: KernelOrigin): boolean | null => {
   const { config, distribution } = facts;
-  if (!distribution.some((id) => PLATFORM_TRUSTING.includes(id))) return false;
+  if (!distribution.some((id) => PATCHED.includes(id))) return false;
   if (config !== null && config.get('INTEGRITY_PLATFORM_KEYRING') !== 'y') return false;
   return isDistributionBuild(facts) || null;
 };

@@ -5,11 +5,11 @@ import {
   canEnrol,
   hashSupport,
   isSecureBootOn,
-  kernelTrust,
+  loadVerdict,
   type Firmware,
-  type KernelFacts,
-  type KernelTrust,
-} from '../../services/core/kernel-trust.ts';
+  type LoadFacts,
+  type LoadVerdict,
+} from '../../services/core/load-verdict.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
 import { makeCertificate } from './certificates.ts';
 
@@ -69,7 +69,7 @@ const held = (each: ModuleSigner, isFromFirmware = false) => ({
 });
 
 /** Debian under Secure Boot, locked down, that does not know the signer. */
-const facts = (changes: Partial<KernelFacts> = {}): KernelFacts => ({
+const facts = (changes: Partial<LoadFacts> = {}): LoadFacts => ({
   release: '6.1.0-56-amd64',
   isRunning: true,
   config: config(),
@@ -87,11 +87,11 @@ const plainLinux = { distribution: ['arch'] };
 const next = { isRunning: false, release: '6.1.0-57-amd64' };
 const unlocked = { lockdown: 'none', sigEnforce: false } as const;
 
-const verdict = (trust: KernelTrust): string => trust.verdict;
+const verdict = (load: LoadVerdict): string => load.verdict;
 
 describe('under Secure Boot a kernel', () => {
   it('refuses what it has no certificate of, and enrolment is the one step', () => {
-    expect(kernelTrust(facts(), signer)).toEqual({
+    expect(loadVerdict(facts(), signer)).toEqual({
       verdict: 'refused',
       because:
         'kernel 6.1.0-56-amd64 is locked down (integrity), and the signer’s certificate (CN=Kiln) is in none of this machine’s keyrings',
@@ -101,7 +101,7 @@ describe('under Secure Boot a kernel', () => {
 
   it('refuses it until the reboot that finishes the enrolment', () => {
     const pending = { ...FIRMWARE, pending: holding(signer) };
-    expect(kernelTrust(facts({ firmware: pending }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ firmware: pending }), signer)).toMatchObject({
       verdict: 'refused',
       next: expect.stringMatching(/^reboot and choose Enroll MOK/),
     });
@@ -112,14 +112,14 @@ describe('under Secure Boot a kernel', () => {
       { ...FIRMWARE, mok: holding(authority, signer) },
       { ...FIRMWARE, db: holding(signer) },
     ]) {
-      const trust = kernelTrust(facts({ firmware, keys: held(signer) }), signer);
-      expect(trust).toMatchObject({ verdict: 'loads', next: null });
-      expect(trust.because).toMatch(/takes module keys, as far as known/);
+      const load = loadVerdict(facts({ firmware, keys: held(signer) }), signer);
+      expect(load).toMatchObject({ verdict: 'loads', next: null });
+      expect(load.because).toMatch(/takes module keys, as far as known/);
     }
   });
 
   it('loads what its own keyrings have the certificate of', () => {
-    expect(kernelTrust(facts({ keys: held(signer) }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ keys: held(signer) }), signer)).toMatchObject({
       verdict: 'loads',
       because: expect.stringMatching(/running kernel’s own keyrings/),
     });
@@ -127,8 +127,8 @@ describe('under Secure Boot a kernel', () => {
 
   it('loads what came out of a firmware that cannot be read, where that is Debian’s', () => {
     const silent = { firmware: { ...FIRMWARE, hasVariables: false }, keys: held(signer, true) };
-    expect(verdict(kernelTrust(facts(silent), signer))).toBe('loads');
-    expect(kernelTrust(facts({ ...silent, ...plainLinux }), signer)).toMatchObject({
+    expect(verdict(loadVerdict(facts(silent), signer))).toBe('loads');
+    expect(loadVerdict(facts({ ...silent, ...plainLinux }), signer)).toMatchObject({
       verdict: 'unknown',
       because: expect.stringMatching(/out of the firmware$/),
       next: expect.stringMatching(/^run mount -t efivarfs/),
@@ -137,7 +137,7 @@ describe('under Secure Boot a kernel', () => {
 
   it('refuses a revoked certificate, wherever else it is', () => {
     const firmware = { ...FIRMWARE, mok: holding(signer), revoked: holding(signer) };
-    expect(kernelTrust(facts({ firmware, keys: held(signer) }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ firmware, keys: held(signer) }), signer)).toMatchObject({
       verdict: 'refused',
       because: expect.stringMatching(/revoked/),
       next: expect.stringMatching(/another signing key/),
@@ -146,7 +146,7 @@ describe('under Secure Boot a kernel', () => {
 
   it('refuses what the firmware has and it has not taken', () => {
     const firmware = { ...FIRMWARE, mok: holding(signer) };
-    expect(kernelTrust(facts({ firmware }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ firmware }), signer)).toMatchObject({
       verdict: 'refused',
       because: expect.stringMatching(/has not taken it/),
       next: expect.stringMatching(/^reboot through shim/),
@@ -154,7 +154,7 @@ describe('under Secure Boot a kernel', () => {
   });
 
   it('may or may not load it where its keys are hidden', () => {
-    expect(kernelTrust(facts({ keys: null }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ keys: null }), signer)).toMatchObject({
       verdict: 'unknown',
       because: expect.stringMatching(/shown to root alone/),
     });
@@ -163,8 +163,8 @@ describe('under Secure Boot a kernel', () => {
 
 describe('Linux without a distribution’s patch', () => {
   const enrolled = (): Firmware => ({ ...FIRMWARE, mok: holding(signer) });
-  const onPlain = (changes: Partial<KernelFacts>): KernelTrust =>
-    kernelTrust(facts({ ...plainLinux, keys: held(signer), ...changes }), signer);
+  const onPlain = (changes: Partial<LoadFacts>): LoadVerdict =>
+    loadVerdict(facts({ ...plainLinux, keys: held(signer), ...changes }), signer);
 
   it('takes machine owner keys only if their owner said so', () => {
     expect(onPlain({ firmware: enrolled() })).toMatchObject({
@@ -196,7 +196,7 @@ describe('Linux without a distribution’s patch', () => {
       firmware: { ...trusted, mok: holding(authority) },
       keys: held(authority),
     });
-    expect(verdict(kernelTrust(known, authority))).toBe('loads');
+    expect(verdict(loadVerdict(known, authority))).toBe('loads');
   });
 
   it.each(['INTEGRITY_MACHINE_KEYRING', 'SECONDARY_TRUSTED_KEYRING'])(
@@ -222,13 +222,13 @@ describe('Linux without a distribution’s patch', () => {
   });
 });
 
-describe('a kernel of one’s own on a distribution that trusts MOK by a patch', () => {
+describe('a kernel of one’s own on a distribution that takes MOK by a patch', () => {
   const salted = (salt: string) => config((text) => `${text}CONFIG_BUILD_SALT="${salt}"\n`);
   const signed = (signature: string) =>
     config((text) => `${text}CONFIG_BUILD_SALT=""\nCONFIG_VERSION_SIGNATURE="${signature}"\n`);
   const enrolled = (): Firmware => ({ ...FIRMWARE, mok: holding(signer) });
-  const judged = (changes: Partial<KernelFacts>): KernelTrust =>
-    kernelTrust(facts({ firmware: enrolled(), keys: held(signer, true), ...changes }), signer);
+  const judged = (changes: Partial<LoadFacts>): LoadVerdict =>
+    loadVerdict(facts({ firmware: enrolled(), keys: held(signer, true), ...changes }), signer);
 
   it('may or may not load what is enrolled, and it is said how to find out', () => {
     expect(
@@ -264,7 +264,7 @@ describe('a kernel of one’s own on a distribution that trusts MOK by a patch',
     });
   });
 
-  it.each<[string, Partial<KernelFacts>]>([
+  it.each<[string, Partial<LoadFacts>]>([
     ['its salt is the release, as Fedora’s', { config: salted('6.1.0-56-amd64') }],
     [
       'its configuration has Ubuntu’s signature',
@@ -289,12 +289,12 @@ describe('a kernel of one’s own on a distribution that trusts MOK by a patch',
 
 describe('a kernel that enforces nothing', () => {
   it('loads what it cannot verify, and is tainted', () => {
-    const trust = kernelTrust(facts({ ...unlocked, firmware: BIOS }), signer);
-    expect(trust).toMatchObject({ verdict: 'taints' });
-    expect(trust.because).toMatch(/marks itself as tainted/);
-    expect(trust.next).toBeNull();
+    const load = loadVerdict(facts({ ...unlocked, firmware: BIOS }), signer);
+    expect(load).toMatchObject({ verdict: 'taints' });
+    expect(load.because).toMatch(/marks itself as tainted/);
+    expect(load.next).toBeNull();
     const pending = { ...FIRMWARE, secureBoot: false, pending: holding(signer) };
-    expect(kernelTrust(facts({ ...unlocked, firmware: pending }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ ...unlocked, firmware: pending }), signer)).toMatchObject({
       verdict: 'taints',
       next: expect.stringMatching(/^reboot and choose Enroll MOK/),
     });
@@ -308,23 +308,23 @@ describe('a kernel that enforces nothing', () => {
     const firmware = { ...FIRMWARE, ...change };
     expect(isSecureBootOn(firmware)).toBe(false);
     const silent = facts({ ...next, firmware, lockdown: null, sigEnforce: null });
-    expect(verdict(kernelTrust(silent, signer))).toBe('taints');
+    expect(verdict(loadVerdict(silent, signer))).toBe('taints');
   });
 
   it('and checks nothing loads anything', () => {
     const unchecked = facts({ config: config(without('MODULE_SIG')) });
-    expect(verdict(kernelTrust(unchecked, signer))).toBe('loads');
+    expect(verdict(loadVerdict(unchecked, signer))).toBe('loads');
   });
 });
 
 describe('a kernel enforces signatures', () => {
   const free = { firmware: BIOS, ...unlocked };
 
-  it.each<[string, Partial<KernelFacts>]>([
+  it.each<[string, Partial<LoadFacts>]>([
     ['in lockdown for confidentiality', { lockdown: 'confidentiality' }],
     ['by module.sig_enforce', { sigEnforce: true }],
   ])('when it runs %s', (_, change) => {
-    expect(verdict(kernelTrust(facts({ ...free, ...change }), signer))).toBe('refused');
+    expect(verdict(loadVerdict(facts({ ...free, ...change }), signer))).toBe('refused');
   });
 
   it.each([
@@ -334,14 +334,14 @@ describe('a kernel enforces signatures', () => {
     'ro lockdown=confidentiality',
     'lockdown=none module.sig-enforce=on',
   ])('when it does not run yet, but is started with %j', (commandLine) => {
-    expect(verdict(kernelTrust(facts({ ...free, ...next, commandLine }), signer))).toBe('refused');
+    expect(verdict(loadVerdict(facts({ ...free, ...next, commandLine }), signer))).toBe('refused');
   });
 
   it.each(['lockdown=none', 'module.sig_enforce=0', 'notmodule.sig_enforce', ''])(
     'and not for %j',
     (commandLine) => {
-      const trust = kernelTrust(facts({ ...free, ...next, commandLine }), signer);
-      expect(verdict(trust)).toBe('taints');
+      const load = loadVerdict(facts({ ...free, ...next, commandLine }), signer);
+      expect(verdict(load)).toBe('taints');
     },
   );
 
@@ -351,19 +351,19 @@ describe('a kernel enforces signatures', () => {
     'LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY',
   ])('when it is built with %s', (option) => {
     const forcing = config((text) => `${text}CONFIG_${option}=y\n`);
-    const trust = kernelTrust(facts({ ...free, ...next, config: forcing }), signer);
-    expect(verdict(trust)).toBe('refused');
+    const load = loadVerdict(facts({ ...free, ...next, config: forcing }), signer);
+    expect(verdict(load)).toBe('refused');
   });
 
   it.each(['LOCK_DOWN_IN_EFI_SECURE_BOOT', 'IMA_ARCH_POLICY'])(
     'under Secure Boot, when it is built with one option besides %s',
     (option) => {
-      const trust = kernelTrust(facts({ ...next, config: config(without(option)) }), signer);
-      expect(verdict(trust)).toBe('refused');
+      const load = loadVerdict(facts({ ...next, config: config(without(option)) }), signer);
+      expect(verdict(load)).toBe('refused');
       const neither = config((text) =>
         without('IMA_ARCH_POLICY')(without('LOCK_DOWN_IN_EFI_SECURE_BOOT')(text)),
       );
-      expect(verdict(kernelTrust(facts({ ...next, config: neither }), signer))).toBe('taints');
+      expect(verdict(loadVerdict(facts({ ...next, config: neither }), signer))).toBe('taints');
     },
   );
 });
@@ -371,16 +371,16 @@ describe('a kernel enforces signatures', () => {
 describe('a kernel that does not run', () => {
   it('takes what its machine has enrolled', () => {
     const firmware = { ...FIRMWARE, mok: holding(signer) };
-    expect(verdict(kernelTrust(facts({ ...next, firmware, keys: null }), signer))).toBe('loads');
+    expect(verdict(loadVerdict(facts({ ...next, firmware, keys: null }), signer))).toBe('loads');
   });
 
   it('may or may not have the certificate built in that the running one has', () => {
-    expect(verdict(kernelTrust(facts({ ...next, keys: held(signer) }), signer))).toBe('unknown');
+    expect(verdict(loadVerdict(facts({ ...next, keys: held(signer) }), signer))).toBe('unknown');
   });
 
   it('below a root without firmware or configuration cannot be judged', () => {
     const nothing = { firmware: null, config: null, lockdown: null, sigEnforce: null, keys: null };
-    expect(kernelTrust(facts({ ...next, ...nothing }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ ...next, ...nothing }), signer)).toMatchObject({
       verdict: 'unknown',
       next: 'run kiln doctor on the host itself, while it runs',
     });
@@ -389,7 +389,7 @@ describe('a kernel that does not run', () => {
 });
 
 describe('a key or digest that a kernel cannot use', () => {
-  const enrolled = (): Partial<KernelFacts> => ({
+  const enrolled = (): Partial<LoadFacts> => ({
     firmware: { ...FIRMWARE, mok: holding(signer) },
     keys: held(signer),
   });
@@ -399,8 +399,8 @@ describe('a key or digest that a kernel cannot use', () => {
     ['an elliptic curve', { keyType: 'ec', bits: null }],
     ['Ed25519', { keyType: 'ed25519', bits: null }],
   ])('makes it refuse the module: %s', (_, change) => {
-    const trust = kernelTrust(facts(enrolled()), { ...signer, ...change });
-    expect(trust).toMatchObject({
+    const load = loadVerdict(facts(enrolled()), { ...signer, ...change });
+    expect(load).toMatchObject({
       verdict: 'refused',
       next: expect.stringMatching(/^have the admin sign with an RSA key/),
     });
@@ -409,7 +409,7 @@ describe('a key or digest that a kernel cannot use', () => {
   it('is a digest that it lacks', () => {
     const lacking = config(without('CRYPTO_SHA256'));
     expect(hashSupport(lacking)).toBeNull();
-    expect(kernelTrust(facts({ ...enrolled(), config: lacking }), signer)).toMatchObject({
+    expect(loadVerdict(facts({ ...enrolled(), config: lacking }), signer)).toMatchObject({
       verdict: 'refused',
       because: expect.stringMatching(/lacks sha256/),
     });

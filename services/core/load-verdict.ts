@@ -2,7 +2,7 @@ import { hasCertificate, isRevoked, type EfiSignatures } from './efi-signatures.
 import { signatureHashOf, type KernelConfig } from './kernel-config.ts';
 import type { KernelKey, KernelKeys } from './kernel-keys.ts';
 import type { ModuleSigner } from './module-signer.ts';
-import { takesFromPlatform } from './platform-trust.ts';
+import { takesFromPlatform } from './platform-keyring.ts';
 
 /** What a machine's firmware and shim say. */
 export interface Firmware {
@@ -27,7 +27,7 @@ export interface Firmware {
 export type Lockdown = 'none' | 'integrity' | 'confidentiality';
 
 /** What decides whether one kernel of a machine loads a module. `null` is what cannot be known. */
-export interface KernelFacts {
+export interface LoadFacts {
   readonly release: string;
   /** Whether it is the kernel that runs now. */
   readonly isRunning: boolean;
@@ -43,7 +43,7 @@ export interface KernelFacts {
 }
 
 /** What a kernel will do with a signer's modules, why, and the one thing to do about it. */
-export interface KernelTrust {
+export interface LoadVerdict {
   readonly verdict: 'loads' | 'taints' | 'refused' | 'unknown';
   readonly because: string;
   readonly next: string | null;
@@ -59,7 +59,7 @@ interface Finding {
  * Whether a kernel will load what a signer signs, by the rules of `module_sig_check` (`kernel/module/signing.c`), lockdown and the
  * keyrings (`certs/system_keyring.c`, `security/integrity/platform_certs`).
  */
-export const kernelTrust = (facts: KernelFacts, signer: ModuleSigner): KernelTrust => {
+export const loadVerdict = (facts: LoadFacts, signer: ModuleSigner): LoadVerdict => {
   const { release, config } = facts;
   if (config !== null && config.get('MODULE_SIG') !== 'y')
     return {
@@ -74,16 +74,16 @@ export const kernelTrust = (facts: KernelFacts, signer: ModuleSigner): KernelTru
       next: 'have the admin give the service another signing key, then run kiln setup',
     };
   const enforced = enforcement(facts);
-  const trusted = trust(facts, signer);
-  if (trusted.is === true) return { verdict: 'loads', because: trusted.why, next: null };
+  const verified = verification(facts, signer);
+  if (verified.is === true) return { verdict: 'loads', because: verified.why, next: null };
   if (enforced.is === false)
     return {
       verdict: 'taints',
-      because: `${trusted.why}; it loads the module all the same, for ${enforced.why}, and marks itself as tainted`,
+      because: `${verified.why}; it loads the module all the same, for ${enforced.why}, and marks itself as tainted`,
       next: isPending(facts, signer) ? FINISH : null,
     };
-  const because = `${enforced.why}, and ${trusted.why}`;
-  const isRefused = enforced.is === true && trusted.is === false;
+  const because = `${enforced.why}, and ${verified.why}`;
+  const isRefused = enforced.is === true && verified.is === false;
   return { verdict: isRefused ? 'refused' : 'unknown', because, next: nextStep(facts, signer) };
 };
 
@@ -95,15 +95,15 @@ export const isSecureBootOn = (firmware: Firmware | null): boolean | null => {
 };
 
 /** Whether a signer's certificate is among the machine owner keys. */
-export const isEnrolled = ({ firmware }: KernelFacts, signer: ModuleSigner): boolean =>
+export const isEnrolled = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
   firmware !== null && hasCertificate(firmware.mok, signer.certificate);
 
 /** Whether a signer's certificate waits for MokManager's question at the next boot. */
-export const isPending = ({ firmware }: KernelFacts, signer: ModuleSigner): boolean =>
+export const isPending = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
   firmware !== null && hasCertificate(firmware.pending, signer.certificate);
 
 /** Whether a kernel refuses what it cannot verify: as it says itself if it runs, else by its options and what starts it. */
-const enforcement = (facts: KernelFacts): Finding => {
+const enforcement = (facts: LoadFacts): Finding => {
   const { release, config, lockdown, sigEnforce } = facts;
   if (facts.isRunning) {
     if (lockdown === 'integrity' || lockdown === 'confidentiality')
@@ -143,7 +143,7 @@ const FORCING = [
 const LOCKING = ['LOCK_DOWN_IN_EFI_SECURE_BOOT', 'IMA_ARCH_POLICY'];
 
 /** Whether a kernel can verify what a signer signs, and takes its key. */
-const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
+const verification = (facts: LoadFacts, signer: ModuleSigner): Finding => {
   const { release, firmware, keys } = facts;
   const problem = verificationProblem(facts.config, signer);
   if (problem !== null) return { is: false, why: `kernel ${release} ${problem}` };
@@ -154,7 +154,7 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
   if (place !== null) {
     if (isHeld === false && facts.isRunning)
       return { is: false, why: `${name} is in ${place}, but the running kernel has not taken it` };
-    const taken = isTaken(facts, signer, place);
+    const taken = takesKeys(facts, signer, place);
     const verb = taken === null ? 'may or may not take' : taken ? 'takes' : 'does not take';
     const far =
       taken === true
@@ -180,7 +180,7 @@ const trust = (facts: KernelFacts, signer: ModuleSigner): Finding => {
 };
 
 /** The running kernel's key of a signer. */
-export const heldKey = ({ keys }: KernelFacts, { keyId }: ModuleSigner): KernelKey | null =>
+export const heldKey = ({ keys }: LoadFacts, { keyId }: ModuleSigner): KernelKey | null =>
   keys?.keys.find(({ id }) => id === keyId) ?? null;
 
 type Place = 'the machine owner keys (MOK)' | 'the firmware’s db';
@@ -191,7 +191,7 @@ const placeInFirmware = ({ mok, db }: Firmware, { certificate }: ModuleSigner): 
 };
 
 /** Whether a kernel takes module keys from a place in the firmware. */
-const isTaken = (facts: KernelFacts, signer: ModuleSigner, place: Place): boolean | null => {
+const takesKeys = (facts: LoadFacts, signer: ModuleSigner, place: Place): boolean | null => {
   const { config, firmware } = facts;
   const fromPlatform = takesFromPlatform(facts);
   if (fromPlatform === true) return true;
@@ -210,7 +210,7 @@ const fitsMachineKeyring = (config: KernelConfig, { isAuthority }: ModuleSigner)
   (isAuthority || config.get('INTEGRITY_CA_MACHINE_KEYRING') !== 'y');
 
 /** Whether enrolling a signer as a machine owner key could help a kernel: it takes such keys, or may. */
-export const canEnrol = (facts: KernelFacts, signer: ModuleSigner): boolean =>
+export const canEnrol = (facts: LoadFacts, signer: ModuleSigner): boolean =>
   takesFromPlatform(facts) !== false ||
   facts.config === null ||
   fitsMachineKeyring(facts.config, signer);
@@ -252,7 +252,7 @@ export const BUILD_IT_IN =
   'give this host a kernel that has the certificate built in (CONFIG_SYSTEM_TRUSTED_KEYS)';
 
 /** The one step that brings a machine nearer to loading the signer's modules. */
-const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
+const nextStep = (facts: LoadFacts, signer: ModuleSigner): string => {
   const { firmware, config, release } = facts;
   if (verificationProblem(config, signer) !== null)
     return 'have the admin sign with an RSA key of 2048, 3072 or 4096 bits and a digest that this kernel has';
@@ -262,12 +262,12 @@ const nextStep = (facts: KernelFacts, signer: ModuleSigner): string => {
     return 'run mount -t efivarfs efivarfs /sys/firmware/efi/efivars, then kiln doctor again';
   const place = placeInFirmware(firmware, signer);
   if (!firmware.isEfi) return facts.keys === null ? 'run kiln doctor as root' : BUILD_IT_IN;
-  const taken = isTaken(facts, signer, place ?? 'the machine owner keys (MOK)');
+  const taken = takesKeys(facts, signer, place ?? 'the machine owner keys (MOK)');
   if (place !== null && taken === true)
     return 'reboot through shim: a kernel takes the firmware’s keys when it starts';
   if (!canEnrol(facts, signer)) return BUILD_IT_IN;
-  const wouldTrust = config !== null && fitsMachineKeyring(config, signer);
-  if (taken !== true && wouldTrust && isEnrolled(facts, signer) && !firmware.isMokTrusted)
+  const wouldTake = config !== null && fitsMachineKeyring(config, signer);
+  if (taken !== true && wouldTake && isEnrolled(facts, signer) && !firmware.isMokTrusted)
     return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
   if (place !== null && taken === null && config !== null)
     return 'install a module and load it: if modprobe says that its key was rejected, this kernel does not take the certificate from there';
