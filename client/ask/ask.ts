@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
-import type { SourceClaims } from '../../services/core/source.ts';
+import type { SourceClaims } from '../../services/core/source/source.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { followBuild } from '../wire/follow.ts';
 import { hostKernel, type Host } from '../host/host.ts';

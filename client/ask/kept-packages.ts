@@ -9,7 +9,7 @@ import {
   ToolchainDescription,
   type LockedPackage,
   type ToolchainPackages,
-} from '../../services/core/toolchain-packages.ts';
+} from '../../services/core/toolchain/toolchain-packages.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { hashFile } from './tree.ts';

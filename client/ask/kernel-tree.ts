@@ -9,7 +9,7 @@ import {
   newPart,
   pathFrom,
   standingPlace,
-} from '../../services/core/kernel-layout.ts';
+} from '../../services/core/kernel/kernel-layout.ts';
 import type { Host } from '../host/host.ts';
 import { collect } from './pack.ts';
 import { walk, type Found } from './tree.ts';

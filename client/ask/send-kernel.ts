@@ -1,16 +1,16 @@
 import { stat } from 'node:fs/promises';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { inspectKernel, isKernelEvidence, type Kernel } from '../../services/core/kernel.ts';
+import { inspectKernel, isKernelEvidence, type Kernel } from '../../services/core/kernel/kernel.ts';
 import {
   DELTA_FILE,
   kernelDelta,
   parseManifest,
   travelling,
-} from '../../services/core/kernel-delta.ts';
-import { trustReaches } from '../../services/core/policy.ts';
+} from '../../services/core/kernel/kernel-delta.ts';
+import { trustReaches } from '../../services/core/policy/policy.ts';
 import type { KernelView } from '../../services/core/protocol/kernel.ts';
-import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree.ts';
+import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree/tree.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { headersIn } from './kernel-tree.ts';
 import { packFound, type Packed } from './pack.ts';

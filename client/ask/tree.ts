@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { toDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { ScannedTree } from '../../services/core/kernel.ts';
-import type { TreeEntry } from '../../services/core/tree.ts';
+import type { ScannedTree, TreeEntry } from '../../services/core/tree/tree.ts';
 
 /** A file or link of a directory that is to be sent: where it is, and the path it has in the tarball. */
 export type Found =

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isFinished } from '../../services/core/build-state.ts';
+import { isFinished } from '../../services/core/build/build-state.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 

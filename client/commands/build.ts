@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CONTRACT_PARTS, type ContractPart } from '../../services/core/compiler-contract.ts';
+import { CONTRACT_PARTS, type ContractPart } from '../../services/core/kernel/compiler-contract.ts';
 import { isDigest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';

@@ -4,9 +4,9 @@ import {
   isPending,
   isSecureBootOn,
   loadVerdict,
-} from '../../services/core/load-verdict.ts';
-import type { LoadVerdict } from '../../services/core/load-verdict.ts';
-import { moduleSigner } from '../../services/core/module-signer.ts';
+} from '../../services/core/secure-boot/load-verdict.ts';
+import type { LoadVerdict } from '../../services/core/secure-boot/load-verdict.ts';
+import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { table, type Command } from '../command.ts';
 import {
   clientMade,

@@ -6,8 +6,8 @@ import {
   isPending,
   loadVerdict,
   type LoadFacts,
-} from '../../services/core/load-verdict.ts';
-import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
+} from '../../services/core/secure-boot/load-verdict.ts';
+import { moduleSigner, type ModuleSigner } from '../../services/core/module/module-signer.ts';
 import type { Command, Context } from '../command.ts';
 import { findProgram } from '../host/programs.ts';
 import type { Host } from '../host/host.ts';

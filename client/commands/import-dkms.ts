@@ -1,9 +1,13 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { trustReaches } from '../../services/core/policy.ts';
+import { trustReaches } from '../../services/core/policy/policy.ts';
 import type { SourceView } from '../../services/core/protocol/source.ts';
-import { inspectSource, isSourceEvidence, type Settings } from '../../services/core/source.ts';
+import {
+  inspectSource,
+  isSourceEvidence,
+  type Settings,
+} from '../../services/core/source/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { readDkmsLayout, USUAL_LAYOUT, type DkmsLayout } from '../host/dkms-framework.ts';

@@ -1,4 +1,4 @@
-import { findWithdrawn } from '../../services/core/withdrawal.ts';
+import { findWithdrawn } from '../../services/core/policy/withdrawal.ts';
 import { sendKernel } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
-import { findWithdrawn } from '../../services/core/withdrawal.ts';
-import type { Settings, SourceClaims } from '../../services/core/source.ts';
+import { findWithdrawn } from '../../services/core/policy/withdrawal.ts';
+import type { Settings, SourceClaims } from '../../services/core/source/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 import { commitOf } from '../ask/git.ts';

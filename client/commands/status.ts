@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { explainInputs } from '../../services/core/explain.ts';
+import { explainInputs } from '../../services/core/build/explain.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { hostKernels, type Host } from '../host/host.ts';
 import { isBeingChanged } from '../host/lock.ts';

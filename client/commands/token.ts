@@ -1,6 +1,6 @@
 import { KilnError } from '../../services/core/errors.ts';
-import { ROLES, type Role } from '../../services/core/policy.ts';
-import type { Quotas } from '../../services/core/quotas.ts';
+import { ROLES, type Role } from '../../services/core/policy/policy.ts';
+import type { Quotas } from '../../services/core/policy/quotas.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 
 const tokenCreate: Command = {

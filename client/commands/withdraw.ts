@@ -1,5 +1,5 @@
 import { KilnError } from '../../services/core/errors.ts';
-import { WITHDRAWABLE, type Withdrawable } from '../../services/core/withdrawal.ts';
+import { WITHDRAWABLE, type Withdrawable } from '../../services/core/policy/withdrawal.ts';
 import { table, type Command } from '../command.ts';
 
 const withdraw: Command = {

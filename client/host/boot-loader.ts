@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { compareReleases } from '../../services/core/boot-choice.ts';
+import { compareReleases } from '../../services/core/kernel/boot-choice.ts';
 import type { Host } from './host.ts';
 import { hasProgram, runOn } from './programs.ts';
 

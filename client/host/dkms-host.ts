@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, readlink, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source/source.ts';
 import { runDepmod } from './depmod.ts';
 import { USUAL_LAYOUT, type DkmsLayout } from './dkms-framework.ts';
 import { modulesDirectory, mustLieInside, type Host } from './host.ts';

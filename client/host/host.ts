@@ -3,7 +3,7 @@ import { machine, release as runningRelease, version as runningBuild } from 'nod
 import { dirname, join, sep } from 'node:path';
 import { readHostText } from './host-files.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel/kernel-config.ts';
 import type { HostKernel } from '../../services/core/protocol/kernel.ts';
 import { readDistribution } from './distribution.ts';
 

@@ -5,16 +5,16 @@ import {
   NO_SIGNATURES,
   readEfiSignatures,
   type EfiSignatures,
-} from '../../services/core/efi-signatures.ts';
-import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
-import { parseKernelKeys } from '../../services/core/kernel-keys.ts';
+} from '../../services/core/secure-boot/efi-signatures.ts';
+import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel/kernel-config.ts';
+import { parseKernelKeys } from '../../services/core/secure-boot/kernel-keys.ts';
 import {
   loadVerdict,
   type Firmware,
   type LoadFacts,
   type Lockdown,
-} from '../../services/core/load-verdict.ts';
-import { moduleSigner } from '../../services/core/module-signer.ts';
+} from '../../services/core/secure-boot/load-verdict.ts';
+import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { readDistribution } from './distribution.ts';
 import { isOnHost, readHostFile, readHostText } from './host-files.ts';
 import { chooseRelease, type Host } from './host.ts';

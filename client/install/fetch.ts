@@ -1,10 +1,14 @@
 import type { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
-import { dependenciesOf, mustBeAttested, readAttested } from '../../services/core/attested.ts';
-import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import {
+  dependenciesOf,
+  mustBeAttested,
+  readAttested,
+} from '../../services/core/provenance/attested.ts';
+import { canonicalJson, type Canonical } from '../../services/core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { buildIdOf } from '../../services/core/fingerprint.ts';
+import { buildIdOf } from '../../services/core/build/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Supply } from './supply.ts';
 import { certificateId, verifyBytes } from '../installed/verify.ts';

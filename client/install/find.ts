@@ -1,7 +1,7 @@
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
 import { mustFitKernel, readOwnKernel } from '../installed/kernel-fit.ts';
 import { whyWithdrawn } from '../installed/withdrawn.ts';
 import type { Context } from '../command.ts';

@@ -1,7 +1,7 @@
 import type { Digest } from '../../services/core/digest.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import { askForBuild } from '../ask/ask.ts';
-import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
 import type { Host } from '../host/host.ts';
 import { askWithdrawals } from '../installed/withdrawn.ts';
 import type { AskDeps } from '../ask/ask-deps.ts';

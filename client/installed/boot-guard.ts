@@ -1,7 +1,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { chooseBoot, type BootChoice } from '../../services/core/boot-choice.ts';
+import { chooseBoot, type BootChoice } from '../../services/core/kernel/boot-choice.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { bootLoaderOf, type BootLoader } from '../host/boot-loader.ts';
 import { hostKernels, placeToChange, placeToRead, type Host } from '../host/host.ts';

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
-import { signatureHashOf } from '../../services/core/kernel-config.ts';
+import { signatureHashOf } from '../../services/core/kernel/kernel-config.ts';
 import {
   hashSupport,
   heldKey,
@@ -9,8 +9,8 @@ import {
   isPending,
   isSecureBootOn,
   type LoadFacts,
-} from '../../services/core/load-verdict.ts';
-import type { ModuleSigner } from '../../services/core/module-signer.ts';
+} from '../../services/core/secure-boot/load-verdict.ts';
+import type { ModuleSigner } from '../../services/core/module/module-signer.ts';
 import { isOnHost, namesOnHost } from '../host/host-files.ts';
 import { isBeingChanged } from '../host/lock.ts';
 import { modulesRefused } from '../host/writable.ts';

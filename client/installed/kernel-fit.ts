@@ -1,9 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
-import { parseSymvers, type Symvers } from '../../services/core/kabi.ts';
-import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
-import { modinfoValue, readModuleFile, type ModuleFile } from '../../services/core/module-file.ts';
+import { parseSymvers, type Symvers } from '../../services/core/module/kabi.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel/kernel-config.ts';
+import {
+  modinfoValue,
+  readModuleFile,
+  type ModuleFile,
+} from '../../services/core/module/module-file.ts';
 import { inModules, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
 import { hostSymbols } from './reuse.ts';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Digest } from '../../services/core/digest.ts';
-import { compareSources, type Versioned } from '../../services/core/source-version.ts';
+import { compareSources, type Versioned } from '../../services/core/source/source-version.ts';
 import type { Receipt } from './receipts.ts';
 
 const Inputs = z.object({ source: z.object({ tree: z.custom<Digest>() }) });

@@ -3,8 +3,8 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import { isKernelRelease } from '../../services/core/kernel.ts';
-import { SOURCE_NAME } from '../../services/core/source.ts';
+import { isKernelRelease } from '../../services/core/kernel/kernel.ts';
+import { SOURCE_NAME } from '../../services/core/source/source.ts';
 import { hostKernels, placeToRead, type Host } from '../host/host.ts';
 import { linkTarget } from '../host/host-files.ts';
 import type { Change } from '../transaction/change.ts';
@@ -29,7 +29,7 @@ const Receipt = z.object({
   vermagic: z.string(),
   build: z.string(),
   fingerprint: digest,
-  /** All that the fingerprint covers (core/fingerprint.ts). */
+  /** All that the fingerprint covers (core/build/fingerprint.ts). */
   inputs: z.record(z.string(), z.unknown()),
   toolchain: z.object({ digest, name: z.string() }),
   server: z.string(),

@@ -3,9 +3,17 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../../services/core/kabi.ts';
-import { flavourOf, parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
-import { modinfoValue, readModuleFile, type ModuleFile } from '../../services/core/module-file.ts';
+import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../../services/core/module/kabi.ts';
+import {
+  flavourOf,
+  parseExportTerms,
+  whyNotReusable,
+} from '../../services/core/module/kabi-reuse.ts';
+import {
+  modinfoValue,
+  readModuleFile,
+  type ModuleFile,
+} from '../../services/core/module/module-file.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { hostKernel, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';

@@ -1,13 +1,13 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readAttested } from '../../services/core/attested.ts';
-import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import { readAttested } from '../../services/core/provenance/attested.ts';
+import { canonicalJson, type Canonical } from '../../services/core/format/canonical-json.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { Arch } from '../../services/core/kernel-config.ts';
-import { checkModule, readModuleFile } from '../../services/core/module-file.ts';
-import { splitModule, verifyModule } from '../../services/core/module-signature.ts';
+import type { Arch } from '../../services/core/arch.ts';
+import { checkModule, readModuleFile } from '../../services/core/module/module-file.ts';
+import { splitModule, verifyModule } from '../../services/core/module/module-signature.ts';
 import type { Host } from '../host/host.ts';
 import { readModule } from '../host/kernel-modules.ts';
 import { moduleFile, type Receipt } from './receipts.ts';

@@ -2,7 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../../services/core/source/source.ts';
 import { CreateBuild } from '../../services/core/protocol/build.ts';
 import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import type { Change } from '../transaction/change.ts';

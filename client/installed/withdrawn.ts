@@ -9,7 +9,7 @@ import {
   madeOf,
   sayWithdrawn,
   type Withdrawal,
-} from '../../services/core/withdrawal.ts';
+} from '../../services/core/policy/withdrawal.ts';
 import { placeToChange, placeToRead, type Host } from '../host/host.ts';
 import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';

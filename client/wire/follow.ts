@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isFinished } from '../../services/core/build-state.ts';
+import { isFinished } from '../../services/core/build/build-state.ts';
 import { BuildView } from '../../services/core/protocol/build.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { CallFailed } from './fault.ts';

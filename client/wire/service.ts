@@ -18,9 +18,9 @@ import { list, Maker, PAGE } from '../../services/core/protocol/parts.ts';
 import { MissView, SignerView } from '../../services/core/protocol/fleet.ts';
 import { SourceView } from '../../services/core/protocol/source.ts';
 import { ToolchainView } from '../../services/core/protocol/toolchain.ts';
-import type { Withdrawable } from '../../services/core/withdrawal.ts';
-import type { SourceClaims } from '../../services/core/source.ts';
-import { ToolchainPackages } from '../../services/core/toolchain-packages.ts';
+import type { Withdrawable } from '../../services/core/policy/withdrawal.ts';
+import type { SourceClaims } from '../../services/core/source/source.ts';
+import { ToolchainPackages } from '../../services/core/toolchain/toolchain-packages.ts';
 import { download } from './download.ts';
 import { isBroken } from './fault.ts';
 import { readText, understand, type Call, type Send } from './http.ts';
@@ -41,7 +41,7 @@ export interface Service {
   kernel(digest: Digest): Promise<KernelView | null>;
   /** Tells the service that this caller has the headers of a known kernel, too. An admin approves the kernel by that. */
   confirmKernel(digest: Digest): Promise<KernelView>;
-  /** The list of a kernel's files (core/kernel-delta.ts). */
+  /** The list of a kernel's files (core/kernel/kernel-delta.ts). */
   kernelFiles(digest: Digest): Promise<string>;
   createToolchain(blob: Digest, name: string, candidate: boolean): Promise<ToolchainView>;
   /** Has the service keep the packages that a toolchain was made of. Their blobs were sent before. */

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
-import { GOING } from '../core/retention.ts';
+import { GOING } from '../core/policy/retention.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
 import { collectBlobs } from './record/collect-blobs.ts';

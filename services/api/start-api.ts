@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { X509Certificate } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
-import type { Identity, Senders } from '../core/envelope.ts';
+import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';

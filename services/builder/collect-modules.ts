@@ -1,15 +1,15 @@
 import { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
-import { DEFAULT_TARBALL_LIMITS } from '../core/tarball-rules.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../core/tree/tarball-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { MODINFO_LIMIT, modinfoSize, type BuiltModule } from '../core/jobs.ts';
-import type { Kernel } from '../core/kernel.ts';
-import { checkImports, parseSymvers, type Symvers } from '../core/kabi.ts';
-import { checkModule, readModuleFile } from '../core/module-file.ts';
-import { splitModule } from '../core/module-signature.ts';
-import { MODULES } from '../core/message-parts.ts';
-import { builtNameOf, type Recipe } from '../core/recipe.ts';
+import { MODINFO_LIMIT, modinfoSize, type BuiltModule } from '../core/jobs/jobs.ts';
+import type { Kernel } from '../core/kernel/kernel.ts';
+import { checkImports, parseSymvers, type Symvers } from '../core/module/kabi.ts';
+import { checkModule, readModuleFile } from '../core/module/module-file.ts';
+import { splitModule } from '../core/module/module-signature.ts';
+import { MODULES } from '../core/jobs/message-parts.ts';
+import { builtNameOf, type Recipe } from '../core/build/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { readTarball } from '../storage/read-tarball.ts';
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
-import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/build-users.ts';
-import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/limits.ts';
+import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/sandbox/build-users.ts';
+import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/sandbox/limits.ts';
 import { readBuildScript } from '../storage/build-script.ts';
 import { readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';

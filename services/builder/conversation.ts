@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../core/errors.ts';
-import type { Recipe } from '../core/recipe.ts';
+import type { Recipe } from '../core/build/recipe.ts';
 import { createPieces } from './pieces.ts';
 
 const EVALUATION_LIMIT = 1024 * 1024;

@@ -1,8 +1,8 @@
 import { KilnError } from '../core/errors.ts';
-import { buildIdOf } from '../core/fingerprint.ts';
-import type { Dependency } from '../core/jobs.ts';
-import type { Kernel } from '../core/kernel.ts';
-import { sourceDirectory } from '../core/recipe.ts';
+import { buildIdOf } from '../core/build/fingerprint.ts';
+import type { Dependency } from '../core/jobs/jobs.ts';
+import type { Kernel } from '../core/kernel/kernel.ts';
+import { sourceDirectory } from '../core/build/recipe.ts';
 import type { Mount, TreeCache } from './tree-cache.ts';
 
 /** The failure where a dependency's bytes are not stored any more. The message says what to do; another machine would fail as well. */

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Readable, type Duplex } from 'node:stream';
 import Docker from 'dockerode';
 import { extract } from 'tar-stream';
-import type { BuildUsers } from '../core/build-users.ts';
+import type { BuildUsers } from '../core/sandbox/build-users.ts';
 import { digestOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 

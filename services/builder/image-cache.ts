@@ -1,8 +1,8 @@
-import { BUILD_PATH } from '../core/build-environment.ts';
+import { BUILD_PATH } from '../core/build/build-environment.ts';
 import type { Digest } from '../core/digest.ts';
 import { hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { parseMeasurement, type ToolchainContents } from '../core/measurement.ts';
+import { parseMeasurement, type ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { ContainerEngine } from './docker.ts';
 import type { Sandbox } from './sandbox.ts';

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
-import { BUILD_EXITS, explainBuildEnd } from '../core/build-exit.ts';
-import { errorLines } from '../core/compiler-output.ts';
-import { readDkmsConf } from '../core/dkms-conf.ts';
-import { DKMS_VARIABLES, parseEvaluation, PASSED_OVER } from '../core/dkms-evaluation.ts';
+import { BUILD_EXITS, explainBuildEnd } from '../core/sandbox/build-exit.ts';
+import { errorLines } from '../core/sandbox/compiler-output.ts';
+import { readDkmsConf } from '../core/source/dkms-conf.ts';
+import { DKMS_VARIABLES, parseEvaluation, PASSED_OVER } from '../core/source/dkms-evaluation.ts';
 import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs.ts';
-import type { Symvers } from '../core/kabi.ts';
-import type { SandboxLimits } from '../core/limits.ts';
+import type { BuildFailure, BuilderJob, Outcome } from '../core/jobs/jobs.ts';
+import type { Symvers } from '../core/module/kabi.ts';
+import type { SandboxLimits } from '../core/sandbox/limits.ts';
 import {
   dkmsRecipe,
   installDirectories,
@@ -16,8 +16,8 @@ import {
   packageDirectory,
   sourceDirectory,
   type Recipe,
-} from '../core/recipe.ts';
-import { runOf } from '../core/run-name.ts';
+} from '../core/build/recipe.ts';
+import { runOf } from '../core/jobs/run-name.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { Signals } from '../storage/signals.ts';
 import { startBuildLog, type BuildLog } from './build-log.ts';

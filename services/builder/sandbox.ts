@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
-import { BUILD_HOST } from '../core/build-environment.ts';
-import type { BuildUsers } from '../core/build-users.ts';
-import type { SandboxLimits } from '../core/limits.ts';
+import { BUILD_HOST } from '../core/build/build-environment.ts';
+import type { BuildUsers } from '../core/sandbox/build-users.ts';
+import type { SandboxLimits } from '../core/sandbox/limits.ts';
 import type { ContainerEnd, ContainerEngine, OutputHandler } from './docker.ts';
 
 /** The failure where a run hit one of its limits. */

@@ -1,10 +1,10 @@
-import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/build-users.ts';
+import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/sandbox/build-users.ts';
 import { KilnError } from '../core/errors.ts';
 import { hexOf } from '../core/digest.ts';
-import type { Identity, Senders } from '../core/envelope.ts';
-import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs.ts';
-import type { SandboxLimits } from '../core/limits.ts';
-import { runOf } from '../core/run-name.ts';
+import type { Identity, Senders } from '../core/jobs/envelope.ts';
+import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs/jobs.ts';
+import type { SandboxLimits } from '../core/sandbox/limits.ts';
+import { runOf } from '../core/jobs/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';

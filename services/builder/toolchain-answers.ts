@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream';
-import { buildEnvironment, SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
-import { canonicalJson } from '../core/canonical-json.ts';
+import { buildEnvironment, SOURCE_DATE_EPOCH } from '../core/build/build-environment.ts';
+import { canonicalJson } from '../core/format/canonical-json.ts';
 import { digestOf, hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { BuilderJob } from '../core/jobs.ts';
+import type { BuilderJob } from '../core/jobs/jobs.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';
 import { createPieces } from './pieces.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';

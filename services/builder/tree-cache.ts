@@ -12,15 +12,20 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SOURCE_DATE_EPOCH } from '../core/build-environment.ts';
+import { SOURCE_DATE_EPOCH } from '../core/build/build-environment.ts';
 import { digestOf, hexOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { Dependency, TreeOrigin } from '../core/jobs.ts';
-import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../core/kabi.ts';
-import { kernelMounts, type Kernel } from '../core/kernel.ts';
-import { installDirectories, kernelLink, namedDirectory, sourceDirectory } from '../core/recipe.ts';
-import type { Settings } from '../core/source.ts';
-import type { Tree } from '../core/tree.ts';
+import type { Dependency, TreeOrigin } from '../core/jobs/jobs.ts';
+import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../core/module/kabi.ts';
+import { kernelMounts, type Kernel } from '../core/kernel/kernel.ts';
+import {
+  installDirectories,
+  kernelLink,
+  namedDirectory,
+  sourceDirectory,
+} from '../core/build/recipe.ts';
+import type { Settings } from '../core/source/source.ts';
+import type { Tree } from '../core/tree/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { openCacheRoom } from './cache-room.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';

@@ -1,8 +1,8 @@
 import { createPrivateKey, sign, X509Certificate, type KeyObject } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { hasErrno, KilnError } from '../core/errors.ts';
-import { certificateId } from '../core/module-signer.ts';
-import type { RawSigner } from '../core/module-signature.ts';
+import { certificateId } from '../core/module/module-signer.ts';
+import type { RawSigner } from '../core/module/module-signature.ts';
 
 /** A signing key with its certificate. Only the signer's process ever has one. */
 export interface SigningKey extends RawSigner {

@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream';
-import { dsseEnvelope, dsseMessage, provenanceStatement } from '../core/attestation.ts';
+import { dsseEnvelope, dsseMessage, provenanceStatement } from '../core/provenance/attestation.ts';
 import type { Digest } from '../core/digest.ts';
-import type { Outcome, SignJob } from '../core/jobs.ts';
-import { signModule, verifyModule } from '../core/module-signature.ts';
-import { checkModuleToSign, checkSignJob } from '../core/sign-check.ts';
+import type { Outcome, SignJob } from '../core/jobs/jobs.ts';
+import { signModule, verifyModule } from '../core/module/module-signature.ts';
+import { checkModuleToSign, checkSignJob } from '../core/jobs/sign-check.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import type { SigningKey } from './key-file.ts';
 

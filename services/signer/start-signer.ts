@@ -1,8 +1,8 @@
 import type { Digest } from '../core/digest.ts';
-import type { Identity, Senders } from '../core/envelope.ts';
+import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
-import { shortened } from '../core/jobs.ts';
-import { runName } from '../core/run-name.ts';
+import { shortened } from '../core/jobs/jobs.ts';
+import { runName } from '../core/jobs/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';

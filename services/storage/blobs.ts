@@ -6,7 +6,7 @@ import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { hasErrno, KilnError } from '../core/errors.ts';
-import type { KeptBlob } from '../core/retention.ts';
+import type { KeptBlob } from '../core/policy/retention.ts';
 import { inFolderOf, openBlobFile, takePlace, readVerified, type ByteRange } from './blob-file.ts';
 import { listBlobs, removeOldBlob } from './old-blobs.ts';
 

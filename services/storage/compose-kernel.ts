@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream';
 import { constants, createZstdCompress } from 'node:zlib';
 import { pack, type Pack } from 'tar-stream';
-import { DEFAULT_TARBALL_LIMITS } from '../core/tarball-rules.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../core/tree/tarball-rules.ts';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import type { TreeOrigin } from '../core/jobs.ts';
-import { DELTA_FILE, KernelDelta, takenFromBase } from '../core/kernel-delta.ts';
-import { movedPath, type TreeEntry } from '../core/tree.ts';
+import type { TreeOrigin } from '../core/jobs/jobs.ts';
+import { DELTA_FILE, KernelDelta, takenFromBase } from '../core/kernel/kernel-delta.ts';
+import { movedPath, type TreeEntry } from '../core/tree/tree.ts';
 import type { Blobs } from './blobs.ts';
 import { readTarball } from './read-tarball.ts';
 

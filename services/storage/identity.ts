@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { keyIdOf, type Identity, type Senders } from '../core/envelope.ts';
+import { keyIdOf, type Identity, type Senders } from '../core/jobs/envelope.ts';
 import { hasErrno, KilnError } from '../core/errors.ts';
 
 /** Reads a role's own key (Ed25519, PEM, mode 0600). Throws `KilnError('bad-request')` saying what is wrong with it. */

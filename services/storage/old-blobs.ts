@@ -4,7 +4,7 @@ import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { hasErrno } from '../core/errors.ts';
-import type { KeptBlob } from '../core/retention.ts';
+import type { KeptBlob } from '../core/policy/retention.ts';
 import { inFolderOf } from './blob-file.ts';
 
 /** Blobs by their age. */

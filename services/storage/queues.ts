@@ -1,7 +1,7 @@
 import { Queue, WaitingError, Worker, type Job, type JobsOptions } from 'bullmq';
 import { z } from 'zod';
-import { seal, unseal, type Identity, type Senders } from '../core/envelope.ts';
-import { BuilderJob, Outcome, SignJob } from '../core/jobs.ts';
+import { seal, unseal, type Identity, type Senders } from '../core/jobs/envelope.ts';
+import { BuilderJob, Outcome, SignJob } from '../core/jobs/jobs.ts';
 import { patientOptions, type RedisAddress } from './redis.ts';
 
 /** The three queues and what travels on each. SQL is the truth; a queue only wakes a worker. */

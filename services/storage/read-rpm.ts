@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { ClaimedEntry } from '../core/tarball-rules.ts';
+import type { ClaimedEntry } from '../core/tree/tarball-rules.ts';
 import { KilnError } from '../core/errors.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
 

@@ -9,9 +9,9 @@ import {
   type AdmittedEntry,
   type TarballLimits,
   type ClaimedEntry,
-} from '../core/tarball-rules.ts';
+} from '../core/tree/tarball-rules.ts';
 import { KilnError } from '../core/errors.ts';
-import { CONTROL_FILE } from '../core/source.ts';
+import { CONTROL_FILE } from '../core/source/source.ts';
 import { createByteReader } from './byte-reader.ts';
 import { DEB_MAGIC, readDeb } from './read-deb.ts';
 import { openRpm, readCpio, RPM_MAGIC } from './read-rpm.ts';
@@ -192,7 +192,7 @@ const readTar = async (tarball: Readable, reading: Reading): Promise<void> => {
 const OVERHEAD = 2048;
 
 /**
- * Reads a tarball once, from front to back, through the rules of `core/tarball-rules.ts`.
+ * Reads a tarball once, from front to back, through the rules of `core/tree/tarball-rules.ts`.
  * Throws `bad-tarball` or `too-large`; the visitor's own failure passes through.
  */
 export const readTarball = (

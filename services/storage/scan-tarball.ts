@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
-import { DEFAULT_TARBALL_LIMITS, type TarballLimits } from '../core/tarball-rules.ts';
+import { DEFAULT_TARBALL_LIMITS, type TarballLimits } from '../core/tree/tarball-rules.ts';
 import { toDigest, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { isHostProgram, PROGRAM_HEAD } from '../core/host-programs.ts';
-import type { ScannedTree } from '../core/kernel.ts';
-import type { TreeEntry } from '../core/tree.ts';
+import { isHostProgram, PROGRAM_HEAD } from '../core/kernel/host-programs.ts';
+import type { ScannedTree, TreeEntry } from '../core/tree/tree.ts';
 import { readTarball } from './read-tarball.ts';
 
 const EVIDENCE_LIMIT = 4 * 1024 * 1024;

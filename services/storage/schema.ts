@@ -13,13 +13,13 @@ export interface Schema {
     role: string;
     /** SHA-256 of the secret; the secret itself is nowhere. */
     hash: string;
-    /** Patterns of source names that are its own (core/ownership.ts), as JSON. */
+    /** Patterns of source names that are its own (core/policy/ownership.ts), as JSON. */
     names: string;
     /** The token that made it; '' for those that the service made itself. So in every table. */
     made_by: string;
     expires_at: number;
     revoked_at: number | null;
-    /** What it may have of the service where that is not its role's (core/quotas.ts): JSON. */
+    /** What it may have of the service where that is not its role's (core/policy/quotas.ts): JSON. */
     quotas: string;
     created_at: number;
   };
@@ -126,7 +126,7 @@ export interface Schema {
     size: number;
     modinfo: string;
   };
-  /** Distributions' archives that kernels are taken from (core/archive.ts). */
+  /** Distributions' archives that kernels are taken from (core/kernel/archive.ts). */
   archives: {
     name: string;
     sources: string;
@@ -161,7 +161,7 @@ export interface Schema {
   requests: { id: string; build: string; token: string; created_at: number };
   /** Bytes that were sent, and how many may still come to make a record of them (api/uploads.ts). */
   uploads: { blob: string; claims: number; claimed_at: number };
-  /** What hosts are not given any more (core/withdrawal.ts). */
+  /** What hosts are not given any more (core/policy/withdrawal.ts). */
   withdrawals: {
     kind: string;
     id: string;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import type { Identity } from '../core/envelope.ts';
+import type { Identity } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { readIdentity } from './identity.ts';
 import { parseRedisAddress, type RedisAddress } from './redis.ts';

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { seal, unseal, type Identity, type Senders } from '../core/envelope.ts';
+import { seal, unseal, type Identity, type Senders } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { connectRedis, type RedisAddress } from './redis.ts';
 

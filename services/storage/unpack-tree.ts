@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { copyFile, mkdir, open, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { TarballLimits } from '../core/tarball-rules.ts';
+import type { TarballLimits } from '../core/tree/tarball-rules.ts';
 import { toDigest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
-import { layTree, movedPath, type Move, type Tree, type TreeEntry } from '../core/tree.ts';
+import { layTree, movedPath, type Move, type Tree, type TreeEntry } from '../core/tree/tree.ts';
 import { readTarball } from './read-tarball.ts';
 
 /**

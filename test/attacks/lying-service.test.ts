@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { readElf } from '../../services/core/elf.ts';
+import { readElf } from '../../services/core/format/elf.ts';
 import type { BuildTicket, BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { startLyingService, type LyingService } from '../machine/lying-service.ts';

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, it } from '@jest/globals';
-import { moduleSigner } from '../../services/core/module-signer.ts';
+import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { debianKernel } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';

@@ -1,6 +1,6 @@
 import { readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errorLines } from '../../services/core/compiler-output.ts';
+import { errorLines } from '../../services/core/sandbox/compiler-output.ts';
 import { debianHeaders, unpackPackages } from '../machine/debian.ts';
 import { headerMounts } from '../machine/header-mounts.ts';
 import { run } from '../machine/run.ts';

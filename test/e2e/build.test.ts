@@ -2,7 +2,7 @@ import { createHash, verify, X509Certificate } from 'node:crypto';
 import { appendFile, chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import { canonicalJson, type Canonical } from '../../services/core/format/canonical-json.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { containersOf } from '../machine/containers.ts';

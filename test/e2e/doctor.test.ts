@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { clockCheck } from '../../client/installed/health.ts';
 import { loadWarning } from '../../client/host/secure-boot.ts';
-import { moduleSigner } from '../../services/core/module-signer.ts';
+import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { debianKernel } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';

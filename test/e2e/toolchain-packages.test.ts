@@ -2,7 +2,7 @@ import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { ToolchainView } from '../../services/core/protocol/toolchain.ts';
-import type { ToolchainPackages } from '../../services/core/toolchain-packages.ts';
+import type { ToolchainPackages } from '../../services/core/toolchain/toolchain-packages.ts';
 import { relayArchive } from '../machine/archive-relay.ts';
 import { startRelay } from '../machine/faulty-network.ts';
 import { startKiln, type KilnService } from '../machine/kiln-service.ts';

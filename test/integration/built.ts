@@ -4,9 +4,9 @@ import type { Host } from '../../client/host/host.ts';
 import { installAll } from '../../client/install/install.ts';
 import type { Granted } from '../../client/install/wish.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import { fingerprintInputs, fingerprintOf } from '../../services/core/build/fingerprint.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import type { Withdrawal } from '../../services/core/withdrawal.ts';
+import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes } from '../unit/samples.ts';
 
 const { vermagic } = debianKernel;

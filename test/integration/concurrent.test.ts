@@ -4,9 +4,9 @@ import {
   retireToolchain,
   takeMeasurement,
 } from '../../services/api/record/toolchains.ts';
-import { isFinished, type BuildState } from '../../services/core/build-state.ts';
+import { isFinished, type BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import type { Role } from '../../services/core/policy.ts';
+import type { Role } from '../../services/core/policy/policy.ts';
 import { CreateBuild, type BuildTicket } from '../../services/core/protocol/build.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { inEveryOrder, type Acts, type Both } from '../machine/interleave.ts';

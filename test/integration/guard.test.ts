@@ -7,7 +7,7 @@ import { readConfig } from '../../client/config.ts';
 import { guard } from '../../client/commands/guard.ts';
 import { openHost, type Host } from '../../client/host/host.ts';
 import { keepDefault } from '../../client/installed/boot-guard.ts';
-import { compareReleases } from '../../services/core/boot-choice.ts';
+import { compareReleases } from '../../services/core/kernel/boot-choice.ts';
 import { copyRoot } from '../machine/debian-root.ts';
 import { unpackPackages } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';

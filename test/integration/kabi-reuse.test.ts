@@ -1,10 +1,10 @@
 import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { parseExportTerms, whyNotReusable } from '../../services/core/kabi-reuse.ts';
-import { parseSymvers } from '../../services/core/kabi.ts';
-import { parseKernelConfig, vermagicOf } from '../../services/core/kernel-config.ts';
-import { readModuleFile } from '../../services/core/module-file.ts';
+import { parseExportTerms, whyNotReusable } from '../../services/core/module/kabi-reuse.ts';
+import { parseSymvers } from '../../services/core/module/kabi.ts';
+import { parseKernelConfig, vermagicOf } from '../../services/core/kernel/kernel-config.ts';
+import { readModuleFile } from '../../services/core/module/module-file.ts';
 import { debianHeaders, debianKernel, newestRelease, releasesOf } from '../machine/debian.ts';
 import { EXTEND_VERSIONS } from '../machine/extended-versions.ts';
 import { writeTree } from '../machine/make-source.ts';

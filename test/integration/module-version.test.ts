@@ -1,8 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { compareModuleVersions, type VersionOrder } from '../../services/core/module-version.ts';
-import { readModuleFile } from '../../services/core/module-file.ts';
+import {
+  compareModuleVersions,
+  type VersionOrder,
+} from '../../services/core/module/module-version.ts';
+import { readModuleFile } from '../../services/core/module/module-file.ts';
 import { unpackPackages } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';

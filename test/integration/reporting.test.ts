@@ -1,6 +1,6 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import type { Outcome } from '../../services/core/jobs.ts';
+import type { Outcome } from '../../services/core/jobs/jobs.ts';
 import { CreateBuild } from '../../services/core/protocol/build.ts';
 import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
 import { addToolchain as pushToolchain } from '../../services/api/record/toolchains.ts';

@@ -9,9 +9,9 @@ import {
   SandboxLimitReached,
   type SandboxRun,
 } from '../../services/builder/sandbox.ts';
-import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../../services/core/build-users.ts';
+import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../../services/core/sandbox/build-users.ts';
 import { isDigest } from '../../services/core/digest.ts';
-import type { SandboxLimits } from '../../services/core/limits.ts';
+import type { SandboxLimits } from '../../services/core/sandbox/limits.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';

@@ -6,7 +6,7 @@ import {
   signModule,
   splitModule,
   type SignatureHash,
-} from '../../services/core/module-signature.ts';
+} from '../../services/core/module/module-signature.ts';
 import { debianHeaders, debianKernel, newestRelease } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun, run } from '../machine/run.ts';

@@ -3,8 +3,12 @@ import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { createEvidence, type BuiltRecord } from '../../services/api/coordinator/evidence.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import { SignJob, type Outcome } from '../../services/core/jobs.ts';
+import {
+  buildIdOf,
+  fingerprintInputs,
+  fingerprintOf,
+} from '../../services/core/build/fingerprint.ts';
+import { SignJob, type Outcome } from '../../services/core/jobs/jobs.ts';
 import { makeSigningKey } from '../../services/machine/make-signing-key.ts';
 import { loadSigningKey, type SigningKey } from '../../services/signer/key-file.ts';
 import { signBuild } from '../../services/signer/sign-build.ts';

@@ -2,7 +2,7 @@ import { createHash, generateKeyPairSync } from 'node:crypto';
 import { join } from 'node:path';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
-import { keyIdOf, seal, type Identity } from '../../services/core/envelope.ts';
+import { keyIdOf, seal, type Identity } from '../../services/core/jobs/envelope.ts';
 
 /** Somebody who can do all that Redis lets one do, on the Redis of a Kiln that runs on one machine, and has no key of Kiln's. */
 export interface RedisAttacker {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
-import type { ToolchainContents } from '../../services/core/measurement.ts';
+import type { ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';
 import { freshDirectory } from './make-source.ts';

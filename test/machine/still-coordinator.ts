@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { createCoordinator, type Coordinator } from '../../services/api/coordinator/coordinator.ts';
 import type { Evidence } from '../../services/api/coordinator/evidence.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import type { BuilderJob, Outcome } from '../../services/core/jobs.ts';
+import type { BuilderJob, Outcome } from '../../services/core/jobs/jobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { openLog } from '../../services/storage/log.ts';
 import type { WorkQueue } from '../../services/storage/queues.ts';

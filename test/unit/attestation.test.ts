@@ -4,10 +4,10 @@ import {
   dsseMessage,
   provenanceStatement,
   type Provenance,
-} from '../../services/core/attestation.ts';
+} from '../../services/core/provenance/attestation.ts';
 import { digestOf, hexOf } from '../../services/core/digest.ts';
-import { fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
-import { kbuildRecipe } from '../../services/core/recipe.ts';
+import { fingerprintInputs, fingerprintOf } from '../../services/core/build/fingerprint.ts';
+import { kbuildRecipe } from '../../services/core/build/recipe.ts';
 import { debianKernel, dkmsSource } from './samples.ts';
 
 const inputs = fingerprintInputs(

@@ -1,11 +1,19 @@
 import { generateKeyPairSync, sign, type X509Certificate } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
-import { dsseEnvelope, dsseMessage, provenanceStatement } from '../../services/core/attestation.ts';
-import { mustBeAttested, readAttested } from '../../services/core/attested.ts';
+import {
+  dsseEnvelope,
+  dsseMessage,
+  provenanceStatement,
+} from '../../services/core/provenance/attestation.ts';
+import { mustBeAttested, readAttested } from '../../services/core/provenance/attested.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import {
+  buildIdOf,
+  fingerprintInputs,
+  fingerprintOf,
+} from '../../services/core/build/fingerprint.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import { kbuildRecipe } from '../../services/core/recipe.ts';
+import { kbuildRecipe } from '../../services/core/build/recipe.ts';
 import { builtView, debianKernel, dkmsSource, refusal } from './samples.ts';
 
 const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { chooseBoot, compareReleases } from '../../services/core/boot-choice.ts';
+import { chooseBoot, compareReleases } from '../../services/core/kernel/boot-choice.ts';
 
 const KERNELS = ['6.1.0-9-amd64', '6.1.0-56-amd64', '6.1.0-55-amd64'];
 const [OLDEST, NEWEST, OLDER] = ['6.1.0-9-amd64', '6.1.0-56-amd64', '6.1.0-55-amd64'];

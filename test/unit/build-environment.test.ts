@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { buildEnvironment } from '../../services/core/build-environment.ts';
-import type { CompilerContract } from '../../services/core/compiler-contract.ts';
+import { buildEnvironment } from '../../services/core/build/build-environment.ts';
+import type { CompilerContract } from '../../services/core/kernel/compiler-contract.ts';
 import { debianKernel } from './samples.ts';
 
 const compilerOf = (compiler: string): string | undefined =>

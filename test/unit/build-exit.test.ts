@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
-import { BUILD_EXITS, explainBuildEnd } from '../../services/core/build-exit.ts';
-import { DEFAULT_SANDBOX_LIMITS } from '../../services/core/limits.ts';
+import { BUILD_EXITS, explainBuildEnd } from '../../services/core/sandbox/build-exit.ts';
+import { DEFAULT_SANDBOX_LIMITS } from '../../services/core/sandbox/limits.ts';
 
 const limits = { ...DEFAULT_SANDBOX_LIMITS, cpus: 2 };
 const explain = (exitCode: number, log = '', isOutOfMemory = false) =>

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { BUILD_STATES, isFinished, mayBecome } from '../../services/core/build-state.ts';
+import { BUILD_STATES, isFinished, mayBecome } from '../../services/core/build/build-state.ts';
 
 describe('a build', () => {
   it.each([

@@ -4,7 +4,7 @@ import {
   mustBeNobodys,
   parseBuildUsers,
   type Register,
-} from '../../services/core/build-users.ts';
+} from '../../services/core/sandbox/build-users.ts';
 
 describe('the users that builds run as', () => {
   it('are by default above all that distributions, nspawn, useradd and sssd give out', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { canonicalJson, type Canonical } from '../../services/core/canonical-json.ts';
+import { canonicalJson, type Canonical } from '../../services/core/format/canonical-json.ts';
 
 describe('canonical JSON', () => {
   it('orders keys by UTF-16 code units, as the example in RFC 8785 3.2.3 does', () => {

@@ -1,13 +1,15 @@
 import { describe, expect, it } from '@jest/globals';
 import {
+  contractBreaches,
+  type ContractBreach,
+} from '../../services/core/toolchain/contract-breaches.ts';
+import {
   compilerContract,
   CONTRACT_PARTS,
-  contractBreaches,
   type CompilerContract,
-  type ContractBreach,
-} from '../../services/core/compiler-contract.ts';
-import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
-import type { MeasuredTool, ToolchainContents } from '../../services/core/measurement.ts';
+} from '../../services/core/kernel/compiler-contract.ts';
+import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel/kernel-config.ts';
+import type { MeasuredTool, ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 
 const GCC = [
   'CC_VERSION_TEXT="gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0"',

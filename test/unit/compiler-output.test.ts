@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { errorLines } from '../../services/core/compiler-output.ts';
+import { errorLines } from '../../services/core/sandbox/compiler-output.ts';
 
 const GCC = [
   '/var/lib/dkms/hello/1.0/build/hello.c: In function ‘hello_init’:',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { der, derOid, readDer, TAG } from '../../services/core/der.ts';
+import { der, derOid, readDer, TAG } from '../../services/core/format/der.ts';
 
 describe('a DER element', () => {
   it.each([

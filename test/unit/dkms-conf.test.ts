@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { readDkmsConf, type DkmsConf } from '../../services/core/dkms-conf.ts';
-import { DKMS_VARIABLES } from '../../services/core/dkms-evaluation.ts';
+import { readDkmsConf, type DkmsConf } from '../../services/core/source/dkms-conf.ts';
+import { DKMS_VARIABLES } from '../../services/core/source/dkms-evaluation.ts';
 import { evaluatedConf, refusal, type ConfVariables } from './samples.ts';
 
 const TARGET = { release: '6.1.0-56-amd64', arch: 'x86_64' };

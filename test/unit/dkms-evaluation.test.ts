@@ -6,7 +6,7 @@ import {
   REFUSED,
   valueAt,
   valuesOf,
-} from '../../services/core/dkms-evaluation.ts';
+} from '../../services/core/source/dkms-evaluation.ts';
 import { evaluatedConf, refusal } from './samples.ts';
 
 describe('the evaluation’s answer', () => {

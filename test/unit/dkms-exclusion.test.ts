@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { moduleExclusion, packageExclusion } from '../../services/core/dkms-exclusion.ts';
+import { moduleExclusion, packageExclusion } from '../../services/core/source/dkms-exclusion.ts';
 import { evaluatedConf, type ConfVariables } from './samples.ts';
 
 const TARGET = { release: '6.1.0-56-amd64', arch: 'x86_64' };

@@ -1,13 +1,13 @@
 import { createHash, type X509Certificate } from 'node:crypto';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { readDer } from '../../services/core/der.ts';
+import { readDer } from '../../services/core/format/der.ts';
 import {
   hasCertificate,
   isRevoked,
   joinSignatures,
   NO_SIGNATURES,
   readEfiSignatures,
-} from '../../services/core/efi-signatures.ts';
+} from '../../services/core/secure-boot/efi-signatures.ts';
 import { efiSignatureList, makeCertificate } from './certificates.ts';
 
 let one: X509Certificate;

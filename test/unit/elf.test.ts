@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { differingSections, elfArch, isElf } from '../../services/core/elf.ts';
+import { differingSections, elfArch, isElf } from '../../services/core/format/elf.ts';
 import { hostProgram, moduleBytes } from './samples.ts';
 
 describe('an ELF file', () => {

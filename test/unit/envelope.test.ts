@@ -6,7 +6,7 @@ import {
   seal,
   unseal,
   type Identity,
-} from '../../services/core/envelope.ts';
+} from '../../services/core/jobs/envelope.ts';
 import { refusal } from './samples.ts';
 
 const identity = (): Identity => {

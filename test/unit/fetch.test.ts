@@ -2,7 +2,11 @@ import { describe, expect, it } from '@jest/globals';
 import { fetchBuilds, type Fetched } from '../../client/install/fetch.ts';
 import type { Supply } from '../../client/install/supply.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import {
+  buildIdOf,
+  fingerprintInputs,
+  fingerprintOf,
+} from '../../services/core/build/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import { builtView, debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
 

@@ -6,9 +6,9 @@ import {
   fingerprintOf,
   type FingerprintInputs,
   type ResolvedInputs,
-} from '../../services/core/fingerprint.ts';
-import type { Kernel } from '../../services/core/kernel.ts';
-import type { Source } from '../../services/core/source.ts';
+} from '../../services/core/build/fingerprint.ts';
+import type { Kernel } from '../../services/core/kernel/kernel.ts';
+import type { Source } from '../../services/core/source/source.ts';
 import { debianKernel, dkmsSource } from './samples.ts';
 
 type Inputs = ResolvedInputs & { readonly script: Digest };

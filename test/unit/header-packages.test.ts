@@ -1,5 +1,5 @@
 import { expect, it } from '@jest/globals';
-import { headerPackage } from '../../services/core/header-packages.ts';
+import { headerPackage } from '../../services/core/kernel/header-packages.ts';
 
 it.each([
   ['debian', '6.1.0-56-amd64', 'linux-headers-6.1.0-56-amd64'],

@@ -1,5 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
-import { hasGlibc, inspectHostPrograms, isHostProgram } from '../../services/core/host-programs.ts';
+import {
+  hasGlibc,
+  inspectHostPrograms,
+  isHostProgram,
+} from '../../services/core/kernel/host-programs.ts';
 import { hostProgram } from './samples.ts';
 
 describe('a header tree’s own program', () => {

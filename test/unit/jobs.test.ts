@@ -1,14 +1,18 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import { buildIdOf, fingerprintInputs, fingerprintOf } from '../../services/core/fingerprint.ts';
+import {
+  buildIdOf,
+  fingerprintInputs,
+  fingerprintOf,
+} from '../../services/core/build/fingerprint.ts';
 import {
   BuilderJob,
   MODINFO_LIMIT,
   Outcome,
   SignJob,
   WORDS_LIMIT,
-} from '../../services/core/jobs.ts';
-import { checkModuleToSign, checkSignJob } from '../../services/core/sign-check.ts';
+} from '../../services/core/jobs/jobs.ts';
+import { checkModuleToSign, checkSignJob } from '../../services/core/jobs/sign-check.ts';
 import { debianKernel, dkmsSource, moduleBytes, refusal } from './samples.ts';
 
 const script = digestOf('script');

@@ -4,8 +4,8 @@ import {
   parseExportTerms,
   whyNotReusable,
   type ReuseTarget,
-} from '../../services/core/kabi-reuse.ts';
-import type { ModuleFile } from '../../services/core/module-file.ts';
+} from '../../services/core/module/kabi-reuse.ts';
+import type { ModuleFile } from '../../services/core/module/module-file.ts';
 
 const TRAITS = 'SMP preempt mod_unload modversions';
 

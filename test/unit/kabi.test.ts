@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { checkImports, parseSymvers, type Symvers } from '../../services/core/kabi.ts';
-import type { ModuleFile } from '../../services/core/module-file.ts';
+import { checkImports, parseSymvers, type Symvers } from '../../services/core/module/kabi.ts';
+import type { ModuleFile } from '../../services/core/module/module-file.ts';
 import { refusal } from './samples.ts';
 
 const kernel: Symvers = new Map([

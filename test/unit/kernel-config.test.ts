@@ -7,7 +7,7 @@ import {
   vermagicOf,
   type KernelConfig,
   optionsDigest,
-} from '../../services/core/kernel-config.ts';
+} from '../../services/core/kernel/kernel-config.ts';
 
 const having = (...options: string[]): KernelConfig =>
   parseKernelConfig(options.map((option) => `CONFIG_${option}=y\n`).join(''));

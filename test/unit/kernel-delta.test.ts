@@ -8,8 +8,8 @@ import {
   takenFromBase,
   travelling,
   type NamedTree,
-} from '../../services/core/kernel-delta.ts';
-import { layTree, type TreeEntry } from '../../services/core/tree.ts';
+} from '../../services/core/kernel/kernel-delta.ts';
+import { layTree, type TreeEntry } from '../../services/core/tree/tree.ts';
 import { refusal } from './samples.ts';
 
 const file = (path: string, text: string, executable = false): TreeEntry => ({

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { parseKernelKeys } from '../../services/core/kernel-keys.ts';
+import { parseKernelKeys } from '../../services/core/secure-boot/kernel-keys.ts';
 import { withinSeconds } from './samples.ts';
 
 /** Debian's 6.1 in a Secure Boot guest whose firmware has one certificate in `db`; and below it what is odd. */

@@ -1,14 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
-import { createTarballGate } from '../../services/core/tarball-rules.ts';
+import { createTarballGate } from '../../services/core/tree/tarball-rules.ts';
 import { digestOf } from '../../services/core/digest.ts';
-import { optionsDigest, parseKernelConfig } from '../../services/core/kernel-config.ts';
+import { optionsDigest, parseKernelConfig } from '../../services/core/kernel/kernel-config.ts';
+import type { ScannedTree, TreeEntry } from '../../services/core/tree/tree.ts';
 import {
   inspectKernel,
   isKernelEvidence,
   kernelMounts,
-  type ScannedTree,
-} from '../../services/core/kernel.ts';
-import type { TreeEntry } from '../../services/core/tree.ts';
+} from '../../services/core/kernel/kernel.ts';
 import { hostProgram, refusal } from './samples.ts';
 
 const RELEASE = '6.1.0-56-amd64';

@@ -1,6 +1,9 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { NO_SIGNATURES, type EfiSignatures } from '../../services/core/efi-signatures.ts';
-import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel-config.ts';
+import {
+  NO_SIGNATURES,
+  type EfiSignatures,
+} from '../../services/core/secure-boot/efi-signatures.ts';
+import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel/kernel-config.ts';
 import {
   canEnrol,
   hashSupport,
@@ -9,8 +12,8 @@ import {
   type Firmware,
   type LoadFacts,
   type LoadVerdict,
-} from '../../services/core/load-verdict.ts';
-import { moduleSigner, type ModuleSigner } from '../../services/core/module-signer.ts';
+} from '../../services/core/secure-boot/load-verdict.ts';
+import { moduleSigner, type ModuleSigner } from '../../services/core/module/module-signer.ts';
 import { makeCertificate } from './certificates.ts';
 
 let signer: ModuleSigner;

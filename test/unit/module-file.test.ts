@@ -5,7 +5,7 @@ import {
   modinfoValue,
   readModuleFile,
   type ModuleExpectation,
-} from '../../services/core/module-file.ts';
+} from '../../services/core/module/module-file.ts';
 import { debianKernel, refusal, withinSeconds } from './samples.ts';
 
 const MODINFO = [

@@ -8,7 +8,7 @@ import {
   splitModule,
   verifyModule,
   type RawSigner,
-} from '../../services/core/module-signature.ts';
+} from '../../services/core/module/module-signature.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { refusal } from './samples.ts';
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
-import { moduleSigner } from '../../services/core/module-signer.ts';
+import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { makeCertificate } from './certificates.ts';
 
 describe('a signer', () => {

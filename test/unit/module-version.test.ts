@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { compareModuleVersions, isKeptInTree } from '../../services/core/module-version.ts';
+import { compareModuleVersions, isKeptInTree } from '../../services/core/module/module-version.ts';
 
 const modinfo = (version: string | null): readonly (readonly [string, string])[] => [
   ['license', 'GPL'],

@@ -4,7 +4,7 @@ import {
   NamePattern,
   whyNotPublish,
   type NameHolder,
-} from '../../services/core/ownership.ts';
+} from '../../services/core/policy/ownership.ts';
 
 const holder = (name: string, given: Partial<NameHolder> = {}): NameHolder => ({
   id: `${name}-token-id`,

@@ -6,7 +6,7 @@ import {
   ROLES,
   trustReaches,
   TRUSTS,
-} from '../../services/core/policy.ts';
+} from '../../services/core/policy/policy.ts';
 
 const PLAIN = { asker: 'client', isTailored: false } as const;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import type { DkmsConf } from '../../services/core/dkms-conf.ts';
+import type { DkmsConf } from '../../services/core/source/dkms-conf.ts';
 import {
   buildDirectory,
   dkmsRecipe,
@@ -10,7 +10,7 @@ import {
   sourceDirectory,
   type Recipe,
   type Step,
-} from '../../services/core/recipe.ts';
+} from '../../services/core/build/recipe.ts';
 import { debianKernel, dkmsSource, refusal } from './samples.ts';
 
 const GENERIC = 'make -C /lib/modules/6.1.0-56-amd64/build M=/var/lib/dkms/hello/1.0/build';

@@ -5,7 +5,7 @@ import {
   endedBefore,
   fateOf,
   type Retention,
-} from '../../services/core/retention.ts';
+} from '../../services/core/policy/retention.ts';
 
 const DAY = 24 * 3_600_000;
 const blob = { digest: digestOf('blob'), arrivedAt: 10 };

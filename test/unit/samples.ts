@@ -1,11 +1,11 @@
 import { runInNewContext } from 'node:vm';
 import { expect } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import type { EvaluatedConf } from '../../services/core/dkms-evaluation.ts';
+import type { EvaluatedConf } from '../../services/core/source/dkms-evaluation.ts';
 import type { ErrorCode } from '../../services/core/errors.ts';
-import type { Kernel } from '../../services/core/kernel.ts';
+import type { Kernel } from '../../services/core/kernel/kernel.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import type { Source } from '../../services/core/source.ts';
+import type { Source } from '../../services/core/source/source.ts';
 
 /** What a refusal must be, for `toThrow`: a `KilnError` with this code whose sentence has these words. */
 export const refusal = (code: ErrorCode, words: RegExp): unknown =>

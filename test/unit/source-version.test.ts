@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
-import { compareSources } from '../../services/core/source-version.ts';
+import { compareSources } from '../../services/core/source/source-version.ts';
 
 const tree = digestOf('tree');
 const order = (one: string, other: string): number =>

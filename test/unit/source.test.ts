@@ -1,14 +1,14 @@
 import { posix } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
-import type { ScannedTree } from '../../services/core/kernel.ts';
+import type { ScannedTree } from '../../services/core/tree/tree.ts';
 import {
   checkSettings,
   inspectSource,
   isSourceEvidence,
   type Source,
   type SourceClaims,
-} from '../../services/core/source.ts';
+} from '../../services/core/source/source.ts';
 import { refusal, withinSeconds } from './samples.ts';
 
 const CONF = 'PACKAGE_NAME="hello"\nPACKAGE_VERSION=1.0  # ours\n';

@@ -7,7 +7,7 @@ import {
   type AdmittedEntry,
   type TarballLimits,
   type ClaimedEntry,
-} from '../../services/core/tarball-rules.ts';
+} from '../../services/core/tree/tarball-rules.ts';
 import { refusal, withinSeconds } from './samples.ts';
 
 const file = (name: string, size = 0): ClaimedEntry => ({ name, type: 'file', size });

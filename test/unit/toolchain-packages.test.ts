@@ -6,7 +6,7 @@ import {
   parseControl,
   parseLock,
   ToolchainPackages,
-} from '../../services/core/toolchain-packages.ts';
+} from '../../services/core/toolchain/toolchain-packages.ts';
 
 const digest = digestOf('a package');
 const LOCK = `libc6:amd64 1:2.36-9+deb12u10 ${hexOf(digest)}\nmake 4.3-4.1 ${hexOf(digest)}\n`;

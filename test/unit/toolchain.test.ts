@@ -1,12 +1,15 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import type { Kernel } from '../../services/core/kernel.ts';
-import { parseMeasurement, type ToolchainContents } from '../../services/core/measurement.ts';
+import type { Kernel } from '../../services/core/kernel/kernel.ts';
+import {
+  parseMeasurement,
+  type ToolchainContents,
+} from '../../services/core/toolchain/measurement.ts';
 import {
   chooseToolchain,
   type ReadyToolchain,
   type ToolchainWish,
-} from '../../services/core/toolchain.ts';
+} from '../../services/core/toolchain/toolchain.ts';
 import { debianKernel, refusal } from './samples.ts';
 
 const MEASUREMENT = [

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
-import { layTree, movedPath, type TreeEntry } from '../../services/core/tree.ts';
+import { layTree, movedPath, type TreeEntry } from '../../services/core/tree/tree.ts';
 
 const file = (path: string, content = path, executable = false): TreeEntry => ({
   kind: 'file',

@@ -1,6 +1,11 @@
-import { BUILD_STATES, isFinished, mayBecome, type BuildState } from '../../core/build-state.ts';
+import {
+  BUILD_STATES,
+  isFinished,
+  mayBecome,
+  type BuildState,
+} from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { BuildFailure } from '../../core/jobs.ts';
+import type { BuildFailure } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';

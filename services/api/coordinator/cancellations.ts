@@ -1,6 +1,6 @@
-import { BUILD_STATES, isFinished, type BuildState } from '../../core/build-state.ts';
+import { BUILD_STATES, isFinished, type BuildState } from '../../core/build/build-state.ts';
 import { KilnError } from '../../core/errors.ts';
-import { findWithdrawn } from '../../core/withdrawal.ts';
+import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { BuildMoves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';

@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
-import type { Senders } from '../../core/envelope.ts';
-import type { BuilderJob, SignJob } from '../../core/jobs.ts';
+import type { Senders } from '../../core/jobs/envelope.ts';
+import type { BuilderJob, SignJob } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { WorkQueue } from '../../storage/queues.ts';

@@ -1,10 +1,10 @@
-import type { BuildState } from '../../core/build-state.ts';
+import type { BuildState } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { BuildFailure, Outcome } from '../../core/jobs.ts';
-import { refusalToSign, type Role } from '../../core/policy.ts';
+import type { BuildFailure, Outcome } from '../../core/jobs/jobs.ts';
+import { refusalToSign, type Role } from '../../core/policy/policy.ts';
 import type { BuildTicket, RebuildView } from '../../core/protocol/build.ts';
-import type { ToolchainState } from '../../core/toolchain.ts';
-import { findWithdrawn } from '../../core/withdrawal.ts';
+import type { ToolchainState } from '../../core/toolchain/toolchain.ts';
+import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
 import type { Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';

@@ -1,12 +1,12 @@
 import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/fingerprint.ts';
-import { isSignatureHash } from '../../core/module-signature.ts';
-import type { Recipe } from '../../core/recipe.ts';
-import type { BuilderJob } from '../../core/jobs.ts';
+import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
+import { isSignatureHash } from '../../core/module/module-signature.ts';
+import type { Recipe } from '../../core/build/recipe.ts';
+import type { BuilderJob } from '../../core/jobs/jobs.ts';
 import type { Turns } from './turns.ts';
-import { runName, runOf } from '../../core/run-name.ts';
+import { runName, runOf } from '../../core/jobs/run-name.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
-import type { Settings } from '../../core/source.ts';
+import type { Settings } from '../../core/source/source.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
 import { loadBuild } from '../record/records.ts';
 import { findToolchain } from '../record/toolchains.ts';

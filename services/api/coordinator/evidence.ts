@@ -1,13 +1,13 @@
 import type { X509Certificate } from 'node:crypto';
-import { provenanceStatement, readProvenance } from '../../core/attestation.ts';
+import { provenanceStatement, readProvenance } from '../../core/provenance/attestation.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
-import { differingSections } from '../../core/elf.ts';
+import { differingSections } from '../../core/format/elf.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { FingerprintInputs } from '../../core/fingerprint.ts';
-import type { Outcome } from '../../core/jobs.ts';
-import { certificateId } from '../../core/module-signer.ts';
-import { verifyModule } from '../../core/module-signature.ts';
-import type { Recipe } from '../../core/recipe.ts';
+import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
+import type { Outcome } from '../../core/jobs/jobs.ts';
+import { certificateId } from '../../core/module/module-signer.ts';
+import { verifyModule } from '../../core/module/module-signature.ts';
+import type { Recipe } from '../../core/build/recipe.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 
 type Built = Extract<Outcome, { kind: 'built' }>;

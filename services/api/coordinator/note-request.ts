@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { isFinished, type BuildState } from '../../core/build-state.ts';
+import { isFinished, type BuildState } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { buildIdOf } from '../../core/fingerprint.ts';
+import { buildIdOf } from '../../core/build/fingerprint.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildRow } from './build-moves.ts';
 import { deepestFirst, type ResolvedBuild } from '../record/resolve-build.ts';
-import { roleReaches, type Role } from '../../core/policy.ts';
+import { roleReaches, type Role } from '../../core/policy/policy.ts';
 import { findToolchain } from '../record/toolchains.ts';
 
 /** A request as it stands in SQL: its build, and all that one is built against, deepest first. */

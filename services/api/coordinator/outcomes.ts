@@ -1,8 +1,8 @@
 import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/fingerprint.ts';
-import { shortened, type BuildFailure, type Outcome } from '../../core/jobs.ts';
-import type { Recipe } from '../../core/recipe.ts';
-import { findWithdrawn, sayWithdrawn } from '../../core/withdrawal.ts';
+import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
+import { shortened, type BuildFailure, type Outcome } from '../../core/jobs/jobs.ts';
+import type { Recipe } from '../../core/build/recipe.ts';
+import { findWithdrawn, sayWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { FingerprintInputs } from '../../core/fingerprint.ts';
-import type { Outcome } from '../../core/jobs.ts';
+import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
+import type { Outcome } from '../../core/jobs/jobs.ts';
 import type { RebuildView } from '../../core/protocol/build.ts';
 import type { Database } from '../../storage/database.ts';
 import { findBuiltAgainst } from '../record/built-against.ts';

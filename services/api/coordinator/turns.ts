@@ -1,5 +1,5 @@
-import { BUILD_STATES, isFinished } from '../../core/build-state.ts';
-import { slotsOf, type Role } from '../../core/policy.ts';
+import { BUILD_STATES, isFinished } from '../../core/build/build-state.ts';
+import { slotsOf, type Role } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Request, Response } from 'express';
-import { isFinished } from '../../core/build-state.ts';
-import { runName } from '../../core/run-name.ts';
+import { isFinished } from '../../core/build/build-state.ts';
+import { runName } from '../../core/jobs/run-name.ts';
 import type { ApiDeps } from './deps.ts';
 import { buildView } from '../record/records.ts';
 

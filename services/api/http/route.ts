@@ -2,7 +2,7 @@ import express, { type Request, type RequestHandler, type Response } from 'expre
 import { z } from 'zod';
 import { isDigest, type Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { Role } from '../../core/policy.ts';
+import type { Role } from '../../core/policy/policy.ts';
 import type { ApiDeps } from './deps.ts';
 import { authenticate, type Caller } from '../record/tokens.ts';
 import { watchPace } from './pace.ts';

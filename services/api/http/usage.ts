@@ -1,6 +1,6 @@
 import type { Request } from 'express';
 import { KilnError } from '../../core/errors.ts';
-import { dayOf } from '../../core/quotas.ts';
+import { dayOf } from '../../core/policy/quotas.ts';
 import type { Database } from '../../storage/database.ts';
 import { bytesSent, noteSent } from '../record/sent.ts';
 import type { Caller } from '../record/tokens.ts';

@@ -1,8 +1,8 @@
-import { isFinished, type BuildState } from '../../core/build-state.ts';
+import { isFinished, type BuildState } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
-import { buildIdOf, type FingerprintInputs } from '../../core/fingerprint.ts';
-import type { Dependency, TreeOrigin } from '../../core/jobs.ts';
-import type { Source } from '../../core/source.ts';
+import { buildIdOf, type FingerprintInputs } from '../../core/build/fingerprint.ts';
+import type { Dependency, TreeOrigin } from '../../core/jobs/jobs.ts';
+import type { Source } from '../../core/source/source.ts';
 import type { Database } from '../../storage/database.ts';
 import { loadBuild, type StoredSource } from './records.ts';
 

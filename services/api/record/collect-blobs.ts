@@ -1,4 +1,4 @@
-import { isFinished, BUILD_STATES } from '../../core/build-state.ts';
+import { isFinished, BUILD_STATES } from '../../core/build/build-state.ts';
 import {
   arrivedBefore,
   endedBefore,
@@ -6,7 +6,7 @@ import {
   GOING,
   type KeptBlob,
   type Retention,
-} from '../../core/retention.ts';
+} from '../../core/policy/retention.ts';
 import type { Database } from '../../storage/database.ts';
 import { forgetOldLogs, namedBlobs } from './named-blobs.ts';
 import { removeUnnamed, type UploadDeps } from './uploads.ts';
@@ -26,7 +26,7 @@ export type Collection = Readonly<
   Record<keyof typeof GOING, { readonly blobs: number; readonly bytes: number }>
 >;
 
-/** Removes the blobs that core/retention.ts lets go. Each is looked at again as it goes: what was named or claimed meanwhile stays. */
+/** Removes the blobs that core/policy/retention.ts lets go. Each is looked at again as it goes: what was named or claimed meanwhile stays. */
 export const collectBlobs = async (
   deps: UploadDeps,
   { keepFailedDays, isDry, signal }: Collecting,

@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { SYMVERS_LIMIT } from '../../core/kabi.ts';
-import { inspectKernel, isKernelEvidence } from '../../core/kernel.ts';
-import { manifestOf } from '../../core/kernel-delta.ts';
-import { trustReaches, type Trust } from '../../core/policy.ts';
-import { layTree, type TreeEntry } from '../../core/tree.ts';
+import { SYMVERS_LIMIT } from '../../core/module/kabi.ts';
+import { inspectKernel, isKernelEvidence } from '../../core/kernel/kernel.ts';
+import { manifestOf } from '../../core/kernel/kernel-delta.ts';
+import { trustReaches, type Trust } from '../../core/policy/policy.ts';
+import { layTree, type TreeEntry } from '../../core/tree/tree.ts';
 import { composeKernel } from '../../storage/compose-kernel.ts';
 import { readTarball } from '../../storage/read-tarball.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';

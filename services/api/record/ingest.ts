@@ -1,13 +1,13 @@
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import { roleReaches, trustReaches, type Trust } from '../../core/policy.ts';
+import { roleReaches, trustReaches, type Trust } from '../../core/policy/policy.ts';
 import {
   inspectSource,
   isSourceEvidence,
   type Source,
   type SourceClaims,
-} from '../../core/source.ts';
-import { DEFAULT_TARBALL_LIMITS } from '../../core/tarball-rules.ts';
+} from '../../core/source/source.ts';
+import { DEFAULT_TARBALL_LIMITS } from '../../core/tree/tarball-rules.ts';
 import type { Database } from '../../storage/database.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
 import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';

@@ -1,4 +1,4 @@
-import type { Withdrawable } from '../../core/withdrawal.ts';
+import type { Withdrawable } from '../../core/policy/withdrawal.ts';
 import type { Maker } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
 

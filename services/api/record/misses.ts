@@ -1,8 +1,8 @@
 import { sql } from 'kysely';
 import { KilnError, type ErrorCode } from '../../core/errors.ts';
-import { isKernelRelease } from '../../core/kernel.ts';
+import { isKernelRelease } from '../../core/kernel/kernel.ts';
 import type { MissView } from '../../core/protocol/fleet.ts';
-import { SOURCE_NAME, SOURCE_VERSION } from '../../core/source.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../../core/source/source.ts';
 import type { Database } from '../../storage/database.ts';
 import type { BuildRequest } from './resolve-build.ts';
 

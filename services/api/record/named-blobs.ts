@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { Digest } from '../../core/digest.ts';
-import { PASSING_STATES } from '../../core/retention.ts';
+import { PASSING_STATES } from '../../core/policy/retention.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 

@@ -1,6 +1,6 @@
 import { KilnError } from '../../core/errors.ts';
-import { whyNotPublish, type NameHolder } from '../../core/ownership.ts';
-import type { Role } from '../../core/policy.ts';
+import { whyNotPublish, type NameHolder } from '../../core/policy/ownership.ts';
+import type { Role } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 

@@ -1,5 +1,5 @@
 import { KilnError } from '../../core/errors.ts';
-import { mayRead, type Role, type Trust } from '../../core/policy.ts';
+import { mayRead, type Role, type Trust } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 
 /** A reader: a token and its role. Records that it may not read are answered as not there. */

@@ -1,20 +1,24 @@
 import type { z } from 'zod';
-import type { ContractPart } from '../../core/compiler-contract.ts';
+import type { ContractPart } from '../../core/kernel/compiler-contract.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import {
   fingerprintInputs,
   fingerprintOf,
   type FingerprintInputs,
-} from '../../core/fingerprint.ts';
-import { trustReaches } from '../../core/policy.ts';
-import { headerPackage } from '../../core/header-packages.ts';
+} from '../../core/build/fingerprint.ts';
+import { trustReaches } from '../../core/policy/policy.ts';
+import { headerPackage } from '../../core/kernel/header-packages.ts';
 import type { CreateBuild } from '../../core/protocol/build.ts';
 import type { HostKernel } from '../../core/protocol/kernel.ts';
-import { checkSettings, type Settings, type Source } from '../../core/source.ts';
-import { compareSources } from '../../core/source-version.ts';
-import { findWithdrawn, madeOf, type Withdrawal } from '../../core/withdrawal.ts';
-import { chooseToolchain, type ReadyToolchain, type ToolchainState } from '../../core/toolchain.ts';
+import { checkSettings, type Settings, type Source } from '../../core/source/source.ts';
+import { compareSources } from '../../core/source/source-version.ts';
+import { findWithdrawn, madeOf, type Withdrawal } from '../../core/policy/withdrawal.ts';
+import {
+  chooseToolchain,
+  type ReadyToolchain,
+  type ToolchainState,
+} from '../../core/toolchain/toolchain.ts';
 import type { Database } from '../../storage/database.ts';
 import {
   kernelOf,

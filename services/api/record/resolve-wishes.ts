@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { ResolvedView } from '../../core/protocol/build.ts';
-import type { BuildState } from '../../core/build-state.ts';
+import type { BuildState } from '../../core/build/build-state.ts';
 import type { Database } from '../../storage/database.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import type { Reader } from './readers.ts';

@@ -1,8 +1,8 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { KilnError } from '../../core/errors.ts';
-import { roleReaches, type Role } from '../../core/policy.ts';
-import { quotasOf, type OwnQuotas, type Quotas } from '../../core/quotas.ts';
+import { roleReaches, type Role } from '../../core/policy/policy.ts';
+import { quotasOf, type OwnQuotas, type Quotas } from '../../core/policy/quotas.ts';
 import type { IssuedToken, TokenView } from '../../core/protocol/token.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';

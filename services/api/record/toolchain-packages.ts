@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { ToolchainContents } from '../../core/measurement.ts';
+import type { ToolchainContents } from '../../core/toolchain/measurement.ts';
 import {
   differsFromLock,
   parseControl,
@@ -8,7 +8,7 @@ import {
   ToolchainDescription,
   type LockedPackage,
   type ToolchainPackages,
-} from '../../core/toolchain-packages.ts';
+} from '../../core/toolchain/toolchain-packages.ts';
 import type { Database } from '../../storage/database.ts';
 import { readControl } from '../../storage/read-tarball.ts';
 import { findToolchain, type ToolchainRow } from './toolchains.ts';

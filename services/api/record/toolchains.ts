@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { ToolchainContents } from '../../core/measurement.ts';
+import type { ToolchainContents } from '../../core/toolchain/measurement.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 

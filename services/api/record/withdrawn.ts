@@ -1,6 +1,6 @@
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/fingerprint.ts';
+import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
 import type { WithdrawalView } from '../../core/protocol/withdrawal.ts';
 import {
   findWithdrawn,
@@ -9,7 +9,7 @@ import {
   type MadeOf,
   type Withdrawable,
   type Withdrawal,
-} from '../../core/withdrawal.ts';
+} from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { listMakers, makerIn } from './makers.ts';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { digest, text, Maker } from './parts.ts';
+import { digest } from '../digest.ts';
+import { text, Maker } from './parts.ts';
 
 export const CreateArchive = z.strictObject({
   name: text(64),

@@ -1,9 +1,10 @@
 import { z } from 'zod';
-import { BUILD_STATES } from '../build-state.ts';
-import { CONTRACT_PARTS } from '../compiler-contract.ts';
-import { MODULE_NAME } from '../module-file.ts';
-import { SETTINGS_LIMIT, type Settings } from '../source.ts';
-import { digest, text, id, pairs, settings, Maker } from './parts.ts';
+import { BUILD_STATES } from '../build/build-state.ts';
+import { CONTRACT_PARTS } from '../kernel/compiler-contract.ts';
+import { MODULE_NAME } from '../module/module-file.ts';
+import { SETTINGS_LIMIT, type Settings } from '../source/source.ts';
+import { digest } from '../digest.ts';
+import { text, id, pairs, settings, Maker } from './parts.ts';
 import { Problem } from './problem.ts';
 import { SourceView } from './source.ts';
 import { HostKernel, KernelView } from './kernel.ts';
@@ -76,7 +77,7 @@ export const BuildView = z.object({
     vermagic: true,
   }),
   toolchain: z.object({ digest, name: z.string() }),
-  /** All that the fingerprint covers (core/fingerprint.ts). */
+  /** All that the fingerprint covers (core/build/fingerprint.ts). */
   inputs: z.record(z.string(), z.unknown()),
   recipe: z.record(z.string(), z.unknown()).nullable(),
   modules: z.array(ModuleView),

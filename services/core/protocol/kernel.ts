@@ -1,16 +1,17 @@
 import { z } from 'zod';
-import { TRUSTS } from '../policy.ts';
-import { digest, text, release, Maker } from './parts.ts';
+import { TRUSTS } from '../policy/policy.ts';
+import { digest } from '../digest.ts';
+import { text, release, Maker } from './parts.ts';
 
 export const CreateKernel = z.union([
   z.strictObject({ blob: digest }),
-  /** What is new against a kernel that is here, and the digest of what it must make with it (core/kernel-delta.ts). */
+  /** What is new against a kernel that is here, and the digest of what it must make with it (core/kernel/kernel-delta.ts). */
   z.strictObject({ delta: digest, base: digest, makes: digest }),
   /** A kernel that is known already. */
   z.strictObject({ digest }),
 ]);
 
-/** What a host's kernel is: `uname -r`, `uname -v`, and the digest of its options (core/kernel-config.ts). */
+/** What a host's kernel is: `uname -r`, `uname -v`, and the digest of its options (core/kernel/kernel-config.ts). */
 export const HostKernel = z.strictObject({
   release: text(128),
   build: text(256).optional(),

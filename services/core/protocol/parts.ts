@@ -1,14 +1,9 @@
 import { z } from 'zod';
-import { isDigest, type Digest } from '../digest.ts';
-import { isKernelRelease } from '../kernel.ts';
-import { ROLES } from '../policy.ts';
-import { SETTINGS_LIMIT } from '../source.ts';
+import { isKernelRelease } from '../kernel/kernel.ts';
+import { ROLES } from '../policy/policy.ts';
+import { SETTINGS_LIMIT } from '../source/source.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one folder for both sides. This file has what the others share. */
-
-export const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value), {
-  error: 'expected sha256: and 64 hex digits',
-});
 
 export const text = (max: number) => z.string().min(1).max(max);
 /** What names a record in addresses and paths: no way up, nothing that commands a terminal. */
@@ -20,7 +15,7 @@ export const role = z.enum(ROLES);
 export const pairs = z.array(z.tuple([z.string(), z.string()]));
 export const packageName = z.string().regex(/^[a-z0-9][a-z0-9.+-]{0,99}$/);
 
-/** Settings files: text by absolute path; `core/source.ts` checks the paths. */
+/** Settings files: text by absolute path; `core/source/source.ts` checks the paths. */
 export const settings = z.record(text(256), z.string().max(SETTINGS_LIMIT));
 
 /** The token that made a record, or a part of the service itself. */

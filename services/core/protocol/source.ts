@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { TRUSTS } from '../policy.ts';
-import { SOURCE_NAME, SOURCE_VERSION } from '../source.ts';
-import { digest, text, packageName, settings, Maker } from './parts.ts';
+import { TRUSTS } from '../policy/policy.ts';
+import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
+import { digest } from '../digest.ts';
+import { text, packageName, settings, Maker } from './parts.ts';
 
 export const CreateSource = z.strictObject({
   blob: digest,

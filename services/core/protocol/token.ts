@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { NamePattern } from '../ownership.ts';
+import { NamePattern } from '../policy/ownership.ts';
 import { text, role, Maker } from './parts.ts';
 import { CreateWithdrawal } from './withdrawal.ts';
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { TOOLCHAIN_STATES } from '../toolchain.ts';
-import { digest, text, Maker } from './parts.ts';
+import { TOOLCHAIN_STATES } from '../toolchain/toolchain.ts';
+import { digest } from '../digest.ts';
+import { text, Maker } from './parts.ts';
 
 export const CreateToolchain = z.strictObject({
   blob: digest,

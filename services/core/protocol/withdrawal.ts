@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { WITHDRAWABLE, type Withdrawal } from '../withdrawal.ts';
+import { WITHDRAWABLE, type Withdrawal } from '../policy/withdrawal.ts';
 import { text, Maker } from './parts.ts';
 
 /** What was withdrawn, and why. */

@@ -1,5 +1,5 @@
 import { Router } from 'express';
-import { checkArchive } from '../../../core/archive.ts';
+import { checkArchive } from '../../../core/kernel/archive.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CreateArchive, type ArchiveView } from '../../../core/protocol/archive.ts';
 import type { Schema } from '../../../storage/schema.ts';

@@ -1,6 +1,6 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import { findWithdrawn } from '../../../core/withdrawal.ts';
+import { findWithdrawn } from '../../../core/policy/withdrawal.ts';
 import type { ApiDeps } from '../deps.ts';
 import { mustBeGiven, readWithdrawals } from '../../record/withdrawn.ts';
 import { mayReadArtifact } from '../../record/readers.ts';

@@ -5,7 +5,10 @@ import {
   type ToolchainView,
 } from '../../../core/protocol/toolchain.ts';
 import { KilnError } from '../../../core/errors.ts';
-import { TOOLCHAIN_PACKAGES_LIMIT, ToolchainPackages } from '../../../core/toolchain-packages.ts';
+import {
+  TOOLCHAIN_PACKAGES_LIMIT,
+  ToolchainPackages,
+} from '../../../core/toolchain/toolchain-packages.ts';
 import type { ApiDeps } from '../deps.ts';
 import { listMakers } from '../../record/makers.ts';
 import { toolchainView } from '../../record/records.ts';

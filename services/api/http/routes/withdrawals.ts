@@ -2,7 +2,7 @@ import { Router } from 'express';
 import { z } from 'zod';
 import { CreateWithdrawal } from '../../../core/protocol/withdrawal.ts';
 import { GiveName } from '../../../core/protocol/source.ts';
-import { WITHDRAWABLE } from '../../../core/withdrawal.ts';
+import { WITHDRAWABLE } from '../../../core/policy/withdrawal.ts';
 import { giveName } from '../../record/owners.ts';
 import { endWithdrawal, listWithdrawals } from '../../record/withdrawn.ts';
 import type { ApiDeps } from '../deps.ts';

@@ -1,0 +1,83 @@
+import { KilnError } from '../errors.ts';
+
+/** A distribution's package archive that kernels are taken from: all that differs between distributions is in here. */
+export interface KernelArchive {
+  readonly name: string;
+  /** Where its packages are and who signs them: a deb822 text, as in `/etc/apt/sources.list.d/*.sources`. */
+  readonly sources: string;
+  /**
+   * The packages with a kernel's headers: a regular expression with a group `release`, and one `flavour` of which the newest kernel is
+   * followed.
+   */
+  readonly headers: string;
+}
+
+/** Checks an archive's description. Throws `KilnError('bad-request')`. */
+export const checkArchive = (archive: KernelArchive): KernelArchive => {
+  if (!/^[a-z0-9][a-z0-9.-]{0,63}$/.test(archive.name))
+    throw bad(
+      `${JSON.stringify(archive.name)} is no name for an archive; use letters, digits, . and -`,
+    );
+  for (const stanza of archive.sources.split(/\n\s*\n/).filter((each) => each.trim() !== ''))
+    checkStanza(stanza);
+  if (archive.sources.trim() === '') throw bad('the sources are empty');
+  if (archive.headers.length > 300 || !archive.headers.includes('(?<release>'))
+    throw bad('the pattern for header packages needs a group (?<release>…)');
+  try {
+    RegExp(archive.headers);
+  } catch (cause) {
+    throw new KilnError('bad-request', 'the pattern for header packages is no regular expression', {
+      cause,
+    });
+  }
+  return archive;
+};
+
+/** The fields that a stanza may have: where packages are and who signs them. Others, such as `Trusted`, could allow unsigned ones. */
+const FIELDS = ['types', 'uris', 'suites', 'components', 'architectures', 'signed-by'];
+
+const checkStanza = (stanza: string): void => {
+  const fields = new Map<string, string>();
+  let last = '';
+  for (const line of stanza.split('\n')) {
+    if (line.startsWith('#') || line.trim() === '') continue;
+    const [, name, value = ''] = /^([^:\s]+)\s*:(.*)$/.exec(line) ?? [];
+    if (name !== undefined) last = name.toLowerCase();
+    else if (!/^\s/.test(line) || last === '')
+      throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
+    fields.set(last, `${fields.get(last) ?? ''} ${name === undefined ? line : value}`.trim());
+  }
+  const other = [...fields.keys()].find((name) => !FIELDS.includes(name));
+  if (other !== undefined)
+    throw bad(
+      `the sources have the field ${other}, and may have ${FIELDS.join(', ')} only: nothing unsigned is taken`,
+    );
+  if (!fields.has('types') || !fields.has('uris') || !fields.has('suites'))
+    throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
+  if ((fields.get('signed-by') ?? '') === '')
+    throw bad('the sources name no Signed-By keyring: nothing in them could be verified');
+  if (!(fields.get('uris') ?? '').split(/\s+/).every((uri) => /^(https?|file):\//.test(uri)))
+    throw bad('the sources may use http, https and file URIs only');
+};
+
+const bad = (message: string): KilnError => new KilnError('bad-request', message);
+
+/** The newest header package of each flavour among an archive's package names. */
+export const newestHeaders = (
+  { headers }: Pick<KernelArchive, 'headers'>,
+  names: readonly string[],
+): readonly { readonly name: string; readonly release: string }[] => {
+  const pattern = new RegExp(`^(?:${headers})$`);
+  const newest = new Map<string, { name: string; release: string }>();
+  for (const name of names) {
+    const groups = pattern.exec(name)?.groups;
+    if (groups?.['release'] === undefined) continue;
+    const flavour = groups['flavour'] ?? '';
+    const found = { name, release: groups['release'] };
+    const before = newest.get(flavour);
+    if (before === undefined || isNewer(found.release, before.release)) newest.set(flavour, found);
+  }
+  return [...newest.values()];
+};
+
+const isNewer = (a: string, b: string): boolean => a.localeCompare(b, 'en', { numeric: true }) > 0;

@@ -1,0 +1,277 @@
+import { hasCertificate, isRevoked, type EfiSignatures } from './efi-signatures.ts';
+import { signatureHashOf, type KernelConfig } from '../kernel/kernel-config.ts';
+import type { KernelKey, KernelKeys } from './kernel-keys.ts';
+import type { ModuleSigner } from '../module/module-signer.ts';
+import { takesFromPlatform } from './platform-keyring.ts';
+
+/** What a machine's firmware and shim say. */
+export interface Firmware {
+  readonly isEfi: boolean;
+  /** Whether its variables can be read at all. */
+  readonly hasVariables: boolean;
+  /** `null`: it cannot be read. */
+  readonly secureBoot: boolean | null;
+  readonly isSetupMode: boolean;
+  /** shim's validation is switched off (`mokutil --disable-validation`): for the kernel, Secure Boot is off. */
+  readonly isShimOff: boolean;
+  /** The owner wants machine owner keys trusted (`MokListTrustedRT`). */
+  readonly isMokTrusted: boolean;
+  readonly db: EfiSignatures;
+  readonly mok: EfiSignatures;
+  /** Waits for MokManager's question at the next boot (`MokNew`). */
+  readonly pending: EfiSignatures;
+  /** `dbx` and `MokListXRT`. */
+  readonly revoked: EfiSignatures;
+}
+
+export type Lockdown = 'none' | 'integrity' | 'confidentiality';
+
+/** What decides whether one kernel of a machine loads a module. `null` is what cannot be known. */
+export interface LoadFacts {
+  readonly release: string;
+  /** Whether it is the kernel that runs now. */
+  readonly isRunning: boolean;
+  readonly config: KernelConfig | null;
+  /** `ID` and `ID_LIKE` of `os-release`. */
+  readonly distribution: readonly string[];
+  readonly firmware: Firmware | null;
+  /** Of the kernel that runs, like the next three. */
+  readonly commandLine: string;
+  readonly lockdown: Lockdown | null;
+  readonly sigEnforce: boolean | null;
+  readonly keys: KernelKeys | null;
+}
+
+/** What a kernel will do with a signer's modules, why, and the one thing to do about it. */
+export interface LoadVerdict {
+  readonly verdict: 'loads' | 'taints' | 'refused' | 'unknown';
+  readonly because: string;
+  readonly next: string | null;
+}
+
+/** Something that is so, is not so, or cannot be known (`null`), in words. */
+interface Finding {
+  readonly is: boolean | null;
+  readonly why: string;
+}
+
+/**
+ * Whether a kernel will load what a signer signs, by the rules of `module_sig_check` (`kernel/module/signing.c`), lockdown and the
+ * keyrings (`certs/system_keyring.c`, `security/integrity/platform_certs`).
+ */
+export const loadVerdict = (facts: LoadFacts, signer: ModuleSigner): LoadVerdict => {
+  const { release, config } = facts;
+  if (config !== null && config.get('MODULE_SIG') !== 'y')
+    return {
+      verdict: 'loads',
+      because: `kernel ${release} checks no signatures (CONFIG_MODULE_SIG is off)`,
+      next: null,
+    };
+  if (facts.firmware !== null && isRevoked(facts.firmware.revoked, signer.certificate))
+    return {
+      verdict: 'refused',
+      because: `the certificate ${signer.subject} is revoked in this machine’s firmware (dbx or MokListX)`,
+      next: 'have the admin give the service another signing key, then run kiln setup',
+    };
+  const enforced = enforcement(facts);
+  const verified = verification(facts, signer);
+  if (verified.is === true) return { verdict: 'loads', because: verified.why, next: null };
+  if (enforced.is === false)
+    return {
+      verdict: 'taints',
+      because: `${verified.why}; it loads the module all the same, for ${enforced.why}, and marks itself as tainted`,
+      next: isPending(facts, signer) ? FINISH : null,
+    };
+  const because = `${enforced.why}, and ${verified.why}`;
+  const isRefused = enforced.is === true && verified.is === false;
+  return { verdict: isRefused ? 'refused' : 'unknown', because, next: nextStep(facts, signer) };
+};
+
+/** Whether the firmware's Secure Boot is on as a kernel sees it (`efi_get_secureboot`). `null`: it cannot be known. */
+export const isSecureBootOn = (firmware: Firmware | null): boolean | null => {
+  if (firmware === null) return null;
+  if (!firmware.isEfi || firmware.isSetupMode || firmware.isShimOff) return false;
+  return firmware.secureBoot;
+};
+
+/** Whether a signer's certificate is among the machine owner keys. */
+export const isEnrolled = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
+  firmware !== null && hasCertificate(firmware.mok, signer.certificate);
+
+/** Whether a signer's certificate waits for MokManager's question at the next boot. */
+export const isPending = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
+  firmware !== null && hasCertificate(firmware.pending, signer.certificate);
+
+/** Whether a kernel refuses what it cannot verify: as it says itself if it runs, else by its options and what starts it. */
+const enforcement = (facts: LoadFacts): Finding => {
+  const { release, config, lockdown, sigEnforce } = facts;
+  if (facts.isRunning) {
+    if (lockdown === 'integrity' || lockdown === 'confidentiality')
+      return { is: true, why: `kernel ${release} is locked down (${lockdown})` };
+    if (sigEnforce === true)
+      return { is: true, why: `kernel ${release} enforces signatures (module.sig_enforce)` };
+    if (sigEnforce === false && lockdown === 'none')
+      return { is: false, why: 'neither lockdown nor module.sig_enforce is on' };
+  }
+  const asked = ENFORCING.exec(facts.commandLine)?.[1];
+  if (asked !== undefined) return { is: true, why: `the kernel command line says ${asked}` };
+  if (config === null)
+    return { is: null, why: `no configuration of kernel ${release} was found in /boot` };
+  const forcing = FORCING.find((option) => config.get(option) === 'y');
+  if (forcing !== undefined)
+    return {
+      is: true,
+      why: `kernel ${release} is built to enforce signatures (CONFIG_${forcing})`,
+    };
+  const locking = LOCKING.find((option) => config.get(option) === 'y');
+  const secureBoot = isSecureBootOn(facts.firmware);
+  if (locking === undefined || secureBoot === false)
+    return { is: false, why: `nothing makes kernel ${release} enforce signatures` };
+  return secureBoot === true
+    ? { is: true, why: `kernel ${release} enforces signatures under Secure Boot, which is on` }
+    : { is: null, why: 'whether Secure Boot is on cannot be read' };
+};
+
+const ENFORCING =
+  /(?:^|\s)(module\.sig[-_]enforce(?:=(?:[1yYtT]\w*|on))?|lockdown=(?:integrity|confidentiality))(?=\s|$)/;
+const FORCING = [
+  'MODULE_SIG_FORCE',
+  'LOCK_DOWN_KERNEL_FORCE_INTEGRITY',
+  'LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY',
+];
+/** What turns enforcement on where Secure Boot is (`security/lockdown`, `security/integrity/ima`). */
+const LOCKING = ['LOCK_DOWN_IN_EFI_SECURE_BOOT', 'IMA_ARCH_POLICY'];
+
+/** Whether a kernel can verify what a signer signs, and takes its key. */
+const verification = (facts: LoadFacts, signer: ModuleSigner): Finding => {
+  const { release, firmware, keys } = facts;
+  const problem = verificationProblem(facts.config, signer);
+  if (problem !== null) return { is: false, why: `kernel ${release} ${problem}` };
+  const held = heldKey(facts, signer);
+  const isHeld = keys === null ? null : held !== null;
+  const name = `the signer’s certificate (${signer.subject})`;
+  const place = firmware === null ? null : placeInFirmware(firmware, signer);
+  if (place !== null) {
+    if (isHeld === false && facts.isRunning)
+      return { is: false, why: `${name} is in ${place}, but the running kernel has not taken it` };
+    const taken = takesKeys(facts, signer, place);
+    const verb = taken === null ? 'may or may not take' : taken ? 'takes' : 'does not take';
+    const far =
+      taken === true
+        ? ', as far as known'
+        : taken === null && facts.config !== null
+          ? ': it is no build of this distribution’s, and nothing shows whether it has the patch that distributions take them by'
+          : '';
+    return {
+      is: taken,
+      why: `${name} is in ${place}, from which kernel ${release} ${verb} module keys${far}`,
+    };
+  }
+  if (held?.isFromFirmware === true && facts.isRunning)
+    return {
+      is: takesFromPlatform(facts) === true || null,
+      why: `${name} came to the running kernel out of the firmware`,
+    };
+  if (held !== null && facts.isRunning)
+    return { is: true, why: `${name} is in the running kernel’s own keyrings` };
+  if (isHeld === false) return { is: false, why: `${name} is in none of this machine’s keyrings` };
+  const hidden = facts.isRunning && keys === null ? ' (they are shown to root alone)' : '';
+  return { is: null, why: `whether kernel ${release} holds ${name} cannot be read${hidden}` };
+};
+
+/** The running kernel's key of a signer. */
+export const heldKey = ({ keys }: LoadFacts, { keyId }: ModuleSigner): KernelKey | null =>
+  keys?.keys.find(({ id }) => id === keyId) ?? null;
+
+type Place = 'the machine owner keys (MOK)' | 'the firmware’s db';
+
+const placeInFirmware = ({ mok, db }: Firmware, { certificate }: ModuleSigner): Place | null => {
+  if (hasCertificate(mok, certificate)) return 'the machine owner keys (MOK)';
+  return hasCertificate(db, certificate) ? 'the firmware’s db' : null;
+};
+
+/** Whether a kernel takes module keys from a place in the firmware. */
+const takesKeys = (facts: LoadFacts, signer: ModuleSigner, place: Place): boolean | null => {
+  const { config, firmware } = facts;
+  const fromPlatform = takesFromPlatform(facts);
+  if (fromPlatform === true) return true;
+  if (config === null) return null;
+  const isInMachine =
+    place === 'the machine owner keys (MOK)' &&
+    fitsMachineKeyring(config, signer) &&
+    firmware?.isMokTrusted === true;
+  return isInMachine || fromPlatform;
+};
+
+/** `.machine` is behind `.secondary_trusted_keys`, and may be for authorities alone (`security/integrity/Kconfig`). */
+const fitsMachineKeyring = (config: KernelConfig, { isAuthority }: ModuleSigner): boolean =>
+  config.get('INTEGRITY_MACHINE_KEYRING') === 'y' &&
+  config.get('SECONDARY_TRUSTED_KEYRING') === 'y' &&
+  (isAuthority || config.get('INTEGRITY_CA_MACHINE_KEYRING') !== 'y');
+
+/** Whether enrolling a signer as a machine owner key could help a kernel: it takes such keys, or may. */
+export const canEnrol = (facts: LoadFacts, signer: ModuleSigner): boolean =>
+  takesFromPlatform(facts) !== false ||
+  facts.config === null ||
+  fitsMachineKeyring(facts.config, signer);
+
+const RSA_BITS = [1024, 1536, 2048, 3072, 4096];
+const HASH_OPTIONS: Readonly<Record<string, string>> = {
+  sha1: 'CRYPTO_SHA1',
+  sha224: 'CRYPTO_SHA256',
+  sha256: 'CRYPTO_SHA256',
+  sha384: 'CRYPTO_SHA512',
+  sha512: 'CRYPTO_SHA512',
+  'sha3-256': 'CRYPTO_SHA3',
+  'sha3-384': 'CRYPTO_SHA3',
+  'sha3-512': 'CRYPTO_SHA3',
+};
+
+/** How a kernel has the digest that its modules are signed with: `null` where it has not, or the digest is not one we know. */
+export const hashSupport = (config: KernelConfig): 'built in' | 'as a module' | null => {
+  const value = config.get(HASH_OPTIONS[signatureHashOf(config)] ?? '');
+  if (value === 'y') return 'built in';
+  return value === 'm' ? 'as a module' : null;
+};
+
+/** Why no key of this kind could be used by a kernel (`crypto/rsa.c`, `crypto/asymmetric_keys`), if so. */
+const verificationProblem = (config: KernelConfig | null, signer: ModuleSigner): string | null => {
+  if (signer.keyType === 'rsa' && !RSA_BITS.includes(signer.bits ?? 0))
+    return `takes RSA keys of 1024 to 4096 bits, and the signer’s has ${signer.bits ?? 'none'}`;
+  if (signer.keyType !== 'rsa' && config?.has('CRYPTO_ECDSA') !== true)
+    return `cannot use the signer’s ${signer.keyType} key`;
+  if (config !== null && hashSupport(config) === null)
+    return `lacks ${signatureHashOf(config)}, which its modules are signed with`;
+  return null;
+};
+
+const FINISH =
+  'reboot and choose Enroll MOK in the screen that comes up: that finishes the enrolment';
+/** The step where enrolling would not help. */
+export const BUILD_IT_IN =
+  'give this host a kernel that has the certificate built in (CONFIG_SYSTEM_TRUSTED_KEYS)';
+
+/** The one step that brings a machine nearer to loading the signer's modules. */
+const nextStep = (facts: LoadFacts, signer: ModuleSigner): string => {
+  const { firmware, config, release } = facts;
+  if (verificationProblem(config, signer) !== null)
+    return 'have the admin sign with an RSA key of 2048, 3072 or 4096 bits and a digest that this kernel has';
+  if (firmware === null) return 'run kiln doctor on the host itself, while it runs';
+  if (isPending(facts, signer)) return FINISH;
+  if (firmware.isEfi && !firmware.hasVariables)
+    return 'run mount -t efivarfs efivarfs /sys/firmware/efi/efivars, then kiln doctor again';
+  const place = placeInFirmware(firmware, signer);
+  if (!firmware.isEfi) return facts.keys === null ? 'run kiln doctor as root' : BUILD_IT_IN;
+  const taken = takesKeys(facts, signer, place ?? 'the machine owner keys (MOK)');
+  if (place !== null && taken === true)
+    return 'reboot through shim: a kernel takes the firmware’s keys when it starts';
+  if (!canEnrol(facts, signer)) return BUILD_IT_IN;
+  const wouldTake = config !== null && fitsMachineKeyring(config, signer);
+  if (taken !== true && wouldTake && isEnrolled(facts, signer) && !firmware.isMokTrusted)
+    return 'run mokutil --trust-mok, reboot and confirm it in the screen that comes up';
+  if (place !== null && taken === null && config !== null)
+    return 'install a module and load it: if modprobe says that its key was rejected, this kernel does not take the certificate from there';
+  if (place !== null && taken === null)
+    return `put the configuration of kernel ${release} where it can be read, /boot/config-${release}`;
+  return 'run kiln enroll, then reboot and choose Enroll MOK in the screen that comes up';
+};
