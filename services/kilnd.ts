@@ -108,9 +108,12 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
   }
   const [role, ...others] = positionals;
   if (role !== 'gc' && values['dry-run'] === true)
-    throw new KilnError('bad-request', `--dry-run is for kilnd gc (kilnd --help)`);
+    throw new KilnError('bad-request', `--dry-run is for kilnd gc alone (kilnd --help)`);
   if (others.length > 0)
-    throw new KilnError('bad-request', `one role at a time, or none for all (kilnd --help)`);
+    throw new KilnError(
+      'bad-request',
+      `kilnd takes one role, or none for all of them (kilnd --help)`,
+    );
   if (role === 'keys') {
     const directory = resolve(values.data ?? '/var/lib/kiln/keys');
     await makeKeys(directory, keyPlaces(directory));

@@ -102,7 +102,7 @@ const sourceGive: Command = {
     if (name === undefined || others.length > 0)
       throw new KilnError('bad-request', 'give a name, and the token it shall belong to');
     const owner = await context.service.giveName(name, token);
-    context.print(`the name ${name} is the token’s called ${owner.name}`, { name, owner });
+    context.print(`the name ${name} belongs to the token ${owner.name}`, { name, owner });
   },
 };
 

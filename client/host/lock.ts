@@ -69,7 +69,7 @@ const flock = (descriptor: number, seconds: number): Promise<boolean> =>
     });
     child.once('error', (cause) =>
       reject(
-        new KilnError('install-failed', 'flock cannot be run; it is in the package util-linux', {
+        new KilnError('install-failed', 'the program flock cannot be run; install util-linux', {
           cause,
         }),
       ),

@@ -33,7 +33,7 @@ export const API_SETTINGS = {
     .string()
     .min(1)
     .transform((file) => readCertificate(file))
-    .describe('file of the certificate that modules are signed for'),
+    .describe('file of the signing key’s certificate'),
   KILN_DATABASE: z.string().min(1).describe('file of the record'),
   KILN_HOST: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
   KILN_PORT: whole(8070, 0).describe('port that the API listens on; 0: any free one'),
@@ -45,12 +45,12 @@ export const API_SETTINGS = {
   KILN_BLOB_LIMIT: whole(2 * GiB).describe('bytes that one upload may have'),
   KILN_CONNECTIONS: whole(1024).describe('connections open at once'),
   KILN_ADDRESS_CONNECTIONS: whole(256).describe(
-    'of them from one address; behind a proxy, as many as in all',
+    'connections open at once from one address; behind a proxy, as many as in all',
   ),
   KILN_REQUEST_SECONDS: whole(30).describe(
     'seconds that a request’s headers may take, and over which the pace of its body is measured',
   ),
-  KILN_REQUEST_RATE: whole(1024).describe('bytes a second of a body that must come'),
+  KILN_REQUEST_RATE: whole(1024).describe('the least bytes a second at which a body must come'),
   KILN_ARCHIVES: z
     .string()
     .min(1)

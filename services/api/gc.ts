@@ -35,7 +35,7 @@ export const collectBelow = async (
       (sum, each) => ({ blobs: sum.blobs + each.blobs, bytes: sum.bytes + each.bytes }),
       { blobs: 0, bytes: 0 },
     );
-    return [...all, { ...total, words: isDry ? 'would go in all' : 'went in all' }]
+    return [...all, { ...total, words: isDry ? 'would be removed in all' : 'removed in all' }]
       .map(({ blobs: count, bytes, words }) => `${count} blobs, ${bytes} bytes: ${words}\n`)
       .join('');
   } finally {

@@ -56,7 +56,7 @@ export const collectModules = async (
       ) {
         throw new KilnError(
           'bad-tarball',
-          `the build put out ${JSON.stringify(entry.path)}, which is no module and no plain file`,
+          `the build handed out ${JSON.stringify(entry.path)}, which is neither a module nor a plain file`,
         );
       }
       const pieces: Buffer[] = [];
@@ -67,11 +67,14 @@ export const collectModules = async (
     },
     limits,
   );
-  if (found.size === 0) throw new KilnError('bad-tarball', 'the build put out no module');
+  if (found.size === 0) throw new KilnError('bad-tarball', 'the build left no module');
   if (recipe.modules.kind === 'listed') {
     const missing = recipe.modules.list.find(({ name }) => !found.has(name));
     if (missing !== undefined)
-      throw new KilnError('bad-tarball', `the build put out no ${missing.name}.ko`);
+      throw new KilnError(
+        'bad-tarball',
+        `the build left no ${missing.name}.ko, which dkms.conf lists`,
+      );
   }
   // The build's own list of symbols comes last, so that it counts for its own modules and never for a symbol of the kernel.
   const own = left.find(({ path }) => path === 'Module.symvers')?.bytes.toString('latin1') ?? '';
@@ -83,7 +86,10 @@ export const collectModules = async (
     checkModule(module, expected);
     if (symvers !== null) checkImports(module, symvers);
     if (splitModule(bytes) !== null)
-      throw new KilnError('unverified', `the build signed ${name}.ko itself`);
+      throw new KilnError(
+        'unverified',
+        `the build signed ${name}.ko itself; switch that off in the source, as Kiln signs what it builds`,
+      );
     const { digest } = await blobs.put(Readable.from([bytes], { objectMode: false }), {
       limit: bytes.length,
     });
@@ -109,7 +115,7 @@ const storeExports = async (
   if (size > EXPORTS_LIMIT || left.length > MAX_EXPORTS) {
     throw new KilnError(
       'too-large',
-      `POST_BUILD left ${left.length} files of ${size} bytes; the limit is ${MAX_EXPORTS} of ${EXPORTS_LIMIT}`,
+      `POST_BUILD left ${left.length} files of ${size} bytes in all; the limit is ${MAX_EXPORTS} files of ${EXPORTS_LIMIT} bytes`,
     );
   }
   const tar = pack();

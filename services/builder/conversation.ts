@@ -37,10 +37,7 @@ export const startConversation = (answer: (evaluation: Buffer) => Recipe): Conve
         if (newline < 0 && head.length < 16) return;
         const digits = head.toString('latin1', 0, Math.max(newline, 0));
         if (!/^\d{1,8}$/.test(digits) || Number(digits) > EVALUATION_LIMIT) {
-          throw new KilnError(
-            'bad-source',
-            'the evaluation of dkms.conf gave an answer out of form',
-          );
+          throw new KilnError('bad-source', 'the evaluation of dkms.conf gave a malformed answer');
         }
         start = newline + 1;
         size = Number(digits);

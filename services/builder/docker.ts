@@ -94,10 +94,7 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
     await once(progress, 'end');
     const id = await findImage(rootfs);
     if (id === null)
-      throw new KilnError(
-        'internal',
-        `Docker made another image than ${rootfs} of the root file system`,
-      );
+      throw new KilnError('internal', `Docker’s image of the root file system is not ${rootfs}`);
     return id;
   };
 
@@ -115,7 +112,9 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
         if (!hasStatus(error, 409)) throw error;
       }
     }
-    throw new Error(`every user from ${first} to ${last} has a container already`);
+    throw new Error(
+      `every user id from ${first} to ${last} is taken by a running build; make KILN_BUILD_USERS a wider range`,
+    );
   };
 
   return {

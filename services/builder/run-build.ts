@@ -71,7 +71,7 @@ export const runBuild = async (
     const started = performance.now();
     if (digestOf(deps.script) !== job.inputs.script) {
       throw new Error(
-        'this builder has another build script than the coordinator; update both together',
+        'this builder’s build script is not the coordinator’s; update both to the same Kiln',
       );
     }
     log.write(
@@ -192,7 +192,11 @@ const workOutRecipe = ({ source, kernel }: BuildJob, evaluation: Buffer, jobs: n
 const explainError = (error: unknown, log: BuildLog): BuildFailure | null => {
   if (error instanceof SandboxLimitReached) {
     const code = error.limit === 'time' ? 'timed-out' : 'over-limit';
-    return { code, message: `${error.message}, the limit here`, lines: errorLines(log.tail()) };
+    return {
+      code,
+      message: `${error.message}, the limit of this builder`,
+      lines: errorLines(log.tail()),
+    };
   }
   if (error instanceof DependencyLost)
     return { code: 'dependency-failed', message: error.message, lines: [] };

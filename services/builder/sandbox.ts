@@ -91,7 +91,7 @@ export const createSandbox = (
       }
       put += piece.length;
       if (put > limits.output)
-        throw new SandboxLimitReached('output', `the build put out over ${limits.output} bytes`);
+        throw new SandboxLimitReached('output', `the build handed out over ${limits.output} bytes`);
       return output.output(piece, input);
     };
     const spec = {

@@ -79,7 +79,7 @@ export const startBuilder = async (
     try {
       if (await signals.isCancelled(name)) return;
       if (run.starts > MAX_STARTS)
-        throw new Error('the job is given up: every builder that ran it has died');
+        throw new Error('every builder that ran the job has died, so it is given up');
       await report(
         `${name}-started-${run.starts}`,
         job.rebuild === null

@@ -42,7 +42,7 @@ export const toolchainAnswers = async (
           log: () => {},
           output(piece) {
             if (tarball.length() + piece.length > 2 * LIMITS.bytes)
-              throw new KilnError('too-large', 'the toolchain’s answers are out of bounds');
+              throw new KilnError('too-large', 'the toolchain’s answers are over their limit');
             tarball.add(Buffer.from(piece));
           },
         },

@@ -187,7 +187,7 @@ export const readSymvers = async (directory: string): Promise<Symvers> => {
   if (size > SYMVERS_LIMIT)
     throw new KilnError(
       'too-large',
-      `Module.symvers is ${size} bytes; the limit is ${SYMVERS_LIMIT}`,
+      `the Module.symvers is ${size} bytes; the most that Kiln reads is ${SYMVERS_LIMIT}`,
     );
   return parseSymvers(await readFile(file, 'latin1'));
 };

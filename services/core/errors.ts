@@ -8,7 +8,7 @@ const ERRORS = {
   forbidden: { status: 403, exit: 4, meaning: 'The token’s role may not do this' },
   'not-found': { status: 404, exit: 3, meaning: 'There is no such thing here' },
   conflict: { status: 409, exit: 2, meaning: 'It contradicts what is already here' },
-  'too-many': { status: 429, exit: 5, meaning: 'It is more at a time than one may ask for' },
+  'too-many': { status: 429, exit: 5, meaning: 'Too much was asked for at once' },
   'too-slow': { status: 408, exit: 5, meaning: 'The request came too slowly' },
   'too-large': { status: 413, exit: 2, meaning: 'It is over a limit of this service' },
   'digest-mismatch': { status: 422, exit: 2, meaning: 'The bytes are not those announced' },
@@ -23,7 +23,7 @@ const ERRORS = {
   excluded: {
     status: 409,
     exit: 77,
-    meaning: 'The source is not for this kernel, by its own word',
+    meaning: 'The source says that it is not for this kernel',
   },
   'in-tree': {
     status: 409,

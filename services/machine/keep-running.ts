@@ -43,7 +43,7 @@ export const keepRunning = async (
       child.once('exit', (code, signal) => {
         if (!isReady)
           reject(
-            new KilnError('unavailable', `the ${role} did not start; its last words are above`),
+            new KilnError('unavailable', `the ${role} did not start; its messages above say why`),
           );
         if (isStopping) return;
         say(`kilnd: ${role} ended (${signal ?? `exit status ${code}`})`);

@@ -21,7 +21,10 @@ export const lockDirectory = async (directory: string): Promise<() => Promise<vo
   const file = await open(join(directory, 'lock'), 'a', 0o600);
   try {
     if (!(await flock(file)))
-      throw new KilnError('conflict', `another kilnd already runs on ${directory}`);
+      throw new KilnError(
+        'conflict',
+        `another kilnd runs on ${directory}; stop it, or take another directory (--data)`,
+      );
   } catch (error) {
     await file.close();
     throw error;
@@ -33,7 +36,7 @@ export const lockDirectory = async (directory: string): Promise<() => Promise<vo
 const flock = async (file: FileHandle): Promise<boolean> => {
   const child = spawn('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', file.fd] });
   const [code] = (await once(child, 'close').catch((cause: unknown) => {
-    throw new KilnError('unavailable', 'flock cannot be run; it is in the package util-linux', {
+    throw new KilnError('unavailable', 'the program flock cannot be run; install util-linux', {
       cause,
     });
   })) as [number | null];

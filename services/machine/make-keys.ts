@@ -49,7 +49,7 @@ export const makeKeys = async (directory: string, places: KeyPlaces): Promise<vo
   else if ((await readIfThere(places.signingCertificate)) === null)
     throw new KilnError(
       'bad-request',
-      `the signing key’s certificate ${places.signingCertificate} is missing`,
+      `the signing key’s certificate ${places.signingCertificate} is missing; put it back, or remove the key too for a new pair`,
     );
 };
 

@@ -78,17 +78,17 @@ const waitForAnswer = async (child: ChildProcess, socket: string): Promise<void>
     if (child.pid === undefined) {
       throw new KilnError(
         'unavailable',
-        'redis-server is not installed; apt-get install redis-server',
+        'redis-server is not installed; run apt-get install redis-server',
       );
     }
     if (child.exitCode !== null)
-      throw new KilnError('unavailable', 'redis-server ended at once; its last words are above');
+      throw new KilnError('unavailable', 'redis-server ended at once; its messages above say why');
     if (await answers(socket)) return;
     await sleep(50);
   }
   throw new KilnError(
     'unavailable',
-    `redis-server did not answer within ${START_DEADLINE / 1000} seconds`,
+    `redis-server did not answer within ${START_DEADLINE / 1000} seconds; its messages above may say why`,
   );
 };
 

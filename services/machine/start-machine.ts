@@ -117,7 +117,7 @@ const parseListen = (listen: string): { host: string; port: number } => {
   if (match?.[1] === undefined || Number(match[2]) > 65535) {
     throw new KilnError(
       'bad-request',
-      `${JSON.stringify(listen)} is no HOST:PORT to listen on (--listen, KILN_HOST, KILN_PORT)`,
+      `${JSON.stringify(listen)} is not a HOST:PORT to listen on (--listen, KILN_HOST, KILN_PORT)`,
     );
   }
   return { host: match[1].replace(/^\[(.*)\]$/, '$1'), port: Number(match[2]) };

@@ -27,26 +27,29 @@ export const loadSigningKey = async (
     );
   const { mode } = await stat(keyFile);
   if ((mode & 0o077) !== 0) {
-    throw new KilnError('bad-request', `others may read the signing key ${keyFile}; chmod 600 it`);
+    throw new KilnError(
+      'bad-request',
+      `others may read the signing key ${keyFile}; run chmod 600 ${keyFile}`,
+    );
   }
   const certificatePem = await readIfThere(certificateFile);
   if (certificatePem === null)
     throw new KilnError(
       'bad-request',
-      `the signing key’s certificate ${certificateFile} is missing`,
+      `the signing key’s certificate ${certificateFile} is missing; put it back beside the key`,
     );
   const privateKey = createPrivateKey(keyPem);
   const certificate = new X509Certificate(certificatePem);
   if (!certificate.checkPrivateKey(privateKey)) {
     throw new KilnError(
       'bad-request',
-      `the certificate ${certificateFile} is not that of the key ${keyFile}`,
+      `the certificate ${certificateFile} does not belong to the key ${keyFile}; give the one that was made with it`,
     );
   }
   if (privateKey.asymmetricKeyType !== 'rsa') {
     throw new KilnError(
       'bad-request',
-      'the signing key is not RSA; kernels before 6.4 take no other',
+      'the signing key is not RSA, all that kernels before 6.4 take; kilnd keys makes one',
     );
   }
   return keyOf(privateKey, certificate);

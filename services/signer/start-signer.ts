@@ -46,7 +46,7 @@ export const startSigner = async (
         const isRefused = error instanceof KilnError && error.code === 'unverified';
         if (!run.isLast && !isRefused) throw error;
         const message = isRefused
-          ? `the signer does not sign this: ${error.message}`
+          ? `the signer refused the build: ${error.message}`
           : 'the modules were built, but could not be signed; ask the admin to look at the signer’s log';
         const failure = shortened({ code: 'signing-failed', message, lines: [] });
         const { build, attempt } = job;

@@ -93,7 +93,10 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
       const field = (key: string): string =>
         new RegExp(`^${key}: (.*)$`, 'm').exec(text)?.[1] ?? '';
       if (field('SHA256') === '')
-        throw new KilnError('not-found', `the archive has no package ${name}`);
+        throw new KilnError(
+          'not-found',
+          `the archive has no package ${name} any more; try again later`,
+        );
       const depends = field('Depends')
         .split(',')
         .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')

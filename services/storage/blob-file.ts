@@ -18,7 +18,7 @@ const PIECE = 1024 * 1024;
 const damaged = (digest: Digest, what: string, cause?: unknown): KilnError =>
   new KilnError(
     'internal',
-    `blob ${digest} is damaged: ${what}; the admin removes it from the blobs’ directory, and then it is sent or made again`,
+    `blob ${digest} is damaged: ${what}; have the admin remove it from the blobs’ directory, then send or make it again`,
     { cause },
   );
 
@@ -40,7 +40,7 @@ export const inFolderOf = async <T>(
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return null;
     if (hasErrno(error, 'ELOOP') || hasErrno(error, 'ENOTDIR'))
-      throw damaged(digest, 'its folder is no folder', error);
+      throw damaged(digest, 'the directory that it belongs in is a file or a link', error);
     throw error;
   }
   try {
@@ -62,7 +62,7 @@ export const takePlace = async (file: string, path: string, digest: Digest): Pro
     await rename(file, path);
   } catch (error) {
     if (hasErrno(error, 'EISDIR') || hasErrno(error, 'ENOTEMPTY'))
-      throw damaged(digest, 'in its place stands a directory', error);
+      throw damaged(digest, 'a directory is in its place', error);
     throw error;
   }
 };
@@ -78,15 +78,16 @@ export const openBlobFile = (
       handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return null;
-      if (hasErrno(error, 'ELOOP')) throw damaged(digest, 'in its place stands a link', error);
+      if (hasErrno(error, 'ELOOP')) throw damaged(digest, 'a link is in its place', error);
       // A socket, or a device that is not there.
-      if (hasErrno(error, 'ENXIO')) throw damaged(digest, 'in its place stands no file', error);
+      if (hasErrno(error, 'ENXIO'))
+        throw damaged(digest, 'something other than a file is in its place', error);
       throw error;
     }
     const stats = await handle.stat();
     if (stats.isFile()) return { handle, size: stats.size };
     await handle.close();
-    throw damaged(digest, 'in its place stands no file');
+    throw damaged(digest, 'something other than a file is in its place');
   });
 
 /** The bytes of a file from front to back, hashed all of them, and given out those in the range. */

@@ -53,7 +53,10 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
   const arrivals = join(directory, 'arriving');
   await mkdir(arrivals, { recursive: true, mode: 0o700 });
   if (!(await lstat(arrivals)).isDirectory())
-    throw new KilnError('bad-request', `${arrivals} is a link; the blobs’ directory holds none`);
+    throw new KilnError(
+      'bad-request',
+      `${arrivals} is a link, and Kiln makes none in the blobs’ directory; remove it`,
+    );
 
   const openFile = async (digest: Digest) => {
     const opened = await openBlobFile(directory, digest);
@@ -113,7 +116,7 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
         if (hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT')) {
           throw new KilnError(
             'storage-full',
-            'the service’s disk is full; nothing was kept, try again when there is room',
+            'the service’s disk is full; try again when the admin has made room',
             { cause: error },
           );
         }

@@ -16,7 +16,7 @@ const FILE_LIMIT = 256 * 1024 ** 2;
 
 /**
  * Makes the whole tarball of a kernel's tree out of a delta and the kernel it is based on, and stores it; its digest.
- * Throws `KilnError('bad-tarball' | 'too-large')` where the delta is out of form or makes too much.
+ * Throws `KilnError('bad-tarball' | 'too-large')` where the delta is malformed or makes too much.
  */
 export const composeKernel = async (
   blobs: Blobs,
@@ -48,7 +48,7 @@ export const composeKernel = async (
     if (made > DEFAULT_TARBALL_LIMITS.bytes)
       throw new KilnError(
         'too-large',
-        `the delta makes over ${DEFAULT_TARBALL_LIMITS.bytes} bytes`,
+        `the delta makes over ${DEFAULT_TARBALL_LIMITS.bytes} bytes, the limit of this service; send only what the build needs`,
       );
     await addEntry(tar, entry, bytes);
   };
@@ -58,14 +58,17 @@ export const composeKernel = async (
       const targets = path === null ? [] : (places.get(path) ?? []);
       if (targets.length === 0) return;
       if (entry.kind === 'hardlink')
-        throw new KilnError('conflict', 'the base has hard links; send these headers whole');
+        throw new KilnError(
+          'conflict',
+          'the kernel that the delta is based on has hard links; send these headers whole',
+        );
       const bytes = await wholeFile(body, FILE_LIMIT);
       for (const target of targets) await add(target, bytes);
     });
     await readTarball(await blobs.open(delta), async (entry, body) => {
       if (entry.path === DELTA_FILE || entry.kind === 'directory') return;
       if (entry.kind === 'hardlink')
-        throw new KilnError('bad-tarball', 'a delta has no hard links; send it anew');
+        throw new KilnError('bad-tarball', 'the delta has a hard link; send the headers whole');
       const bytes = await wholeFile(body, FILE_LIMIT);
       await add(entry.kind === 'file' ? { ...entry, digest: delta } : entry, bytes);
     });
@@ -88,7 +91,11 @@ const readPlan = async (tarball: Readable): Promise<KernelDelta> => {
   try {
     return KernelDelta.parse(JSON.parse(Buffer.concat(found).toString('utf8')));
   } catch (cause) {
-    throw new KilnError('bad-tarball', `the delta has no usable ${DELTA_FILE}`, { cause });
+    throw new KilnError(
+      'bad-tarball',
+      `the delta’s ${DELTA_FILE} is missing or malformed; send the headers whole`,
+      { cause },
+    );
   }
 };
 

@@ -27,7 +27,10 @@ export const readDatabase = async (file: string): Promise<Database> => {
   const migrations = await migratorOf(db).getMigrations();
   if (migrations.every(({ executedAt }) => executedAt !== undefined)) return db;
   await db.destroy();
-  throw new KilnError('conflict', `${file} is an older Kiln’s; start kilnd once, then try again`);
+  throw new KilnError(
+    'conflict',
+    `${file} was made by an older Kiln; start kilnd once, then try again`,
+  );
 };
 
 const over = (sqlite: DatabaseSync): Database =>

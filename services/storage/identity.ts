@@ -7,7 +7,7 @@ import { hasErrno, KilnError } from '../core/errors.ts';
 export const readIdentity = (file: string): Identity => {
   const pem = readKeyFile(file);
   if ((statSync(file).mode & 0o077) !== 0)
-    throw new KilnError('bad-request', `others may read the key ${file}; chmod 600 it`);
+    throw new KilnError('bad-request', `others may read the key ${file}; run chmod 600 ${file}`);
   const privateKey = parse(file, () => createPrivateKey(pem));
   const publicKey = createPublicKey(privateKey);
   return { id: keyIdOf(publicKey), privateKey, publicKey };
@@ -16,7 +16,8 @@ export const readIdentity = (file: string): Identity => {
 /** Reads one or more public keys (Ed25519, PEM, one after another). Throws `KilnError('bad-request')`. */
 export const readSenders = (file: string): Senders => {
   const pems = readKeyFile(file).match(/-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----/g);
-  if (pems === null) throw new KilnError('bad-request', `${file} holds no public key (PEM)`);
+  if (pems === null)
+    throw new KilnError('bad-request', `${file} holds no public key in PEM; kilnd keys makes it`);
   return new Map(
     pems.map((pem) => {
       const key = parse(file, () => createPublicKey(pem));
@@ -31,7 +32,11 @@ export const readCertificate = (file: string): X509Certificate => {
   try {
     return new X509Certificate(pem);
   } catch (cause) {
-    throw new KilnError('bad-request', `${file} is no certificate in PEM`, { cause });
+    throw new KilnError(
+      'bad-request',
+      `${file} is not a certificate in PEM; kilnd keys makes one`,
+      { cause },
+    );
   }
 };
 
@@ -40,12 +45,12 @@ const parse = (file: string, read: () => KeyObject): KeyObject => {
   try {
     key = read();
   } catch (cause) {
-    throw new KilnError('bad-request', `${file} is no key in PEM; make it with kilnd keys`, {
+    throw new KilnError('bad-request', `${file} is not a key in PEM; kilnd keys makes one`, {
       cause,
     });
   }
   if (key.asymmetricKeyType === 'ed25519') return key;
-  throw new KilnError('bad-request', `${file} is no Ed25519 key; make it with kilnd keys`);
+  throw new KilnError('bad-request', `${file} is not an Ed25519 key; kilnd keys makes one`);
 };
 
 const readKeyFile = (file: string): string => {

@@ -51,7 +51,7 @@ export interface WorkQueue<T> {
   has(id: string): Promise<boolean>;
   /** Takes a job back that no worker has begun. */
   remove(id: string): Promise<void>;
-  /** Works on jobs, on one of a name at a time. What no sender wrote, or is out of form, is dropped, and `onError` told why. */
+  /** Works on jobs, on one of a name at a time. What no sender wrote, or is malformed, is dropped, and `onError` told why. */
   work(
     handler: (job: T, run: JobRun) => Promise<void>,
     options: { concurrency: number; onError: (error: Error) => void },

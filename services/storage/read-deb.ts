@@ -34,5 +34,5 @@ export const readDeb = async (
     for await (const _ of body);
     if (Number(size) % 2 === 1) await reader.read(1);
   }
-  throw new KilnError('bad-tarball', 'the Debian package is out of form; download it again');
+  throw new KilnError('bad-tarball', 'the Debian package is malformed; download it again');
 };

@@ -12,7 +12,7 @@ const HEADER_MAGIC = 0x8eade801;
 const HEADER_LIMIT = 64 * 1024 ** 2;
 
 const broken = (): KilnError =>
-  new KilnError('bad-tarball', 'the RPM package is out of form; download it again');
+  new KilnError('bad-tarball', 'the RPM package is malformed; download it again');
 
 /** The compressed cpio archive in an RPM package. Throws `KilnError('bad-tarball')`. */
 export const openRpm = async (rpm: AsyncIterable<Buffer>): Promise<Readable> => {
@@ -76,7 +76,7 @@ export const readCpio = async (
       if (held > limit)
         throw new KilnError(
           'too-large',
-          `the package has over ${limit} entries, the limit of this service`,
+          `the package has over ${limit} entries, the limit of this service; send only what the build needs`,
         );
       continue;
     }

@@ -35,7 +35,11 @@ const xzDecoder = (): Duplex => {
   child.stdout.pipe(output, { end: false });
   child.on('error', (cause) =>
     output.destroy(
-      new KilnError('internal', 'the xz program is missing on the service', { cause }),
+      new KilnError(
+        'internal',
+        'the program xz is missing on the service; the admin installs xz-utils',
+        { cause },
+      ),
     ),
   );
   child.on('close', (code) => {
@@ -127,7 +131,7 @@ const readAny = async (
   } else if (packages === 'inside') {
     throw new KilnError(
       'bad-tarball',
-      'a file called .deb or .rpm is no such package; leave it out',
+      'the tarball has a file called .deb or .rpm that is no such package; leave it out',
     );
   } else {
     await readTarOrPackages(tarball, reading);
@@ -160,7 +164,7 @@ const readTar = async (tarball: Readable, reading: Reading): Promise<void> => {
     plain.destroy();
     throw new KilnError(
       'bad-tarball',
-      'this is no tarball (plain, gzip, xz or zstd) and no .deb or .rpm package',
+      'the file is neither a tarball (plain, gzip, xz or zstd) nor a .deb or .rpm package; send one of these',
     );
   }
   const tar = extract();

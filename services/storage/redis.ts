@@ -18,7 +18,7 @@ export const parseRedisAddress = (text: string): RedisAddress => {
   if (url?.protocol !== 'redis:') {
     throw new KilnError(
       'bad-request',
-      `${JSON.stringify(text)} is no Redis address; use unix:/path/to.sock or redis://host:port`,
+      `${JSON.stringify(text)} is not a Redis address; use unix:/path/to.sock or redis://host:port`,
     );
   }
   return {

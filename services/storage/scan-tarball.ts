@@ -80,7 +80,7 @@ const hashBody = async (
     if (size > EVIDENCE_LIMIT) {
       throw new KilnError(
         'too-large',
-        `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can be`,
+        `${path} is over ${EVIDENCE_LIMIT} bytes, more than such a file can have; leave it out`,
       );
     }
     kept.push(piece);

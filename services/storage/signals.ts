@@ -90,7 +90,7 @@ export const openSignals = async (
     onChange: (build, listener) => on(`${channels.changed} ${build}`, listener),
     async cancel(run) {
       if (keys.kind !== 'writes')
-        throw new KilnError('internal', 'a run is cancelled by the coordinator alone');
+        throw new KilnError('internal', 'only the coordinator may cancel a run');
       const word = JSON.stringify(seal('', { place: 'cancel', name: run }, keys.own));
       await redis.set(cancelKey(run), word, 'EX', 24 * 3600);
       await redis.publish(channels.cancelled, run);

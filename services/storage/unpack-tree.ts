@@ -67,7 +67,7 @@ export const unpackTree = async (
         if (path !== null && from === null)
           throw new KilnError(
             'bad-tarball',
-            `${entry.path} is a link to what is not part of the tree`,
+            `${entry.path} is a hard link to what is not part of the tree; make the tarball of the tree alone`,
           );
         if (path !== null && from !== null)
           await copyFile(join(directory, from), await placeOf(path));

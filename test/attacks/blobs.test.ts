@@ -20,14 +20,14 @@ const put = async (blobs: Blobs, bytes: Buffer): Promise<Digest> =>
 
 /** What takes a blob's place, by what it is. */
 const IMPOSTORS: readonly (readonly [string, (place: string) => unknown, RegExp])[] = [
+  ['a link to another file', (place) => symlink('/etc/passwd', place), /a link is in its place/],
+  ['a link to a device', (place) => symlink('/dev/zero', place), /a link is in its place/],
   [
-    'a link to another file',
-    (place) => symlink('/etc/passwd', place),
-    /in its place stands a link/,
+    'a fifo',
+    (place) => execFileSync('mkfifo', [place]),
+    /something other than a file is in its place/,
   ],
-  ['a link to a device', (place) => symlink('/dev/zero', place), /in its place stands a link/],
-  ['a fifo', (place) => execFileSync('mkfifo', [place]), /in its place stands no file/],
-  ['a directory', (place) => mkdir(place), /in its place stands no file/],
+  ['a directory', (place) => mkdir(place), /something other than a file is in its place/],
   ['other bytes', (place) => writeFile(place, 'others'), /its bytes have another digest/],
 ];
 
@@ -75,7 +75,9 @@ describe('a directory of blobs', () => {
     await fresh();
     await rm(placeIn(directory, digest));
     await mkdir(join(placeIn(directory, digest), 'full'), { recursive: true });
-    await expect(put(blobs, text)).rejects.toThrow(refusal('internal', /stands a directory/));
+    await expect(put(blobs, text)).rejects.toThrow(
+      refusal('internal', /a directory is in its place/),
+    );
     expect(await readdir(join(directory, 'arriving'))).toEqual([]);
   });
 
@@ -85,9 +87,9 @@ describe('a directory of blobs', () => {
     const folder = dirname(placeIn(directory, digest));
     await rename(folder, join(elsewhere, 'stolen'));
     await symlink(join(elsewhere, 'stolen'), folder);
-    await expect(blobs.open(digest)).rejects.toThrow(refusal('internal', /folder is no folder/));
-    await expect(put(blobs, text)).rejects.toThrow(refusal('internal', /folder is no folder/));
-    await expect(blobs.remove(digest)).rejects.toThrow(refusal('internal', /folder is no folder/));
+    await expect(blobs.open(digest)).rejects.toThrow(refusal('internal', /is a file or a link/));
+    await expect(put(blobs, text)).rejects.toThrow(refusal('internal', /is a file or a link/));
+    await expect(blobs.remove(digest)).rejects.toThrow(refusal('internal', /is a file or a link/));
     expect(await blobs.find(digest)).toBeNull();
     expect(await readdir(join(elsewhere, 'stolen'))).toEqual([hexOf(digest)]);
   });

@@ -61,7 +61,7 @@ describe('a person on the Docker host', () => {
       KILN_BUILD_USERS: '65530-65540',
     });
     await expect(starting).rejects.toThrow(
-      /kilnd: builds would run as users 65530-65540, and \/etc\/passwd of the Docker host gives \S+ 655\d\d, .*set KILN_BUILD_USERS/,
+      /kilnd: builds would run as users 65530-65540, of which \/etc\/passwd on the Docker host gives 655\d\d to \S+, .*set KILN_BUILD_USERS/,
     );
   });
 });

@@ -186,7 +186,7 @@ describe('a token', () => {
       429,
       'too-many',
       expect.stringMatching(
-        /^this token has 2 uploads under way, .*come again when one has ended; 5 s/,
+        /^this token has 2 uploads under way, .*try again when one has ended; 5 s/,
       ),
     ]);
     clearInterval(going);
@@ -204,7 +204,7 @@ describe('a token', () => {
       429,
       'too-many',
       expect.stringMatching(
-        /has sent 180000 bytes today and may send 200000 a day; come again after 00:00 UTC; \d+ s$/,
+        /has sent 180000 bytes today and may send 200000 a day; try again after 00:00 UTC; \d+ s$/,
       ),
     ]);
     expect((await put(token, 'little')).status).toBe(201);
@@ -215,7 +215,7 @@ describe('a token', () => {
     const pushed = await kiln.kiln('source', 'push', file, '--token-file', tokenFile);
     expect(pushed).toMatchObject({
       status: 5,
-      stderr: expect.stringMatching(/come again after 00:00 UTC/),
+      stderr: expect.stringMatching(/try again after 00:00 UTC/),
     });
   });
 });

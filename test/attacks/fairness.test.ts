@@ -55,7 +55,7 @@ describe('builds that sleep', () => {
       expect.objectContaining({
         code: 'too-many',
         detail:
-          'this token may have 8 builds waiting and running at once, and has them; come again when one has ended',
+          'this token has 8 builds waiting or running, the most it may have at once; try again when one has ended',
       }),
     ]);
   });

@@ -23,7 +23,7 @@ describe('one token', () => {
       status: 4,
       stderr: expect.stringMatching(
         new RegExp(
-          `the name theirs is the token’s called team \\(${team.id.slice(0, 8)}\\);.* \\(kiln source give theirs ${thief.id}\\)`,
+          `the name theirs belongs to the token team \\(${team.id.slice(0, 8)}\\);.* \\(kiln source give theirs ${thief.id}\\)`,
         ),
       ),
     });
@@ -35,14 +35,14 @@ describe('one token', () => {
     expect(stderr).toMatch(/needs a token with the role admin/);
     await kiln.json('source', 'give', 'theirs', thief.id);
     expect((await push(thief, 'theirs', '1.2')).status).toBe(0);
-    expect((await push(team, 'theirs', '1.3')).stderr).toMatch(/is the token’s called thief/);
+    expect((await push(team, 'theirs', '1.3')).stderr).toMatch(/belongs to the token thief/);
   });
 
   it('publishes only the names that it was given, which nobody else takes', async () => {
     const [acme, other] = [await issue('acme', '--names', 'acme-*,acme'), await issue('other')];
     expect(await push(other, 'acme-net', '1.0')).toMatchObject({
       status: 4,
-      stderr: expect.stringMatching(/the name acme-net is the token’s called acme/),
+      stderr: expect.stringMatching(/the name acme-net belongs to the token acme/),
     });
     expect(await push(acme, 'wifi', '1.0')).toMatchObject({
       status: 4,

@@ -36,7 +36,7 @@ clean:
   const made = await kiln.json<BuildView>('build', source, '-k', kiln.kernel);
   expect(new Map(made.modules[0]?.modinfo ?? []).get('answer')).toBe('fresh');
   expect((await kiln.kiln('logs', made.id)).stdout).toContain(
-    'kiln: clean: somebody built in this source before; what that left is cleaned first: make clean\n',
+    'kiln: clean: the source has what an earlier build left; it is cleaned first: make clean\n',
   );
   const image = await connectDocker('/var/run/docker.sock').findImage(kiln.toolchain as Digest);
   const subject = { package: '', deb: '', directory: source, name, version: '1.0' };

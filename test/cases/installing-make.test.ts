@@ -61,7 +61,7 @@ describe('a source whose MAKE also installs', () => {
     expect([status, stderr]).toEqual([
       1,
       expect.stringContaining(
-        "the build writes to /etc/udev, outside of its own directory, as an installation does (install: cannot create directory '/etc/udev': Read-only file system); name a target in MAKE that builds and installs nothing, such as modules (compile-failed)",
+        "the build writes to /etc/udev, outside its own directory, as an installation does (install: cannot create directory '/etc/udev': Read-only file system); have MAKE name a target that only builds, such as modules (compile-failed)",
       ),
     ]);
   });

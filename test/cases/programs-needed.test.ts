@@ -66,7 +66,7 @@ describe('a source that needs programs', () => {
       expect([status, stderr]).toEqual([
         1,
         expect.stringContaining(
-          `the build runs ${program}, which its toolchain has not; say so when the source is pushed (--needs PACKAGE, the package that has ${program})`,
+          `the build runs ${program}, which is missing from its toolchain; push the source with --needs PACKAGE (the package that has ${program})`,
         ),
       ]);
     },

@@ -129,8 +129,8 @@ describe('a tarball that is not acceptable', () => {
 
   it('is refused: no tarball at all', async () => {
     const file = join(await freshDirectory('text'), 'not.tar');
-    await writeFile(file, 'this is no tarball\n'.repeat(100));
-    await refused(['source', 'push', file], /no tarball/);
+    await writeFile(file, 'this is some text\n'.repeat(100));
+    await refused(['source', 'push', file], /neither a tarball/);
   });
 
   it.each(['gzip', 'xz', 'zstd'])('is refused: a truncated %s tarball', async (program) => {
@@ -247,7 +247,7 @@ describe('a request that is not acceptable', () => {
   it('is refused: an unknown toolchain', async () => {
     await refused(
       ['build', 'v4l2loopback', '-k', kiln.kernel, '--toolchain', `sha256:${'0'.repeat(64)}`],
-      /no toolchain sha256:0+ ready here; there is debian-12-gcc-12/,
+      /toolchain sha256:0+ is not ready here; those ready: debian-12-gcc-12/,
     );
   });
 

@@ -175,7 +175,7 @@ sed -i 's/renamed/second/g' sub/Kbuild
     const refused = await kiln.kiln('build', two, '-k', kiln.kernel);
     expect([refused.status, refused.stderr]).toEqual([
       1,
-      expect.stringMatching(/two modules with the DEST_MODULE_NAME one/),
+      expect.stringMatching(/two modules with the same DEST_MODULE_NAME one/),
     ]);
     const old = await several('old', ['old'], 'OBSOLETE_BY=5.10\n');
     const excluded = await kiln.kiln('build', old, '-k', kiln.kernel);

@@ -56,8 +56,16 @@ const attempt = async (name: string, conf: string, script = ''): Promise<Ran> =>
 
 describe('a dkms.conf that', () => {
   it.each([
-    ['loops for ever', 'while :; do :; done', /took over 20 seconds, the limit here \(timed-out\)/],
-    ['sleeps for ever', 'sleep infinity', /took over 20 seconds, the limit here \(timed-out\)/],
+    [
+      'loops for ever',
+      'while :; do :; done',
+      /took over 20 seconds, the limit of this builder \(timed-out\)/,
+    ],
+    [
+      'sleeps for ever',
+      'sleep infinity',
+      /took over 20 seconds, the limit of this builder \(timed-out\)/,
+    ],
     [
       'fills the disk',
       'head -c 1G /dev/zero >/var/lib/dkms/hostile-fills/1.0/build/full; exit 1',
@@ -71,7 +79,7 @@ describe('a dkms.conf that', () => {
     [
       'sets values without end',
       'for i in $(seq 1 3000); do PATCH[i]=$(printf "%01000d" $i); done; PATCH[3001]=x',
-      /out of form \(bad-source\)|No space|bad-source/,
+      /malformed answer \(bad-source\)|No space|bad-source/,
     ],
     ['ends the shell', 'exit 0', /dkms\.conf cannot be evaluated/],
     // What follows does as little harm as under DKMS, and is built: what was set before counts.
@@ -80,7 +88,7 @@ describe('a dkms.conf that', () => {
     [
       'answers in our place',
       'printf "9\nMAKE" >&3; printf "9\nMAKE" >&4',
-      /out of form \(bad-source\)/,
+      /malformed answer \(bad-source\)/,
     ],
   ])('%s ends in a clear outcome', async (what, conf, words) => {
     const name = `hostile-${what.split(' ')[0] ?? ''}-${what.length}`;
@@ -110,7 +118,7 @@ describe('a build that', () => {
       'PRE_BUILD=attack',
       '#!/bin/sh\nhead -c 1G /dev/zero >full\n',
     );
-    expect(stderr).toMatch(/more than 67108864 bytes of files, the limit here \(over-limit\)/);
+    expect(stderr).toMatch(/writes more than 67108864 bytes; .*KILN_BUILD_DISK\) \(over-limit\)/);
   });
 
   it('reaches for the network finds none', async () => {
@@ -192,7 +200,7 @@ exit 1
     );
     expect([status, stderr]).toEqual([
       1,
-      expect.stringMatching(/which is no module and no plain file|bad-output/),
+      expect.stringMatching(/which is neither a module nor a plain file|bad-output/),
     ]);
   });
 

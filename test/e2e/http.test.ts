@@ -110,7 +110,7 @@ describe('the HTTP service', () => {
       'too much settings in all',
       () => wishes(20, { '/etc/dkms/a.conf': 'a'.repeat(60_000) }),
       400,
-      /^wishes: the settings of all of them are over 1048576 bytes; ask for fewer at once/,
+      /^wishes: the settings are over 1048576 bytes in all; ask for fewer at once/,
     ],
     [
       'more than any wishes need',

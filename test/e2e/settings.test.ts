@@ -113,7 +113,10 @@ MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/tuned/1.0/build KCPPFLAGS=-DLEV
         '--setting',
         `${path}=/etc/hostname`,
       );
-      expect([status, stderr]).toEqual([2, expect.stringMatching(/no place for a settings file/)]);
+      expect([status, stderr]).toEqual([
+        2,
+        expect.stringMatching(/not where a settings file can be/),
+      ]);
     },
   );
 });

@@ -82,8 +82,8 @@ describe('a signed build', () => {
     for (const [outcome, words] of [
       [foreign, /signed with another key/],
       [{ ...good, attestation: foreign.attestation }, /not signed with the pinned/],
-      [{ ...good, attestation }, /does not say what the record says/],
-      [{ ...good, attestation: record.modules[0]?.unsigned ?? script }, /out of form/],
+      [{ ...good, attestation }, /differs from the record/],
+      [{ ...good, attestation: record.modules[0]?.unsigned ?? script }, /malformed/],
       [{ ...good, modules: [] }, /not those of the build/],
       [{ ...good, modules: [{ name: 'hello', signed: await put(bytes) }] }, /is not signed/],
     ] as const)
@@ -112,7 +112,7 @@ describe('a signed build', () => {
   it('is never made of inputs that are not those of the fingerprint', async () => {
     const inputs = { ...record.inputs, toolchain: digestOf('evil') };
     await expect(sign(record, key, { inputs })).rejects.toThrow(
-      refusal('unverified', /fingerprint is not that of its inputs/),
+      refusal('unverified', /fingerprint does not match its inputs/),
     );
   });
 });
@@ -147,7 +147,7 @@ describe('what a builder reports', () => {
       [{ log: missing }, 'not-found', /there is no blob/],
       [{ modules: [{ ...module, unsigned: missing }] }, 'not-found', /there is no blob/],
       [{ modules: [{ ...module, size: 7 }] }, 'unverified', /not of the size/],
-      [{ recipe: { ...built.recipe, modules: listed } }, 'unverified', /not those of its recipe/],
+      [{ recipe: { ...built.recipe, modules: listed } }, 'unverified', /not those of the recipe/],
     ] as const) {
       const outcome = { ...built, ...change } as typeof built;
       await expect(evidence.ofBuilt(outcome)).rejects.toThrow(refusal(code, words));

@@ -80,7 +80,10 @@ describe('what a service says of a build', () => {
     ['modules', { modules: [...view.modules, ...view.modules] }],
   ])('is refused where it has another %s', (what, change) =>
     expect(() => mustBeAttested({ ...view, ...change }, attested)).toThrow(
-      refusal('unverified', new RegExp(`the service says other ${what} of build`)),
+      refusal(
+        'unverified',
+        new RegExp(`what the service says of build .* is not what was signed \\(${what}\\)`),
+      ),
     ),
   );
 });
@@ -90,13 +93,13 @@ describe('a signed provenance', () => {
     [
       'names other inputs than its fingerprint',
       statement.replace(fingerprint, digestOf('x')),
-      /other inputs/,
+      /inputs do not match its fingerprint/,
     ],
-    ['lacks its inputs', statement.replace('"inputs"', '"other"'), /out of form/],
+    ['lacks its inputs', statement.replace('"inputs"', '"other"'), /malformed/],
     [
       'lacks its recipe',
       statement.replace('"recipe":{"mayLink"', '"recipe":{"other"'),
-      /out of form/,
+      /malformed/,
     ],
   ])('that %s is refused', (_, text, words) =>
     expect(() => readAttested(envelopeOf(text), certificate)).toThrow(refusal('unverified', words)),

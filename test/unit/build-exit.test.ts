@@ -19,8 +19,8 @@ describe('how a build ended', () => {
 
   it.each([
     [BUILD_EXITS.badConf, 'bad-source', /dkms\.conf cannot be evaluated/],
-    [BUILD_EXITS.moduleMissing, 'bad-output', /left no module where one was promised/],
-    [BUILD_EXITS.badRecipe, 'builder-broken', /the recipe did not reach the build whole/],
+    [BUILD_EXITS.moduleMissing, 'bad-output', /left no module where dkms/],
+    [BUILD_EXITS.badRecipe, 'builder-broken', /the build script did not get the whole recipe/],
     [BUILD_EXITS.stepFailed, 'compile-failed', /ended with exit status 20$/],
     [137, 'compile-failed', /ended with exit status 137$/],
   ])('says for %i: %s', (status, code, message) => {
@@ -42,7 +42,9 @@ describe('how a build ended', () => {
       '/bin/sh: line 1: ./gen: /usr/local/bin/perl5: bad interpreter: No such file or directory\nmake: *** [x] Error 126',
     ],
   ])('names %s where it was not there', (program, log) => {
-    expect(explain(20, log).message).toContain(`the build runs ${program}, which its toolchain`);
+    expect(explain(20, log).message).toContain(
+      `the build runs ${program}, which is missing from its toolchain`,
+    );
   });
 
   it.each([
@@ -64,7 +66,7 @@ describe('how a build ended', () => {
     ],
   ])('says that %s was written to, by whom', (path, line) => {
     expect(explain(20, `make all\n${line}\nmake: *** Error 1\n`).message).toContain(
-      `the build writes to ${path}, outside of its own directory, as an installation does (${line})`,
+      `the build writes to ${path}, outside its own directory, as an installation does (${line})`,
     );
   });
 });

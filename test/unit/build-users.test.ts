@@ -14,7 +14,7 @@ describe('the users that builds run as', () => {
   it.each(['', '5', '0-7', '9-8', '-1-4', '1-2147483648', '1-4294967295', '1-99999999999', 'a-b'])(
     'are not %j',
     (text) => {
-      expect(() => parseBuildUsers(text)).toThrow(/are FIRST-LAST, from 1 to 2147483647/);
+      expect(() => parseBuildUsers(text)).toThrow(/is FIRST-LAST between 1 and 2147483647/);
     },
   );
 
@@ -23,15 +23,15 @@ describe('the users that builds run as', () => {
     mustBeNobodys(users, register, `root:x:0:0:root:/root:/bin/sh\n${line}\n`);
 
   it.each([
-    ['passwd', 'ada:x:2003:100::/home/ada:/bin/sh', 'ada 2003'],
-    ['passwd', 'bob:x:100:2009::/home/bob:/bin/sh', 'bob 2009'],
-    ['group', 'staff:x:2000:ada,bob', 'staff 2000'],
-    ['subuid', 'ada:1000:1001', 'ada 1000-2000'],
-    ['subgid', 'ada:2009:65536', 'ada 2009-67544'],
-    ['subuid', 'ada:2005:1', 'ada 2005'],
+    ['passwd', 'ada:x:2003:100::/home/ada:/bin/sh', '2003 to ada'],
+    ['passwd', 'bob:x:100:2009::/home/bob:/bin/sh', '2009 to bob'],
+    ['group', 'staff:x:2000:ada,bob', '2000 to staff'],
+    ['subuid', 'ada:1000:1001', '1000-2000 to ada'],
+    ['subgid', 'ada:2009:65536', '2009-67544 to ada'],
+    ['subuid', 'ada:2005:1', '2005 to ada'],
   ] as const)('are nobody’s: /etc/%s with %j is refused', (register, line, who) => {
     expect(check(register, line)).toThrow(
-      `builds would run as users 2000-2009, and /etc/${register} of the Docker host gives ${who}, who`,
+      `builds would run as users 2000-2009, of which /etc/${register} on the Docker host gives ${who}, who`,
     );
   });
 

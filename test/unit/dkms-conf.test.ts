@@ -142,12 +142,12 @@ describe('a dkms.conf', () => {
     ['no destination', /must begin with \/kernel/, { DEST_MODULE_LOCATION: '' }],
     [
       'a module without a name',
-      /no BUILT_MODULE_NAME\[0\]/,
+      /does not set BUILT_MODULE_NAME\[0\]/,
       { DEST_MODULE_LOCATION: { 0: '/extra', 1: '/extra' } },
     ],
     [
       'two modules that are built as one file',
-      /two modules with the BUILT_MODULE_NAME a\/m$/,
+      /two modules with the same BUILT_MODULE_NAME a\/m; rename one$/,
       {
         BUILT_MODULE_NAME: { 0: 'm', 1: 'm' },
         BUILT_MODULE_LOCATION: { 0: 'a', 1: 'a/' },
@@ -157,7 +157,7 @@ describe('a dkms.conf', () => {
     ],
     [
       'two modules that are installed under one name',
-      /two modules with the DEST_MODULE_NAME b$/,
+      /two modules with the same DEST_MODULE_NAME b; rename one$/,
       {
         BUILT_MODULE_NAME: { 0: 'a', 1: 'b' },
         DEST_MODULE_NAME: { 0: 'b' },

@@ -35,9 +35,7 @@ describe('the evaluation’s answer', () => {
     ['no value', 'MAKE\x000\x00'],
     ['no field at all', 'bash: dkms.conf: line 1'],
   ])('is refused with %s', (_, answer) => {
-    expect(() => parseEvaluation(Buffer.from(answer))).toThrow(
-      refusal('bad-source', /out of form/),
-    );
+    expect(() => parseEvaluation(Buffer.from(answer))).toThrow(refusal('bad-source', /malformed/));
   });
 });
 
@@ -57,7 +55,7 @@ describe('the variables asked for', () => {
   ])('have %s among them, which is no pattern', (name) => {
     expect(DKMS_VARIABLES).toContain(name);
     expect(() => parseEvaluation(Buffer.from(`${name}_HOLDS\x000\x00yes\x00`))).toThrow(
-      refusal('bad-source', /out of form/),
+      refusal('bad-source', /malformed/),
     );
   });
 

@@ -75,7 +75,7 @@ describe('an EFI signature database', () => {
     ['entries without data', () => spoilt(24, 16)],
     ['entries that do not fill the list', () => spoilt(24, one.raw.length + 15)],
     ['half a head', () => Buffer.alloc(20)],
-  ])('is read up to what is out of form: %s', (_, bad) => {
+  ])('is read up to what is malformed: %s', (_, bad) => {
     const read = readEfiSignatures(Buffer.concat([efiSignatureList('x509', [two.raw]), bad()]));
     expect(read.certificates).toEqual([two.raw]);
     expect(read.isWhole).toBe(false);

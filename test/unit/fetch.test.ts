@@ -110,7 +110,7 @@ describe('what a service or a bundle sends', () => {
       [{ ...hello, inputs: { ...hello.inputs, waived: ['pahole'] } }],
       /inputs/,
     ],
-    ['inputs out of form', asked, [{ ...hello, inputs: { a: 0.5 } }], /inputs/],
+    ['malformed inputs', asked, [{ ...hello, inputs: { a: 0.5 } }], /inputs/],
     [
       'a dependency more than its fingerprint covers',
       asked,

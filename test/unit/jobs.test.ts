@@ -158,20 +158,20 @@ describe('what a signer makes sure of', () => {
     [
       'a fingerprint of other inputs',
       { fingerprint: digestOf('other') },
-      /fingerprint is not that of its inputs/,
+      /fingerprint does not match its inputs/,
     ],
     [
       'inputs that were changed',
       { inputs: { ...inputs, toolchain: digestOf('other') } },
-      /fingerprint is not/,
+      /fingerprint does not match/,
     ],
-    ['another build’s id', { build: 'f'.repeat(24) }, /build is not that of its fingerprint/],
+    ['another build’s id', { build: 'f'.repeat(24) }, /id does not match its fingerprint/],
     [
       'a module that its recipe does not make',
       { modules: [{ name: 'evil', unsigned: digestOf('') }] },
       /makes no module evil/,
     ],
-    ['a module twice', { modules: [signJob.modules[0], signJob.modules[0]] }, /one name/],
+    ['a module twice', { modules: [signJob.modules[0], signJob.modules[0]] }, /the same name/],
   ])('keeps it from signing with %s', (_, change, words) => {
     expect(() => checkSignJob({ ...job, ...change } as SignJob, script)).toThrow(
       refusal('unverified', words),
@@ -212,7 +212,7 @@ describe('what a signer makes sure of', () => {
         Buffer.alloc(9),
         Buffer.from('~Module signature appended~\n'),
       ]),
-      /has a signature already/,
+      /is signed already/,
     ],
   ])('keeps it from signing %s', (_, made, words) => {
     expect(() => checkModuleToSign(made, 'renamed', job)).toThrow(refusal('unverified', words));

@@ -87,7 +87,7 @@ describe('a module on another kernel', () => {
       'a symbol without a CRC',
       { ...module, imports: ['bare'] },
       target,
-      ['there is no version (CRC) to compare of bare'],
+      ['no version (CRC) is known of bare'],
     ],
     [
       'a namespace that is not imported',
@@ -99,7 +99,7 @@ describe('a module on another kernel', () => {
       'another license',
       withModinfo('license', 'Proprietary'),
       target,
-      ['it gives only to GPL modules dma_buf_get'],
+      ['it exports to GPL modules alone dma_buf_get'],
     ],
     [
       'another arch',

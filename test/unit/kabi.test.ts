@@ -19,7 +19,7 @@ const module = (
 });
 
 describe('a Module.symvers', () => {
-  it('is read as CRCs by symbol; lines out of form are left out', () => {
+  it('is read as CRCs by symbol; malformed lines are left out', () => {
     const text =
       '0x4c9d28b0\tphys_base\tvmlinux\tEXPORT_SYMBOL\t\n0x00000000\tbare\ta/b\tEXPORT_SYMBOL_GPL\nno line\n0xzz\tx\n0x1\t\n';
     expect(parseSymvers(text)).toEqual(

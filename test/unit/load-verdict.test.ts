@@ -238,7 +238,7 @@ describe('a kernel of one’s own on a distribution that takes MOK by a patch', 
       judged({ config: salted(''), firmware: { ...enrolled(), isMokTrusted: false } }),
     ).toMatchObject({
       verdict: 'unknown',
-      because: expect.stringMatching(/may or may not take module keys: it is no build of this/),
+      because: expect.stringMatching(/may or may not take module keys: it is not known to be this/),
       next: expect.stringMatching(/^run mokutil --trust-mok/),
     });
     const withoutMachine = parseKernelConfig(

@@ -92,8 +92,8 @@ describe('a signed module', () => {
     ['of the module’s first', 0, /not those that were signed/],
     ['of the module’s last', MODULE.length - 1, /not those that were signed/],
     ['of the signature', -MAGIC.length - 13, /not those that were signed/],
-    ['of the kind of key', -MAGIC.length - 10, /out of form/],
-    ['of the size', -MAGIC.length - 1, /out of form/],
+    ['of the kind of key', -MAGIC.length - 10, /malformed/],
+    ['of the size', -MAGIC.length - 1, /malformed/],
     ['of the magic string', -1, /not signed/],
   ])('with a flipped bit %s is refused', (_, at, words) => {
     expect(() => verifyModule(flipped(at), key.certificate)).toThrow(refusal('unverified', words));
@@ -138,7 +138,7 @@ describe('an unsigned module', () => {
   });
 });
 
-describe('a signature out of form', () => {
+describe('a malformed signature', () => {
   const withTrailer = (size: number, body = MODULE): Buffer => {
     const trailer = Buffer.alloc(12);
     trailer.writeUInt8(2, 2);
@@ -157,7 +157,7 @@ describe('a signature out of form', () => {
     ['DER of another kind', withTrailer(4, Buffer.from([0x30, 2, 5, 0]))],
   ])('is refused: %s', (_, bytes) => {
     expect(() => verifyModule(bytes, key.certificate)).toThrow(
-      refusal('unverified', /signature is out of form/),
+      refusal('unverified', /signature is malformed/),
     );
   });
 });

@@ -39,10 +39,10 @@ describe('the name of a source', () => {
   it('is the token’s that published it first, and nobody else’s', () => {
     expect(whyNotPublish('net', team, team, [acme])).toBeNull();
     expect(whyNotPublish('net', holder('rival'), team, [])).toBe(
-      'the name net is the token’s called team (team-tok); take another name, or have an admin give you this one (kiln source give net rival-token-id)',
+      'the name net belongs to the token team (team-tok); take another name, or have an admin give you this one (kiln source give net rival-token-id)',
     );
-    expect(whyNotPublish('net', admin, team, [])).toMatch(/is the token’s called team/);
-    expect(whyNotPublish('net', team, admin, [])).toMatch(/is the token’s called admin/);
+    expect(whyNotPublish('net', admin, team, [])).toMatch(/belongs to the token team/);
+    expect(whyNotPublish('net', team, admin, [])).toMatch(/belongs to the token admin/);
   });
 
   it('that is an admin’s is every admin’s', () =>
@@ -50,13 +50,13 @@ describe('the name of a source', () => {
 
   it('that nobody has is for who comes first, unless an admin gave it to another', () => {
     expect(whyNotPublish('net', team, null, [acme])).toBeNull();
-    expect(whyNotPublish('acme-net', team, null, [acme])).toMatch(/is the token’s called acme/);
+    expect(whyNotPublish('acme-net', team, null, [acme])).toMatch(/belongs to the token acme/);
     expect(whyNotPublish('acme-net', acme, null, [])).toBeNull();
     expect(whyNotPublish('acme-net', acme, team, [])).toBeNull();
   });
 
   it('must be one of those that a token was given, if it was given any', () =>
     expect(whyNotPublish('net', acme, null, [])).toMatch(
-      /may publish acme-\*, and not net; an admin gives it the name \(kiln source give net acme-token-id\)/,
+      /may publish only acme-\*; an admin can give it the name net \(kiln source give net acme-token-id\)/,
     ));
 });

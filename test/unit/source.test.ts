@@ -212,7 +212,7 @@ describe('a module’s source', () => {
       () => sourceOf(CONF, { depends: ['abc', 'hello'] }),
       () => sourceOf(CONF, { name: 'zfs', depends: ['zfs'] }),
     ]) {
-      expect(work).toThrow(refusal('bad-source', /says that it depends on itself/));
+      expect(work).toThrow(refusal('bad-source', /depends on itself/));
     }
   });
 
@@ -324,7 +324,7 @@ describe('settings', () => {
     `/etc/dkms/${'a'.repeat(129)}`,
   ])('may not lie at %j', (path) => {
     const settings = { '/etc/dkms/fine': '', [path]: '' };
-    const words = /is no place for a settings file; give one below \/etc/;
+    const words = /is not where a settings file can be; give one below \/etc/;
     expect(() => checkSettings(settings)).toThrow(refusal('bad-request', words));
     expect(() => sourceOf(CONF, { settings })).toThrow(refusal('bad-request', words));
   });
@@ -345,7 +345,7 @@ describe('settings', () => {
       Object.fromEntries(Array.from({ length: count }, (_, index) => [`/etc/dkms/${index}`, '']));
     expect(Object.keys(checkSettings(files(64)))).toHaveLength(64);
     expect(() => checkSettings(files(65))).toThrow(
-      refusal('bad-request', /there are 65 settings files; at most 64/),
+      refusal('bad-request', /there are 65 settings files; give 64 at most/),
     );
   });
 });

@@ -100,10 +100,10 @@ describe('a tarball', () => {
     ['a file without a name', /without a name/, [file('./')]],
     ['a link without a target', /no usable target/, [symlink('a', '')]],
     ['a link with too long a target', /no usable target/, [symlink('a', 'b'.repeat(1025))]],
-    ['a hard link to nothing', /no file before it/, [hardlink('a', 'b')]],
-    ['a hard link to what comes later', /no file before it/, [hardlink('a', 'b'), file('b')]],
-    ['a hard link to a link', /no file before it/, [symlink('b', 'c'), hardlink('a', 'b')]],
-    ['a hard link to a directory', /no file before it/, [directory('b'), hardlink('a', 'b')]],
+    ['a hard link to nothing', /not a file before it/, [hardlink('a', 'b')]],
+    ['a hard link to what comes later', /not a file before it/, [hardlink('a', 'b'), file('b')]],
+    ['a hard link to a link', /not a file before it/, [symlink('b', 'c'), hardlink('a', 'b')]],
+    ['a hard link to a directory', /not a file before it/, [directory('b'), hardlink('a', 'b')]],
     ['a hard link out of the tree', /leaves the tree/, [hardlink('a', '../b')]],
   ])('is refused with %s', (_, words, entries) => {
     expect(() => readAll(entries)).toThrow(refusal('bad-tarball', words));

@@ -28,7 +28,7 @@ describe('a packages.lock', () => {
     ['a version that is a path', `make ../1 ${hexOf(digest)}`],
     ['more words', `make 1 ${hexOf(digest)} 2`],
   ])('is refused with %s in a line', (_, line) => {
-    expect(() => parseLock(`${LOCK}${line}\n`)).toThrow(/is no line of a packages\.lock/);
+    expect(() => parseLock(`${LOCK}${line}\n`)).toThrow(/is not a line of a packages\.lock/);
   });
 });
 
@@ -57,10 +57,10 @@ describe('what a toolchain has', () => {
   it('is compared with a lock by name and version, both ways', () => {
     expect(differsFromLock(has, parseLock(LOCK))).toEqual([]);
     expect(differsFromLock(has, parseLock(LOCK).slice(1))).toEqual([
-      'it has libc6 1:2.36-9+deb12u10',
+      'the toolchain has libc6 1:2.36-9+deb12u10, which is missing',
     ]);
     expect(differsFromLock(has.slice(1), parseLock(LOCK))).toEqual([
-      'it has not libc6 1:2.36-9+deb12u10',
+      'libc6 1:2.36-9+deb12u10 is not in the toolchain',
     ]);
   });
 });
@@ -73,6 +73,6 @@ describe('a package’s control file', () => {
   });
 
   it.each(['', 'Package: make\n', 'Package: make\nVersion: 1\n'])('is refused as %j', (control) => {
-    expect(() => parseControl(control)).toThrow(/does not say what it is/);
+    expect(() => parseControl(control)).toThrow(/lacks its name, version or architecture/);
   });
 });

@@ -256,10 +256,10 @@ describe('the toolchain for a kernel', () => {
     const digest = digestOf('gone');
     const exact = toolchain('exact');
     const named = new RegExp(
-      `^there is no toolchain ${digest} ready here; there is exact ${exact.digest}, other ${other.digest}$`,
+      `^toolchain ${digest} is not ready here; those ready: exact ${exact.digest}, other ${other.digest}$`,
     );
     expect(() => choose([exact, other], { digest })).toThrow(refusal('no-toolchain', named));
-    expect(() => choose([], { digest })).toThrow(refusal('no-toolchain', /there is none$/));
+    expect(() => choose([], { digest })).toThrow(refusal('no-toolchain', /those ready: none$/));
   });
 });
 

@@ -72,7 +72,11 @@ export const createCancellations = (
       const cancelled = await decide(async (on, { move }) => {
         const { build } = await loadBuild(on, id);
         const state = build.state as BuildState;
-        if (isFinished(state)) throw new KilnError('conflict', `build ${id} has already ${state}`);
+        if (isFinished(state))
+          throw new KilnError(
+            'conflict',
+            `build ${id} has ended as ${state}; only a build under way can be cancelled`,
+          );
         let deletion = on.deleteFrom('requests').where('build', '=', id);
         if (request !== null) deletion = deletion.where('id', '=', request);
         await deletion.execute();

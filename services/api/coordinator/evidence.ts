@@ -64,7 +64,7 @@ export const createEvidence = (
       if (recipe.modules.kind === 'listed') {
         const names = modules.map(({ name }) => name).sort();
         const listed = recipe.modules.list.map(({ name }) => name).sort();
-        if (names.join() !== listed.join()) throw refuse('its modules are not those of its recipe');
+        if (names.join() !== listed.join()) throw refuse('the modules are not those of the recipe');
       }
       await ofModules(modules);
       await blobs.check(exports);
@@ -85,7 +85,7 @@ export const createEvidence = (
       // In the record's own order, as the provenance names them.
       for (const { name, unsigned } of record.modules) {
         const signed = modules.find((each) => each.name === name)?.signed;
-        if (signed === undefined) throw refuse(`${name}.ko is not among them`);
+        if (signed === undefined) throw refuse(`${name}.ko is missing`);
         const bytes = verifyModule(await blobs.read(signed, MODULE_LIMIT), certificate);
         if (digestOf(bytes) !== unsigned) throw refuse(`${name}.ko is not what was built`);
         pairs.push({ name, unsigned, signed });
@@ -93,7 +93,7 @@ export const createEvidence = (
       const envelope = await blobs.read(attestation, ATTESTATION_LIMIT);
       const statement = readProvenance(envelope.toString('utf8'), certificate);
       if (statement !== provenanceStatement({ ...record, modules: pairs }))
-        throw refuse('the provenance does not say what the record says of this build');
+        throw refuse('the provenance differs from the record of this build');
     },
   };
 };

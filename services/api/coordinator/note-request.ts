@@ -147,6 +147,6 @@ const mustBuild = async (db: Database, toolchain: Digest, build: string): Promis
   if (known !== undefined) return;
   throw new KilnError(
     'no-toolchain',
-    `toolchain ${name} ${toolchain} is retired: it rebuilds what it has built (kiln rebuild), and nothing new; leave out --toolchain`,
+    `toolchain ${name} ${toolchain} is retired and builds nothing new; leave out --toolchain, or rebuild what it has built (kiln rebuild)`,
   );
 };

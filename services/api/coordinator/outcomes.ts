@@ -59,7 +59,7 @@ export const createOutcomes = (
     const next = await moves.decide(async (on, made) => {
       if (!(await isAtWork(on, outcome, sender))) return 'nothing';
       if (problem !== null) {
-        const message = `what the builder reported is not what it stored: ${problem}; ask for the build again`;
+        const message = `the builder’s report does not match what it stored: ${problem}; ask for the build again`;
         await made.fail(id, outcome.attempt, failureOf('builder-broken', message));
         return 'end';
       }
@@ -108,7 +108,7 @@ export const createOutcomes = (
     const problem = await problemOf(evidence.ofSigned(outcome, record));
     const { build: id, attempt } = outcome;
     if (problem !== null) {
-      const message = `what the signer reported does not pass: ${problem}; ask the admin to look at the signer`;
+      const message = `the signer’s report does not match the build: ${problem}; ask the admin to look at the signer`;
       return moves.fail(id, attempt, failureOf('signing-failed', message));
     }
     return moves.decide(async (on, made) => {

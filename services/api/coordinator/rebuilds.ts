@@ -60,7 +60,7 @@ export const createRebuilds = (
       if (build.state !== 'succeeded')
         throw new KilnError(
           'conflict',
-          `build ${id} is ${build.state}; only what succeeded is rebuilt`,
+          `build ${id} is ${build.state}; only a build that succeeded can be rebuilt`,
         );
       if ((JSON.parse(build.inputs) as FingerprintInputs).script !== script) {
         throw new KilnError(

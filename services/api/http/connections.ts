@@ -53,8 +53,8 @@ export const boundedServer = (handle: RequestListener, limits: ConnectionLimits)
       refuse(
         socket,
         open >= limits.connections
-          ? `${limits.connections} connections are open, the limit of this service; come again in some seconds`
-          : `${limits.addressConnections} connections from your address are open, the limit of this service; come again when others have ended`,
+          ? `${limits.connections} connections are open, the limit of this service; try again in some seconds`
+          : `${limits.addressConnections} connections from your address are open, the limit of this service; try again when others have ended`,
       );
       return;
     }

@@ -120,6 +120,10 @@ const openForm = (contentType: string): InstanceType<typeof Busboy> => {
       limits: { files: FILES.length + 1, fields: FIELDS.length + 1, fieldSize: 256, parts: 8 },
     });
   } catch (cause) {
-    throw new KilnError('bad-request', 'the form has no boundary', { cause });
+    throw new KilnError(
+      'bad-request',
+      'the form’s Content-Type names no boundary; send it as curl -F does',
+      { cause },
+    );
   }
 };

@@ -18,7 +18,7 @@ export const watchPace = (request: Request, response: Response, { seconds, rate 
     if (request.complete || response.headersSent) clearInterval(timer);
     else if (came < rate * seconds && request.readableLength === 0) {
       clearInterval(timer);
-      const slow = `less than ${rate} bytes a second came of it, the least that this service waits for; send it again`;
+      const slow = `the request came at less than ${rate} bytes a second, the least that this service takes; send it again`;
       sendProblem(response, 'too-slow', slow);
     }
   }, seconds * 1000);

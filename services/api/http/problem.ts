@@ -66,7 +66,10 @@ const asKilnError = (error: unknown): KilnError => {
   }
   if (error instanceof Error && 'type' in error) {
     if (error.type === 'entity.parse.failed')
-      return new KilnError('bad-request', 'the body is no JSON');
+      return new KilnError(
+        'bad-request',
+        'the body is not valid JSON; correct it and send it again',
+      );
     if (error.type === 'entity.too.large' && 'limit' in error)
       return new KilnError(
         'too-large',
@@ -79,7 +82,10 @@ const asKilnError = (error: unknown): KilnError => {
       );
   }
   if (error instanceof URIError)
-    return new KilnError('bad-request', 'the path is not properly encoded');
+    return new KilnError(
+      'bad-request',
+      'the path is not properly percent-encoded; encode it as RFC 3986 has it',
+    );
   return new KilnError('internal', 'this is a defect in Kiln; the service’s log has the details', {
     cause: error,
   });

@@ -78,7 +78,7 @@ const answer =
         if (!isDigest(text))
           throw new KilnError(
             'bad-request',
-            `${JSON.stringify(text.slice(0, 80))} is no digest; it is sha256: and 64 hex digits`,
+            `${JSON.stringify(text.slice(0, 80))} is not a digest; give sha256: and 64 hex digits`,
           );
         return text;
       },

@@ -35,7 +35,7 @@ export const createUsage = (db: Database, now: () => number, blobLimit: number):
     if (count >= quotas[kind])
       throw new KilnError(
         'too-many',
-        `this token has ${count} ${what} under way, the most it may have at once; come again when one has ended`,
+        `this token has ${count} ${what} under way, the most it may have at once; try again when one has ended`,
         { retryAfter: SOON },
       );
     held.set(token, count + 1);
@@ -55,7 +55,7 @@ export const createUsage = (db: Database, now: () => number, blobLimit: number):
     if (rest > 0 && announced <= rest) return rest;
     throw new KilnError(
       'too-many',
-      `this token has sent ${sent} bytes today and may send ${quotas.dailyBytes} a day; come again after 00:00 UTC`,
+      `this token has sent ${sent} bytes today and may send ${quotas.dailyBytes} a day; try again after 00:00 UTC`,
       { retryAfter: left },
     );
   };

@@ -37,7 +37,7 @@ export const ingestKernel = async (
     if (announced !== undefined && announced !== kernel.digest) {
       throw new KilnError(
         'digest-mismatch',
-        `the headers sent make kernel ${kernel.digest}, not ${announced}; send them whole`,
+        `the headers sent make kernel ${kernel.digest}, not the announced ${announced}; send them whole`,
       );
     }
     const row = {
@@ -96,7 +96,7 @@ export const ingestKernelDelta = async (
     if (!trustReaches(baseTrust, 'archive'))
       throw new KilnError(
         'conflict',
-        `nobody vouches for the base ${base}; send these headers whole`,
+        `the delta is based on kernel ${base}, which nobody vouches for; send these headers whole`,
       );
     const entries = await kernelEntries(deps, base);
     const turn = composing.then(() =>
@@ -114,7 +114,7 @@ export const findKernelFor = async (
 ): Promise<StoredKernel> => {
   const found = await findKernel({ db }, digest);
   if (await mayReadTree(db, reader, found)) return found;
-  throw new KilnError('not-found', `there is no kernel ${digest}`);
+  throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
 };
 
 /** A known kernel. Throws `not-found`. */
@@ -127,7 +127,8 @@ export const findKernel = async (
     .selectAll()
     .where('digest', '=', digest)
     .executeTakeFirst();
-  if (row === undefined) throw new KilnError('not-found', `there is no kernel ${digest}`);
+  if (row === undefined)
+    throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
   return kernelOf(row);
 };
 

@@ -18,7 +18,7 @@ export const takeName = async (
     row.revoked_at === null && row.expires_at > now;
   const holders = rows.map(holderOf);
   const by = holders.find(({ id }) => id === token);
-  if (by === undefined) throw new Error(`there is no token ${token}`);
+  if (by === undefined) throw new Error(`there is no token ${token}; kiln token list shows them`);
   const row = await db
     .selectFrom('source_owners')
     .select('token')

@@ -163,7 +163,7 @@ const firstOf = async <T>(
       problem ??= error;
     }
   }
-  throw problem ?? new KilnError('not-found', 'there is no such source');
+  throw problem ?? new KilnError('not-found', 'there is no such source; push it first');
 };
 
 /** All builds that one is built against, over all layers: each once, behind those that it is built against itself. */
@@ -282,7 +282,7 @@ export const findKernelOf = async (
   throw new KilnError(
     'not-found',
     there.length === 0
-      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them (kiln kernel push${inPackage}), or name packages or a directory`
+      ? `no headers of kernel ${wanted.release} are here; send them from a host that has them, or as packages or a directory (kiln kernel push${inPackage})`
       : `kernel ${wanted.release} is here as ${there.join(', ')}, and none of them is this one${wanted.build === undefined ? '' : ` ("${wanted.build}")`}; send its headers with kiln kernel push`,
   );
 };

@@ -73,7 +73,8 @@ export const listTokens = async (db: Database): Promise<TokenView[]> => {
 /** Ends a token at once, if it has not ended. Throws `not-found`. */
 export const revokeToken = async (db: Database, now: number, id: string): Promise<void> => {
   const token = await db.selectFrom('tokens').select('id').where('id', '=', id).executeTakeFirst();
-  if (token === undefined) throw new KilnError('not-found', `there is no token ${id}`);
+  if (token === undefined)
+    throw new KilnError('not-found', `there is no token ${id}; kiln token list shows them`);
   await db
     .updateTable('tokens')
     .set({ revoked_at: now })

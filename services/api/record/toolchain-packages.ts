@@ -28,7 +28,7 @@ export const keepPackages = async (
     if (difference !== undefined)
       throw new KilnError(
         'conflict',
-        `these are not the packages that the toolchain was made of: ${difference}`,
+        `these are not the packages that the toolchain was made of: ${difference}; send just those`,
       );
     for (const each of packages) await mustBe(deps, each, contents);
     await deps.db.transaction().execute(async (transaction) => {
@@ -58,7 +58,7 @@ const measuredContents = ({ name, state, contents }: ToolchainRow): ToolchainCon
   if (contents === null)
     throw new KilnError(
       'conflict',
-      `toolchain ${name} is ${state}: what it contains is not known, to compare packages with`,
+      `toolchain ${name} is ${state}, so its packages cannot be compared; send them once it is measured`,
     );
   return JSON.parse(contents) as ToolchainContents;
 };

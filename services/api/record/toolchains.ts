@@ -14,7 +14,11 @@ export const findToolchain = async (db: Database, digest: Digest): Promise<Toolc
     .selectAll()
     .where('digest', '=', digest)
     .executeTakeFirst();
-  if (row === undefined) throw new KilnError('not-found', `there is no toolchain ${digest}`);
+  if (row === undefined)
+    throw new KilnError(
+      'not-found',
+      `there is no toolchain ${digest}; kiln toolchain list shows them`,
+    );
   return row;
 };
 
@@ -48,7 +52,7 @@ export const addToolchain = async (
   if (there.name !== name && there.state !== 'refused') {
     throw new KilnError(
       'conflict',
-      `this toolchain is here already, as ${there.name}; one has one name`,
+      `this toolchain is here already as ${there.name}; use that name`,
     );
   }
   await db
@@ -147,7 +151,10 @@ export const promoteToolchain = async (
     const row = await findToolchain(transaction, digest);
     if (row.state === 'pinned') return row;
     if (row.state !== 'candidate' && row.state !== 'retired')
-      throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it cannot be pinned`);
+      throw new KilnError(
+        'conflict',
+        `toolchain ${row.name} is ${row.state}, so it cannot be pinned`,
+      );
     const pinned = await pinnedOf(transaction, row.name);
     if (pinned !== undefined) {
       if (!isUntried && row.pinned_at === null) await mustBeTried(transaction, row, pinned);
@@ -180,7 +187,7 @@ const mustBeTried = async (
   if (open.length === 0) return;
   throw new KilnError(
     'conflict',
-    `${open.length} of the ${before.size} builds that ${pinned.name} ${pinned.digest} made have not been made with the candidate; kiln toolchain try ${candidate.digest} makes them, --untried does without`,
+    `${open.length} of the ${before.size} builds that ${pinned.name} ${pinned.digest} made have not been made with the candidate; make them (kiln toolchain try ${candidate.digest}), or promote it without (--untried)`,
   );
 };
 
@@ -190,7 +197,10 @@ export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<Tool
     const row = await findToolchain(transaction, digest);
     if (row.state === 'retired') return row;
     if (row.state !== 'pinned' && row.state !== 'candidate')
-      throw new KilnError('conflict', `toolchain ${row.name} is ${row.state}: it is not in use`);
+      throw new KilnError(
+        'conflict',
+        `toolchain ${row.name} is ${row.state}, so it cannot be retired`,
+      );
     await retire(transaction, digest, now());
     return findToolchain(transaction, digest);
   });

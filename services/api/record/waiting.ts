@@ -46,7 +46,7 @@ export const mustHaveRoom = async (
   if (Number(count) + more <= builds) return;
   throw new KilnError(
     'too-many',
-    `this token may have ${builds} builds waiting and running at once, and has them; come again when one has ended`,
+    `this token has ${builds} builds waiting or running, the most it may have at once; try again when one has ended`,
     { retryAfter: SOON },
   );
 };

@@ -179,7 +179,7 @@ export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void>
   throw new KilnError('withdrawn', `${sayWithdrawn(first)}; ${OTHER_BUILD}`);
 };
 
-const OTHER_BUILD = 'kiln install gets what is to be had instead';
+const OTHER_BUILD = 'kiln install takes what there is instead';
 
 /** The things that a build's row was made of and signed with. */
 export const madeOfRow = ({

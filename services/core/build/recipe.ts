@@ -101,13 +101,13 @@ export const dkmsRecipe = (
   if (unannounced.length > 0) {
     throw new KilnError(
       'bad-source',
-      `dkms.conf’s BUILD_DEPENDS names ${unannounced.join(', ')}, and the source was pushed without saying so; push it with --depends ${unannounced.join(',')}`,
+      `dkms.conf’s BUILD_DEPENDS names ${unannounced.join(', ')}, which was not said when the source was pushed; push it with --depends ${unannounced.join(',')}`,
     );
   }
   if (conf.modules.length === 0) {
     throw new KilnError(
       'bad-source',
-      'dkms.conf lists no module (BUILT_MODULE_NAME, DEST_MODULE_LOCATION)',
+      'dkms.conf lists no module; set BUILT_MODULE_NAME and DEST_MODULE_LOCATION',
     );
   }
   const generic = kbuildCommand(source, kernel);

@@ -45,7 +45,7 @@ export interface DerElement {
   readonly raw: Buffer;
 }
 
-/** The elements that lie side by side in some DER. Throws `RangeError` on anything out of form. */
+/** The elements that lie side by side in some DER. Throws `RangeError` on anything malformed. */
 export const readDer = (bytes: Buffer): readonly DerElement[] => {
   const elements: DerElement[] = [];
   let at = 0;
@@ -55,11 +55,12 @@ export const readDer = (bytes: Buffer): readonly DerElement[] => {
     let start = at + 2;
     if (length >= 0x80) {
       const size = length & 0x7f;
-      if (size === 0 || size > 4) throw new RangeError('DER: a length out of form');
+      if (size === 0 || size > 4) throw new RangeError('the DER encoding has an invalid length');
       length = bytes.readUIntBE(start, size);
       start += size;
     }
-    if (start + length > bytes.length) throw new RangeError('DER: an element is cut short');
+    if (start + length > bytes.length)
+      throw new RangeError('the DER encoding ends within an element');
     elements.push({
       tag,
       value: bytes.subarray(start, start + length),

@@ -80,7 +80,7 @@ export const readElf = (bytes: Buffer): ElfObject => {
   const [entrySize, count, namesIndex] = isWide
     ? [half(58), half(60), half(62)]
     : [half(46), half(48), half(50)];
-  if (entrySize < (isWide ? 64 : 40)) throw bad('the module’s section table is out of form');
+  if (entrySize < (isWide ? 64 : 40)) throw bad('the module’s section table is malformed');
   inside(table, entrySize * count);
 
   const at = (index: number): ElfSection => {

@@ -45,7 +45,10 @@ const WORD = /^[A-Za-z0-9_.-]{1,200}$/;
 
 const signedText = ({ place, name }: Address, payload: string): Buffer => {
   if (!WORD.test(place) || !WORD.test(name))
-    throw new KilnError('unverified', `${JSON.stringify(name.slice(0, 80))} is no message’s name`);
+    throw new KilnError(
+      'unverified',
+      `${JSON.stringify(name.slice(0, 80))} is not a name that a message can have`,
+    );
   return Buffer.from(`kiln message v1\n${place}\n${name}\n${payload}`);
 };
 
@@ -74,7 +77,10 @@ export const unseal = (
   const { payload, key, signature } = envelope.data;
   const sender = senders.get(key);
   if (sender === undefined)
-    throw new KilnError('unverified', `its key ${key.slice(0, 12)} is none that is believed here`);
+    throw new KilnError(
+      'unverified',
+      `its key ${key.slice(0, 12)} is not among the keys that are configured here`,
+    );
   if (!verify(null, signedText(at, payload), sender, Buffer.from(signature, 'base64')))
     throw new KilnError('unverified', 'its signature is not for this message and place');
   return { payload, sender: key };

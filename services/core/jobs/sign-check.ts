@@ -17,13 +17,15 @@ const refuse = (message: string): KilnError => new KilnError('unverified', messa
 export const checkSignJob = (job: SignJob, script: Digest): void => {
   const { inputs, recipe, modules } = job;
   if (fingerprintOf(inputs) !== job.fingerprint)
-    throw refuse('its fingerprint is not that of its inputs');
+    throw refuse('its fingerprint does not match its inputs');
   if (buildIdOf(job.fingerprint) !== job.build)
-    throw refuse('its build is not that of its fingerprint');
+    throw refuse('its id does not match its fingerprint');
   if (inputs.script !== script)
-    throw refuse('it was built with another build script than the signer’s; build it again');
+    throw refuse(
+      'it was built with another version of the build script than the signer’s; build it again',
+    );
   const names = new Set(modules.map(({ name }) => name));
-  if (names.size !== modules.length) throw refuse('two of its modules have one name');
+  if (names.size !== modules.length) throw refuse('two of its modules have the same name');
   if (recipe.modules.kind !== 'listed') return;
   const listed = new Set(recipe.modules.list.map(({ name }) => name));
   const stray = [...names].find((name) => !listed.has(name));
@@ -32,7 +34,7 @@ export const checkSignJob = (job: SignJob, script: Digest): void => {
 
 /** Checks that bytes are an unsigned module of that name, for the kernel of the job. Throws `KilnError('unverified')`. */
 export const checkModuleToSign = (bytes: Buffer, name: string, job: SignJob): void => {
-  if (splitModule(bytes) !== null) throw refuse(`${name}.ko has a signature already`);
+  if (splitModule(bytes) !== null) throw refuse(`${name}.ko is signed already`);
   const module = readModuleFile(bytes);
   const { release, arch } = job.inputs.kernel;
   const called = modinfoValue(module, 'name') ?? '';

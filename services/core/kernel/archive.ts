@@ -16,19 +16,26 @@ export interface KernelArchive {
 export const checkArchive = (archive: KernelArchive): KernelArchive => {
   if (!/^[a-z0-9][a-z0-9.-]{0,63}$/.test(archive.name))
     throw bad(
-      `${JSON.stringify(archive.name)} is no name for an archive; use letters, digits, . and -`,
+      `${JSON.stringify(archive.name)} cannot be an archive’s name; use lower-case letters, digits, . and -`,
     );
   for (const stanza of archive.sources.split(/\n\s*\n/).filter((each) => each.trim() !== ''))
     checkStanza(stanza);
-  if (archive.sources.trim() === '') throw bad('the sources are empty');
+  if (archive.sources.trim() === '')
+    throw bad('the sources are empty; give the text of a .sources file (sources.list(5), deb822)');
   if (archive.headers.length > 300 || !archive.headers.includes('(?<release>'))
-    throw bad('the pattern for header packages needs a group (?<release>…)');
+    throw bad(
+      'the pattern for header packages needs a group (?<release>…), and has at most 300 characters',
+    );
   try {
     RegExp(archive.headers);
   } catch (cause) {
-    throw new KilnError('bad-request', 'the pattern for header packages is no regular expression', {
-      cause,
-    });
+    throw new KilnError(
+      'bad-request',
+      'the pattern for header packages is not a valid regular expression',
+      {
+        cause,
+      },
+    );
   }
   return archive;
 };
@@ -50,12 +57,14 @@ const checkStanza = (stanza: string): void => {
   const other = [...fields.keys()].find((name) => !FIELDS.includes(name));
   if (other !== undefined)
     throw bad(
-      `the sources have the field ${other}, and may have ${FIELDS.join(', ')} only: nothing unsigned is taken`,
+      `the sources have the field ${other}; leave it out, as only ${FIELDS.join(', ')} are taken, so that nothing unsigned is`,
     );
   if (!fields.has('types') || !fields.has('uris') || !fields.has('suites'))
     throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
   if ((fields.get('signed-by') ?? '') === '')
-    throw bad('the sources name no Signed-By keyring: nothing in them could be verified');
+    throw bad(
+      'the sources name no Signed-By keyring; add one, as without it nothing can be verified',
+    );
   if (!(fields.get('uris') ?? '').split(/\s+/).every((uri) => /^(https?|file):\//.test(uri)))
     throw bad('the sources may use http, https and file URIs only');
 };

@@ -90,14 +90,20 @@ export const takenFromBase = (
 ): readonly { readonly from: string; readonly entry: TreeEntry }[] => {
   const counts = delta.steps.map((step) => (isRun(step) ? step[1] : 1));
   if (counts.reduce((sum, count) => sum + count, 0) > MAX_ENTRIES)
-    throw new KilnError('too-large', `the delta makes over ${MAX_ENTRIES} entries`);
+    throw new KilnError(
+      'too-large',
+      `the delta makes over ${MAX_ENTRIES} entries; send the headers whole`,
+    );
   return delta.steps.flatMap((step) => {
     if (typeof step === 'string') return [];
     const [start, rest] = step;
     const count = typeof rest === 'number' ? rest : 1;
     const entries = base.slice(start, start + count);
     if (entries.length !== count)
-      throw new KilnError('bad-tarball', 'the delta refers to files that its base does not have');
+      throw new KilnError(
+        'bad-tarball',
+        'the delta refers to files that its base does not have; send the headers whole',
+      );
     return entries.map((entry) => ({
       from: entry.path,
       entry:
@@ -114,7 +120,10 @@ export const parseManifest = (text: string): readonly TreeEntry[] =>
     .map((line) => {
       const [, kind, content = '', path = ''] = /^([xfl]) (\S+) ([^\n]*)$/.exec(line) ?? [];
       if (kind === undefined)
-        throw new KilnError('unreachable', 'the service’s list of files is not understood');
+        throw new KilnError(
+          'unreachable',
+          'the service’s list of the kernel’s files is malformed; update the client to the service’s version',
+        );
       return kind === 'l'
         ? { kind: 'symlink', path, target: decodeURIComponent(content) }
         : { kind: 'file', path, executable: kind === 'x', digest: content as Digest };

@@ -10,10 +10,13 @@ export interface ExportTerms {
   readonly isGplOnly: boolean;
 }
 
-/** Reads who may use which symbol from a `Module.symvers`. Free symbols, and lines out of form, are left out. */
+/** Reads who may use which symbol from a `Module.symvers`. Free symbols, and malformed lines, are left out. */
 export const parseExportTerms = (text: string): ReadonlyMap<string, ExportTerms> => {
   if (text.length > SYMVERS_LIMIT)
-    throw new KilnError('too-large', `a Module.symvers is over ${SYMVERS_LIMIT} bytes`);
+    throw new KilnError(
+      'too-large',
+      `the Module.symvers is over ${SYMVERS_LIMIT} bytes, the most that Kiln reads`,
+    );
   const terms = new Map<string, ExportTerms>();
   for (const line of text.split('\n')) {
     if (line.length > 1000) continue;
@@ -98,7 +101,7 @@ export const whyNotReusable = (module: ModuleFile, to: ReuseTarget): readonly st
       ),
     ],
     [
-      'there is no version (CRC) to compare of',
+      'no version (CRC) is known of',
       exported.filter((symbol) => crcOf(symbol) === 0 || !module.versions.has(symbol)),
     ],
     [
@@ -109,7 +112,7 @@ export const whyNotReusable = (module: ModuleFile, to: ReuseTarget): readonly st
       }),
     ],
     [
-      'it gives only to GPL modules',
+      'it exports to GPL modules alone',
       isGpl ? [] : exported.filter((symbol) => to.terms.get(symbol)?.isGplOnly === true),
     ],
   ];

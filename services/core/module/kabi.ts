@@ -4,10 +4,13 @@ import { modinfoValue, type ModuleFile } from './module-file.ts';
 /** The symbols that a kernel, or a built module, exports, with their CRCs: 0 where the kernel keeps none. */
 export type Symvers = ReadonlyMap<string, number>;
 
-/** Reads a `Module.symvers`: CRC, symbol, module, kind of export and namespace, parted by tabs. Lines out of form are left out. */
+/** Reads a `Module.symvers`: CRC, symbol, module, kind of export and namespace, parted by tabs. Malformed lines are left out. */
 export const parseSymvers = (text: string): Symvers => {
   if (text.length > SYMVERS_LIMIT)
-    throw new KilnError('too-large', `a Module.symvers is over ${SYMVERS_LIMIT} bytes`);
+    throw new KilnError(
+      'too-large',
+      `the Module.symvers is over ${SYMVERS_LIMIT} bytes, the most that Kiln reads`,
+    );
   const symbols = new Map<string, number>();
   for (let at = 0; at < text.length;) {
     const newline = text.indexOf('\n', at);
@@ -64,7 +67,7 @@ export const checkImports = (module: ModuleFile, exporters: readonly Symvers[]):
       name,
       'was built against other versions (CRCs) of',
       others.map(([symbol]) => symbol),
-      'the kernel would refuse it: its headers were changed during the build',
+      'the kernel would refuse it, as the build changed the kernel’s headers',
     );
   }
   // A kernel that keeps CRCs refuses a module without any, and only warns of a symbol without one (`check_version`).

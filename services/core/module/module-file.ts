@@ -25,7 +25,7 @@ const bad = (message: string): KilnError => new KilnError('unverified', message)
 
 /**
  * Reads a kernel module (source: elf(5), `include/linux/module.h`, `kernel/module/version.c`).
- * Trusts nothing in it: what is out of form throws `KilnError('unverified')`.
+ * Trusts nothing in it: what is malformed throws `KilnError('unverified')`.
  */
 export const readModuleFile = (bytes: Buffer): ModuleFile => {
   const elf = readElf(bytes);
@@ -94,7 +94,7 @@ const readExtendedVersions = (elf: ElfObject, bytes: Buffer): Map<string, number
   const [crcs, texts] = [elf.find('__version_ext_crcs'), elf.find('__version_ext_names')];
   if (crcs === null && texts === null) return null;
   if (crcs === null || texts === null)
-    throw bad('the module has extended versions (CRCs) without names, or names without CRCs');
+    throw bad('the module’s extended versions have CRCs without names, or names without CRCs');
   if (texts.size > NAMES_LIMIT)
     throw bad('the module’s names of extended versions are over 16 MiB');
   const names = bytes.toString('latin1', texts.offset, texts.offset + texts.size).split('\0');

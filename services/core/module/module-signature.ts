@@ -79,7 +79,8 @@ const issuerAndSerial = (certificate: X509Certificate): Buffer => {
   const tbs = readDer(readDer(certificate.raw)[0]?.value ?? Buffer.alloc(0))[0];
   const fields = readDer(tbs?.value ?? Buffer.alloc(0)).filter(({ tag }) => tag !== TAG.context0);
   const [serial, , issuer] = fields;
-  if (serial === undefined || issuer === undefined) throw new RangeError('DER: not a certificate');
+  if (serial === undefined || issuer === undefined)
+    throw new RangeError('the DER encoding is not that of a certificate');
   return der(TAG.sequence, issuer.raw, serial.raw);
 };
 
@@ -89,13 +90,13 @@ export interface SplitModule {
   readonly pkcs7: Buffer;
 }
 
-/** Parts a module from the signature behind it; `null` if it has none. Throws `KilnError('unverified')` if it is out of form. */
+/** Parts a module from the signature behind it; `null` if it has none. Throws `KilnError('unverified')` if it is malformed. */
 export const splitModule = (bytes: Buffer): SplitModule | null => {
   if (!bytes.subarray(-MAGIC.length).equals(MAGIC)) return null;
   const trailerAt = bytes.length - MAGIC.length - TRAILER_SIZE;
   const size = trailerAt < 0 ? Infinity : bytes.readUInt32BE(trailerAt + 8);
   if (size > trailerAt || bytes[trailerAt + 2] !== PKEY_ID_PKCS7) {
-    throw new KilnError('unverified', 'the module’s signature is out of form');
+    throw new KilnError('unverified', 'the module’s signature is malformed');
   }
   return {
     unsigned: bytes.subarray(0, trailerAt - size),
@@ -105,7 +106,7 @@ export const splitModule = (bytes: Buffer): SplitModule | null => {
 
 /**
  * Checks a module's signature against the one certificate that is trusted, and gives back the unsigned bytes.
- * Throws `KilnError('unverified')`: unsigned, out of form, another signer, or other bytes than were signed.
+ * Throws `KilnError('unverified')`: unsigned, malformed, another signer, or other bytes than were signed.
  */
 export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffer => {
   const parts = splitModule(bytes);
@@ -121,7 +122,7 @@ export const verifyModule = (bytes: Buffer, certificate: X509Certificate): Buffe
     throw new KilnError('unverified', 'the module’s bytes are not those that were signed');
   }
   if (!assemble(parts.unsigned, hash, certificate, signature).equals(bytes)) {
-    throw new KilnError('unverified', 'the module’s signature is out of form');
+    throw new KilnError('unverified', 'the module’s signature is malformed');
   }
   return parts.unsigned;
 };
@@ -144,10 +145,10 @@ const readPkcs7 = (pkcs7: Buffer): { hash: SignatureHash; signerId: Buffer; sign
       hash === undefined ||
       !isSignatureHash(hash)
     ) {
-      throw new RangeError('PKCS#7: not what sign-file makes');
+      throw new RangeError('the PKCS#7 message is not of the kind that sign-file makes');
     }
     return { hash, signerId: signerId.raw, signature: signature.value };
   } catch (cause) {
-    throw new KilnError('unverified', 'the module’s signature is out of form', { cause });
+    throw new KilnError('unverified', 'the module’s signature is malformed', { cause });
   }
 };

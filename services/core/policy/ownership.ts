@@ -40,8 +40,8 @@ export const whyNotPublish = (
   const holder = others.find(isGiven);
   if (holder !== undefined) return refusal(name, by, holder);
   if (by.names.length === 0) return null;
-  return `this token may publish ${by.names.join(', ')}, and not ${name}; an admin gives it the name (kiln source give ${name} ${by.id})`;
+  return `this token may publish only ${by.names.join(', ')}; an admin can give it the name ${name} (kiln source give ${name} ${by.id})`;
 };
 
 const refusal = (name: string, by: NameHolder, owner: NameHolder): string =>
-  `the name ${name} is the token’s called ${owner.name} (${owner.id.slice(0, 8)}); take another name, or have an admin give you this one (kiln source give ${name} ${by.id})`;
+  `the name ${name} belongs to the token ${owner.name} (${owner.id.slice(0, 8)}); take another name, or have an admin give you this one (kiln source give ${name} ${by.id})`;

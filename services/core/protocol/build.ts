@@ -47,9 +47,11 @@ const settingsSize = (wishes: readonly { readonly settings: Settings }[]): numbe
 export const ResolveBuilds = z.strictObject({
   wishes: z
     .array(CreateBuild)
-    .max(WISHES, { error: `at most ${WISHES} at once; ask for the others in another request` })
+    .max(WISHES, {
+      error: `one request may ask for ${WISHES} at most; ask for the others in another`,
+    })
     .refine((wishes) => settingsSize(wishes) <= WISHES_SETTINGS, {
-      error: `the settings of all of them are over ${WISHES_SETTINGS} bytes; ask for fewer at once`,
+      error: `the settings are over ${WISHES_SETTINGS} bytes in all; ask for fewer at once`,
     }),
 });
 

@@ -9,7 +9,7 @@ export const text = (max: number) => z.string().min(1).max(max);
 /** What names a record in addresses and paths: no way up, nothing that commands a terminal. */
 export const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/);
 
-export const release = z.string().refine(isKernelRelease, { error: 'no kernel release' });
+export const release = z.string().refine(isKernelRelease, { error: 'expected a kernel release' });
 export const role = z.enum(ROLES);
 
 export const pairs = z.array(z.tuple([z.string(), z.string()]));

@@ -8,7 +8,7 @@ export const withdrawn = z.string().nullable();
 export const CreateWithdrawal = z.strictObject({
   kind: z.enum(WITHDRAWABLE),
   id: text(128),
-  reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason is one line' }),
+  reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason must be one line' }),
 });
 
 export const WithdrawalView = z.object({

@@ -93,7 +93,7 @@ export const readProvenance = (envelope: string, certificate: X509Certificate): 
       throw bad('was not signed with the pinned certificate’s key');
     return statement;
   } catch (cause) {
-    throw cause instanceof KilnError ? cause : bad('is out of form', cause);
+    throw cause instanceof KilnError ? cause : bad('is malformed', cause);
   }
 };
 

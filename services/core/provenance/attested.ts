@@ -33,17 +33,17 @@ const Statement = z.object({
 });
 
 const bad = (what: string): KilnError =>
-  new KilnError('unverified', `${what}; nothing was installed, and the admin should know of it`);
+  new KilnError('unverified', `${what}; nothing was installed; tell the admin`);
 
 /** Reads an envelope. Throws `unverified` unless the one trusted certificate's key signed it. */
 export const readAttested = (envelope: string, certificate: X509Certificate): Attested => {
   const parsed = Statement.safeParse(JSON.parse(readProvenance(envelope, certificate)));
-  if (!parsed.success) throw bad('the provenance is out of form');
+  if (!parsed.success) throw bad('the provenance is malformed');
   const { subject, predicate } = parsed.data;
   const { externalParameters, internalParameters } = predicate.buildDefinition;
   const { fingerprint, inputs } = externalParameters;
   if (digestOf(canonical(inputs)) !== fingerprint)
-    throw bad('the provenance names other inputs than its fingerprint covers');
+    throw bad('the provenance’s inputs do not match its fingerprint');
   const digests = new Map(subject.map(({ name, digest }) => [name, toDigest(digest.sha256)]));
   const modules = new Map<string, { signed: Digest; unsigned: Digest }>();
   for (const [name, signed] of digests) {
@@ -83,7 +83,7 @@ export const mustBeAttested = (view: BuildView, attested: Attested): void => {
   ];
   for (const [what, unsigned, signed] of said)
     if (canonical(unsigned) !== canonical(signed))
-      throw bad(`the service says other ${what} of build ${view.id} than were signed`);
+      throw bad(`what the service says of build ${view.id} is not what was signed (${what})`);
 };
 
 /** The builds that one is built against itself, by their ids. */

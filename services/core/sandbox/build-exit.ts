@@ -27,31 +27,36 @@ export const explainBuildEnd = (
   if (end.isOutOfMemory) {
     return {
       code: 'out-of-memory',
-      message: `the build needs more than ${limits.memory} bytes of memory, the limit here`,
+      message: `the build needs more than ${limits.memory} bytes of memory; an admin can raise the limit (KILN_BUILD_MEMORY)`,
       lines,
     };
   }
   if (log.includes('No space left on device')) {
     return {
       code: 'over-limit',
-      message: `the build needs more than ${limits.disk} bytes of files, the limit here`,
+      message: `the build writes more than ${limits.disk} bytes; an admin can raise the limit (KILN_BUILD_DISK)`,
       lines,
     };
   }
   switch (end.exitCode) {
     case BUILD_EXITS.badConf:
-      return { code: 'bad-source', message: 'dkms.conf cannot be evaluated', lines };
+      return {
+        code: 'bad-source',
+        message: 'dkms.conf cannot be evaluated; the log says why',
+        lines,
+      };
     case BUILD_EXITS.moduleMissing:
       return {
         code: 'bad-output',
-        message: 'the build ended well but left no module where one was promised',
+        message:
+          'the build succeeded and left no module where dkms.conf says; correct BUILT_MODULE_NAME or BUILT_MODULE_LOCATION',
         lines,
       };
     case BUILD_EXITS.badRecipe:
       return {
         code: 'builder-broken',
         message:
-          'the recipe did not reach the build whole; where the source did not meddle with it, this is a defect, please report it',
+          'the build script did not get the whole recipe; report this as a defect, unless the source itself reads the script’s input',
         lines,
       };
     default:
@@ -67,10 +72,10 @@ export const explainBuildEnd = (
 const explainStep = (log: string): string | null => {
   const program = missingProgram(log);
   if (program !== null)
-    return `the build runs ${program}, which its toolchain has not; say so when the source is pushed (--needs PACKAGE, the package that has ${program}) and pin a toolchain that has it (images/make-toolchain FOLDER OUTPUT.tar PACKAGE)`;
+    return `the build runs ${program}, which is missing from its toolchain; push the source with --needs PACKAGE (the package that has ${program}), and pin a toolchain that has it (images/make-toolchain FOLDER OUTPUT.tar PACKAGE)`;
   const write = /^(.*?[\s'‘](?<path>\/[^\s'’:]+)['’]?: Read-only file system)$/m.exec(log);
   if (write !== null)
-    return `the build writes to ${write.groups?.['path'] ?? ''}, outside of its own directory, as an installation does (${write[1]?.trim().slice(0, 200)}); name a target in MAKE that builds and installs nothing, such as modules`;
+    return `the build writes to ${write.groups?.['path'] ?? ''}, outside its own directory, as an installation does (${write[1]?.trim().slice(0, 200)}); have MAKE name a target that only builds, such as modules`;
   return null;
 };
 

@@ -25,7 +25,7 @@ export const parseBuildUsers = (text: string): BuildUsers => {
   if (first < 1 || last < first || last > HIGHEST) {
     throw new KilnError(
       'bad-request',
-      `the users of builds are FIRST-LAST, from 1 to ${HIGHEST}, such as ${DEFAULT_BUILD_USERS}, not ${JSON.stringify(text)}`,
+      `${JSON.stringify(text)} is no range of user ids; KILN_BUILD_USERS is FIRST-LAST between 1 and ${HIGHEST}, such as ${DEFAULT_BUILD_USERS}`,
     );
   }
   return { first, last };
@@ -58,7 +58,7 @@ export const mustBeNobodys = (
       if (id > last || id + size - 1 < first) continue;
       throw new KilnError(
         'bad-request',
-        `builds would run as users ${first}-${last}, and /etc/${register} of the Docker host gives ${fields[0]} ${size === 1 ? id : `${id}-${id + size - 1}`}, who could write into a running build; set KILN_BUILD_USERS to FIRST-LAST, ids that nobody has there`,
+        `builds would run as users ${first}-${last}, of which /etc/${register} on the Docker host gives ${size === 1 ? id : `${id}-${id + size - 1}`} to ${fields[0]}, who could then write into a running build; set KILN_BUILD_USERS to a range FIRST-LAST that nobody has there`,
       );
     }
   }

@@ -79,7 +79,7 @@ export const loadVerdict = (facts: LoadFacts, signer: ModuleSigner): LoadVerdict
   if (enforced.is === false)
     return {
       verdict: 'taints',
-      because: `${verified.why}; it loads the module all the same, for ${enforced.why}, and marks itself as tainted`,
+      because: `${verified.why}; it loads the module all the same, as ${enforced.why}, and marks itself as tainted`,
       next: isPending(facts, signer) ? FINISH : null,
     };
   const because = `${enforced.why}, and ${verified.why}`;
@@ -160,7 +160,7 @@ const verification = (facts: LoadFacts, signer: ModuleSigner): Finding => {
       taken === true
         ? ', as far as known'
         : taken === null && facts.config !== null
-          ? ': it is no build of this distribution’s, and nothing shows whether it has the patch that distributions take them by'
+          ? ': it is not known to be this distribution’s own build, which has a patch for that'
           : '';
     return {
       is: taken,

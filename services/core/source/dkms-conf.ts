@@ -84,7 +84,8 @@ const mustDiffer = (modules: readonly DkmsModule[]): void => {
   for (const { builtLocation, builtName, name } of modules) {
     const built = `BUILT_MODULE_NAME ${builtLocation}${builtName}`;
     for (const each of [built, `DEST_MODULE_NAME ${name}`]) {
-      if (seen.has(each)) throw bad(`dkms.conf lists two modules with the ${each}`);
+      if (seen.has(each))
+        throw bad(`dkms.conf lists two modules with the same ${each}; rename one`);
       seen.add(each);
     }
   }
@@ -110,14 +111,15 @@ const readModules = (conf: EvaluatedConf): readonly DkmsModule[] => {
   ];
   const count = Math.max(0, ...arrays.map((name) => conf.get(name)?.size ?? 0));
   if (count > MAX_MODULES)
-    throw bad(`dkms.conf lists ${count} modules; the limit is ${MAX_MODULES}`);
+    throw bad(`dkms.conf lists ${count} modules, and may list ${MAX_MODULES}; split the source`);
   return Array.from({ length: count }, (_, index) => readModule(conf, index, count === 1));
 };
 
 const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsModule => {
   const at = (name: string): string => valueAt(conf, name, index);
   const builtName = at('BUILT_MODULE_NAME') || (isOnly ? valueAt(conf, 'PACKAGE_NAME') : '');
-  if (builtName === '') throw bad(`dkms.conf names no BUILT_MODULE_NAME[${index}]`);
+  if (builtName === '')
+    throw bad(`dkms.conf does not set BUILT_MODULE_NAME[${index}]; name the module there`);
   const name = at('DEST_MODULE_NAME') || builtName;
   for (const each of [builtName, name]) {
     if (!MODULE_NAME.test(each))
@@ -127,7 +129,9 @@ const readModule = (conf: EvaluatedConf, index: number, isOnly: boolean): DkmsMo
   }
   const location = at('BUILT_MODULE_LOCATION');
   if (location.startsWith('/') || location.split('/').includes('..')) {
-    throw bad(`dkms.conf’s BUILT_MODULE_LOCATION[${index}] leaves the build directory`);
+    throw bad(
+      `dkms.conf’s BUILT_MODULE_LOCATION[${index}] leaves the build directory; give a path inside it`,
+    );
   }
   // The value is only checked, as DKMS does: hosts put modules into Kiln's own directory, so a `..` in it (OFED, xpmem) does no harm.
   if (!/^\/(kernel|updates|extra)/.test(at('DEST_MODULE_LOCATION'))) {

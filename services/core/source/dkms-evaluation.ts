@@ -47,7 +47,7 @@ const HONOURED = [
  * ignores on some system or has given up (`REMAKE_INITRD`, …) change no build.
  */
 export const REFUSED: Readonly<Record<string, string>> = {
-  POST_ADD: 'a source is not added on hosts',
+  POST_ADD: 'hosts have no sources',
   PRE_INSTALL: 'hosts run no script of a source',
   POST_INSTALL: 'hosts run no script of a source',
   POST_REMOVE: 'hosts run no script of a source',
@@ -55,12 +55,12 @@ export const REFUSED: Readonly<Record<string, string>> = {
 
 /** Directives that change no build and that Kiln does not follow. Each build's log names those that are set, with what Kiln does instead. */
 export const PASSED_OVER: Readonly<Record<string, string>> = {
-  MODPROBE_ON_INSTALL: 'Kiln loads nothing when it installs; modprobe does',
+  MODPROBE_ON_INSTALL: 'Kiln installs modules and loads none; modprobe loads them',
   REMAKE_INITRD: 'an initramfs is made anew where it holds the module',
-  MODULES_CONF: 'a host’s modprobe.d is its own',
-  MODULES_CONF_ALIAS_TYPE: 'a host’s modprobe.d is its own',
-  MODULES_CONF_OBSOLETES: 'a host’s modprobe.d is its own',
-  MODULES_CONF_OBSOLETE_ONLY: 'a host’s modprobe.d is its own',
+  MODULES_CONF: 'Kiln does not change a host’s modprobe.d',
+  MODULES_CONF_ALIAS_TYPE: 'Kiln does not change a host’s modprobe.d',
+  MODULES_CONF_OBSOLETES: 'Kiln does not change a host’s modprobe.d',
+  MODULES_CONF_OBSOLETE_ONLY: 'Kiln does not change a host’s modprobe.d',
   SIGN_FILE: 'modules are signed by the service, with its key',
   MOK_SIGNING_KEY: 'modules are signed by the service, with its key',
   MOK_CERTIFICATE: 'modules are signed by the service, with its key',
@@ -80,18 +80,18 @@ const ANSWERS: ReadonlySet<string> = new Set([
 
 /**
  * Reads the evaluation's answer: `NAME NUL INDEX NUL VALUE NUL` for each value.
- * It comes out of a sandbox, so anything out of form throws `KilnError('bad-source')`.
+ * It comes out of a sandbox, so anything malformed throws `KilnError('bad-source')`.
  */
 export const parseEvaluation = (answer: Buffer): EvaluatedConf => {
   const fields = answer.toString('utf8').split('\0');
   if (fields.pop() !== '' || fields.length % 3 !== 0) {
-    throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
+    throw new KilnError('bad-source', 'the evaluation of dkms.conf gave a malformed answer');
   }
   const conf = new Map<string, Map<number, string>>();
   for (let at = 0; at < fields.length; at += 3) {
     const [name = '', index = '', value = ''] = fields.slice(at, at + 3);
     if (!ANSWERS.has(name) || !/^\d{1,4}$/.test(index)) {
-      throw new KilnError('bad-source', 'the evaluation of dkms.conf gave an answer out of form');
+      throw new KilnError('bad-source', 'the evaluation of dkms.conf gave a malformed answer');
     }
     const values = conf.get(name) ?? new Map<number, string>();
     values.set(Number(index), value);

@@ -68,7 +68,7 @@ export const inspectSource = (
   if (home.split('/').at(-1) === 'dkms_binaries_only') {
     throw new KilnError(
       'bad-source',
-      'this tarball of dkms’s has modules that are built already, not their source; make it with dkms mktarball --source-only',
+      'the tarball has built modules in place of their source; make it with dkms mktarball --source-only',
     );
   }
   const layout = [{ from: home, to: '' }];
@@ -97,7 +97,10 @@ export const inspectSource = (
   const needs = [...new Set(given.needs ?? packagesNeeded(scanned))].sort();
   const settings = checkSettings(given.settings ?? {});
   if (depends.includes(name))
-    throw new KilnError('bad-source', `${name} says that it depends on itself (BUILD_DEPENDS)`);
+    throw new KilnError(
+      'bad-source',
+      `${name} depends on itself; take it out of its BUILD_DEPENDS, or of --depends`,
+    );
   const digest = digestOf(
     canonicalJson({ name, version, tree: tree.digest, depends, needs, settings: { ...settings } }),
   );
@@ -119,24 +122,30 @@ export const SETTINGS_PATH =
 export const checkSettings = (settings: Settings): Settings => {
   const size = Object.values(settings).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (size > SETTINGS_LIMIT)
-    throw new KilnError('bad-request', `the settings are over ${SETTINGS_LIMIT} bytes`);
+    throw new KilnError(
+      'bad-request',
+      `the settings files are over ${SETTINGS_LIMIT} bytes in all; give only those that the source reads`,
+    );
   const files = Object.keys(settings).length;
   if (files > SETTINGS_FILES) {
     throw new KilnError(
       'bad-request',
-      `there are ${files} settings files; at most ${SETTINGS_FILES} go with a source or a request`,
+      `there are ${files} settings files; give ${SETTINGS_FILES} at most`,
     );
   }
   for (const path of Object.keys(settings)) {
     if (!SETTINGS_PATH.test(path)) {
       throw new KilnError(
         'bad-request',
-        `${JSON.stringify(path)} is no place for a settings file; give one below /etc/dkms, /etc/default or /etc/sysconfig`,
+        `${JSON.stringify(path)} is not where a settings file can be; give one below /etc/dkms, /etc/default or /etc/sysconfig`,
       );
     }
     const below = Object.keys(settings).find((other) => other.startsWith(`${path}/`));
     if (below !== undefined)
-      throw new KilnError('bad-request', `${path} cannot be a settings file and hold ${below}`);
+      throw new KilnError(
+        'bad-request',
+        `${path} cannot be a file and the directory of ${below}; leave out one of these settings`,
+      );
   }
   return settings;
 };

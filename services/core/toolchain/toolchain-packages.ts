@@ -47,7 +47,7 @@ export const parseLock = (text: string): readonly LockedPackage[] =>
       if (read.success) return read.data;
       throw new KilnError(
         'bad-request',
-        `${JSON.stringify(line.slice(0, 80))} is no line of a packages.lock: NAME VERSION SHA256`,
+        `${JSON.stringify(line.slice(0, 80))} is not a line of a packages.lock; each is NAME VERSION SHA256`,
       );
     });
 
@@ -67,7 +67,10 @@ export const parseControl = (control: string): NamedPackage => {
     arch: field('Architecture'),
   };
   if (Object.values(named).includes(''))
-    throw new KilnError('bad-tarball', 'the Debian package does not say what it is');
+    throw new KilnError(
+      'bad-tarball',
+      'the Debian package lacks its name, version or architecture; download it again',
+    );
   return named;
 };
 
@@ -79,8 +82,12 @@ export const differsFromLock = (
   const inIt = new Set(has.map(({ name, version }) => `${name} ${version}`));
   const inLock = new Set(locked.map(({ name, version }) => `${plain(name)} ${version}`));
   return [
-    ...[...inIt].filter((each) => !inLock.has(each)).map((each) => `it has ${each}`),
-    ...[...inLock].filter((each) => !inIt.has(each)).map((each) => `it has not ${each}`),
+    ...[...inIt]
+      .filter((each) => !inLock.has(each))
+      .map((each) => `the toolchain has ${each}, which is missing`),
+    ...[...inLock]
+      .filter((each) => !inIt.has(each))
+      .map((each) => `${each} is not in the toolchain`),
   ];
 };
 

@@ -57,7 +57,7 @@ export const chooseToolchain = (
     throw refusal(
       wish.digest === undefined
         ? 'no toolchain is ready here; an admin adds one (kiln toolchain push)'
-        : `there is no toolchain ${wish.digest} ready here; there is ${names}`,
+        : `toolchain ${wish.digest} is not ready here; those ready: ${names}`,
     );
   }
   const judged = asked

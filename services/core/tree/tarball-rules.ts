@@ -124,7 +124,7 @@ export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS
       const above = kinds.get(ancestor);
       if (above !== undefined && above !== 'directory') {
         throw refuse(
-          `the tarball puts ${quote(path)} below ${quote(ancestor)}, which is not a directory`,
+          `the tarball puts ${quote(path)} below ${quote(ancestor)}, which is not a directory; make it anew from one tree`,
         );
       }
       // A directory that only a path implies counts like one that has an entry.
@@ -140,7 +140,7 @@ export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS
       countBytes(entry.size ?? 0);
       const path = plainPath(entry.name, limits);
       if (path === '' && entry.type !== 'directory') {
-        throw refuse(`the tarball has a ${entry.type ?? 'thing'} without a name`);
+        throw refuse(`the tarball has a ${entry.type ?? 'thing'} without a name; make it anew`);
       }
       switch (entry.type) {
         case 'file':
@@ -154,11 +154,13 @@ export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS
         case 'symlink': {
           const target = entry.linkname ?? '';
           if (target === '' || target.length > limits.pathLength || CONTROL.test(target)) {
-            throw refuse(`the tarball’s link ${quote(path)} has no usable target`);
+            throw refuse(
+              `the tarball’s link ${quote(path)} has no usable target; leave the link out`,
+            );
           }
           if (target.split('/').length > MAX_DEPTH || links.size >= MAX_SYMLINKS) {
             throw refuse(
-              `the tarball’s links are too deep or too many at ${quote(path)}; a tree may have ${MAX_SYMLINKS}`,
+              `the tarball’s links are too deep or too many at ${quote(path)}; a tree may have ${MAX_SYMLINKS}, so leave some out`,
             );
           }
           place(path, 'symlink');
@@ -169,7 +171,7 @@ export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS
           const target = plainPath(entry.linkname ?? '', limits);
           if (kinds.get(target) !== 'file') {
             throw refuse(
-              `the tarball’s hard link ${quote(path)} names ${quote(target)}, which is no file before it`,
+              `the tarball’s hard link ${quote(path)} names ${quote(target)}, which is not a file before it; make it anew (tar --hard-dereference)`,
             );
           }
           place(path, 'hardlink');

@@ -54,7 +54,11 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
         .deleteFrom('archives')
         .where('name', '=', param('name'))
         .executeTakeFirst();
-      if (numDeletedRows === 0n) throw new KilnError('not-found', 'there is no such archive');
+      if (numDeletedRows === 0n)
+        throw new KilnError(
+          'not-found',
+          'there is no such archive; kiln archive list shows those that are followed',
+        );
       response.status(204).end();
       return null;
     }),

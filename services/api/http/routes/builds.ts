@@ -62,7 +62,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
       if (state !== '' && !BUILD_STATES.some((known) => known === state)) {
         throw new KilnError(
           'bad-request',
-          `${JSON.stringify(state)} is no state; there are ${BUILD_STATES.join(', ')}`,
+          `${JSON.stringify(state)} is not a build’s state; those are ${BUILD_STATES.join(', ')}`,
         );
       }
       let wanted = db
@@ -157,7 +157,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
           .where('build', '=', id)
           .executeTakeFirst();
         if (own?.token !== caller.token)
-          throw new KilnError('not-found', 'you have no such request for this build');
+          throw new KilnError('not-found', 'this token has no such request for this build');
       }
       await coordinator.cancel(id, body.request ?? null);
       return ok(await buildView(db, id));

@@ -99,7 +99,11 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
       const wanted = digest('package');
       await mustBeKept(db, digest('digest'), wanted);
       const info = await deps.blobs.find(wanted);
-      if (info === null) throw new KilnError('not-found', `package ${wanted} is lost`);
+      if (info === null)
+        throw new KilnError(
+          'not-found',
+          `package ${wanted} is not stored any more; send it again (kiln toolchain push --packages)`,
+        );
       return sendBlob(deps.blobs, info, request, response);
     }),
   );
