@@ -11,7 +11,7 @@ import { startRedis } from './own-redis.ts';
 export interface MachineOptions {
   readonly data: string;
   readonly listen: string;
-  /** Passed on to the roles, below what the machine sets itself. */
+  /** Variables for the roles, under those that the machine sets itself. */
   readonly environment: NodeJS.ProcessEnv;
   readonly say: (line: string) => void;
 }

@@ -15,9 +15,9 @@ export interface SignerConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
   readonly own: Identity;
-  /** Whose jobs are done here. */
+  /** The senders whose jobs are done: the API's key. */
   readonly coordinator: Senders;
-  /** Digest of the in-container build script: what another one made is not signed. */
+  /** Digest of the in-container build script; what another script made is not signed. */
   readonly script: Digest;
   readonly blobs: string;
   readonly keyFile: string;

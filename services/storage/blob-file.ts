@@ -56,7 +56,7 @@ const ifErrno =
     if (!hasErrno(error, errno)) throw error;
   };
 
-/** Puts a file in a blob's place; whatever stands there goes, unless it is a directory. */
+/** Moves a file into a blob's place, and over anything there but a directory. */
 export const takePlace = async (file: string, path: string, digest: Digest): Promise<void> => {
   try {
     await rename(file, path);
@@ -95,7 +95,7 @@ const pieces = (handle: FileHandle, digest: Digest, { start, end }: ByteRange) =
   const hash = createHash('sha256');
   let at = 0;
   let isOver = false;
-  /** The last piece is kept back until all is known to be right. */
+  /** The last piece is kept back until the whole digest is checked. */
   let held: Buffer | null = null;
 
   return {

@@ -65,7 +65,7 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
   };
 
   return {
-    // What is no plain file is not there: whoever has the blob sends it again, and it takes that place.
+    // Anything but a plain file counts as absent, so that the blob is sent again and takes that place.
     find: (digest) =>
       inFolderOf(directory, digest, false, async (path) => {
         const stats = await lstat(path).catch(() => null);

@@ -13,6 +13,7 @@ export interface ByteReader {
   rest(): Readable;
 }
 
+/** A reader of one stream. */
 export const createByteReader = (stream: AsyncIterable<Buffer>): ByteReader => {
   const pieces = stream[Symbol.asyncIterator]();
   let held: Buffer = Buffer.alloc(0);

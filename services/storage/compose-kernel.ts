@@ -76,7 +76,7 @@ export const composeKernel = async (
   } catch (error) {
     tar.destroy();
     await storing.catch(() => {});
-    // What ended the storing ended the packing, too, and says why.
+    // The error that ended the storing also ended the packing, and is the one to report.
     throw failure instanceof KilnError ? failure : error;
   }
   return (await storing).digest;

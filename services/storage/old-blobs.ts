@@ -59,7 +59,7 @@ export const removeOldBlob = async (
     const isGoing = await isOld(leaving);
     if (!isGoing)
       await link(leaving, path).catch((error: unknown) => {
-        // It came yet another time.
+        // The blob was stored again meanwhile.
         if (!hasErrno(error, 'EEXIST')) throw error;
       });
     await rm(leaving, { force: true });

@@ -6,7 +6,9 @@ import { patientOptions, type RedisAddress } from './redis.ts';
 
 /** The three queues and what travels on each. SQL is the truth; a queue only wakes a worker. */
 const MESSAGES = { builder: BuilderJob, signer: SignJob, outcomes: Outcome };
+/** A queue’s name. */
 export type QueueName = keyof typeof MESSAGES;
+/** The message that travels on a queue. */
 export type Message<Name extends QueueName> = z.infer<(typeof MESSAGES)[Name]>;
 
 /** Where a queue is, and who is who on it. Redis carries messages and vouches for none. */
@@ -14,9 +16,9 @@ export interface QueueLink {
   readonly redis: RedisAddress;
   /** So that several Kilns (and every test) can share one Redis. */
   readonly prefix: string;
-  /** Whose hand this end writes with. */
+  /** The key that this end signs its messages with. */
   readonly own: Identity;
-  /** Whose messages are read at this end. */
+  /** The senders whose messages are read at this end. */
   readonly senders: Senders;
 }
 
@@ -79,7 +81,7 @@ class Dropped extends Error {
   }
 }
 
-/** Whether BullMQ failed at a job of another form than it writes. */
+/** Whether BullMQ failed because a job is not of the form that it writes. */
 const isUnreadable = (error: unknown): boolean =>
   error instanceof SyntaxError || (error instanceof Error && error.message.startsWith('WRONGTYPE'));
 
@@ -136,13 +138,13 @@ export const openQueue = <Name extends QueueName>(
       read(job, itself);
       return OPEN.has(await job.getState()) ? 'own' : 'other';
     } catch (error) {
-      // The second: it is not even what BullMQ writes.
+      // BullMQ cannot read it either.
       if (error instanceof Dropped || isUnreadable(error)) return 'other';
       throw error;
     }
   };
 
-  /** Takes away what not even BullMQ can read, after it was given out: it would be again and again. */
+  /** Removes a job that BullMQ gave out and cannot read: it would give it out again and again. */
   const removeUnreadable = async (onError: (error: Error) => void): Promise<void> => {
     try {
       const client = await queue.backend.client;

@@ -43,7 +43,7 @@ const TYPES: Readonly<Record<number, string>> = {
 
 /**
  * Walks a cpio archive of the "new ASCII" kind (source: cpio(5)). Files with several names come as one file and hard links to it.
- * Of names that wait for their content there may be `limit`.
+ * At most `limit` names may wait for their content.
  * Throws `KilnError('bad-tarball')`.
  */
 export const readCpio = async (
@@ -94,7 +94,7 @@ export const readCpio = async (
       await visit({ ...other, type: 'link', linkname: name }, nothing());
     waiting.delete(inode);
   }
-  // Files of several names and no bytes.
+  // What waits at the end are empty files with several names.
   for (const [first, ...others] of waiting.values()) {
     if (first === undefined) continue;
     await visit(first, nothing());
@@ -103,5 +103,5 @@ export const readCpio = async (
   }
 };
 
-/** The body of what has none. */
+/** The body of an entry without bytes. */
 const nothing = (): AsyncIterable<Buffer> => Readable.from([]);

@@ -56,7 +56,7 @@ const xzDecoder = (): Duplex => {
   return Duplex.from({ writable: child.stdin, readable: output });
 };
 
-/** A stream, and how it begins. */
+/** A stream and its first bytes, which stay to be read. */
 const peek = async (
   stream: AsyncIterable<Buffer>,
 ): Promise<{ readonly first: Buffer; readonly stream: Readable }> => {
@@ -68,7 +68,7 @@ const peek = async (
 const startsWith = (bytes: Buffer, magic: Buffer): boolean =>
   bytes.subarray(0, magic.length).equals(magic);
 
-/** What one tarball may take, all that is inside of it included. */
+/** One tarball being read, with all that is inside it. */
 interface Reading {
   readonly limits: TarballLimits;
   /** Counts decompressed bytes, wherever they come from; throws `too-large`. */
@@ -79,7 +79,7 @@ interface Reading {
 
 type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
 
-/** What is inside: gzip, zstd and xz are told by the first bytes; all else is taken as it is. Its bytes are counted. */
+/** Decompresses gzip, zstd and xz, told by their first bytes; passes on all else. Counts the bytes. */
 const decompress = async (
   compressed: AsyncIterable<Buffer>,
   reading: Reading,

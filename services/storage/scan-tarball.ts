@@ -8,7 +8,7 @@ import type { ScannedTree, TreeEntry } from '../core/tree/tree.ts';
 import { readTarball } from './read-tarball.ts';
 
 const EVIDENCE_LIMIT = 4 * 1024 * 1024;
-/** Of all evidence in one tarball: it is kept in memory. */
+/** Bytes of all evidence in one tarball, which is kept in memory. */
 const EVIDENCE_TOTAL = 16 * 1024 * 1024;
 /** A whole kernel source has some hundred Makefiles near its top. */
 const EVIDENCE_FILES = 4000;

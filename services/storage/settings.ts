@@ -74,7 +74,7 @@ export interface CommonConfig {
   readonly own: Identity;
 }
 
-/** The same from the settings that were read. */
+/** Makes it of the settings that were read. */
 export const commonConfig = (settings: {
   readonly KILN_REDIS: RedisAddress;
   readonly KILN_REDIS_PASSWORD_FILE?: string | undefined;

@@ -21,7 +21,7 @@ export interface Signals {
   isCancelled(run: string): Promise<boolean>;
   onCancel(run: string, listener: () => void): () => void;
   appendLog(build: string, run: string, text: string): Promise<void>;
-  /** Says that a run's log is whole and stored: what followers have not read of it by now goes soon. */
+  /** Says that a run's log is whole and stored: the pieces that followers read go soon. */
   endLog(run: string): Promise<void>;
   readLog(run: string, after: string, count: number): Promise<readonly LogPiece[]>;
   /** Says, for some seconds, that a builder runs so many builds at once. */
@@ -38,14 +38,14 @@ export type CancelKeys =
   | { readonly kind: 'writes'; readonly own: Identity }
   | { readonly kind: 'reads'; readonly senders: Senders };
 
-/** A log piece is what a tenth of a second brings; what is longer is cut, as anybody may have written it. In characters. */
+/** The longest piece of a log, in characters. A piece is a tenth of a second's output; a longer one may be anybody's, and is cut. */
 const PIECE_LIMIT = 1024 * 1024;
-/** More than a signed word takes. */
+/** The longest signal, in characters: more than a signed cancellation takes. */
 const CANCEL_LIMIT = 1024;
 const LOG_PIECES = 20_000;
 const LOG_SECONDS = 3600;
 const ENDED_LOG_SECONDS = 60;
-/** A builder says every few seconds that it is there. */
+/** Seconds after which a builder counts as gone; one that is there says so every few seconds. */
 const OFFER_SECONDS = 20;
 const SLOTS_OF_ONE = 1000;
 

@@ -12,6 +12,7 @@ export interface ChangedHeaders {
   editBytes(file: string, change: (text: string) => string): Promise<void>;
 }
 
+/** Copies headers, to be changed. */
 export const copyHeaders = async (headers: string, release: string): Promise<ChangedHeaders> => {
   const directory = await freshDirectory('headers');
   await mustRun('cp', ['-a', `${headers}/.`, directory]);

@@ -20,6 +20,7 @@ const SERIES = {
   '6.12': { abi: String.raw`6\.12\.(\d+)\+deb12` },
   '6.12 of Debian 13': { abi: String.raw`6\.12\.(\d+)\+deb13`, suite: 'trixie' },
 } satisfies Record<string, Origin & { readonly abi: string }>;
+/** A series of Debian's kernels. */
 export type Series = keyof typeof SERIES;
 
 /** Where the packages of a series are. */
@@ -45,6 +46,7 @@ export const releasesOf = async (
   return releases.sort((a, b) => b.abi - a.abi).map(({ release }) => release);
 };
 
+/** The newest of those releases. */
 export const newestRelease = async (flavour = 'amd64', series: Series = '6.1'): Promise<string> =>
   (await releasesOf(flavour, series))[0] ?? '';
 

@@ -51,10 +51,10 @@ const closer = (server: Server | HttpServer): (() => Promise<void>) => {
   };
 };
 
-/** Below those that the kernel gives to whoever asks for any port, and to connections on their way out. */
+/** Ports below those that the kernel gives away by itself. */
 const GIVEN_TO_NOBODY = { from: 10_000, count: 20_000 };
 
-/** A port on which nobody listens, and nobody is going to who is not told of it. */
+/** A port on which nobody listens, and which the kernel gives to nobody. */
 export const freePort = async (): Promise<number> => {
   const { from, count } = GIVEN_TO_NOBODY;
   for (;;) {
@@ -131,7 +131,7 @@ const forward = (incoming: IncomingMessage, answer: ServerResponse, to: URL): vo
   pipeline(incoming, outgoing, () => {});
 };
 
-/** What a gateway answers by itself: so many requests, with this status and these headers; of one method, where one is named. */
+/** A gateway's own answers: to how many requests, with which status and headers, and to which method alone. */
 export interface Refusals {
   readonly count: number;
   readonly status: number;

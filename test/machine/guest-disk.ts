@@ -5,7 +5,7 @@ import { debianPackage } from './debian.ts';
 import { WORK } from './places.ts';
 import { mustRun } from './run.ts';
 
-/** What a host has that is neither a build machine nor a desktop: no compiler, make, headers or Node. */
+/** The packages of a plain host: no compiler, make, headers or Node. */
 const PACKAGES = ['initramfs-tools', 'iproute2', 'kmod', 'mokutil', 'systemd-sysv', 'udev', 'zstd'];
 
 /** Files of the root, by their paths in it. */

@@ -25,7 +25,7 @@ const treeAt = async (
   home: string,
 ): Promise<string> => {
   const own = await ownKernel(headers, debian, release);
-  // Most of it is for other machines, and is moved and packed in vain.
+  // Headers for other CPUs take long to move and pack, and nobody reads them.
   for (const name of await readdir(join(own.tree, 'arch')))
     if (name !== 'x86') await rm(join(own.tree, 'arch', name), { recursive: true });
   const root = await freshDirectory('laid');
@@ -66,7 +66,7 @@ const ubuntu: Lay = async (headers, debian) => {
   const root = await treeAt(headers, debian, release, common);
   await moveBuilt(join(root, common), join(root, home));
   await linkAll(join(root, common), join(root, home));
-  // A package that nobody has who does not write drivers in Rust.
+  // Only who writes drivers in Rust has this package.
   await symlink(`../linux-lib-rust-${release}/rust`, join(root, home, 'rust'));
   await linkBuild(root, release, `/${home}`);
   return { root, release, home: `/${home}`, packages: [[home], [common]], kind: 'deb' };
@@ -109,6 +109,7 @@ const arch: Lay = async (headers, debian) => {
   return { root, release, home: `/${home}`, packages: [[home, 'usr/src']], kind: 'rpm' };
 };
 
+/** The layouts by their distribution. */
 export const LAYOUTS: Readonly<Record<string, Lay>> = {
   'Ubuntu’s HWE kernels': ubuntu,
   openSUSE: suse,

@@ -15,7 +15,7 @@ export const heldSource = (name: string): Promise<string> => {
   );
 };
 
-/** Lets a Kiln's held builds go, those that begin anew meanwhile too, until what is waited for is there. */
+/** Releases a Kiln's held builds, those that begin again meanwhile too, until `awaited` is there. */
 export const letGo = async <T>(data: string, awaited: Promise<T>): Promise<T> => {
   let isOver = false;
   const over = (): void => void (isOver = true);

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Database } from '../../services/storage/database.ts';
 
-/** Two acts on one record at the same time, the one wherever it may come between two steps of the other. */
+/** Two acts on one record at the same time: one of them comes between each two steps of the other. */
 
 /** How both ended. */
 export interface Both<A, B> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { freshDirectory } from './make-source.ts';
 import { mustRun } from './run.ts';
 
-/** How RPM packs what is in a package, in its own words. */
+/** RPM's names for how a package's files are compressed. */
 export type Payload = 'w9.gzdio' | 'w6.xzdio' | 'w3.zstdio';
 
 /** Packs a kernel's tree as Enterprise Linux and Fedora pack headers, with a file of two names in it; the package. */

@@ -14,10 +14,10 @@ export interface OwnKernel {
 const SOURCE = '/home/dev/linux';
 const OUTSIDE = '/home/dev/out';
 
-/** More than a distribution's programs have, as those with their debug information left in do. */
+/** Bytes that debug information adds to a program: more than a distribution's whole programs have. */
 const DEBUG_INFORMATION = 5_000_000;
 
-/** What a build leaves of its own in a tree. */
+/** What a build adds to a tree that modules are built against. */
 export const BUILT = [
   '.config',
   'Module.symvers',
@@ -30,7 +30,7 @@ export const BUILT = [
   'tools/objtool/objtool',
 ];
 
-/** What a build leaves that is nobody else's business. */
+/** What a build leaves and no module's build reads. */
 const LEFTOVERS = {
   'init/main.o': 'an object',
   'init/.main.o.cmd': 'how it was made',

@@ -12,10 +12,12 @@ export interface MadeToolchain {
   readonly name: string;
   readonly tar: string;
 }
+/** The toolchain of a folder in `images/`. */
 export const madeToolchain = (name: string): MadeToolchain => ({
   name,
   tar: `${WORK}/toolchains/${name}.tar`,
 });
+/** The toolchain of Debian 12's kernels. */
 export const TOOLCHAIN = madeToolchain('debian-12-gcc-12');
 /** The same with what Debian's module packages need besides. */
 export const DKMS_TOOLCHAIN = madeToolchain('debian-12-gcc-12-dkms');

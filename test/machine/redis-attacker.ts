@@ -17,6 +17,7 @@ export interface RedisAttacker {
   close(): Promise<void>;
 }
 
+/** An attacker on the Redis of the Kiln that runs on a data directory. */
 export const redisAttacker = (data: string): RedisAttacker => {
   const path = join(data, 'redis/redis.sock');
   const name = createHash('sha256').update(data).digest('hex').slice(0, 12);

@@ -47,7 +47,7 @@ export const makeScratchHost = async (
     await mustRun('chroot', [arrival, 'depmod', release]);
     await rename(arrival, root);
   }
-  // What is pinned there is an earlier Kiln's.
+  // An earlier Kiln's certificate may be pinned there.
   await rm(join(root, 'etc/kiln'), { recursive: true, force: true });
   await mkdir(join(root, 'etc/kiln'), { recursive: true });
   await writeFile(join(root, 'etc/kiln/token'), `${token}\n`, { mode: 0o600 });

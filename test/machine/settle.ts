@@ -1,7 +1,7 @@
 import { rename, rm } from 'node:fs/promises';
 import { hasErrno } from '../../services/core/errors.ts';
 
-/** Gives what was made its place, unless somebody else was first with the same: tests run side by side. */
+/** Moves what was made into its place, unless another test made the same before. */
 export const settle = async (arrival: string, place: string): Promise<void> => {
   try {
     await rename(arrival, place);

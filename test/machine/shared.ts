@@ -21,6 +21,7 @@ export interface SharedKiln {
   kilnAs(token: string | null, ...args: string[]): Promise<Ran>;
 }
 
+/** The shared Kiln. Throws where the tests run without one. */
 export const sharedKiln = (): SharedKiln => {
   const text = process.env['KILN_TEST_SHARED'];
   if (text === undefined) throw new Error('run these tests with npm test, or test/run FILE');

@@ -19,7 +19,7 @@ const stored = {
 export const emptyRecord = async (label: string): Promise<Database> =>
   openDatabase(join(await freshDirectory(label), 'kiln.db'));
 
-/** The same record for one that is to be watched, and how many statements it has sent so far: what work costs on any machine. */
+/** A handle on the record that counts the statements it sends: a cost that is the same on any machine. */
 export const countStatements = (
   db: Database,
 ): { readonly counted: Database; statements(): number } => {

@@ -45,7 +45,7 @@ export const addKernel = async (root: string, release: string): Promise<void> =>
   await mustRun('depmod', ['-b', root, release]);
 };
 
-/** Where no two moments of the same state may differ: not the lock, nor what is kept for a rollback. */
+/** What counts as a root's state: not the lock, nor what is kept for a rollback. */
 const COUNTED = ['lib', 'boot', 'var/lib/kiln'];
 const UNCOUNTED = /^var\/lib\/kiln\/(lock|previous(\/|$)|failures\.json)/;
 

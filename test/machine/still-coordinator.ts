@@ -65,15 +65,15 @@ const unseen: Evidence = {
   ofSigned: async () => {},
 };
 
-/** Who reports to it. */
+/** The keys of those who report to it. */
 const BUILDER = 'builder';
 const SIGNER = 'signer';
 
-/** The coordinator on a record, with nobody at work but the test, which tells it what comes out. */
+/** A coordinator whose only worker is the test, which reports every outcome. */
 export interface StillCoordinator extends Coordinator {
-  /** Takes in what a builder begins, and with it what comes out. */
+  /** Reports that a builder began a run, and with what outcome it ended. */
   begun(run: Run, outcome?: Outcome): Promise<void>;
-  /** Takes in what the signer reports. */
+  /** Reports the signer's outcome. */
   signed(outcome: Outcome): Promise<void>;
   readonly builder: StillQueue<BuilderJob>;
   readonly cancelled: ReadonlySet<string>;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const PAUSE = 100;
-/** After so many milliseconds it is no question of the machine's speed any more. */
+/** Milliseconds after which even a slow machine would be done. */
 const LIMIT = 300_000;
 
 /** Waits until something is so; throws, naming it, where it never will be. */

@@ -24,6 +24,7 @@ import type { Move } from '../tree/tree.ts';
 
 /** One line of words. */
 const line = (max: number) => z.string().max(max);
+/** A list of at most `max` items. */
 export const list = <T extends z.ZodType>(item: T, max: number) =>
   z.array(item).max(max).readonly();
 
@@ -47,6 +48,7 @@ const absolutePath = z
     },
   );
 
+/** A source’s name, its version, and a module’s name: each can be part of a path. */
 export const sourceName = z.string().regex(SOURCE_NAME);
 export const sourceVersion = z.string().regex(SOURCE_VERSION);
 export const moduleName = z.string().regex(MODULE_NAME);
@@ -83,6 +85,7 @@ const source = {
   settings,
 };
 const bareSource = z.strictObject(source) satisfies z.ZodType<Source>;
+/** A source, with the place of its tree among the blobs. */
 export const storedSource = bareSource.extend(treeOrigin);
 
 const bareKernel = z.strictObject({
@@ -109,6 +112,7 @@ const bareKernel = z.strictObject({
   missing: list(absolutePath, MOVES),
   hostPrograms: z.strictObject({ arches: list(arch, 16), glibc: line(64).nullable() }),
 }) satisfies z.ZodType<Kernel>;
+/** A kernel, with the place of its tree among the blobs. */
 export const storedKernel = bareKernel.extend(treeOrigin);
 
 /** All that a fingerprint covers. */
@@ -139,6 +143,7 @@ export const fingerprintInputs = z.strictObject({
 export const MODULES = 256;
 const STEPS = 1000;
 const COMMAND = 1024 ** 2;
+/** What to run for a build. */
 export const recipe = z.strictObject({
   steps: list(
     z.strictObject({

@@ -1,7 +1,7 @@
 import { elfArch, isElf } from '../format/elf.ts';
 import type { Arch } from '../arch.ts';
 
-/** The needs of the programs in a header tree (modpost, fixdep, objtool, compiler plugins), of the machine that runs them. */
+/** What the programs in a header tree (modpost, fixdep, objtool, compiler plugins) need of the machine that runs them. */
 export interface HostPrograms {
   /** The CPUs they are for; more than one is a tree put together from two. */
   readonly arches: readonly Arch[];
@@ -10,7 +10,7 @@ export interface HostPrograms {
 }
 
 /**
- * Bytes of a program that are read: its needs stand in its first pages. The whole may be large, where debug information was left in.
+ * Bytes of a program that are read: its needs are in its first pages. The whole program may be large, with debug information.
  */
 export const PROGRAM_HEAD = 1024 * 1024;
 

@@ -31,7 +31,7 @@ export const KernelDelta = z.strictObject({
 });
 export type KernelDelta = z.infer<typeof KernelDelta>;
 
-/** Where the delta stands in the tarball of new files. */
+/** The path of the delta in the tarball of new files. */
 export const DELTA_FILE = '.kiln-delta.json';
 
 /** A release without its flavour: `6.1.0-56` of `6.1.0-56-amd64`. Debian's common headers are named by it. */

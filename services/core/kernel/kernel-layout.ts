@@ -59,7 +59,7 @@ const isWithin = (path: string, directory: string): boolean =>
 /** A link of a tree. */
 type Link = Pick<Extract<TreeEntry, { kind: 'symlink' }>, 'path' | 'target'>;
 
-/** Something in a tree that leads to a place. */
+/** A link, or a Makefile, that leads to another place. */
 export interface Lead {
   readonly to: string;
   /** The link's path; `null` is the Makefile of the build tree. */
@@ -79,7 +79,7 @@ export const makefileLeads = (home: string, makefile: string | null): readonly L
 const isIn = (path: string, parts: readonly string[]): boolean =>
   parts.some((part) => path === part || isWithin(path, part));
 
-/** The part that a lead leads to, where it is none of those known; `null` where it leads to one of them, or where no headers stand. */
+/** The part that a lead leads to; `null` if that part is known already, or is no place of headers. */
 export const newPart = ({ to }: Lead, known: readonly string[]): string | null =>
   isIn(to, known) ? null : headerPart(to);
 

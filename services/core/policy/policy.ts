@@ -17,6 +17,7 @@ export const slotsOf = (role: Role, slots: number): number =>
 export const TRUSTS = ['client', 'ci', 'archive', 'admin'] as const;
 export type Trust = (typeof TRUSTS)[number];
 
+/** Tells whether a tree’s trust is at least the one needed. */
 export const trustReaches = (trust: Trust, needed: Trust): boolean =>
   TRUSTS.indexOf(trust) >= TRUSTS.indexOf(needed);
 

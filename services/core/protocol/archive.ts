@@ -2,12 +2,14 @@ import { z } from 'zod';
 import { digest } from '../digest.ts';
 import { text, Maker } from './parts.ts';
 
+/** An archive to follow: `core/kernel/archive.ts` checks what is in it. */
 export const CreateArchive = z.strictObject({
   name: text(64),
   sources: text(16 * 1024),
   headers: text(300),
 });
 
+/** An archive that is followed. */
 export const ArchiveView = CreateArchive.extend({ madeBy: Maker, createdAt: z.number() });
 export type ArchiveView = z.infer<typeof ArchiveView>;
 

@@ -10,6 +10,7 @@ import { SourceView } from './source.ts';
 import { HostKernel, KernelView } from './kernel.ts';
 import { withdrawn } from './withdrawal.ts';
 
+/** A request for a build. */
 export const CreateBuild = z.strictObject({
   source: z.union([
     z.strictObject({ digest }),
@@ -55,7 +56,10 @@ export const ResolveBuilds = z.strictObject({
     }),
 });
 
+/** A request to take back: without one, those of everybody (admin). */
 export const CancelBuild = z.strictObject({ request: text(64).optional() });
+
+/** A module of a build. */
 export const ModuleView = z.object({
   name: z.string().regex(MODULE_NAME),
   unsigned: digest,
@@ -65,6 +69,7 @@ export const ModuleView = z.object({
 });
 export type ModuleView = z.infer<typeof ModuleView>;
 
+/** A build. */
 export const BuildView = z.object({
   id,
   fingerprint: digest,
@@ -125,6 +130,7 @@ export const ResolvedView = z.union([
 ]);
 export type ResolvedView = z.infer<typeof ResolvedView>;
 
+/** A rebuild: a finished build that is made again and compared. */
 export const RebuildView = z.object({
   id,
   build: id,
@@ -136,6 +142,7 @@ export const RebuildView = z.object({
 });
 export type RebuildView = z.infer<typeof RebuildView>;
 
+/** The answer to a request: the build that it joined. */
 export const BuildTicket = z.object({
   build: BuildView,
   /** The id of this request, by which it is taken back. A build is cancelled when its last request is. */

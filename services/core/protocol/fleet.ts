@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { errorCode } from './problem.ts';
 
+/** A signer: its key’s id, and its certificate in PEM. */
 export const SignerView = z.object({ key: z.string(), certificate: z.string() });
 export type SignerView = z.infer<typeof SignerView>;
 

@@ -3,6 +3,7 @@ import { TRUSTS } from '../policy/policy.ts';
 import { digest } from '../digest.ts';
 import { text, release, Maker } from './parts.ts';
 
+/** A kernel to take in. */
 export const CreateKernel = z.union([
   z.strictObject({ blob: digest }),
   /** What is new against a kernel that is here, and the digest of what it must make with it (core/kernel/kernel-delta.ts). */
@@ -25,6 +26,7 @@ export const HostKernel = z.strictObject({
 });
 export type HostKernel = z.infer<typeof HostKernel>;
 
+/** A kernel. */
 export const KernelView = z.object({
   digest,
   release,

@@ -5,14 +5,19 @@ import { SETTINGS_LIMIT } from '../source/source.ts';
 
 /** The wire between client and service: what `/v1` takes and gives, in one folder for both sides. This file has what the others share. */
 
+/** A text of 1 to `max` characters. */
 export const text = (max: number) => z.string().min(1).max(max);
 /** What names a record in addresses and paths: no way up, nothing that commands a terminal. */
 export const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/);
 
+/** What `uname -r` says. */
 export const release = z.string().refine(isKernelRelease, { error: 'expected a kernel release' });
+/** What a token may be used for. */
 export const role = z.enum(ROLES);
 
+/** Names with values, in order; names may repeat. */
 export const pairs = z.array(z.tuple([z.string(), z.string()]));
+/** The name of a Debian package. */
 export const packageName = z.string().regex(/^[a-z0-9][a-z0-9.+-]{0,99}$/);
 
 /** Settings files: text by absolute path; `core/source/source.ts` checks the paths. */
@@ -25,4 +30,5 @@ export type Maker = z.infer<typeof Maker>;
 /** The most items of one page of a list. */
 export const PAGE = 200;
 
+/** A list, or a page of one. */
 export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });

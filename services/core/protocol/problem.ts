@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isErrorCode, type ErrorCode } from '../errors.ts';
 
+/** A code of `core/errors.ts`. */
 export const errorCode = z.custom<ErrorCode>(
   (value) => typeof value === 'string' && isErrorCode(value),
 );

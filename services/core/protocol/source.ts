@@ -4,6 +4,7 @@ import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
 import { digest } from '../digest.ts';
 import { text, packageName, settings, Maker } from './parts.ts';
 
+/** A source to take in, and what its pusher claims of it. */
 export const CreateSource = z.strictObject({
   blob: digest,
   name: text(64).optional(),
@@ -21,6 +22,7 @@ export const CreateSource = z.strictObject({
 /** Gives a source's name to a token; to the caller's own where none is named. */
 export const GiveName = z.strictObject({ token: text(64).optional() });
 
+/** A source. */
 export const SourceView = z.object({
   digest,
   tree: digest,

@@ -12,6 +12,7 @@ const quotas = z.strictObject({
   dailyBytes: quota,
 });
 
+/** A token to make. */
 export const CreateToken = z.strictObject({
   name: text(64),
   role,
@@ -23,11 +24,13 @@ export const CreateToken = z.strictObject({
 });
 export type CreateToken = z.input<typeof CreateToken>;
 
+/** A token to revoke. */
 export const RevokeToken = z.strictObject({
   /** The reason for which all that it pushed is withdrawn; without one nothing is withdrawn. */
   withdraw: CreateWithdrawal.shape.reason.optional(),
 });
 
+/** A token, without its secret. */
 export const TokenView = z.object({
   id: z.string(),
   name: z.string(),

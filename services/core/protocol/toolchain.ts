@@ -3,6 +3,7 @@ import { TOOLCHAIN_STATES } from '../toolchain/toolchain.ts';
 import { digest } from '../digest.ts';
 import { text, Maker } from './parts.ts';
 
+/** A toolchain to take in: its root file system is a blob. */
 export const CreateToolchain = z.strictObject({
   blob: digest,
   name: text(64),
@@ -10,9 +11,11 @@ export const CreateToolchain = z.strictObject({
   candidate: z.boolean().default(false),
 });
 
+/** A candidate to pin: `untried` pins it although it has not made what the pinned one made. */
 export const PromoteToolchain = z.strictObject({ untried: z.boolean().default(false) });
 const tool = z.object({ path: z.string(), version: z.string() });
 
+/** A toolchain. */
 export const ToolchainView = z.object({
   digest,
   name: z.string(),

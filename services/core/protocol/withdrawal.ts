@@ -5,12 +5,14 @@ import { text, Maker } from './parts.ts';
 /** What was withdrawn, and why. */
 export const withdrawn = z.string().nullable();
 
+/** A thing to withdraw. */
 export const CreateWithdrawal = z.strictObject({
   kind: z.enum(WITHDRAWABLE),
   id: text(128),
   reason: text(300).regex(/^\P{Cc}*$/u, { error: 'a reason must be one line' }),
 });
 
+/** A withdrawal. */
 export const WithdrawalView = z.object({
   kind: z.enum(WITHDRAWABLE),
   id: z.string().max(128),

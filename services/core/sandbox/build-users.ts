@@ -41,6 +41,7 @@ const REGISTERS = {
 
 /** A file of a host's `/etc` that gives ids to people. */
 export type Register = keyof typeof REGISTERS;
+/** The names of those files. */
 export const REGISTER_NAMES = Object.keys(REGISTERS) as readonly Register[];
 
 /** Throws `KilnError('bad-request')` where a host's file assigns one of the ids, naming the owner. */

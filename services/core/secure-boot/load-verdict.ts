@@ -24,6 +24,7 @@ export interface Firmware {
   readonly revoked: EfiSignatures;
 }
 
+/** The kernel’s lockdown level (`/sys/kernel/security/lockdown`). */
 export type Lockdown = 'none' | 'integrity' | 'confidentiality';
 
 /** What decides whether one kernel of a machine loads a module. `null` is what cannot be known. */
@@ -49,7 +50,7 @@ export interface LoadVerdict {
   readonly next: string | null;
 }
 
-/** Something that is so, is not so, or cannot be known (`null`), in words. */
+/** The answer to a question about the kernel, with the reason; `null`: it cannot be known. */
 interface Finding {
   readonly is: boolean | null;
   readonly why: string;

@@ -10,7 +10,7 @@ export interface Source {
   readonly tree: Digest;
   readonly name: string;
   readonly version: string;
-  /** How it says what to build: with a `dkms.conf`, or with a plain Kbuild or Makefile. */
+  /** `dkms`: a `dkms.conf` says what to build; `kbuild`: a plain Kbuild or Makefile does. */
   readonly kind: 'dkms' | 'kbuild';
   /** Whether it is to be built for every new kernel (`AUTOINSTALL`). */
   readonly autoinstall: boolean;
@@ -34,11 +34,11 @@ export const CONTROL_FILE = 'DEBIAN/control';
 export const isSourceEvidence = (path: string): boolean =>
   /(^|\/)dkms\.conf$/.test(path) || path === CONTROL_FILE;
 
-/** What a source may be called: it becomes part of paths. */
+/** A source's name and version: they become part of paths. */
 export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$/;
 export const SOURCE_VERSION = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,63}$/;
 
-/** The pusher's claims about a source. Where one is left out, the tree's own word counts. */
+/** The pusher's claims about a source. What is left out is read from the tree. */
 export interface SourceClaims {
   readonly name?: string | undefined;
   readonly version?: string | undefined;
@@ -110,7 +110,7 @@ export const inspectSource = (
   return { source: { ...source, depends, needs, settings }, tree, layout };
 };
 
-/** The most that a source or a request may bring of settings: bytes of all texts together, and files. */
+/** The most settings of a source or a request: bytes in all, and files. */
 export const SETTINGS_LIMIT = 64 * 1024;
 export const SETTINGS_FILES = 64;
 

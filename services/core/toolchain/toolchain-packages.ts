@@ -25,6 +25,7 @@ const LockedPackage = z.strictObject({
   digest,
 });
 
+/** What a toolchain was made of: its description, and each package. */
 export const ToolchainPackages = z.strictObject({
   description: ToolchainDescription,
   packages: z.array(LockedPackage).min(1).max(2000),
@@ -51,13 +52,14 @@ export const parseLock = (text: string): readonly LockedPackage[] =>
       );
     });
 
+/** Writes what `parseLock` reads. */
 export const formatLock = (packages: readonly LockedPackage[]): string =>
   packages.map(({ name, version, digest: of }) => `${name} ${version} ${hexOf(of)}\n`).join('');
 
 /** A package as its own control file, or a toolchain's measurement, names it. */
 export type NamedPackage = ToolchainContents['packages'][number];
 
-/** What a package says it is (deb-control(5)). Throws `bad-tarball`. */
+/** Reads a package's name, version and architecture from its control file (deb-control(5)). Throws `bad-tarball`. */
 export const parseControl = (control: string): NamedPackage => {
   const field = (name: string): string =>
     new RegExp(`^${name}:[ \\t]*(\\S+)[ \\t]*$`, 'm').exec(control)?.[1] ?? '';

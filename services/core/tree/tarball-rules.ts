@@ -18,7 +18,7 @@ export const DEFAULT_TARBALL_LIMITS: TarballLimits = {
 const MAX_DEPTH = 64;
 const MAX_SYMLINKS = 20_000;
 
-/** An entry as a tar header claims it. Nothing in it is to be believed. */
+/** An entry as its tar header claims it, unchecked. */
 export interface ClaimedEntry {
   readonly name: string;
   readonly type: string | null | undefined;
@@ -87,6 +87,7 @@ export interface TarballGate {
   finish(): void;
 }
 
+/** A gate for one tarball. */
 export const createTarballGate = (limits: TarballLimits = DEFAULT_TARBALL_LIMITS): TarballGate => {
   const kinds = new Map<string, AdmittedEntry['kind']>();
   const links = new Map<string, string>();
@@ -216,7 +217,7 @@ export const resolveLink = (
   const found = known.get(path);
   if (found !== undefined) return found;
   if (depth > MAX_LINKS) return null;
-  // Until its end is known, a link counts as one without an end: one that leads back to itself stays so.
+  // A link counts as endless until its end is found, so a link that leads back to itself stays so.
   known.set(path, null);
   const target = links.get(path) ?? '';
   const at = target.startsWith('/') ? [] : path.split('/').slice(0, -1);
