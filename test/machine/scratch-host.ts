@@ -1,8 +1,9 @@
 import { copyFile, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { bareRoot, runInside } from './debian-root.ts';
 import { debianKernel } from './debian.ts';
 import { CLIENT, WORK } from './places.ts';
-import { mustRun, run, type Ran } from './run.ts';
+import { mustRun, type Ran } from './run.ts';
 
 /** A host to install to: a minimal Debian root with a kernel, and without compiler, make, headers or Node. */
 export interface ScratchHost {
@@ -29,14 +30,8 @@ export const makeScratchHost = async (
     const arrival = `${root}.arriving`;
     await rm(arrival, { recursive: true, force: true });
     await rm(root, { recursive: true, force: true });
-    await mustRun('mmdebstrap', [
-      '--quiet',
-      '--variant=minbase',
-      '--include=kmod',
-      '--format=directory',
-      'bookworm',
-      arrival,
-    ]);
+    await mkdir(dirname(arrival), { recursive: true });
+    await mustRun('cp', ['-a', await bareRoot(), arrival]);
     const kernel = await debianKernel(release);
     await mkdir(join(arrival, 'lib/modules'), { recursive: true });
     await mustRun('cp', [
@@ -54,20 +49,3 @@ export const makeScratchHost = async (
   await copyFile(CLIENT, join(root, 'usr/local/bin/kiln'));
   return { root, release, run: (program, ...args) => runInside(root, program, args) };
 };
-
-/** Runs a program inside a root, in a mount namespace of its own, so that the host has a /proc and nothing stays mounted after. */
-export const runInside = (root: string, program: string, args: readonly string[]): Promise<Ran> =>
-  run(
-    'unshare',
-    [
-      '--mount',
-      'sh',
-      '-c',
-      'root=$1; shift; mount -t proc proc "$root/proc" && exec chroot "$root" "$@"',
-      'sh',
-      root,
-      program,
-      ...args,
-    ],
-    { env: { PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' } },
-  );
