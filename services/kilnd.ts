@@ -32,17 +32,17 @@ usage
                      one role, set by its environment alone (see compose.yaml)
   kilnd keys --data DIR
                      makes what is not there yet of the roles' keys, the signing key and Redis's users below DIR:
-                     api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd alone does it itself
+                     api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd without a role does that itself
   kilnd gc --data DIR [--dry-run]
                      removes blobs that no record names and nobody is sending, and logs of builds that failed or were
                      cancelled over KILN_KEEP_FAILED_DAYS ago, and says how many and how many bytes. A running API does it by itself
                      every KILN_COLLECT_HOURS; this is for a kilnd that is stopped. With --dry-run, which changes nothing
-                     and works beside a running one, only says what would go
+                     and works beside a running one, only says what would be removed
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
   --listen HOST:PORT where the API listens             (default: KILN_HOST:KILN_PORT; port 0: any free one)
-  --quiet            no word on standard output but the URL
+  --quiet            writes nothing to standard output but the URL
   --dry-run          of gc: changes nothing
   -h, --help         this text
 

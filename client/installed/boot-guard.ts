@@ -100,7 +100,7 @@ export const undoGuard = async (host: Host): Promise<GuardAnswer> => {
   const text =
     held === null
       ? 'guard has set nothing'
-      : `${loader.name} starts again what it did: ${held.before ?? 'the newest kernel'}`;
+      : `${loader.name} starts its former default again: ${held.before ?? 'the newest kernel'}`;
   const isSet = held !== null;
   return { text, loader: loader.name, release: null, instead: null, why: null, isSet };
 };

@@ -216,8 +216,8 @@ export const hostChecks = async (host: Host): Promise<readonly Check[]> => {
     (await isOnHost(host, 'var/lib/kiln/journal.json')) && !(await isBeingChanged(host));
   return [
     isBrokenOff
-      ? { name: 'journal', value: 'an installation was broken off', step: 'run kiln recover' }
-      : fine('journal', 'nothing was broken off'),
+      ? { name: 'journal', value: 'an installation is unfinished', step: 'run kiln recover' }
+      : fine('journal', 'no installation is unfinished'),
     depmod === null
       ? { name: 'depmod', value: 'missing', step: 'install the package kmod' }
       : fine('depmod', depmod),

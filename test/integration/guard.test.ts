@@ -110,7 +110,7 @@ describe('kiln guard', () => {
     await mustRun('chroot', [root, 'grub-set-default', title]);
     await runGuard({ [NEWER]: 'zfs failed' });
     expect(await saved()).toContain(`gnulinux-${OLDER}-advanced`);
-    expect(await runGuard({}, ['undo'])).toContain('starts again what it did');
+    expect(await runGuard({}, ['undo'])).toContain('starts its former default again');
     expect(await saved()).toBe(`saved_entry=${title}`);
     expect(await runGuard({}, ['undo'])).toBe('guard has set nothing');
   });
