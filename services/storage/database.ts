@@ -2,7 +2,8 @@ import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Kysely, SqliteDialect, type SqliteDatabase } from 'kysely';
 import { Migrator } from 'kysely/migration';
 import { KilnError } from '../core/errors.ts';
-import { MIGRATIONS, type Schema } from './schema.ts';
+import { MIGRATIONS } from './migrations.ts';
+import type { Schema } from './schema.ts';
 
 /** The database, with the schema's types. */
 export type Database = Kysely<Schema>;

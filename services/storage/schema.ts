@@ -1,43 +1,59 @@
-import type { Kysely } from 'kysely';
-import { sql } from 'kysely';
-import type { Migration } from 'kysely/migration';
+import type { BuildState } from '../core/build/build-state.ts';
+import type { Digest } from '../core/digest.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import type { FingerprintInputs } from '../core/build/fingerprint.ts';
+import type { BuildFailure, BuildTimings, BuiltModule, TreeOrigin } from '../core/jobs/jobs.ts';
+import type { Kernel } from '../core/kernel/kernel.ts';
+import type { ToolchainContents } from '../core/toolchain/measurement.ts';
+import type { Role, Trust } from '../core/policy/policy.ts';
+import type { BuildView, RebuildView } from '../core/protocol/build.ts';
+import type { OwnQuotas } from '../core/policy/quotas.ts';
+import type { Recipe } from '../core/build/recipe.ts';
+import type { Settings, Source, SourceFacts } from '../core/source/source.ts';
+import type { ToolchainDescription } from '../core/toolchain/toolchain-packages.ts';
+import type { ToolchainState } from '../core/toolchain/toolchain.ts';
+import type { Withdrawable } from '../core/policy/withdrawal.ts';
+import type { JsonText } from './json-text.ts';
+
+/** A truth value: SQLite has none of its own. */
+export type Flag = 0 | 1;
 
 /**
  * The record of truth. Portable between SQLite and PostgreSQL: text ids, times as integers of milliseconds since 1970, JSON as
- * text. `digest` columns hold `sha256:…`.
+ * text.
  */
 export interface Schema {
   tokens: {
     id: string;
     name: string;
-    role: string;
+    role: Role;
     /** SHA-256 of the secret; the secret itself is nowhere. */
     hash: string;
-    /** Patterns of source names that are its own (core/policy/ownership.ts), as JSON. */
-    names: string;
+    /** Patterns of source names that are its own (core/policy/ownership.ts). */
+    names: JsonText<readonly string[]>;
     /** The token that made it; '' for those that the service made itself. So in every table. */
     made_by: string;
     expires_at: number;
     revoked_at: number | null;
-    /** What it may have of the service where that is not its role's (core/policy/quotas.ts): JSON. */
-    quotas: string;
+    /** What it may have of the service where that is not its role's (core/policy/quotas.ts). */
+    quotas: JsonText<OwnQuotas>;
     created_at: number;
   };
   /** Bytes that tokens have sent on a day, counted from 1970. */
   sent: { token: string; day: number; bytes: number };
   sources: {
-    digest: string;
-    tree: string;
+    digest: Digest;
+    tree: Digest;
     name: string;
     version: string;
-    kind: string;
-    /** What the pusher and `dkms.conf` say besides: the rest of a `Source` as JSON. */
-    claims: string;
+    kind: Source['kind'];
+    /** What the pusher and `dkms.conf` say besides. */
+    claims: JsonText<SourceFacts>;
     /** The Git commit that was pushed, where the client found one. */
     commit_id: string | null;
-    blob: string;
-    layout: string;
-    trust: string;
+    blob: Digest;
+    layout: JsonText<TreeOrigin['layout']>;
+    trust: Trust;
     /** Who vouches for it. */
     made_by: string;
     created_at: number;
@@ -46,32 +62,31 @@ export interface Schema {
   source_names: {
     name: string;
     version: string;
-    source: string;
+    source: Digest;
     made_by: string;
     created_at: number;
   };
   /** Whose a name is: the token's that first published it, or that an admin gave it to. */
   source_owners: { name: string; token: string };
   kernels: {
-    digest: string;
+    digest: Digest;
     release: string;
     arch: string;
-    /** The whole `Kernel` as JSON. */
-    record: string;
-    blob: string;
-    layout: string;
-    trust: string;
+    record: JsonText<Kernel>;
+    blob: Digest;
+    layout: JsonText<TreeOrigin['layout']>;
+    trust: Trust;
     /** Who vouches for it. */
     made_by: string;
     created_at: number;
   };
   toolchains: {
-    digest: string;
+    digest: Digest;
     name: string;
-    state: string;
+    state: ToolchainState;
     /** 1: not to be pinned by itself. */
-    is_candidate: number;
-    contents: string | null;
+    is_candidate: Flag;
+    contents: JsonText<ToolchainContents> | null;
     problem: string | null;
     /** How often it was to be measured before, and the key of the builder that began to. */
     attempt: number;
@@ -80,40 +95,40 @@ export interface Schema {
     created_at: number;
     pinned_at: number | null;
     retired_at: number | null;
-    /** What images/make-toolchain made it of, as JSON, where its packages are kept. */
-    description: string | null;
+    /** What images/make-toolchain made it of, where its packages are kept. */
+    description: JsonText<ToolchainDescription> | null;
   };
   /** The packages that toolchains were made of, by the names that dpkg gives them. */
-  toolchain_packages: { toolchain: string; name: string; version: string; blob: string };
+  toolchain_packages: { toolchain: Digest; name: string; version: string; blob: Digest };
   builds: {
     id: string;
-    fingerprint: string;
-    state: string;
+    fingerprint: Digest;
+    state: BuildState;
     attempt: number;
     /** The key of the builder that last began this attempt: its result counts, and no other's. */
     builder: string | null;
-    source: string;
-    kernel: string;
-    toolchain: string;
-    inputs: string;
+    source: Digest;
+    kernel: Digest;
+    toolchain: Digest;
+    inputs: JsonText<FingerprintInputs>;
     /** The highest role that asked for it. */
-    asker: string;
+    asker: Role;
     /** The token that first asked for it. */
     made_by: string;
     /** 1: the request brought settings or waivers. */
-    is_tailored: number;
+    is_tailored: Flag;
     /** Texts of the settings files, by path; their digests are in `inputs`. */
-    settings: string;
-    recipe: string | null;
+    settings: JsonText<Settings>;
+    recipe: JsonText<Recipe> | null;
     /** What it leaves for builds that depend on it: a blob. */
-    exports: string | null;
-    signature: string | null;
-    failure: string | null;
+    exports: Digest | null;
+    signature: JsonText<NonNullable<BuildView['signature']>> | null;
+    failure: JsonText<BuildFailure> | null;
     /** Why the source is not for this kernel, by its own word. */
     exclusion: string | null;
-    log: string | null;
-    attestation: string | null;
-    timings: string | null;
+    log: Digest | null;
+    attestation: Digest | null;
+    timings: JsonText<BuildTimings> | null;
     created_at: number;
     started_at: number | null;
     finished_at: number | null;
@@ -121,10 +136,10 @@ export interface Schema {
   modules: {
     build: string;
     name: string;
-    unsigned: string;
-    signed: string | null;
+    unsigned: Digest;
+    signed: Digest | null;
     size: number;
-    modinfo: string;
+    modinfo: JsonText<BuiltModule['modinfo']>;
   };
   /** Distributions' archives that kernels are taken from (core/kernel/archive.ts). */
   archives: {
@@ -136,10 +151,10 @@ export interface Schema {
   };
   /** Kernels that were taken from them, by the packages they came in. */
   archive_kernels: {
-    origin: string;
+    origin: Digest;
     archive: string;
     release: string;
-    kernel: string;
+    kernel: Digest;
     created_at: number;
   };
   /** Finished builds made again, to see whether the bytes are the same. */
@@ -148,10 +163,9 @@ export interface Schema {
     build: string;
     /** As for a build. */
     builder: string | null;
-    /** `running`, `same`, `different` or `failed`. */
-    state: string;
-    /** What differs, or why it failed: words as JSON. */
-    findings: string;
+    state: RebuildView['state'];
+    /** What differs, or why it failed. */
+    findings: JsonText<readonly string[]>;
     created_at: number;
     finished_at: number | null;
   };
@@ -159,11 +173,11 @@ export interface Schema {
   dependencies: { build: string; needs: string };
   /** Who waits for a build that has not ended, and with it for all that is built for it. */
   requests: { id: string; build: string; token: string; created_at: number };
-  /** Bytes that were sent, and how many may still come to make a record of them (api/uploads.ts). */
-  uploads: { blob: string; claims: number; claimed_at: number };
+  /** Bytes that were sent, and how many may still come to make a record of them (api/record/uploads.ts). */
+  uploads: { blob: Digest; claims: number; claimed_at: number };
   /** What hosts are not given any more (core/policy/withdrawal.ts). */
   withdrawals: {
-    kind: string;
+    kind: Withdrawable;
     id: string;
     name: string;
     reason: string;
@@ -171,110 +185,10 @@ export interface Schema {
     created_at: number;
   };
   /** Who pushed a source or kernel. */
-  pushers: { tree: string; token: string };
+  pushers: { tree: Digest; token: string };
   /** Who asked for a build, or for what is built against it: when, and whether in the background. */
-  askers: { build: string; token: string; role: string; is_background: number; asked_at: number };
+  askers: { build: string; token: string; role: Role; is_background: Flag; asked_at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
-  misses: { reason: string; source: string; release: string; count: number; last_at: number };
+  misses: { reason: ErrorCode; source: string; release: string; count: number; last_at: number };
 }
-
-const FLEET = [
-  `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
-     hash TEXT NOT NULL UNIQUE, expires_at BIGINT NOT NULL, revoked_at BIGINT, created_at BIGINT NOT NULL)`,
-  `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
-     claims TEXT NOT NULL, commit_id TEXT, blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
-  `CREATE TABLE source_names (name TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL REFERENCES sources (digest),
-     created_at BIGINT NOT NULL, PRIMARY KEY (name, version))`,
-  `CREATE TABLE kernels (digest TEXT PRIMARY KEY, release TEXT NOT NULL, arch TEXT NOT NULL, record TEXT NOT NULL,
-     blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
-  `CREATE INDEX kernels_by_release ON kernels (release)`,
-  `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
-     is_candidate INTEGER NOT NULL, contents TEXT, problem TEXT, created_at BIGINT NOT NULL, pinned_at BIGINT, retired_at BIGINT)`,
-  `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
-     state TEXT NOT NULL, attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
-     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, asker TEXT NOT NULL, is_tailored INTEGER NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
-     exclusion TEXT, log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
-  `CREATE INDEX builds_by_state ON builds (state)`,
-  `CREATE TABLE modules (build TEXT NOT NULL REFERENCES builds (id), name TEXT NOT NULL, unsigned TEXT NOT NULL, signed TEXT,
-     size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
-  `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
-  `CREATE INDEX modules_by_signed ON modules (signed)`,
-  `CREATE TABLE archives (name TEXT PRIMARY KEY, sources TEXT NOT NULL, headers TEXT NOT NULL, created_at BIGINT NOT NULL)`,
-  `CREATE TABLE archive_kernels (origin TEXT PRIMARY KEY, archive TEXT NOT NULL, release TEXT NOT NULL,
-     kernel TEXT NOT NULL REFERENCES kernels (digest), created_at BIGINT NOT NULL)`,
-  `CREATE TABLE rebuilds (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), state TEXT NOT NULL, findings TEXT NOT NULL,
-     created_at BIGINT NOT NULL, finished_at BIGINT)`,
-  `CREATE TABLE dependencies (build TEXT NOT NULL REFERENCES builds (id), needs TEXT NOT NULL REFERENCES builds (id), PRIMARY KEY (build, needs))`,
-  `CREATE INDEX dependencies_by_needs ON dependencies (needs)`,
-  `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,
-  `CREATE INDEX requests_by_build ON requests (build)`,
-  `CREATE TABLE signers (key TEXT PRIMARY KEY, certificate TEXT NOT NULL, seen_at BIGINT NOT NULL)`,
-  `CREATE TABLE misses (reason TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL, count BIGINT NOT NULL, last_at BIGINT NOT NULL,
-     PRIMARY KEY (reason, source, release))`,
-  `CREATE INDEX misses_by_last ON misses (last_at)`,
-];
-
-const UPLOADS = [
-  `CREATE TABLE uploads (blob TEXT PRIMARY KEY, claims INTEGER NOT NULL, claimed_at BIGINT NOT NULL)`,
-  `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
-];
-
-const QUOTAS = [
-  `ALTER TABLE tokens ADD COLUMN quotas TEXT NOT NULL DEFAULT '{}'`,
-  `CREATE TABLE sent (token TEXT NOT NULL, day BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (token, day))`,
-  `CREATE INDEX requests_by_token ON requests (token)`,
-];
-
-const BUILDERS = [
-  `ALTER TABLE builds ADD COLUMN builder TEXT`,
-  `ALTER TABLE rebuilds ADD COLUMN builder TEXT`,
-  `ALTER TABLE toolchains ADD COLUMN builder TEXT`,
-  `ALTER TABLE toolchains ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0`,
-];
-
-/** Names that belong to tokens, who made what, and what is withdrawn. */
-const OWNERS = [
-  ...['sources', 'source_names', 'kernels', 'toolchains', 'builds', 'archives', 'tokens'].map(
-    (table) => `ALTER TABLE ${table} ADD COLUMN made_by TEXT NOT NULL DEFAULT ''`,
-  ),
-  `ALTER TABLE tokens ADD COLUMN names TEXT NOT NULL DEFAULT '[]'`,
-  `CREATE TABLE source_owners (name TEXT PRIMARY KEY, token TEXT NOT NULL REFERENCES tokens (id))`,
-  `CREATE TABLE withdrawals (kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, made_by TEXT NOT NULL,
-     created_at BIGINT NOT NULL, PRIMARY KEY (kind, id))`,
-];
-
-const ASKERS = [
-  `CREATE TABLE askers (build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, role TEXT NOT NULL, is_background INTEGER NOT NULL,
-     asked_at BIGINT NOT NULL, PRIMARY KEY (build, token))`,
-  `CREATE INDEX askers_by_token ON askers (token, asked_at)`,
-];
-
-const PUSHERS = [
-  `CREATE TABLE pushers (tree TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (tree, token))`,
-];
-
-const TOOLCHAIN_PACKAGES = [
-  `ALTER TABLE toolchains ADD COLUMN description TEXT`,
-  `CREATE TABLE toolchain_packages (toolchain TEXT NOT NULL REFERENCES toolchains (digest), name TEXT NOT NULL, version TEXT NOT NULL,
-     blob TEXT NOT NULL, PRIMARY KEY (toolchain, name))`,
-  `CREATE INDEX toolchain_packages_by_blob ON toolchain_packages (blob)`,
-];
-
-const inOrder = (statements: readonly string[]): Migration => ({
-  async up(db: Kysely<unknown>) {
-    for (const statement of statements) await sql.raw(statement).execute(db);
-  },
-});
-
-/** The schema's history, oldest first. */
-export const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  '001-fleet': inOrder(FLEET),
-  '002-uploads': inOrder(UPLOADS),
-  '003-quotas': inOrder(QUOTAS),
-  '004-builders': inOrder(BUILDERS),
-  '005-owners': inOrder(OWNERS),
-  '006-askers': inOrder(ASKERS),
-  '007-pushers': inOrder(PUSHERS),
-  '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
-};

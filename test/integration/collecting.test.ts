@@ -5,12 +5,15 @@ import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { collectBlobs, type Collection } from '../../services/api/record/collect-blobs.ts';
 import { BLOB_COLUMNS } from '../../services/api/record/named-blobs.ts';
 import { claimUpload, storeUpload, useUpload } from '../../services/api/record/uploads.ts';
+import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
+import { toJson } from '../../services/storage/json-text.ts';
 import { inEveryOrder } from '../machine/interleave.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { addKernel, addSource, addToolchain } from '../machine/small-record.ts';
+import { addKernel, addSource, addToolchain, someInputs } from '../machine/small-record.ts';
+import { debianKernel } from '../unit/samples.ts';
 
 const DAY = 24 * 3_600_000;
 const RELEASE = '6.1.0-1-amd64';
@@ -58,7 +61,7 @@ const collect = (here: Scene, isDry = false): Promise<Collection> =>
 const addBuild = async (
   { db }: Scene,
   id: string,
-  state: string,
+  state: BuildState,
   days: number,
   more: { log?: Digest; exports?: Digest; attestation?: Digest } = {},
 ): Promise<void> => {
@@ -73,11 +76,11 @@ const addBuild = async (
       source: digestOf('hello'),
       kernel: digestOf(RELEASE),
       toolchain: digestOf('gcc'),
-      inputs: '{}',
+      inputs: toJson(someInputs),
       asker: 'ci',
       made_by: 'test',
       is_tailored: 0,
-      settings: '{}',
+      settings: toJson({}),
       created_at: at,
       finished_at: at,
       ...more,
@@ -108,14 +111,15 @@ describe('blobs that are collected', () => {
 
   it('are none that a record names, wherever it does', async () => {
     await addBuild(here, 'build', 'succeeded', 400);
-    const names = { unsigned: '', signed: null, size: 1, modinfo: '[]' };
+    const none = digestOf('nothing');
+    const names = { unsigned: none, signed: null, size: 1, modinfo: toJson([]) };
     await here.db
       .insertInto('modules')
       .values({ build: 'build', name: 'hello', ...names })
       .execute();
     await here.db
       .insertInto('toolchain_packages')
-      .values({ toolchain: digestOf('gcc'), name: 'gcc', version: '1', blob: '' })
+      .values({ toolchain: digestOf('gcc'), name: 'gcc', version: '1', blob: none })
       .execute();
     const kept: Digest[] = [];
     for (const [table, column] of BLOB_COLUMNS) {
@@ -130,7 +134,7 @@ describe('blobs that are collected', () => {
           .execute();
     }
     const symvers = await store(here, 'symvers', 400);
-    const record = JSON.stringify({ symversDigest: symvers });
+    const record = toJson({ ...debianKernel, symversDigest: symvers });
     await here.db.updateTable('kernels').set({ record }).execute();
     await collect(here);
     for (const blob of [...kept, symvers]) expect(await isThere(here, blob)).toBe(true);
@@ -165,7 +169,7 @@ describe('blobs that are collected', () => {
     expect(await isThere(here, exports)).toBe(true);
   });
 
-  it.each(['queued', 'building', 'signing'])(
+  it.each(['queued', 'building', 'signing'] as const)(
     'are none that came since a build was asked for that is %s: its report may be on the way',
     async (state) => {
       const [before, since] = [await store(here, 'before', 10), await store(here, 'since', 8)];
@@ -179,7 +183,7 @@ describe('blobs that are collected', () => {
   it('are none that came since a rebuild began', async () => {
     const since = await store(here, 'since', 8);
     await addBuild(here, 'build', 'succeeded', 20);
-    const rebuild = { id: 'rebuild', build: 'build', builder: null, findings: '[]' };
+    const rebuild = { id: 'rebuild', build: 'build', builder: null, findings: toJson([]) };
     await here.db
       .insertInto('rebuilds')
       .values({ ...rebuild, state: 'running', created_at: Date.now() - 9 * DAY })

@@ -4,7 +4,7 @@ import {
   retireToolchain,
   takeMeasurement,
 } from '../../services/api/record/toolchains.ts';
-import { isFinished, type BuildState } from '../../services/core/build/build-state.ts';
+import { isFinished } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Role } from '../../services/core/policy/policy.ts';
 import { CreateBuild, type BuildTicket } from '../../services/core/protocol/build.ts';
@@ -119,7 +119,7 @@ const wrongIn = async (both: Both<unknown, unknown>, here: Scene): Promise<strin
       .select('id')
       .where('build', '=', id)
       .execute();
-    if (isFinished(state as BuildState) && requests.length > 0) return `${state}, and waited for`;
+    if (isFinished(state) && requests.length > 0) return `${state}, and waited for`;
     if (state !== 'queued' || here.coordinator.builder.jobs.has(`${id}-${attempt}`)) continue;
     const needs = await here.db
       .selectFrom('dependencies')
@@ -127,7 +127,7 @@ const wrongIn = async (both: Both<unknown, unknown>, here: Scene): Promise<strin
       .select('builds.state')
       .where('dependencies.build', '=', id)
       .execute();
-    if (needs.every((need) => isFinished(need.state as BuildState))) return 'queued on no queue';
+    if (needs.every((need) => isFinished(need.state))) return 'queued on no queue';
   }
   return null;
 };
@@ -151,7 +151,7 @@ const wrongWith = async (
     .select('id')
     .where('id', '=', request)
     .executeTakeFirst();
-  return isFinished(state as BuildState) || row !== undefined ? null : 'forgotten who waits';
+  return isFinished(state) || row !== undefined ? null : 'forgotten who waits';
 };
 
 describe('what happens at the same time', () => {

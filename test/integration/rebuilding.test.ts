@@ -1,5 +1,6 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
+import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild, type RebuildView } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
@@ -37,7 +38,7 @@ describe('a rebuild of a build that is built against another', () => {
     for (const record of records) await record.destroy();
   });
 
-  const stands = (state: string): Promise<unknown> =>
+  const stands = (state: BuildState): Promise<unknown> =>
     db.updateTable('builds').set({ state }).where('id', '=', ground).execute();
   const again = ({ id }: RebuildView): Promise<RebuildView> => rebuildView(db, id);
   const failed = (words: RegExp) =>
@@ -56,7 +57,7 @@ describe('a rebuild of a build that is built against another', () => {
     });
   });
 
-  it.each(['failed', 'cancelled', 'excluded'])(
+  it.each(['failed', 'cancelled', 'excluded'] as const)(
     'fails at once where that one is %s by now, saying what to ask for first',
     async (state) => {
       await stands(state);

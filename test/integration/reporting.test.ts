@@ -6,7 +6,14 @@ import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
 import { addToolchain as pushToolchain } from '../../services/api/record/toolchains.ts';
 import { readWithdrawals } from '../../services/api/record/withdrawn.ts';
 import type { Database } from '../../services/storage/database.ts';
-import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
+import { toJson } from '../../services/storage/json-text.ts';
+import {
+  addKernel,
+  addSource,
+  addToolchain,
+  emptyRecord,
+  someRecipe,
+} from '../machine/small-record.ts';
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
 
 const RELEASE = '6.1.0-1-amd64';
@@ -118,10 +125,10 @@ describe('what a worker reports', () => {
     const unsignable: Outcome = { kind: 'unsignable', build, attempt: 0, failure };
     await coordinator.signed(started());
     expect((await row()).state).toBe('queued');
-    await db.updateTable('builds').set({ state: 'signing', recipe: '{}' }).execute();
+    await db.updateTable('builds').set({ state: 'signing', recipe: someRecipe }).execute();
     await db
       .insertInto('modules')
-      .values({ build, ...module('x'), signed: null, modinfo: '[]' })
+      .values({ build, ...module('x'), signed: null, modinfo: toJson([]) })
       .execute();
     for (const outcome of [signed, unsignable]) await coordinator.accept(outcome, 'one');
     for (const outcome of [failed(), built('x')]) await coordinator.signed(outcome);

@@ -1,8 +1,15 @@
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { digestOf } from '../../services/core/digest.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { CreateBuild, type BuildTicket } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
-import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
+import { fromJson, toJson } from '../../services/storage/json-text.ts';
+import {
+  addKernel,
+  addSource,
+  addToolchain,
+  emptyRecord,
+  someRecipe,
+} from '../machine/small-record.ts';
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
 
 const RELEASE = '6.1.0-1-amd64';
@@ -34,9 +41,9 @@ describe('what is withdrawn', () => {
   const states = async (): Promise<readonly string[]> =>
     (await db.selectFrom('builds').select('state').execute()).map(({ state }) => state);
   /** A second record of the same kernel, pushed later or earlier than the first. */
-  const addOther = async (digest: string): Promise<void> => {
+  const addOther = async (digest: Digest): Promise<void> => {
     const row = await db.selectFrom('kernels').selectAll().executeTakeFirstOrThrow();
-    const record = JSON.stringify({ ...(JSON.parse(row.record) as object), digest });
+    const record = toJson({ ...fromJson(row.record), digest });
     await db
       .insertInto('kernels')
       .values({ ...row, digest, record, created_at: 0 })
@@ -71,7 +78,8 @@ describe('what is withdrawn', () => {
       .updateTable('builds')
       .set({
         state: 'succeeded',
-        signature: JSON.stringify({ kind: 'signed', key, hash: 'sha256' }),
+        recipe: someRecipe,
+        signature: toJson({ kind: 'signed' as const, key, hash: 'sha256' }),
       })
       .where('id', '=', id)
       .execute();

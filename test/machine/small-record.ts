@@ -1,7 +1,10 @@
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
+import { fingerprintInputs } from '../../services/core/build/fingerprint.ts';
+import type { Recipe } from '../../services/core/build/recipe.ts';
 import type { ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
+import { toJson } from '../../services/storage/json-text.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';
 import { freshDirectory } from './make-source.ts';
 
@@ -9,11 +12,32 @@ import { freshDirectory } from './make-source.ts';
 
 const stored = {
   blob: digestOf('blob'),
-  layout: '[]',
-  trust: 'admin',
+  layout: toJson([]),
+  trust: 'admin' as const,
   made_by: 'test',
   created_at: 1,
 };
+
+/** A recipe, as a build that was built has one. */
+export const someRecipe = toJson<Recipe>({
+  steps: [],
+  modules: { kind: 'every' },
+  mayLink: true,
+  passedOver: [],
+});
+
+/** Inputs, as each build has them. */
+export const someInputs = fingerprintInputs(
+  {
+    source: dkmsSource,
+    kernel: debianKernel,
+    toolchain: digestOf('toolchain'),
+    waived: [],
+    dependencies: [],
+    settings: {},
+  },
+  digestOf('script'),
+);
 
 /** An empty record. */
 export const emptyRecord = async (label: string): Promise<Database> =>
@@ -40,7 +64,7 @@ export const addKernel = async (db: Database, release: string): Promise<void> =>
   const { digest, arch } = kernel;
   await db
     .insertInto('kernels')
-    .values({ ...stored, digest, release, arch, record: JSON.stringify(kernel) })
+    .values({ ...stored, digest, release, arch, record: toJson(kernel) })
     .execute();
 };
 
@@ -52,7 +76,7 @@ export const addSource = async (
 ): Promise<void> => {
   const { tree, version, kind, autoinstall, needs, settings } = dkmsSource;
   const digest = digestOf(name);
-  const claims = JSON.stringify({ autoinstall, depends, needs, settings });
+  const claims = toJson({ autoinstall, depends, needs, hasRust: false, settings });
   await db
     .insertInto('sources')
     .values({ ...stored, digest, tree, name, version, kind, claims, commit_id: null })
@@ -93,7 +117,7 @@ export const addToolchain = async (db: Database, name: string, packages = 0): Pr
       name,
       state: 'pinned',
       is_candidate: 0,
-      contents: JSON.stringify(contents),
+      contents: toJson(contents),
       problem: null,
       attempt: 0,
       builder: null,

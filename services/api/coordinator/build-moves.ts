@@ -8,6 +8,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { BuildFailure } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { toJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { noteLostBuild } from '../record/misses.ts';
 import { countWaiting } from '../record/waiting.ts';
@@ -95,7 +96,7 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
 
   const fail: Moves['fail'] = (id, attempt, failure, log = null) =>
     move(id, attempt, 'failed', {
-      failure: JSON.stringify(failure),
+      failure: toJson(failure),
       ...(log === null ? {} : { log }),
     });
 

@@ -1,4 +1,4 @@
-import { BUILD_STATES, isFinished, type BuildState } from '../../core/build/build-state.ts';
+import { BUILD_STATES, isFinished } from '../../core/build/build-state.ts';
 import { KilnError } from '../../core/errors.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { BuildMoves } from './build-moves.ts';
@@ -71,7 +71,7 @@ export const createCancellations = (
     async cancel(id, request) {
       const cancelled = await decide(async (on, { move }) => {
         const { build } = await loadBuild(on, id);
-        const state = build.state as BuildState;
+        const { state } = build;
         if (isFinished(state))
           throw new KilnError(
             'conflict',

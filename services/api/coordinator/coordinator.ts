@@ -1,12 +1,11 @@
-import type { BuildState } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { BuildFailure, Outcome } from '../../core/jobs/jobs.ts';
-import { refusalToSign, type Role } from '../../core/policy/policy.ts';
+import type { Outcome } from '../../core/jobs/jobs.ts';
+import { refusalToSign } from '../../core/policy/policy.ts';
 import type { BuildTicket, RebuildView } from '../../core/protocol/build.ts';
-import type { ToolchainState } from '../../core/toolchain/toolchain.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
 import type { Database } from '../../storage/database.ts';
+import { fromJson, toJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
@@ -63,8 +62,8 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     const reason = refusalToSign({
       sourceTrust: source.trust,
       kernelTrust: kernel.trust,
-      toolchainState: toolchain.state as ToolchainState,
-      asker: build.asker as Role,
+      toolchainState: toolchain.state,
+      asker: build.asker,
       isTailored: build.is_tailored === 1,
       signatureHash: kernel.signatureHash,
     });
@@ -76,7 +75,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         attestation: null,
       });
     }
-    const signature = JSON.stringify({ kind: 'unsigned', reason });
+    const signature = toJson({ kind: 'unsigned' as const, reason });
     await moveOn(id, build.attempt, 'succeeded', { ...change, signature });
     return false;
   };
@@ -90,8 +89,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     row: BuildRow,
     isRetry: boolean,
   ): Promise<Next> => {
-    const state = row.state as BuildState;
-    switch (state) {
+    switch (row.state) {
       case 'queued':
         return 'settle';
       case 'cancelled':
@@ -166,8 +164,8 @@ const lacksSignature = async (
   { signature }: BuildRow,
   key: string,
 ): Promise<boolean> => {
-  const made = JSON.parse(signature ?? '{}') as { readonly kind?: string; readonly key?: string };
-  if (made.kind !== 'signed' || made.key !== key) return true;
+  const made = signature === null ? null : fromJson(signature);
+  if (made?.kind !== 'signed' || made.key !== key) return true;
   return findWithdrawn(await readWithdrawals(on), [['signer', made.key]]) !== null;
 };
 
@@ -176,10 +174,6 @@ type Next = 'settle' | 'sign' | 'wait' | 'nothing';
 
 /** Whether another attempt may succeed: a machine or another build failed, not the source. */
 const isCurable = (row: BuildRow): boolean => {
-  const failure = JSON.parse(row.failure ?? '{}') as Partial<BuildFailure>;
-  return (
-    failure.code === 'builder-broken' ||
-    failure.code === 'signing-failed' ||
-    failure.code === 'dependency-failed'
-  );
+  const code = row.failure === null ? null : fromJson(row.failure).code;
+  return code === 'builder-broken' || code === 'signing-failed' || code === 'dependency-failed';
 };

@@ -1,13 +1,12 @@
 import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
 import { isSignatureHash } from '../../core/module/module-signature.ts';
-import type { Recipe } from '../../core/build/recipe.ts';
-import type { BuilderJob } from '../../core/jobs/jobs.ts';
+import type { BuilderJob, SignJob } from '../../core/jobs/jobs.ts';
 import type { Turns } from './turns.ts';
 import { runName, runOf } from '../../core/jobs/run-name.ts';
+import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
-import type { Settings } from '../../core/source/source.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
+import { builtRecord } from '../record/built-record.ts';
 import { loadBuild } from '../record/records.ts';
 import { findToolchain } from '../record/toolchains.ts';
 
@@ -50,10 +49,10 @@ export const createEnqueue = (
       rebuild,
       source: withoutRecord(source),
       kernel: kernelJob,
-      toolchain: build.toolchain as Digest,
+      toolchain: build.toolchain,
       dependencies: against.dependencies,
-      settings: JSON.parse(build.settings) as Settings,
-      inputs: JSON.parse(build.inputs) as FingerprintInputs,
+      settings: fromJson(build.settings),
+      inputs: fromJson(build.inputs),
     };
     await deps.builder.add(runOf({ build: id, attempt, rebuild }), job, isLate);
   };
@@ -62,21 +61,9 @@ export const createEnqueue = (
     const { build, kernel } = await loadBuild(db, id);
     const hash = kernel.signatureHash;
     if (!isSignatureHash(hash)) throw new Error(`policy should not have let ${hash} through`);
-    const modules = await db
-      .selectFrom('modules')
-      .select(['name', 'unsigned'])
-      .where('build', '=', id)
-      .orderBy('name')
-      .execute();
-    await deps.signer.add(jobName.build(id, build.attempt), {
-      build: id,
-      attempt: build.attempt,
-      fingerprint: build.fingerprint as Digest,
-      hash,
-      inputs: JSON.parse(build.inputs) as FingerprintInputs,
-      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
-      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
-    });
+    const { attempt } = build;
+    const job: SignJob = { ...(await builtRecord(db, build)), attempt, hash };
+    await deps.signer.add(jobName.build(id, attempt), job);
   };
 
   const enqueueMeasuring = async (toolchain: Digest): Promise<void> => {

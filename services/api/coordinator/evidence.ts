@@ -3,24 +3,14 @@ import { provenanceStatement, readProvenance } from '../../core/provenance/attes
 import { digestOf, type Digest } from '../../core/digest.ts';
 import { differingSections } from '../../core/format/elf.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import { certificateId } from '../../core/module/module-signer.ts';
 import { verifyModule } from '../../core/module/module-signature.ts';
-import type { Recipe } from '../../core/build/recipe.ts';
 import type { Blobs } from '../../storage/blobs.ts';
+import type { BuiltRecord } from '../record/built-record.ts';
 
 type Built = Extract<Outcome, { kind: 'built' }>;
 type Signed = Extract<Outcome, { kind: 'signed' }>;
-
-/** A build's record at the time when its signature arrives. */
-export interface BuiltRecord {
-  readonly build: string;
-  readonly fingerprint: Digest;
-  readonly inputs: FingerprintInputs;
-  readonly recipe: Recipe;
-  readonly modules: readonly { readonly name: string; readonly unsigned: Digest }[];
-}
 
 /** Checks that stored bytes are what an outcome says of them. Each throws a `KilnError` that names the difference. */
 export interface Evidence {

@@ -89,7 +89,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
       .select('kernel')
       .where('origin', '=', origin)
       .executeTakeFirst();
-    if (known !== undefined) return { digest: known.kernel as Digest, isNew: false };
+    if (known !== undefined) return { digest: known.kernel, isNew: false };
     update({ step: `taking in ${release}` });
     const blob = await apt.download(packages, (files) => storeTogether(deps, files));
     const { digest } = await ingestKernel(deps, blob, { token: ASKED_BY, trust: 'archive' });

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { isFinished, type BuildState } from '../../core/build/build-state.ts';
+import { isFinished } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { buildIdOf } from '../../core/build/fingerprint.ts';
 import type { Database } from '../../storage/database.ts';
+import type { Flag } from '../../storage/schema.ts';
 import type { BuildRow } from './build-moves.ts';
 import { deepestFirst, type ResolvedBuild } from '../record/resolve-build.ts';
 import { roleReaches, type Role } from '../../core/policy/policy.ts';
+import { toJson } from '../../storage/json-text.ts';
 import { findToolchain } from '../record/toolchains.ts';
 
 /** A request as it stands in SQL: its build, and all that one is built against, deepest first. */
@@ -73,8 +75,8 @@ const findOrMake = async (
       source: resolved.source.digest,
       kernel: resolved.kernel.digest,
       toolchain: resolved.toolchain,
-      inputs: JSON.stringify(inputs),
-      settings: JSON.stringify({ ...resolved.source.settings, ...resolved.settings }),
+      inputs: toJson(inputs),
+      settings: toJson({ ...resolved.source.settings, ...resolved.settings }),
       recipe: null,
       exports: null,
       signature: null,
@@ -105,7 +107,7 @@ const findOrMake = async (
     .where('id', '=', id)
     .executeTakeFirstOrThrow();
   await noteAsker(transaction, row, asking);
-  if (!roleReaches(row.asker as Role, asking.role))
+  if (!roleReaches(row.asker, asking.role))
     await transaction
       .updateTable('builds')
       .set({ asker: asking.role })
@@ -120,16 +122,14 @@ const noteAsker = async (
   { id, state }: BuildRow,
   { token, role, isBackground, now }: Asking,
 ): Promise<void> => {
-  const is_background = isBackground ? 1 : 0;
+  const is_background: Flag = isBackground ? 1 : 0;
   const anew = { is_background, asked_at: now };
-  const more = { is_background: sql<number>`min(askers.is_background, ${is_background})` };
+  const more = { is_background: sql<Flag>`min(askers.is_background, ${is_background})` };
   await transaction
     .insertInto('askers')
     .values({ build: id, token, role, ...anew })
     .onConflict((conflict) =>
-      conflict
-        .columns(['build', 'token'])
-        .doUpdateSet(isFinished(state as BuildState) ? anew : more),
+      conflict.columns(['build', 'token']).doUpdateSet(isFinished(state) ? anew : more),
     )
     .execute();
 };

@@ -1,13 +1,12 @@
-import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
 import { shortened, type BuildFailure, type Outcome } from '../../core/jobs/jobs.ts';
-import type { Recipe } from '../../core/build/recipe.ts';
 import { findWithdrawn, sayWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
+import { toJson } from '../../storage/json-text.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
-import { problemOf, type BuiltRecord } from './evidence.ts';
+import { problemOf } from './evidence.ts';
+import { builtRecord, type BuiltRecord } from '../record/built-record.ts';
 import { loadBuild } from '../record/records.ts';
 import type { Rebuilds } from './rebuilds.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
@@ -68,14 +67,14 @@ export const createOutcomes = (
         const row = { build: id, name, unsigned, signed: null, size };
         await on
           .insertInto('modules')
-          .values({ ...row, modinfo: JSON.stringify(modinfo) })
+          .values({ ...row, modinfo: toJson(modinfo) })
           .execute();
       }
       const isToBeSigned = await goOnFromBuilt(on, made, id, {
-        recipe: JSON.stringify(outcome.recipe),
+        recipe: toJson(outcome.recipe),
         exports: outcome.exports,
         log: outcome.log,
-        timings: JSON.stringify(outcome.timings),
+        timings: toJson(outcome.timings),
       });
       return isToBeSigned ? 'sign' : 'end';
     });
@@ -87,19 +86,7 @@ export const createOutcomes = (
   const toBeSigned = async ({ build: id, attempt }: Run): Promise<BuiltRecord | null> => {
     const { build } = await loadBuild(db, id);
     if (build.state !== 'signing' || build.attempt !== attempt) return null;
-    const modules = await db
-      .selectFrom('modules')
-      .select(['name', 'unsigned'])
-      .where('build', '=', id)
-      .orderBy('name')
-      .execute();
-    return {
-      build: id,
-      fingerprint: build.fingerprint as Digest,
-      inputs: JSON.parse(build.inputs) as FingerprintInputs,
-      recipe: JSON.parse(build.recipe ?? '{}') as Recipe,
-      modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
-    };
+    return builtRecord(db, build);
   };
 
   const takeSigned = async (outcome: Of<'signed'>): Promise<boolean> => {
@@ -128,8 +115,8 @@ export const createOutcomes = (
           .execute();
       }
       return made.move(id, attempt, 'succeeded', {
-        signature: JSON.stringify({
-          kind: 'signed',
+        signature: toJson({
+          kind: 'signed' as const,
           key: evidence.key,
           hash: kernel.signatureHash,
         }),

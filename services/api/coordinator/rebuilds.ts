@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import type { RebuildView } from '../../core/protocol/build.ts';
 import type { Database } from '../../storage/database.ts';
+import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findBuiltAgainst } from '../record/built-against.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Enqueue } from './enqueue.ts';
 import { problemOf } from './evidence.ts';
+import { builtModules } from '../record/built-record.ts';
 import { loadBuild } from '../record/records.ts';
 import type { WithdrawalGiven } from '../record/withdrawn.ts';
 
@@ -37,7 +37,7 @@ export const createRebuilds = (
   ): Promise<void> => {
     await db
       .updateTable('rebuilds')
-      .set({ state, findings: JSON.stringify(findings), finished_at: now() })
+      .set({ state, findings: toJson(findings), finished_at: now() })
       .where('id', '=', rebuild)
       .where('state', '=', 'running')
       .execute();
@@ -62,7 +62,7 @@ export const createRebuilds = (
           'conflict',
           `build ${id} is ${build.state}; only a build that succeeded can be rebuilt`,
         );
-      if ((JSON.parse(build.inputs) as FingerprintInputs).script !== script) {
+      if (fromJson(build.inputs).script !== script) {
         throw new KilnError(
           'conflict',
           `build ${id} was made with another version of Kiln’s build script, which its fingerprint names; rebuild it with that version`,
@@ -76,7 +76,7 @@ export const createRebuilds = (
           build: id,
           builder: null,
           state: 'running',
-          findings: '[]',
+          findings: toJson<readonly string[]>([]),
           created_at: now(),
           finished_at: null,
         })
@@ -103,12 +103,8 @@ export const createRebuilds = (
         .executeTakeFirst();
       if (row?.state !== 'running' || row.builder !== builder) return false;
       const { build } = row;
-      const before = await db
-        .selectFrom('modules')
-        .select(['name', 'unsigned'])
-        .where('build', '=', build)
-        .execute();
-      const made = new Map(modules.map(({ name, unsigned }) => [name, unsigned as string]));
+      const before = await builtModules(db, build);
+      const made = new Map(modules.map(({ name, unsigned }) => [name, unsigned]));
       const names = new Set([...before.map(({ name }) => name), ...made.keys()]);
       const different = [...names].filter(
         (name) => before.find((each) => each.name === name)?.unsigned !== made.get(name),
@@ -124,7 +120,7 @@ export const createRebuilds = (
           const then = made.get(name);
           if (first === undefined || then === undefined)
             return `${name}.ko (made in only one of the two)`;
-          const sections = await evidence.difference(first as Digest, then as Digest);
+          const sections = await evidence.difference(first, then);
           return `${name}.ko${sections.length === 0 ? '' : ` (in ${sections.join(', ')})`}`;
         }),
       );
@@ -146,8 +142,8 @@ export const rebuildView = async (db: Database, id: string): Promise<RebuildView
   return {
     id: row.id,
     build: row.build,
-    state: row.state as RebuildView['state'],
-    findings: JSON.parse(row.findings) as string[],
+    state: row.state,
+    findings: fromJson(row.findings),
     createdAt: row.created_at,
     finishedAt: row.finished_at,
   };

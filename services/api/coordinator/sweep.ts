@@ -1,4 +1,3 @@
-import type { Digest } from '../../core/digest.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
@@ -61,7 +60,7 @@ export const createSweep = (
       .execute();
     for (const { digest, attempt } of unmeasured) {
       await putBack(deps.builder, jobName.measuring(digest, attempt), () =>
-        enqueue.measuring(digest as Digest),
+        enqueue.measuring(digest),
       );
     }
   };

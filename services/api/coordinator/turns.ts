@@ -1,5 +1,5 @@
 import { BUILD_STATES, isFinished } from '../../core/build/build-state.ts';
-import { slotsOf, type Role } from '../../core/policy/policy.ts';
+import { slotsOf } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 
@@ -34,7 +34,7 @@ export const createTurns = ({
     const slots = await signals.slots();
     const askers = await db.selectFrom('askers').selectAll().where('build', '=', build).execute();
     for (const { token, role, asked_at: at } of askers) {
-      const most = slotsOf(role as Role, slots);
+      const most = slotsOf(role, slots);
       const ahead = await ready(db)
         .select('builds.id')
         .where('askers.token', '=', token)
@@ -68,7 +68,7 @@ export const createTurns = ({
     for (const { id, token, role } of rows) {
       const count = taken.get(token) ?? 0;
       taken.set(token, count + 1);
-      if (count < slotsOf(role as Role, slots)) found.add(id);
+      if (count < slotsOf(role, slots)) found.add(id);
     }
     return found;
   },

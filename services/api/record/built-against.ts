@@ -1,9 +1,11 @@
-import { isFinished, type BuildState } from '../../core/build/build-state.ts';
+import { isFinished } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { buildIdOf, type FingerprintInputs } from '../../core/build/fingerprint.ts';
 import type { Dependency, TreeOrigin } from '../../core/jobs/jobs.ts';
 import type { Source } from '../../core/source/source.ts';
 import type { Database } from '../../storage/database.ts';
+import { fromJson } from '../../storage/json-text.ts';
+import { builtModules } from './built-record.ts';
 import { loadBuild, type StoredSource } from './records.ts';
 
 /** The builds that one is built against: all finished, some still to be made, or one that cannot be had. */
@@ -21,7 +23,7 @@ export type BuiltAgainst =
 /** Finds what a build is built against, by what its fingerprint covers. Throws `not-found` if there is no such build. */
 export const findBuiltAgainst = async (db: Database, id: string): Promise<BuiltAgainst> => {
   const { build } = await loadBuild(db, id);
-  const inputs = JSON.parse(build.inputs) as FingerprintInputs;
+  const inputs = fromJson(build.inputs);
   const found: Dependency[] = [];
   let isWaiting = false;
   for (const dependency of inputs.dependencies) {
@@ -35,17 +37,13 @@ export const findBuiltAgainst = async (db: Database, id: string): Promise<BuiltA
       kind: 'lost',
       build: needed,
       words: `it is built against ${dependency.name}/${dependency.version}, whose build ${needed} ${how}`,
-      command: commandFor(
-        dependency,
-        inputs,
-        row === undefined ? null : (JSON.parse(row.inputs) as FingerprintInputs),
-      ),
+      command: commandFor(dependency, inputs, row === undefined ? null : fromJson(row.inputs)),
     });
     if (row === undefined) return lost('is not here any more');
-    const state = row.state as BuildState;
+    const { state } = row;
     if (state !== 'succeeded' && isFinished(state)) return lost(`is ${state}`);
     if (state !== 'succeeded' || row.exports === null) isWaiting = true;
-    else found.push(await finishedDependency(db, needed, row.exports as Digest));
+    else found.push(await finishedDependency(db, needed, row.exports));
   }
   return isWaiting ? { kind: 'waiting' } : { kind: 'there', dependencies: found };
 };
@@ -56,15 +54,10 @@ const finishedDependency = async (
   exports: Digest,
 ): Promise<Dependency> => {
   const { build, source } = await loadBuild(db, id);
-  const modules = await db
-    .selectFrom('modules')
-    .select(['name', 'unsigned'])
-    .where('build', '=', id)
-    .execute();
   return {
-    fingerprint: build.fingerprint as Digest,
+    fingerprint: build.fingerprint,
     source: withoutRecord(source),
-    modules: modules.map(({ name, unsigned }) => ({ name, unsigned: unsigned as Digest })),
+    modules: await builtModules(db, id),
     exports,
   };
 };

@@ -4,11 +4,12 @@ import { KilnError } from '../../core/errors.ts';
 import { SYMVERS_LIMIT } from '../../core/module/kabi.ts';
 import { inspectKernel, isKernelEvidence } from '../../core/kernel/kernel.ts';
 import { manifestOf } from '../../core/kernel/kernel-delta.ts';
-import { trustReaches, type Trust } from '../../core/policy/policy.ts';
+import { trustReaches } from '../../core/policy/policy.ts';
 import { layTree, type TreeEntry } from '../../core/tree/tree.ts';
 import { composeKernel } from '../../storage/compose-kernel.ts';
 import { readTarball } from '../../storage/read-tarball.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
+import { toJson } from '../../storage/json-text.ts';
 import { raisedBy, type Voucher } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 import { mayReadTree, notePusher, type Reader } from './readers.ts';
@@ -28,7 +29,7 @@ export const ingestKernel = async (
       .where('blob', '=', blob)
       .executeTakeFirst();
     // The same bytes are the same kernel, so they need not be read again.
-    if (there !== undefined && trustReaches(there.trust as Trust, by.trust)) {
+    if (there !== undefined && trustReaches(there.trust, by.trust)) {
       await notePusher(deps.db, there.digest, by.token);
       return kernelOf(there);
     }
@@ -44,9 +45,9 @@ export const ingestKernel = async (
       digest: kernel.digest,
       release: kernel.release,
       arch: kernel.arch,
-      record: JSON.stringify(kernel),
+      record: toJson(kernel),
       blob,
-      layout: JSON.stringify(layout),
+      layout: toJson(layout),
       trust: by.trust,
       made_by: by.token,
       created_at: deps.now(),

@@ -6,11 +6,13 @@ import {
   isSourceEvidence,
   type Source,
   type SourceClaims,
+  type SourceFacts,
 } from '../../core/source/source.ts';
 import { DEFAULT_TARBALL_LIMITS } from '../../core/tree/tarball-rules.ts';
 import type { Database } from '../../storage/database.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
-import { sourceOf, type SourceFacts, type StoredSource } from './records.ts';
+import { toJson } from '../../storage/json-text.ts';
+import { sourceOf, type StoredSource } from './records.ts';
 import { takeName } from './owners.ts';
 import type { Caller } from './tokens.ts';
 import { notePusher } from './readers.ts';
@@ -39,10 +41,10 @@ export const ingestSource = async (
       name,
       version,
       kind,
-      claims: JSON.stringify(facts satisfies SourceFacts),
+      claims: toJson<SourceFacts>(facts),
       commit_id: commit ?? null,
       blob,
-      layout: JSON.stringify(layout),
+      layout: toJson(layout),
       trust: by.role,
       made_by: by.token,
       created_at: deps.now(),
@@ -73,14 +75,12 @@ export const voucher = ({ token, role }: Caller): Voucher => ({ token, trust: ro
 
 /** The columns of a tree's row that change when somebody vouches for it: the highest trust counts, and the first token that gave it. */
 export const raisedBy = (
-  row: { readonly trust: string; readonly made_by: string },
+  row: { readonly trust: Trust; readonly made_by: string },
   by: Voucher,
-): { readonly trust: Trust; readonly made_by: string } => {
-  const before = row.trust as Trust;
-  return trustReaches(before, by.trust)
-    ? { trust: before, made_by: row.made_by }
+): { readonly trust: Trust; readonly made_by: string } =>
+  trustReaches(row.trust, by.trust)
+    ? { trust: row.trust, made_by: row.made_by }
     : { trust: by.trust, made_by: by.token };
-};
 
 const publishName = async (
   db: Database,

@@ -47,7 +47,7 @@ export const noteMiss = async (
 export const listMisses = async (db: Database): Promise<MissView[]> => {
   const rows = await db.selectFrom('misses').selectAll().orderBy('last_at', 'desc').execute();
   return rows.map(({ reason, source, release, count, last_at }) => ({
-    reason: reason as ErrorCode,
+    reason,
     source: source === '' ? null : source,
     release: release === '' ? null : release,
     count,

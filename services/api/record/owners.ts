@@ -1,8 +1,8 @@
 import { KilnError } from '../../core/errors.ts';
 import { whyNotPublish, type NameHolder } from '../../core/policy/ownership.ts';
-import type { Role } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { fromJson } from '../../storage/json-text.ts';
 
 /** Owners of sources' names. */
 
@@ -54,6 +54,6 @@ export const giveName = async (db: Database, name: string, token: string): Promi
 const holderOf = ({ id, name, role, names }: Schema['tokens']): NameHolder => ({
   id,
   name,
-  role: role as Role,
-  names: JSON.parse(names) as string[],
+  role,
+  names: fromJson(names),
 });

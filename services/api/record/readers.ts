@@ -1,3 +1,4 @@
+import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { mayRead, type Role, type Trust } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
@@ -9,7 +10,7 @@ export interface Reader {
 }
 
 /** Notes that a token pushed a source or kernel, and so may read it. */
-export const notePusher = async (db: Database, tree: string, token: string): Promise<void> => {
+export const notePusher = async (db: Database, tree: Digest, token: string): Promise<void> => {
   await db
     .insertInto('pushers')
     .values({ tree, token })
@@ -21,7 +22,7 @@ export const notePusher = async (db: Database, tree: string, token: string): Pro
 export const mayReadTree = async (
   db: Database,
   { token, role }: Reader,
-  { digest, trust }: { readonly digest: string; readonly trust: Trust },
+  { digest, trust }: { readonly digest: Digest; readonly trust: Trust },
 ): Promise<boolean> => {
   if (mayRead(role, { kind: 'tree', trust, isOwn: false })) return true;
   const pushed = await db
@@ -52,7 +53,7 @@ export const mustReadBuild = async (db: Database, reader: Reader, id: string): P
 export const mayReadArtifact = async (
   db: Database,
   reader: Reader,
-  digest: string,
+  digest: Digest,
 ): Promise<boolean> => {
   const module = readableBuilds(db, reader)
     .innerJoin('modules', 'modules.build', 'readable.id')

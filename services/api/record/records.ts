@@ -1,5 +1,5 @@
+import type { NotNull } from 'kysely';
 import { KilnError } from '../../core/errors.ts';
-import type { Digest } from '../../core/digest.ts';
 import type { TreeOrigin } from '../../core/jobs/jobs.ts';
 import type { Kernel } from '../../core/kernel/kernel.ts';
 import { trustReaches, type Trust } from '../../core/policy/policy.ts';
@@ -8,11 +8,11 @@ import { SourceView } from '../../core/protocol/source.ts';
 import { type BuildView, type ModuleView } from '../../core/protocol/build.ts';
 import { type ToolchainView } from '../../core/protocol/toolchain.ts';
 import type { Source } from '../../core/source/source.ts';
-import type { ToolchainContents } from '../../core/toolchain/measurement.ts';
 import type { ReadyToolchain, ToolchainState } from '../../core/toolchain/toolchain.ts';
 import { findWithdrawn, sayWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { fromJson, type JsonText } from '../../storage/json-text.ts';
 import { findMaker, makerIn, type Makers } from './makers.ts';
 import { madeOfRow, readWithdrawals } from './withdrawn.ts';
 
@@ -30,35 +30,29 @@ export type StoredKernel = Stored<Kernel>;
 /** A source, and the Git commit it was checked out from. */
 export type StoredSource = Stored<Source> & { readonly commit: string | null };
 
-const origin = (row: { blob: string; layout: string }): TreeOrigin => ({
-  blob: row.blob as Digest,
-  layout: JSON.parse(row.layout) as TreeOrigin['layout'],
+const origin = (row: Pick<Schema['kernels'], 'blob' | 'layout'>): TreeOrigin => ({
+  blob: row.blob,
+  layout: fromJson(row.layout),
 });
 
-/** What a source's row keeps as JSON. */
-export type SourceFacts = Pick<
-  Source,
-  'autoinstall' | 'depends' | 'needs' | 'hasRust' | 'settings'
->;
-
 export const sourceOf = (row: Schema['sources']): StoredSource => ({
-  digest: row.digest as Digest,
-  tree: row.tree as Digest,
+  digest: row.digest,
+  tree: row.tree,
   name: row.name,
   version: row.version,
-  kind: row.kind as Source['kind'],
-  ...(JSON.parse(row.claims) as SourceFacts),
+  kind: row.kind,
+  ...fromJson(row.claims),
   commit: row.commit_id,
   ...origin(row),
-  trust: row.trust as Trust,
+  trust: row.trust,
   madeBy: row.made_by,
   createdAt: row.created_at,
 });
 
 export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
-  ...(JSON.parse(row.record) as Kernel),
+  ...fromJson(row.record),
   ...origin(row),
-  trust: row.trust as Trust,
+  trust: row.trust,
   madeBy: row.made_by,
   createdAt: row.created_at,
 });
@@ -73,14 +67,11 @@ export const kernelView = (
 ): KernelView => KernelView.parse({ ...view, madeBy: makerIn(makers, view.madeBy) });
 
 export const toolchainView = (row: Schema['toolchains'], makers: Makers): ToolchainView => ({
-  digest: row.digest as Digest,
+  digest: row.digest,
   name: row.name,
-  state: row.state as ToolchainView['state'],
+  state: row.state,
   problem: row.problem,
-  contents:
-    row.contents === null
-      ? null
-      : (JSON.parse(row.contents) as NonNullable<ToolchainView['contents']>),
+  contents: orNull(row.contents),
   madeBy: makerIn(makers, row.made_by),
   isRemakeable: row.description !== null,
   createdAt: row.created_at,
@@ -97,12 +88,14 @@ export const toolchainsIn = async (
     .selectFrom('toolchains')
     .selectAll()
     .where('state', 'in', states)
+    .where('contents', 'is not', null)
+    .$narrowType<{ contents: NotNull }>()
     .orderBy('created_at', 'desc')
     .execute();
   return rows.map((row) => ({
-    digest: row.digest as Digest,
+    digest: row.digest,
     name: row.name,
-    contents: JSON.parse(row.contents ?? '{}') as ToolchainContents,
+    contents: fromJson(row.contents),
   }));
 };
 
@@ -130,7 +123,7 @@ export const loadBuild = async (db: Database, id: string) => {
   return { build, source: sourceOf(source), kernel: kernelOf(kernel), toolchain };
 };
 
-const json = <T>(text: string | null): T | null => (text === null ? null : (JSON.parse(text) as T));
+const orNull = <T>(text: JsonText<T> | null): T | null => (text === null ? null : fromJson(text));
 
 /** A build as the wire shows it. Throws `not-found`. */
 export const buildView = async (db: Database, id: string): Promise<BuildView> => {
@@ -148,8 +141,8 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
     .execute();
   return {
     id: build.id,
-    fingerprint: build.fingerprint as Digest,
-    state: build.state as BuildView['state'],
+    fingerprint: build.fingerprint,
+    state: build.state,
     attempt: build.attempt,
     source: { digest: source.digest, name: source.name, version: source.version },
     kernel: {
@@ -159,18 +152,18 @@ export const buildView = async (db: Database, id: string): Promise<BuildView> =>
       compiler: kernel.compiler,
       vermagic: kernel.vermagic,
     },
-    toolchain: { digest: toolchain.digest as Digest, name: toolchain.name },
-    inputs: JSON.parse(build.inputs) as BuildView['inputs'],
-    recipe: json(build.recipe),
+    toolchain: { digest: toolchain.digest, name: toolchain.name },
+    inputs: { ...fromJson(build.inputs) },
+    recipe: build.recipe === null ? null : { ...fromJson(build.recipe) },
     modules: modules.map(moduleView),
-    signature: json(build.signature),
+    signature: orNull(build.signature),
     dependencies: dependencies.map(({ needs }) => needs),
     exclusion: build.exclusion,
     stale: (await isSuperseded(db, kernel)) ? 'headers' : null,
-    failure: json(build.failure),
-    log: build.log as Digest | null,
-    attestation: build.attestation as Digest | null,
-    timings: json(build.timings),
+    failure: orNull(build.failure),
+    log: build.log,
+    attestation: build.attestation,
+    timings: orNull(build.timings),
     madeBy: await findMaker(db, build.made_by),
     withdrawn: await whyWithdrawn(db, build),
     createdAt: build.created_at,
@@ -196,13 +189,13 @@ export const isSuperseded = async (db: Database, kernel: StoredKernel): Promise<
     .where('digest', '!=', kernel.digest)
     .execute();
   const needed = trustReaches(kernel.trust, 'archive') ? 'archive' : kernel.trust;
-  return others.some(({ trust }) => trustReaches(trust as Trust, needed));
+  return others.some(({ trust }) => trustReaches(trust, needed));
 };
 
 const moduleView = (row: Schema['modules']): ModuleView => ({
   name: row.name,
-  unsigned: row.unsigned as Digest,
-  signed: row.signed as Digest | null,
+  unsigned: row.unsigned,
+  signed: row.signed,
   size: row.size,
-  modinfo: JSON.parse(row.modinfo) as ModuleView['modinfo'],
+  modinfo: fromJson(row.modinfo),
 });

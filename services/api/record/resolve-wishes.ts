@@ -2,8 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { ResolvedView } from '../../core/protocol/build.ts';
-import type { BuildState } from '../../core/build/build-state.ts';
 import type { Database } from '../../storage/database.ts';
+import { fromJson } from '../../storage/json-text.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import type { Reader } from './readers.ts';
 import { findToolchain } from './toolchains.ts';
@@ -34,12 +34,9 @@ export const resolveWishes = async (
         source: { digest: source.digest, name: source.name, version: source.version },
         toolchain: { digest: resolved.toolchain, name },
         inputs: { ...inputs },
-        state: (row?.state as BuildState | undefined) ?? null,
+        state: row?.state ?? null,
         exclusion: row?.exclusion ?? null,
-        failure:
-          typeof row?.failure === 'string'
-            ? (JSON.parse(row.failure) as { message: string }).message
-            : null,
+        failure: row === undefined || row.failure === null ? null : fromJson(row.failure).message,
       });
     } catch (error) {
       if (!(error instanceof KilnError)) throw error;

@@ -6,6 +6,7 @@ import { quotasOf, type OwnQuotas, type Quotas } from '../../core/policy/quotas.
 import type { IssuedToken, TokenView } from '../../core/protocol/token.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { fromJson, toJson } from '../../storage/json-text.ts';
 import { listMakers, makerIn, type Makers } from './makers.ts';
 
 /** The caller of a request: its token and role. */
@@ -19,15 +20,14 @@ const DAY = 24 * 3600 * 1000;
 
 const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
 
-const quotasIn = ({ role, quotas }: Schema['tokens']): Quotas =>
-  quotasOf(role as Role, JSON.parse(quotas) as OwnQuotas);
+const quotasIn = ({ role, quotas }: Schema['tokens']): Quotas => quotasOf(role, fromJson(quotas));
 
 const viewOf = (row: Schema['tokens'], makers: Makers): TokenView => ({
   id: row.id,
   name: row.name,
-  role: row.role as Role,
+  role: row.role,
   quotas: quotasIn(row),
-  names: JSON.parse(row.names) as string[],
+  names: fromJson(row.names),
   madeBy: makerIn(makers, row.made_by),
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
@@ -52,11 +52,11 @@ export const issueToken = async (
     name: wanted.name,
     role: wanted.role,
     hash: hashOf(secret),
-    names: JSON.stringify(wanted.names),
+    names: toJson(wanted.names),
     made_by: madeBy,
     expires_at: now + wanted.days * DAY,
     revoked_at: null,
-    quotas: JSON.stringify(wanted.quotas),
+    quotas: toJson(wanted.quotas),
     created_at: now,
   };
   await db.insertInto('tokens').values(row).execute();
@@ -108,7 +108,7 @@ export const authenticate = async (
       'the token is unknown, expired or revoked; an admin makes a new one with kiln token create',
     );
   }
-  const role = row.role as Role;
+  const { role } = row;
   if (!roleReaches(role, needed)) {
     throw new KilnError(
       'forbidden',

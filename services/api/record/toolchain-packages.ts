@@ -5,12 +5,12 @@ import {
   differsFromLock,
   parseControl,
   plain,
-  ToolchainDescription,
   type LockedPackage,
   type ToolchainPackages,
 } from '../../core/toolchain/toolchain-packages.ts';
 import type { Database } from '../../storage/database.ts';
 import { readControl } from '../../storage/read-tarball.ts';
+import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findToolchain, type ToolchainRow } from './toolchains.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
@@ -34,7 +34,7 @@ export const keepPackages = async (
     await deps.db.transaction().execute(async (transaction) => {
       await transaction
         .updateTable('toolchains')
-        .set({ description: JSON.stringify(description) })
+        .set({ description: toJson(description) })
         .where('digest', '=', toolchain)
         .execute();
       await transaction
@@ -60,7 +60,7 @@ const measuredContents = ({ name, state, contents }: ToolchainRow): ToolchainCon
       'conflict',
       `toolchain ${name} is ${state}, so its packages cannot be compared; send them once it is measured`,
     );
-  return JSON.parse(contents) as ToolchainContents;
+  return fromJson(contents);
 };
 
 /** Throws unless a sent package's control file names it as the lock and the toolchain do. */
@@ -96,11 +96,11 @@ export const keptPackages = async (db: Database, toolchain: Digest): Promise<Too
     .orderBy('name')
     .execute();
   return {
-    description: ToolchainDescription.parse(JSON.parse(description)),
+    description: fromJson(description),
     packages: rows.map((row) => ({
       name: row.name,
       version: row.version,
-      digest: row.blob as Digest,
+      digest: row.blob,
     })),
   };
 };

@@ -3,6 +3,7 @@ import { KilnError } from '../../core/errors.ts';
 import type { ToolchainContents } from '../../core/toolchain/measurement.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { toJson } from '../../storage/json-text.ts';
 
 /** A toolchain's row, and a step of its life: measuring → candidate | pinned | refused; candidate ↔ pinned → retired. */
 export type ToolchainRow = Schema['toolchains'];
@@ -121,7 +122,7 @@ export const takeMeasurement = (
       .updateTable('toolchains')
       .set({
         state,
-        contents: JSON.stringify(found),
+        contents: toJson(found),
         problem: null,
         pinned_at: state === 'pinned' ? now() : null,
       })
@@ -205,7 +206,7 @@ export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<Tool
     return findToolchain(transaction, digest);
   });
 
-const retire = async (db: Database, digest: string, at: number): Promise<void> => {
+const retire = async (db: Database, digest: Digest, at: number): Promise<void> => {
   await db
     .updateTable('toolchains')
     .set({ state: 'retired', retired_at: at })

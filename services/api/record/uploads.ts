@@ -62,7 +62,7 @@ export const endOldClaims = async (deps: UploadDeps): Promise<void> => {
     .select(['blob', 'claims'])
     .where('claimed_at', '<', deps.now() - CLAIM_TIME)
     .execute();
-  for (const { blob, claims } of old) await endClaims(deps, blob as Digest, claims);
+  for (const { blob, claims } of old) await endClaims(deps, blob, claims);
 };
 
 /**

@@ -1,6 +1,5 @@
 import { KilnError } from '../../core/errors.ts';
-import type { Digest } from '../../core/digest.ts';
-import type { FingerprintInputs } from '../../core/build/fingerprint.ts';
+import { isDigest, type Digest } from '../../core/digest.ts';
 import type { WithdrawalView } from '../../core/protocol/withdrawal.ts';
 import {
   findWithdrawn,
@@ -12,6 +11,7 @@ import {
 } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { fromJson } from '../../storage/json-text.ts';
 import { listMakers, makerIn } from './makers.ts';
 
 /** Withdrawals: the things that hosts are not given any more, and why. */
@@ -25,7 +25,7 @@ export const listWithdrawals = async (db: Database): Promise<readonly Withdrawal
     .orderBy('created_at', 'desc')
     .execute();
   return rows.map(({ kind, id, name, reason, made_by, created_at }) => ({
-    kind: kind as Withdrawable,
+    kind,
     id,
     name,
     reason,
@@ -35,11 +35,8 @@ export const listWithdrawals = async (db: Database): Promise<readonly Withdrawal
 };
 
 /** All withdrawals, to check other things against. */
-export const readWithdrawals = async (db: Database): Promise<readonly Withdrawal[]> =>
-  (await db
-    .selectFrom('withdrawals')
-    .select(['kind', 'id', 'name', 'reason'])
-    .execute()) as Withdrawal[];
+export const readWithdrawals = (db: Database): Promise<readonly Withdrawal[]> =>
+  db.selectFrom('withdrawals').select(['kind', 'id', 'name', 'reason']).execute();
 
 /** Throws `withdrawn` where one of the things was withdrawn. */
 export const mustNotBeWithdrawn = (
@@ -126,22 +123,26 @@ const lookUp = async (
       const row = await db
         .selectFrom('sources')
         .select(['digest', 'name', 'version'])
-        .where((where) => where.or([where('digest', '=', called), where('digest', '=', digest)]))
+        .where('digest', '=', isDigest(called) ? called : digest)
         .executeTakeFirst();
       return row === undefined ? undefined : { id: row.digest, name: `${row.name}/${row.version}` };
     }
     case 'kernel':
-      return db
-        .selectFrom('kernels')
-        .select(['digest as id', 'release as name'])
-        .where('digest', '=', called)
-        .executeTakeFirst();
+      return isDigest(called)
+        ? db
+            .selectFrom('kernels')
+            .select(['digest as id', 'release as name'])
+            .where('digest', '=', called)
+            .executeTakeFirst()
+        : undefined;
     case 'toolchain':
-      return db
-        .selectFrom('toolchains')
-        .select(['digest as id', 'name'])
-        .where('digest', '=', called)
-        .executeTakeFirst();
+      return isDigest(called)
+        ? db
+            .selectFrom('toolchains')
+            .select(['digest as id', 'name'])
+            .where('digest', '=', called)
+            .executeTakeFirst()
+        : undefined;
     case 'build':
       return db
         .selectFrom('builds')
@@ -187,7 +188,9 @@ export const madeOfRow = ({
   fingerprint,
   signature,
 }: Pick<Schema['builds'], 'inputs' | 'fingerprint' | 'signature'>): MadeOf =>
-  madeOf(JSON.parse(inputs) as FingerprintInputs, fingerprint as Digest, signerOf(signature));
+  madeOf(fromJson(inputs), fingerprint, signerOf(signature));
 
-const signerOf = (signature: string | null): string | null =>
-  (JSON.parse(signature ?? '{}') as { readonly key?: string }).key ?? null;
+const signerOf = (signature: Schema['builds']['signature']): string | null => {
+  const made = signature === null ? null : fromJson(signature);
+  return made?.kind === 'signed' ? made.key : null;
+};

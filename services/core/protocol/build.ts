@@ -100,7 +100,7 @@ export const BuildView = z.object({
   /** `headers`: newer headers of the same release have come since it was built. */
   stale: z.enum(['headers']).nullable(),
   failure: z
-    .object({ code: z.string(), message: z.string(), lines: z.array(z.string()) })
+    .object({ code: z.string(), message: z.string(), lines: z.array(z.string()).readonly() })
     .nullable(),
   log: digest.nullable(),
   attestation: digest.nullable(),
@@ -136,7 +136,7 @@ export const RebuildView = z.object({
   build: id,
   state: z.enum(['running', 'same', 'different', 'failed']),
   /** Modules whose bytes differ, or why it failed. */
-  findings: z.array(z.string()),
+  findings: z.array(z.string()).readonly(),
   createdAt: z.number(),
   finishedAt: z.number().nullable(),
 });

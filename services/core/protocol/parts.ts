@@ -16,7 +16,7 @@ export const release = z.string().refine(isKernelRelease, { error: 'expected a k
 export const role = z.enum(ROLES);
 
 /** Names with values, in order; names may repeat. */
-export const pairs = z.array(z.tuple([z.string(), z.string()]));
+export const pairs = z.array(z.tuple([z.string(), z.string()]).readonly()).readonly();
 /** The name of a Debian package. */
 export const packageName = z.string().regex(/^[a-z0-9][a-z0-9.+-]{0,99}$/);
 

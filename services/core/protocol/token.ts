@@ -36,7 +36,7 @@ export const TokenView = z.object({
   name: z.string(),
   role,
   quotas,
-  names: z.array(z.string()),
+  names: z.array(z.string()).readonly(),
   madeBy: Maker,
   expiresAt: z.number(),
   revokedAt: z.number().nullable(),

@@ -26,14 +26,16 @@ export const ToolchainView = z.object({
       arch: z.string(),
       os: z.string(),
       libc: z.string(),
-      compilers: z.array(tool),
+      compilers: z.array(tool).readonly(),
       linker: tool,
       lld: tool.nullable(),
       assembler: tool.nullable(),
       pahole: tool.nullable(),
       rustc: tool.nullable(),
       make: tool,
-      packages: z.array(z.object({ name: z.string(), version: z.string(), arch: z.string() })),
+      packages: z
+        .array(z.object({ name: z.string(), version: z.string(), arch: z.string() }))
+        .readonly(),
     })
     .nullable(),
   madeBy: Maker,

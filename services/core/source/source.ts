@@ -24,6 +24,12 @@ export interface Source {
   readonly settings: Settings;
 }
 
+/** What the pusher and the tree itself say of a source, besides its name and kind. */
+export type SourceFacts = Pick<
+  Source,
+  'autoinstall' | 'depends' | 'needs' | 'hasRust' | 'settings'
+>;
+
 /** Settings files by their absolute path, below `/etc/dkms`, `/etc/default` or `/etc/sysconfig`. */
 export type Settings = Readonly<Record<string, string>>;
 

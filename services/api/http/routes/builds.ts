@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { Router, type Response } from 'express';
 import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build/build-state.ts';
-import type { Digest } from '../../../core/digest.ts';
+import { digest, type Digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CancelBuild, CreateBuild } from '../../../core/protocol/build.ts';
 import { PAGE } from '../../../core/protocol/parts.ts';
@@ -21,8 +21,12 @@ import { NO_BODY, ok, route } from '../route.ts';
 /** A build is asked for in JSON, or in a form with two tarballs. */
 const JSON_OR_FORM = z.unknown();
 const PIECES_AT_ONCE = 50;
-/** Which part of a list: so many, those after one. */
-const Page = z.object({
+/** The builds that are asked for, and which part of their list: so many, those after one. */
+const Wanted = z.object({
+  state: z
+    .enum(BUILD_STATES, { error: `not a build’s state; those are ${BUILD_STATES.join(', ')}` })
+    .optional(),
+  toolchain: digest.optional(),
   after: z.string().max(64).optional(),
   limit: z.coerce.number().int().min(1).max(PAGE).default(PAGE),
 });
@@ -57,25 +61,16 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/builds',
     route(deps, 'client', NO_BODY, async ({ caller, request }) => {
-      const query = request.query['state'];
-      const state = typeof query === 'string' ? query : '';
-      if (state !== '' && !BUILD_STATES.some((known) => known === state)) {
-        throw new KilnError(
-          'bad-request',
-          `${JSON.stringify(state)} is not a build’s state; those are ${BUILD_STATES.join(', ')}`,
-        );
-      }
+      const { state, toolchain, after, limit } = Wanted.parse(request.query);
       let wanted = db
         .selectFrom('builds')
         .select('id')
         .where('id', 'in', readableBuilds(db, caller))
         .orderBy('created_at', 'desc')
         .orderBy('id', 'desc')
-        .limit(Page.parse(request.query).limit);
-      if (state !== '') wanted = wanted.where('state', '=', state);
-      const toolchain = request.query['toolchain'];
-      if (typeof toolchain === 'string') wanted = wanted.where('toolchain', '=', toolchain);
-      const { after } = Page.parse(request.query);
+        .limit(limit);
+      if (state !== undefined) wanted = wanted.where('state', '=', state);
+      if (toolchain !== undefined) wanted = wanted.where('toolchain', '=', toolchain);
       if (after !== undefined) {
         await mustReadBuild(db, caller, after);
         const { created_at: time } = await db
@@ -177,7 +172,7 @@ async function* liveLog({ signals }: ApiDeps, run: string): AsyncGenerator<strin
   }
 }
 
-const sendBlob = async (deps: ApiDeps, digest: Digest, response: Response): Promise<void> => {
-  const bytes = await deps.blobs.open(digest);
+const sendBlob = async (deps: ApiDeps, blob: Digest, response: Response): Promise<void> => {
+  const bytes = await deps.blobs.open(blob);
   await pipeline(bytes, response.type('text/plain; charset=utf-8'));
 };

@@ -1,0 +1,102 @@
+import { sql, type Kysely } from 'kysely';
+import type { Migration } from 'kysely/migration';
+
+const FLEET = [
+  `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
+     hash TEXT NOT NULL UNIQUE, expires_at BIGINT NOT NULL, revoked_at BIGINT, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE sources (digest TEXT PRIMARY KEY, tree TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
+     claims TEXT NOT NULL, commit_id TEXT, blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE source_names (name TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL REFERENCES sources (digest),
+     created_at BIGINT NOT NULL, PRIMARY KEY (name, version))`,
+  `CREATE TABLE kernels (digest TEXT PRIMARY KEY, release TEXT NOT NULL, arch TEXT NOT NULL, record TEXT NOT NULL,
+     blob TEXT NOT NULL, layout TEXT NOT NULL, trust TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE INDEX kernels_by_release ON kernels (release)`,
+  `CREATE TABLE toolchains (digest TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
+     is_candidate INTEGER NOT NULL, contents TEXT, problem TEXT, created_at BIGINT NOT NULL, pinned_at BIGINT, retired_at BIGINT)`,
+  `CREATE TABLE builds (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,
+     state TEXT NOT NULL, attempt INTEGER NOT NULL, source TEXT NOT NULL REFERENCES sources (digest), kernel TEXT NOT NULL REFERENCES kernels (digest),
+     toolchain TEXT NOT NULL REFERENCES toolchains (digest), inputs TEXT NOT NULL, asker TEXT NOT NULL, is_tailored INTEGER NOT NULL, settings TEXT NOT NULL, recipe TEXT, exports TEXT, signature TEXT, failure TEXT,
+     exclusion TEXT, log TEXT, attestation TEXT, timings TEXT, created_at BIGINT NOT NULL, started_at BIGINT, finished_at BIGINT)`,
+  `CREATE INDEX builds_by_state ON builds (state)`,
+  `CREATE TABLE modules (build TEXT NOT NULL REFERENCES builds (id), name TEXT NOT NULL, unsigned TEXT NOT NULL, signed TEXT,
+     size BIGINT NOT NULL, modinfo TEXT NOT NULL, PRIMARY KEY (build, name))`,
+  `CREATE INDEX modules_by_unsigned ON modules (unsigned)`,
+  `CREATE INDEX modules_by_signed ON modules (signed)`,
+  `CREATE TABLE archives (name TEXT PRIMARY KEY, sources TEXT NOT NULL, headers TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE TABLE archive_kernels (origin TEXT PRIMARY KEY, archive TEXT NOT NULL, release TEXT NOT NULL,
+     kernel TEXT NOT NULL REFERENCES kernels (digest), created_at BIGINT NOT NULL)`,
+  `CREATE TABLE rebuilds (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), state TEXT NOT NULL, findings TEXT NOT NULL,
+     created_at BIGINT NOT NULL, finished_at BIGINT)`,
+  `CREATE TABLE dependencies (build TEXT NOT NULL REFERENCES builds (id), needs TEXT NOT NULL REFERENCES builds (id), PRIMARY KEY (build, needs))`,
+  `CREATE INDEX dependencies_by_needs ON dependencies (needs)`,
+  `CREATE TABLE requests (id TEXT PRIMARY KEY, build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+  `CREATE INDEX requests_by_build ON requests (build)`,
+  `CREATE TABLE signers (key TEXT PRIMARY KEY, certificate TEXT NOT NULL, seen_at BIGINT NOT NULL)`,
+  `CREATE TABLE misses (reason TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL, count BIGINT NOT NULL, last_at BIGINT NOT NULL,
+     PRIMARY KEY (reason, source, release))`,
+  `CREATE INDEX misses_by_last ON misses (last_at)`,
+];
+
+const UPLOADS = [
+  `CREATE TABLE uploads (blob TEXT PRIMARY KEY, claims INTEGER NOT NULL, claimed_at BIGINT NOT NULL)`,
+  `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
+];
+
+const QUOTAS = [
+  `ALTER TABLE tokens ADD COLUMN quotas TEXT NOT NULL DEFAULT '{}'`,
+  `CREATE TABLE sent (token TEXT NOT NULL, day BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (token, day))`,
+  `CREATE INDEX requests_by_token ON requests (token)`,
+];
+
+const BUILDERS = [
+  `ALTER TABLE builds ADD COLUMN builder TEXT`,
+  `ALTER TABLE rebuilds ADD COLUMN builder TEXT`,
+  `ALTER TABLE toolchains ADD COLUMN builder TEXT`,
+  `ALTER TABLE toolchains ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0`,
+];
+
+/** Names that belong to tokens, who made what, and what is withdrawn. */
+const OWNERS = [
+  ...['sources', 'source_names', 'kernels', 'toolchains', 'builds', 'archives', 'tokens'].map(
+    (table) => `ALTER TABLE ${table} ADD COLUMN made_by TEXT NOT NULL DEFAULT ''`,
+  ),
+  `ALTER TABLE tokens ADD COLUMN names TEXT NOT NULL DEFAULT '[]'`,
+  `CREATE TABLE source_owners (name TEXT PRIMARY KEY, token TEXT NOT NULL REFERENCES tokens (id))`,
+  `CREATE TABLE withdrawals (kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, made_by TEXT NOT NULL,
+     created_at BIGINT NOT NULL, PRIMARY KEY (kind, id))`,
+];
+
+const ASKERS = [
+  `CREATE TABLE askers (build TEXT NOT NULL REFERENCES builds (id), token TEXT NOT NULL, role TEXT NOT NULL, is_background INTEGER NOT NULL,
+     asked_at BIGINT NOT NULL, PRIMARY KEY (build, token))`,
+  `CREATE INDEX askers_by_token ON askers (token, asked_at)`,
+];
+
+const PUSHERS = [
+  `CREATE TABLE pushers (tree TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (tree, token))`,
+];
+
+const TOOLCHAIN_PACKAGES = [
+  `ALTER TABLE toolchains ADD COLUMN description TEXT`,
+  `CREATE TABLE toolchain_packages (toolchain TEXT NOT NULL REFERENCES toolchains (digest), name TEXT NOT NULL, version TEXT NOT NULL,
+     blob TEXT NOT NULL, PRIMARY KEY (toolchain, name))`,
+  `CREATE INDEX toolchain_packages_by_blob ON toolchain_packages (blob)`,
+];
+
+const inOrder = (statements: readonly string[]): Migration => ({
+  async up(db: Kysely<unknown>) {
+    for (const statement of statements) await sql.raw(statement).execute(db);
+  },
+});
+
+/** The schema's history, oldest first. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '001-fleet': inOrder(FLEET),
+  '002-uploads': inOrder(UPLOADS),
+  '003-quotas': inOrder(QUOTAS),
+  '004-builders': inOrder(BUILDERS),
+  '005-owners': inOrder(OWNERS),
+  '006-askers': inOrder(ASKERS),
+  '007-pushers': inOrder(PUSHERS),
+  '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
+};
