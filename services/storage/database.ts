@@ -1,5 +1,5 @@
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
-import { Kysely, SqliteDialect, type SqliteDatabase } from 'kysely';
+import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase } from 'kysely';
 import { Migrator } from 'kysely/migration';
 import { KilnError } from '../core/errors.ts';
 import { MIGRATIONS } from './migrations.ts';
@@ -16,8 +16,9 @@ export const openDatabase = async (file: string): Promise<Database> => {
   );
   const db = over(sqlite);
   const { error } = await migratorOf(db).migrateToLatest();
-  if (error !== undefined) throw error;
-  return db;
+  if (error === undefined) return db;
+  await db.destroy();
+  throw error;
 };
 
 /** Opens one that is there only to read it, whoever writes it meanwhile. Throws `conflict` where this Kiln would have to bring it up to date first. */
@@ -34,8 +35,21 @@ export const readDatabase = async (file: string): Promise<Database> => {
   );
 };
 
+/** SQLite, whose migrations are one transaction: a start that is killed in one leaves the record as it was. */
+class EmbeddedDialect extends SqliteDialect {
+  override createAdapter(): SqliteAdapter {
+    return new EmbeddedAdapter();
+  }
+}
+
+class EmbeddedAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true;
+  }
+}
+
 const over = (sqlite: DatabaseSync): Database =>
-  new Kysely<Schema>({ dialect: new SqliteDialect({ database: forKysely(sqlite) }) });
+  new Kysely<Schema>({ dialect: new EmbeddedDialect({ database: forKysely(sqlite) }) });
 
 const migratorOf = (db: Database): Migrator =>
   new Migrator({ db, provider: { getMigrations: () => Promise.resolve({ ...MIGRATIONS }) } });

@@ -1,5 +1,6 @@
 import { sql, type Kysely } from 'kysely';
 import type { Migration } from 'kysely/migration';
+import { fromJson, type JsonText } from './json-text.ts';
 
 const FLEET = [
   `CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('client', 'ci', 'admin')),
@@ -83,9 +84,82 @@ const TOOLCHAIN_PACKAGES = [
   `CREATE INDEX toolchain_packages_by_blob ON toolchain_packages (blob)`,
 ];
 
-const inOrder = (statements: readonly string[]): Migration => ({
-  async up(db: Kysely<unknown>) {
-    for (const statement of statements) await sql.raw(statement).execute(db);
+const ARTIFACTS = [
+  `CREATE TABLE artifacts (build TEXT NOT NULL REFERENCES builds (id), kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,
+     digest TEXT NOT NULL, PRIMARY KEY (build, kind, name, key))`,
+  `CREATE INDEX artifacts_by_digest ON artifacts (digest)`,
+  `CREATE TABLE signatures (build TEXT NOT NULL REFERENCES builds (id), key TEXT NOT NULL, hash TEXT NOT NULL, created_at BIGINT NOT NULL,
+     PRIMARY KEY (build, key))`,
+  `ALTER TABLE builds ADD COLUMN unsigned_because TEXT`,
+];
+
+/** Artifacts by build, from where they were; those with a signature go by its key. */
+const CARRY_ARTIFACTS = [
+  ...['log', 'exports'].map(
+    (kind) =>
+      `INSERT INTO artifacts (build, kind, name, key, digest) SELECT id, '${kind}', '', '', ${kind} FROM builds WHERE ${kind} IS NOT NULL`,
+  ),
+  `INSERT INTO artifacts (build, kind, name, key, digest) SELECT build, 'unsigned', name, '', unsigned FROM modules`,
+  `INSERT INTO artifacts (build, kind, name, key, digest) SELECT modules.build, 'signed', modules.name, signatures.key, modules.signed
+     FROM modules JOIN signatures ON signatures.build = modules.build WHERE modules.signed IS NOT NULL`,
+  `INSERT INTO artifacts (build, kind, name, key, digest) SELECT builds.id, 'attestation', '', signatures.key, builds.attestation
+     FROM builds JOIN signatures ON signatures.build = builds.id WHERE builds.attestation IS NOT NULL`,
+  `DROP INDEX modules_by_unsigned`,
+  `DROP INDEX modules_by_signed`,
+  ...['unsigned', 'signed'].map((column) => `ALTER TABLE modules DROP COLUMN ${column}`),
+  ...['log', 'exports', 'attestation', 'signature'].map(
+    (column) => `ALTER TABLE builds DROP COLUMN ${column}`,
+  ),
+];
+
+/** The signature that a build's row had as JSON. */
+interface SignedBuilds {
+  builds: {
+    id: string;
+    signature: JsonText<
+      { kind: 'signed'; key: string; hash: string } | { kind: 'unsigned'; reason: string }
+    > | null;
+    unsigned_because: string | null;
+    created_at: number;
+    finished_at: number | null;
+  };
+  signatures: { build: string; key: string; hash: string; created_at: number };
+}
+
+const carrySignatures = async (db: Kysely<SignedBuilds>): Promise<void> => {
+  const builds = await db
+    .selectFrom('builds')
+    .select(['id', 'signature', 'created_at', 'finished_at'])
+    .execute();
+  for (const { id, signature, created_at, finished_at } of builds) {
+    const made = signature === null ? null : fromJson(signature);
+    if (made?.kind === 'signed')
+      await db
+        .insertInto('signatures')
+        .values({
+          build: id,
+          key: made.key,
+          hash: made.hash,
+          created_at: finished_at ?? created_at,
+        })
+        .execute();
+    if (made?.kind === 'unsigned')
+      await db
+        .updateTable('builds')
+        .set({ unsigned_because: made.reason })
+        .where('id', '=', id)
+        .execute();
+  }
+};
+
+type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
+
+const inOrder = (...steps: readonly Step[]): Migration => ({
+  async up(db: Kysely<SignedBuilds>) {
+    for (const step of steps) {
+      if (typeof step === 'function') await step(db);
+      else for (const statement of step) await sql.raw(statement).execute(db);
+    }
   },
 });
 
@@ -99,4 +173,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '006-askers': inOrder(ASKERS),
   '007-pushers': inOrder(PUSHERS),
   '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
+  '009-artifacts': inOrder(ARTIFACTS, carrySignatures, CARRY_ARTIFACTS),
 };

@@ -6,7 +6,7 @@ import type { BuildFailure, BuildTimings, BuiltModule, TreeOrigin } from '../cor
 import type { Kernel } from '../core/kernel/kernel.ts';
 import type { ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
-import type { BuildView, RebuildView } from '../core/protocol/build.ts';
+import type { RebuildView } from '../core/protocol/build.ts';
 import type { OwnQuotas } from '../core/policy/quotas.ts';
 import type { Recipe } from '../core/build/recipe.ts';
 import type { Settings, Source, SourceFacts } from '../core/source/source.ts';
@@ -14,6 +14,9 @@ import type { ToolchainDescription } from '../core/toolchain/toolchain-packages.
 import type { ToolchainState } from '../core/toolchain/toolchain.ts';
 import type { Withdrawable } from '../core/policy/withdrawal.ts';
 import type { JsonText } from './json-text.ts';
+
+/** A module as it came out of the sandbox, the same signed, a log, what builds that depend on this one need of it, and its provenance. */
+export type ArtifactKind = 'unsigned' | 'signed' | 'log' | 'exports' | 'attestation';
 
 /** A truth value: SQLite has none of its own. */
 export type Flag = 0 | 1;
@@ -120,14 +123,11 @@ export interface Schema {
     /** Texts of the settings files, by path; their digests are in `inputs`. */
     settings: JsonText<Settings>;
     recipe: JsonText<Recipe> | null;
-    /** What it leaves for builds that depend on it: a blob. */
-    exports: Digest | null;
-    signature: JsonText<NonNullable<BuildView['signature']>> | null;
+    /** Why policy let nobody sign it. */
+    unsigned_because: string | null;
     failure: JsonText<BuildFailure> | null;
     /** Why the source is not for this kernel, by its own word. */
     exclusion: string | null;
-    log: Digest | null;
-    attestation: Digest | null;
     timings: JsonText<BuildTimings> | null;
     created_at: number;
     started_at: number | null;
@@ -136,11 +136,13 @@ export interface Schema {
   modules: {
     build: string;
     name: string;
-    unsigned: Digest;
-    signed: Digest | null;
     size: number;
     modinfo: JsonText<BuiltModule['modinfo']>;
   };
+  /** What builds made: blobs. `name` is a module's, else ''; `key` is the signer's whose signature it holds, else ''. */
+  artifacts: { build: string; kind: ArtifactKind; name: string; key: string; digest: Digest };
+  /** Which keys signed a build's modules and its provenance, and with which hash. */
+  signatures: { build: string; key: string; hash: string; created_at: number };
   /** Distributions' archives that kernels are taken from (core/kernel/archive.ts). */
   archives: {
     name: string;

@@ -12,7 +12,13 @@ import { openDatabase, type Database } from '../../services/storage/database.ts'
 import { toJson } from '../../services/storage/json-text.ts';
 import { inEveryOrder } from '../machine/interleave.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { addKernel, addSource, addToolchain, someInputs } from '../machine/small-record.ts';
+import {
+  addArtifact,
+  addKernel,
+  addSource,
+  addToolchain,
+  someInputs,
+} from '../machine/small-record.ts';
 import { debianKernel } from '../unit/samples.ts';
 
 const DAY = 24 * 3_600_000;
@@ -63,7 +69,7 @@ const addBuild = async (
   id: string,
   state: BuildState,
   days: number,
-  more: { log?: Digest; exports?: Digest; attestation?: Digest } = {},
+  log: Digest | null = null,
 ): Promise<void> => {
   const at = Date.now() - days * DAY;
   await db
@@ -83,9 +89,9 @@ const addBuild = async (
       settings: toJson({}),
       created_at: at,
       finished_at: at,
-      ...more,
     })
     .execute();
+  if (log !== null) await addArtifact(db, id, 'log', log);
 };
 
 describe('blobs that are collected', () => {
@@ -112,11 +118,7 @@ describe('blobs that are collected', () => {
   it('are none that a record names, wherever it does', async () => {
     await addBuild(here, 'build', 'succeeded', 400);
     const none = digestOf('nothing');
-    const names = { unsigned: none, signed: null, size: 1, modinfo: toJson([]) };
-    await here.db
-      .insertInto('modules')
-      .values({ build: 'build', name: 'hello', ...names })
-      .execute();
+    await addArtifact(here.db, 'build', 'unsigned', none);
     await here.db
       .insertInto('toolchain_packages')
       .values({ toolchain: digestOf('gcc'), name: 'gcc', version: '1', blob: none })
@@ -151,17 +153,17 @@ describe('blobs that are collected', () => {
     ] as const) {
       const id = `${state} ${days}`;
       logs.set(id, await store(here, id, days));
-      await addBuild(here, id, state, days, { log: logs.get(id) as Digest });
+      await addBuild(here, id, state, days, logs.get(id));
     }
     const shared = logs.get('succeeded 91') as Digest;
-    await addBuild(here, 'same words', 'failed', 91, { log: shared });
+    await addBuild(here, 'same words', 'failed', 91, shared);
     const exports = await store(here, 'exports', 91);
-    await here.db.updateTable('builds').set({ exports }).where('id', '=', 'failed 91').execute();
+    await addArtifact(here.db, 'failed 91', 'exports', exports);
     expect((await collect(here))['old-log']).toEqual({ blobs: 2, bytes: 21 });
     const left = await here.db
-      .selectFrom('builds')
-      .select('id')
-      .where('log', 'is not', null)
+      .selectFrom('artifacts')
+      .select('build as id')
+      .where('kind', '=', 'log')
       .execute();
     expect(left.map(({ id }) => id).sort()).toEqual(['excluded 91', 'failed 89', 'succeeded 91']);
     for (const [id, log] of logs)
@@ -263,7 +265,7 @@ describe('a blob that is collected while', () => {
     await mustStay((here) =>
       here.db.transaction().execute(async (on) => {
         if (!(await isThere(here, blob))) return false;
-        await on.updateTable('builds').set({ log: blob }).execute();
+        await addArtifact(on, 'build', 'log', blob);
         return true;
       }),
     );

@@ -4,7 +4,13 @@ import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { CreateBuild, type RebuildView } from '../../services/core/protocol/build.ts';
 import type { Database } from '../../services/storage/database.ts';
-import { addKernel, addSource, addToolchain, emptyRecord } from '../machine/small-record.ts';
+import {
+  addArtifact,
+  addKernel,
+  addSource,
+  addToolchain,
+  emptyRecord,
+} from '../machine/small-record.ts';
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
 
 const RELEASE = '6.1.0-1-amd64';
@@ -29,10 +35,8 @@ describe('a rebuild of a build that is built against another', () => {
     );
     wall = build.id;
     ground = build.dependencies[0] ?? '';
-    await db
-      .updateTable('builds')
-      .set({ state: 'succeeded', exports: digestOf('exports') })
-      .execute();
+    await db.updateTable('builds').set({ state: 'succeeded' }).execute();
+    await addArtifact(db, ground, 'exports', digestOf('exports'));
   });
   afterAll(async () => {
     for (const record of records) await record.destroy();
@@ -76,6 +80,7 @@ describe('a rebuild of a build that is built against another', () => {
     await db.deleteFrom('askers').execute();
     await db.deleteFrom('requests').execute();
     await db.deleteFrom('dependencies').execute();
+    await db.deleteFrom('artifacts').where('build', '=', ground).execute();
     await db.deleteFrom('builds').where('id', '=', ground).execute();
     expect(await coordinator.rebuild(wall)).toEqual(
       failed(/whose build [0-9a-f]{24} is not here any more; ask for that first \(kiln build/),

@@ -3,10 +3,10 @@ import { digestOf } from '../../services/core/digest.ts';
 import type { Outcome } from '../../services/core/jobs/jobs.ts';
 import { CreateBuild } from '../../services/core/protocol/build.ts';
 import { rebuildView } from '../../services/api/coordinator/rebuilds.ts';
+import { unsignedModules } from '../../services/api/record/artifacts.ts';
 import { addToolchain as pushToolchain } from '../../services/api/record/toolchains.ts';
 import { readWithdrawals } from '../../services/api/record/withdrawn.ts';
 import type { Database } from '../../services/storage/database.ts';
-import { toJson } from '../../services/storage/json-text.ts';
 import {
   addKernel,
   addSource,
@@ -87,8 +87,9 @@ describe('what a worker reports', () => {
     for (const outcome of [failed(), built('evil')]) await coordinator.accept(outcome, 'two');
     expect((await row()).state).toBe('building');
     await coordinator.accept(built('good'), 'one');
-    const modules = await db.selectFrom('modules').select('unsigned').execute();
-    expect(modules).toEqual([{ unsigned: digestOf('good') }]);
+    expect(await unsignedModules(db, build)).toEqual([
+      { name: 'wall', unsigned: digestOf('good') },
+    ]);
   });
 
   it('counts from the builder that a job went to when the first one had lost it', async () => {
@@ -126,10 +127,6 @@ describe('what a worker reports', () => {
     await coordinator.signed(started());
     expect((await row()).state).toBe('queued');
     await db.updateTable('builds').set({ state: 'signing', recipe: someRecipe }).execute();
-    await db
-      .insertInto('modules')
-      .values({ build, ...module('x'), signed: null, modinfo: toJson([]) })
-      .execute();
     for (const outcome of [signed, unsignable]) await coordinator.accept(outcome, 'one');
     for (const outcome of [failed(), built('x')]) await coordinator.signed(outcome);
     expect((await row()).state).toBe('signing');

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { createEvidence } from '../../services/api/coordinator/evidence.ts';
-import type { BuiltRecord } from '../../services/api/record/built-record.ts';
+import type { BuiltRecord } from '../../services/api/record/artifacts.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import {
   buildIdOf,

@@ -73,16 +73,15 @@ describe('what is withdrawn', () => {
   });
 
   /** Has a build end well, signed with a key. */
-  const signedWith = (id: string, key: string) =>
-    db
+  const signedWith = async (id: string, key: string): Promise<void> => {
+    await db
       .updateTable('builds')
-      .set({
-        state: 'succeeded',
-        recipe: someRecipe,
-        signature: toJson({ kind: 'signed' as const, key, hash: 'sha256' }),
-      })
+      .set({ state: 'succeeded', recipe: someRecipe })
       .where('id', '=', id)
       .execute();
+    const signature = { build: id, key, hash: 'sha256', created_at: 1 };
+    await db.insertInto('signatures').values(signature).execute();
+  };
 
   it('as a signer gives nothing that it signed, and what it signs is refused', async () => {
     const { build } = await ask('ground');

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
-import { digestOf } from '../../services/core/digest.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { fingerprintInputs } from '../../services/core/build/fingerprint.ts';
 import type { Recipe } from '../../services/core/build/recipe.ts';
 import type { ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
+import type { ArtifactKind } from '../../services/storage/schema.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';
 import { freshDirectory } from './make-source.ts';
 
@@ -66,6 +67,16 @@ export const addKernel = async (db: Database, release: string): Promise<void> =>
     .insertInto('kernels')
     .values({ ...stored, digest, release, arch, record: toJson(kernel) })
     .execute();
+};
+
+/** Adds an artifact of a build. */
+export const addArtifact = async (
+  db: Database,
+  build: string,
+  kind: ArtifactKind,
+  digest: Digest,
+): Promise<void> => {
+  await db.insertInto('artifacts').values({ build, kind, name: '', key: '', digest }).execute();
 };
 
 /** Adds and publishes a source that is built against others. */

@@ -5,10 +5,11 @@ import { openDatabase } from '../../services/storage/database.ts';
 /** Columns of text that name no blob which a record keeps. */
 const OTHERS: Readonly<Record<string, string>> = {
   archive_kernels: 'origin archive release kernel',
+  artifacts: 'build kind name key',
   archives: 'name sources headers made_by',
   askers: 'build token role',
   builds:
-    'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe signature failure exclusion timings',
+    'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe unsigned_because failure exclusion timings',
   dependencies: 'build needs',
   kernels: 'digest release arch layout trust made_by',
   misses: 'reason source release',
@@ -17,6 +18,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   rebuilds: 'id build builder state findings',
   requests: 'id build token',
   sent: 'token',
+  signatures: 'build key hash',
   signers: 'key certificate',
   source_names: 'name version source made_by',
   source_owners: 'name token',

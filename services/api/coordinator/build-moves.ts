@@ -4,12 +4,12 @@ import {
   mayBecome,
   type BuildState,
 } from '../../core/build/build-state.ts';
-import type { Digest } from '../../core/digest.ts';
 import type { BuildFailure } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { toJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { dropLog } from '../record/artifacts.ts';
 import { noteLostBuild } from '../record/misses.ts';
 import { countWaiting } from '../record/waiting.ts';
 
@@ -23,7 +23,7 @@ export interface Moves {
   move(id: string, attempt: number, to: BuildState, change?: Change): Promise<boolean>;
   /** Begins the next attempt of a build that ended. */
   startAgain(build: BuildRow): Promise<boolean>;
-  fail(id: string, attempt: number, failure: BuildFailure, log?: Digest | null): Promise<boolean>;
+  fail(id: string, attempt: number, failure: BuildFailure): Promise<boolean>;
 }
 
 /** The only writer of a build's state. */
@@ -84,21 +84,20 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
     return true;
   };
 
-  const startAgain: Moves['startAgain'] = (build) =>
-    move(build.id, build.attempt, 'queued', {
-      attempt: build.attempt + 1,
+  const startAgain: Moves['startAgain'] = async ({ id, attempt }) => {
+    const isMoved = await move(id, attempt, 'queued', {
+      attempt: attempt + 1,
       builder: null,
       failure: null,
-      log: null,
       started_at: null,
       finished_at: null,
     });
+    if (isMoved) await dropLog(on, id);
+    return isMoved;
+  };
 
-  const fail: Moves['fail'] = (id, attempt, failure, log = null) =>
-    move(id, attempt, 'failed', {
-      failure: toJson(failure),
-      ...(log === null ? {} : { log }),
-    });
+  const fail: Moves['fail'] = (id, attempt, failure) =>
+    move(id, attempt, 'failed', { failure: toJson(failure) });
 
   return { move, startAgain, fail };
 };

@@ -57,11 +57,11 @@ export const createCancellations = (
       const withdrawals = await readWithdrawals(db);
       const open = await db
         .selectFrom('builds')
-        .select(['id', 'attempt', 'inputs', 'fingerprint', 'signature'])
+        .select(['id', 'attempt', 'inputs', 'fingerprint'])
         .where('state', 'in', UNFINISHED)
         .execute();
       for (const build of open) {
-        if (findWithdrawn(withdrawals, madeOfRow(build)) === null) continue;
+        if (findWithdrawn(withdrawals, madeOfRow(build, null)) === null) continue;
         const { id, attempt } = build;
         if (await decide((_, { move }) => move(id, attempt, 'cancelled')))
           await follow(id, attempt);

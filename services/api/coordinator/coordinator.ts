@@ -5,12 +5,14 @@ import type { BuildTicket, RebuildView } from '../../core/protocol/build.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
 import type { Database } from '../../storage/database.ts';
-import { fromJson, toJson } from '../../storage/json-text.ts';
+import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
 import { createRebuilds } from './rebuilds.ts';
-import { buildView, loadBuild } from '../record/records.ts';
+import { dropSignatures } from '../record/artifacts.ts';
+import { buildView } from '../record/build-views.ts';
+import { loadBuild } from '../record/records.ts';
 import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
 import { createOutcomes } from './outcomes.ts';
@@ -67,17 +69,10 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       isTailored: build.is_tailored === 1,
       signatureHash: kernel.signatureHash,
     });
-    if (reason === null) {
-      await on.updateTable('modules').set({ signed: null }).where('build', '=', id).execute();
-      return moveOn(id, build.attempt, 'signing', {
-        ...change,
-        signature: null,
-        attestation: null,
-      });
-    }
-    const signature = toJson({ kind: 'unsigned' as const, reason });
-    await moveOn(id, build.attempt, 'succeeded', { ...change, signature });
-    return false;
+    await dropSignatures(on, id);
+    const to = reason === null ? 'signing' : 'succeeded';
+    const isMoved = await moveOn(id, build.attempt, to, { ...change, unsigned_because: reason });
+    return isMoved && reason === null;
   };
 
   const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, goOnFromBuilt });
@@ -102,7 +97,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
       case 'excluded':
         return 'nothing';
       case 'succeeded':
-        if (!(await lacksSignature(on, row, deps.evidence.key))) return 'nothing';
+        if (!(await lacksSignature(on, row.id, deps.evidence.key))) return 'nothing';
         return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
       case 'building':
       case 'signing':
@@ -159,14 +154,15 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
 };
 
 /** Whether a succeeded build is unsigned, or signed with another key than the service's own now, or one that was withdrawn. */
-const lacksSignature = async (
-  on: Database,
-  { signature }: BuildRow,
-  key: string,
-): Promise<boolean> => {
-  const made = signature === null ? null : fromJson(signature);
-  if (made?.kind !== 'signed' || made.key !== key) return true;
-  return findWithdrawn(await readWithdrawals(on), [['signer', made.key]]) !== null;
+const lacksSignature = async (on: Database, build: string, key: string): Promise<boolean> => {
+  const made = await on
+    .selectFrom('signatures')
+    .select('key')
+    .where('build', '=', build)
+    .where('key', '=', key)
+    .executeTakeFirst();
+  if (made === undefined) return true;
+  return findWithdrawn(await readWithdrawals(on), [['signer', key]]) !== null;
 };
 
 /** The next step of a build that is asked for: go to the builders, go to the signer, wait for who is at work on it, or nothing. */

@@ -6,7 +6,7 @@ import { runName, runOf } from '../../core/jobs/run-name.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { findBuiltAgainst, withoutRecord } from '../record/built-against.ts';
-import { builtRecord } from '../record/built-record.ts';
+import { builtRecord } from '../record/artifacts.ts';
 import { loadBuild } from '../record/records.ts';
 import { findToolchain } from '../record/toolchains.ts';
 

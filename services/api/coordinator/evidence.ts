@@ -7,7 +7,7 @@ import type { Outcome } from '../../core/jobs/jobs.ts';
 import { certificateId } from '../../core/module/module-signer.ts';
 import { verifyModule } from '../../core/module/module-signature.ts';
 import type { Blobs } from '../../storage/blobs.ts';
-import type { BuiltRecord } from '../record/built-record.ts';
+import type { BuiltRecord } from '../record/artifacts.ts';
 
 type Built = Extract<Outcome, { kind: 'built' }>;
 type Signed = Extract<Outcome, { kind: 'signed' }>;

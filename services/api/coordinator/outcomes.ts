@@ -6,7 +6,13 @@ import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
 import { problemOf } from './evidence.ts';
-import { builtRecord, type BuiltRecord } from '../record/built-record.ts';
+import {
+  builtRecord,
+  keepBuilt,
+  keepLog,
+  keepSigned,
+  type BuiltRecord,
+} from '../record/artifacts.ts';
 import { loadBuild } from '../record/records.ts';
 import type { Rebuilds } from './rebuilds.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
@@ -62,18 +68,9 @@ export const createOutcomes = (
         await made.fail(id, outcome.attempt, failureOf('builder-broken', message));
         return 'end';
       }
-      await on.deleteFrom('modules').where('build', '=', id).execute();
-      for (const { name, unsigned, size, modinfo } of outcome.modules) {
-        const row = { build: id, name, unsigned, signed: null, size };
-        await on
-          .insertInto('modules')
-          .values({ ...row, modinfo: toJson(modinfo) })
-          .execute();
-      }
+      await keepBuilt(on, outcome);
       const isToBeSigned = await goOnFromBuilt(on, made, id, {
         recipe: toJson(outcome.recipe),
-        exports: outcome.exports,
-        log: outcome.log,
         timings: toJson(outcome.timings),
       });
       return isToBeSigned ? 'sign' : 'end';
@@ -106,22 +103,8 @@ export const createOutcomes = (
         const message = `${sayWithdrawn(withdrawn)}; give the service’s signer another key`;
         return made.fail(id, attempt, failureOf('signing-failed', message));
       }
-      for (const { name, signed } of outcome.modules) {
-        await on
-          .updateTable('modules')
-          .set({ signed })
-          .where('build', '=', id)
-          .where('name', '=', name)
-          .execute();
-      }
-      return made.move(id, attempt, 'succeeded', {
-        signature: toJson({
-          kind: 'signed' as const,
-          key: evidence.key,
-          hash: kernel.signatureHash,
-        }),
-        attestation: outcome.attestation,
-      });
+      await keepSigned(on, outcome, { key: evidence.key, hash: kernel.signatureHash, now: now() });
+      return made.move(id, attempt, 'succeeded');
     });
   };
 
@@ -150,13 +133,15 @@ export const createOutcomes = (
       case 'excluded':
         return moves.decide(async (on, made) => {
           if (!(await isAtWork(on, outcome, sender))) return false;
-          const change = { exclusion: outcome.reason, log: outcome.log };
+          await keepLog(on, outcome.build, outcome.log);
+          const change = { exclusion: outcome.reason };
           return made.move(outcome.build, outcome.attempt, 'excluded', change);
         });
       case 'failed':
         return moves.decide(async (on, made) => {
           if (!(await isAtWork(on, outcome, sender))) return false;
-          return made.fail(outcome.build, outcome.attempt, outcome.failure, outcome.log);
+          if (outcome.log !== null) await keepLog(on, outcome.build, outcome.log);
+          return made.fail(outcome.build, outcome.attempt, outcome.failure);
         });
       case 'measured':
         return takeMeasurement(deps, { ...outcome, builder: sender }, outcome.contents);

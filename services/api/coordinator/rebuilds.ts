@@ -8,7 +8,7 @@ import { findBuiltAgainst } from '../record/built-against.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Enqueue } from './enqueue.ts';
 import { problemOf } from './evidence.ts';
-import { builtModules } from '../record/built-record.ts';
+import { unsignedModules } from '../record/artifacts.ts';
 import { loadBuild } from '../record/records.ts';
 import type { WithdrawalGiven } from '../record/withdrawn.ts';
 
@@ -103,7 +103,7 @@ export const createRebuilds = (
         .executeTakeFirst();
       if (row?.state !== 'running' || row.builder !== builder) return false;
       const { build } = row;
-      const before = await builtModules(db, build);
+      const before = await unsignedModules(db, build);
       const made = new Map(modules.map(({ name, unsigned }) => [name, unsigned]));
       const names = new Set([...before.map(({ name }) => name), ...made.keys()]);
       const different = [...names].filter(

@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { isFinished } from '../../core/build/build-state.ts';
 import { runName } from '../../core/jobs/run-name.ts';
 import type { ApiDeps } from './deps.ts';
-import { buildView } from '../record/records.ts';
+import { buildView } from '../record/build-views.ts';
 
 const HEARTBEAT = 15_000;
 const PIECES_AT_ONCE = 50;

@@ -5,7 +5,7 @@ import type { Dependency, TreeOrigin } from '../../core/jobs/jobs.ts';
 import type { Source } from '../../core/source/source.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson } from '../../storage/json-text.ts';
-import { builtModules } from './built-record.ts';
+import { exportsOf, unsignedModules } from './artifacts.ts';
 import { loadBuild, type StoredSource } from './records.ts';
 
 /** The builds that one is built against: all finished, some still to be made, or one that cannot be had. */
@@ -30,7 +30,7 @@ export const findBuiltAgainst = async (db: Database, id: string): Promise<BuiltA
     const needed = buildIdOf(dependency.fingerprint);
     const row = await db
       .selectFrom('builds')
-      .select(['state', 'inputs', 'exports'])
+      .select(['state', 'inputs'])
       .where('id', '=', needed)
       .executeTakeFirst();
     const lost = (how: string): BuiltAgainst => ({
@@ -42,8 +42,9 @@ export const findBuiltAgainst = async (db: Database, id: string): Promise<BuiltA
     if (row === undefined) return lost('is not here any more');
     const { state } = row;
     if (state !== 'succeeded' && isFinished(state)) return lost(`is ${state}`);
-    if (state !== 'succeeded' || row.exports === null) isWaiting = true;
-    else found.push(await finishedDependency(db, needed, row.exports));
+    const exports = state === 'succeeded' ? await exportsOf(db, needed) : null;
+    if (exports === null) isWaiting = true;
+    else found.push(await finishedDependency(db, needed, exports));
   }
   return isWaiting ? { kind: 'waiting' } : { kind: 'there', dependencies: found };
 };
@@ -57,7 +58,7 @@ const finishedDependency = async (
   return {
     fingerprint: build.fingerprint,
     source: withoutRecord(source),
-    modules: await builtModules(db, id),
+    modules: await unsignedModules(db, id),
     exports,
   };
 };

@@ -17,12 +17,6 @@ export const listMakers = async (db: Database): Promise<Makers> =>
 /** The maker of a record: a token, or a part of the service, whose id is its name. */
 export const makerIn = (makers: Makers, id: string): Maker => ({ id, name: makers.get(id) ?? id });
 
-/** The maker of one record, looked up by its id. */
-export const findMaker = async (db: Database, id: string): Promise<Maker> => {
-  const row = await db.selectFrom('tokens').select('name').where('id', '=', id).executeTakeFirst();
-  return { id, name: row?.name ?? id };
-};
-
 /** The sources and kernels that a token pushed, and the builds that it asked for with settings or waivers of its own. */
 export const pushedBy = async (
   db: Database,

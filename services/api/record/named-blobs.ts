@@ -16,11 +16,7 @@ export const BLOB_COLUMNS: readonly Column[] = [
   ['kernels', 'blob'],
   ['toolchains', 'digest'],
   ['toolchain_packages', 'blob'],
-  ['builds', 'log'],
-  ['builds', 'exports'],
-  ['builds', 'attestation'],
-  ['modules', 'unsigned'],
-  ['modules', 'signed'],
+  ['artifacts', 'digest'],
 ];
 
 /** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`. */
@@ -50,33 +46,34 @@ export const namedBlobs = async (
 ): Promise<{ readonly named: ReadonlySet<string>; readonly oldLogs: ReadonlySet<string> }> => {
   const named = new Set<string>();
   for (const [table, column] of [...BLOB_COLUMNS, ...BLOB_TEXTS]) {
-    if (table === 'builds' && column === 'log') continue;
+    if (table === 'artifacts') continue;
     const { rows } = await sql<{ text: string }>`
       select ${sql.ref(column)} as text from ${sql.table(table)}
       where ${sql.ref(column)} is not null`.execute(db);
     for (const { text } of rows)
       for (const [digest] of text.matchAll(/sha256:[0-9a-f]{64}/g)) named.add(digest);
   }
-  const logs = await db.selectFrom('builds').select(['id', 'log']).execute();
-  const old = await oldLogs(db, endedBefore).execute();
-  const passing = new Set(old.map(({ id }) => id));
-  for (const { id, log } of logs) if (log !== null && !passing.has(id)) named.add(log);
-  return { named, oldLogs: new Set(old.flatMap(({ log }) => log ?? [])) };
+  const past = new Set((await pastBuilds(db, endedBefore).execute()).map(({ id }) => id));
+  const oldLogs = new Set<string>();
+  const artifacts = await db.selectFrom('artifacts').select(['build', 'kind', 'digest']).execute();
+  for (const { build, kind, digest } of artifacts)
+    (kind === 'log' && past.has(build) ? oldLogs : named).add(digest);
+  return { named, oldLogs };
 };
 
 /** Takes those logs out of the record. */
 export const forgetOldLogs = async (db: Database, endedBefore: number): Promise<void> => {
   await db
-    .updateTable('builds')
-    .set({ log: null })
-    .where('id', 'in', oldLogs(db, endedBefore).clearSelect().select('id'))
+    .deleteFrom('artifacts')
+    .where('kind', '=', 'log')
+    .where('build', 'in', pastBuilds(db, endedBefore))
     .execute();
 };
 
-const oldLogs = (db: Database, endedBefore: number) =>
+/** The builds whose logs are of no use any more. */
+const pastBuilds = (db: Database, endedBefore: number) =>
   db
     .selectFrom('builds')
-    .select(['id', 'log'])
-    .where('log', 'is not', null)
+    .select('id')
     .where('state', 'in', PASSING_STATES)
     .where('finished_at', '<', endedBefore);

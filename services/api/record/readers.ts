@@ -49,24 +49,15 @@ export const mustReadBuild = async (db: Database, reader: Reader, id: string): P
   if (found === undefined) throw new KilnError('not-found', `there is no build ${id}`);
 };
 
-/** Whether a build that the reader may read made this artifact: a module, a log, an attestation, or its exports. */
+/** Whether a build that the reader may read made this artifact. */
 export const mayReadArtifact = async (
   db: Database,
   reader: Reader,
   digest: Digest,
 ): Promise<boolean> => {
-  const module = readableBuilds(db, reader)
-    .innerJoin('modules', 'modules.build', 'readable.id')
-    .where((where) =>
-      where.or([where('modules.signed', '=', digest), where('modules.unsigned', '=', digest)]),
-    );
-  const record = readableBuilds(db, reader).where((where) =>
-    where.or(
-      (['log', 'attestation', 'exports'] as const).map((column) =>
-        where(`readable.${column}`, '=', digest),
-      ),
-    ),
-  );
-  const found = (await module.executeTakeFirst()) ?? (await record.executeTakeFirst());
+  const found = await readableBuilds(db, reader)
+    .innerJoin('artifacts', 'artifacts.build', 'readable.id')
+    .where('artifacts.digest', '=', digest)
+    .executeTakeFirst();
   return found !== undefined;
 };

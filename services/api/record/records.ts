@@ -2,19 +2,16 @@ import type { NotNull } from 'kysely';
 import { KilnError } from '../../core/errors.ts';
 import type { TreeOrigin } from '../../core/jobs/jobs.ts';
 import type { Kernel } from '../../core/kernel/kernel.ts';
-import { trustReaches, type Trust } from '../../core/policy/policy.ts';
+import type { Trust } from '../../core/policy/policy.ts';
 import { KernelView } from '../../core/protocol/kernel.ts';
 import { SourceView } from '../../core/protocol/source.ts';
-import { type BuildView, type ModuleView } from '../../core/protocol/build.ts';
-import { type ToolchainView } from '../../core/protocol/toolchain.ts';
+import type { ToolchainView } from '../../core/protocol/toolchain.ts';
 import type { Source } from '../../core/source/source.ts';
 import type { ReadyToolchain, ToolchainState } from '../../core/toolchain/toolchain.ts';
-import { findWithdrawn, sayWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
-import { fromJson, type JsonText } from '../../storage/json-text.ts';
-import { findMaker, makerIn, type Makers } from './makers.ts';
-import { madeOfRow, readWithdrawals } from './withdrawn.ts';
+import { fromJson } from '../../storage/json-text.ts';
+import { makerIn, type Makers } from './makers.ts';
 
 /** SQL rows as the domain's values and the wire's views. */
 
@@ -71,7 +68,7 @@ export const toolchainView = (row: Schema['toolchains'], makers: Makers): Toolch
   name: row.name,
   state: row.state,
   problem: row.problem,
-  contents: orNull(row.contents),
+  contents: row.contents === null ? null : fromJson(row.contents),
   madeBy: makerIn(makers, row.made_by),
   isRemakeable: row.description !== null,
   createdAt: row.created_at,
@@ -122,80 +119,3 @@ export const loadBuild = async (db: Database, id: string) => {
   ]);
   return { build, source: sourceOf(source), kernel: kernelOf(kernel), toolchain };
 };
-
-const orNull = <T>(text: JsonText<T> | null): T | null => (text === null ? null : fromJson(text));
-
-/** A build as the wire shows it. Throws `not-found`. */
-export const buildView = async (db: Database, id: string): Promise<BuildView> => {
-  const { build, source, kernel, toolchain } = await loadBuild(db, id);
-  const modules = await db
-    .selectFrom('modules')
-    .selectAll()
-    .where('build', '=', id)
-    .orderBy('name')
-    .execute();
-  const dependencies = await db
-    .selectFrom('dependencies')
-    .select('needs')
-    .where('build', '=', id)
-    .execute();
-  return {
-    id: build.id,
-    fingerprint: build.fingerprint,
-    state: build.state,
-    attempt: build.attempt,
-    source: { digest: source.digest, name: source.name, version: source.version },
-    kernel: {
-      digest: kernel.digest,
-      release: kernel.release,
-      arch: kernel.arch,
-      compiler: kernel.compiler,
-      vermagic: kernel.vermagic,
-    },
-    toolchain: { digest: toolchain.digest, name: toolchain.name },
-    inputs: { ...fromJson(build.inputs) },
-    recipe: build.recipe === null ? null : { ...fromJson(build.recipe) },
-    modules: modules.map(moduleView),
-    signature: orNull(build.signature),
-    dependencies: dependencies.map(({ needs }) => needs),
-    exclusion: build.exclusion,
-    stale: (await isSuperseded(db, kernel)) ? 'headers' : null,
-    failure: orNull(build.failure),
-    log: build.log,
-    attestation: build.attestation,
-    timings: orNull(build.timings),
-    madeBy: await findMaker(db, build.made_by),
-    withdrawn: await whyWithdrawn(db, build),
-    createdAt: build.created_at,
-    startedAt: build.started_at,
-    finishedAt: build.finished_at,
-  };
-};
-
-/** Why hosts are not given a build any more, in words, or `null`. */
-const whyWithdrawn = async (db: Database, build: Schema['builds']): Promise<string | null> => {
-  const found = findWithdrawn(await readWithdrawals(db), madeOfRow(build));
-  return found === null ? null : sayWithdrawn(found);
-};
-
-/** Whether newer headers of the same release, which somebody vouches for as much, have come since. */
-export const isSuperseded = async (db: Database, kernel: StoredKernel): Promise<boolean> => {
-  const others = await db
-    .selectFrom('kernels')
-    .select(['trust'])
-    .where('release', '=', kernel.release)
-    .where('arch', '=', kernel.arch)
-    .where('created_at', '>', kernel.createdAt)
-    .where('digest', '!=', kernel.digest)
-    .execute();
-  const needed = trustReaches(kernel.trust, 'archive') ? 'archive' : kernel.trust;
-  return others.some(({ trust }) => trustReaches(trust, needed));
-};
-
-const moduleView = (row: Schema['modules']): ModuleView => ({
-  name: row.name,
-  unsigned: row.unsigned,
-  signed: row.signed,
-  size: row.size,
-  modinfo: fromJson(row.modinfo),
-});

@@ -38,6 +38,12 @@ export const listWithdrawals = async (db: Database): Promise<readonly Withdrawal
 export const readWithdrawals = (db: Database): Promise<readonly Withdrawal[]> =>
   db.selectFrom('withdrawals').select(['kind', 'id', 'name', 'reason']).execute();
 
+/** Why hosts are not given what is made of these things, in words, or `null`. */
+export const whyWithdrawn = (withdrawals: readonly Withdrawal[], parts: MadeOf): string | null => {
+  const found = findWithdrawn(withdrawals, parts);
+  return found === null ? null : sayWithdrawn(found);
+};
+
 /** Throws `withdrawn` where one of the things was withdrawn. */
 export const mustNotBeWithdrawn = (
   withdrawals: readonly Withdrawal[],
@@ -158,23 +164,19 @@ const lookUp = async (
   }
 };
 
-/** Throws `withdrawn` for what only withdrawn builds have made; their logs are for everybody to read. */
+/** Throws `withdrawn` for what only withdrawn builds have made, or only a withdrawn signer has signed; logs are for everybody to read. */
 export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void> => {
   const builds = await db
-    .selectFrom('builds')
-    .leftJoin('modules', 'modules.build', 'builds.id')
-    .select(['inputs', 'fingerprint', 'signature'])
-    .where((where) =>
-      where.or([
-        where('modules.signed', '=', artifact),
-        where('modules.unsigned', '=', artifact),
-        where('attestation', '=', artifact),
-        where('exports', '=', artifact),
-      ]),
-    )
+    .selectFrom('artifacts')
+    .innerJoin('builds', 'builds.id', 'artifacts.build')
+    .select(['inputs', 'fingerprint', 'key'])
+    .where('digest', '=', artifact)
+    .where('kind', '!=', 'log')
     .execute();
   const withdrawals = builds.length === 0 ? [] : await readWithdrawals(db);
-  const reasons = builds.map((build) => findWithdrawn(withdrawals, madeOfRow(build)));
+  const reasons = builds.map((build) =>
+    findWithdrawn(withdrawals, madeOfRow(build, build.key === '' ? null : build.key)),
+  );
   const [first] = reasons;
   if (first === undefined || first === null || reasons.includes(null)) return;
   throw new KilnError('withdrawn', `${sayWithdrawn(first)}; ${OTHER_BUILD}`);
@@ -182,15 +184,8 @@ export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void>
 
 const OTHER_BUILD = 'kiln install takes what there is instead';
 
-/** The things that a build's row was made of and signed with. */
-export const madeOfRow = ({
-  inputs,
-  fingerprint,
-  signature,
-}: Pick<Schema['builds'], 'inputs' | 'fingerprint' | 'signature'>): MadeOf =>
-  madeOf(fromJson(inputs), fingerprint, signerOf(signature));
-
-const signerOf = (signature: Schema['builds']['signature']): string | null => {
-  const made = signature === null ? null : fromJson(signature);
-  return made?.kind === 'signed' ? made.key : null;
-};
+/** The things that a build was made of, and the key that it is signed with. */
+export const madeOfRow = (
+  { inputs, fingerprint }: Pick<Schema['builds'], 'inputs' | 'fingerprint'>,
+  key: string | null,
+): MadeOf => madeOf(fromJson(inputs), fingerprint, key);

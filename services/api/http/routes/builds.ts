@@ -15,7 +15,7 @@ import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
 import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
 import { mustReadBuild, readableBuilds } from '../../record/readers.ts';
-import { buildView } from '../../record/records.ts';
+import { buildView, buildViews } from '../../record/build-views.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** A build is asked for in JSON, or in a form with two tarballs. */
@@ -86,7 +86,12 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         );
       }
       const rows = await wanted.execute();
-      return ok({ items: await Promise.all(rows.map(({ id }) => buildView(db, id))) });
+      return ok({
+        items: await buildViews(
+          db,
+          rows.map(({ id }) => id),
+        ),
+      });
     }),
   );
 
