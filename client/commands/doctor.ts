@@ -1,11 +1,10 @@
 import { KilnError } from '../../services/core/errors.ts';
 import {
+  isSecureBootOn,
   isEnrolled,
   isPending,
-  isSecureBootOn,
-  loadVerdict,
-} from '../../services/core/secure-boot/load-verdict.ts';
-import type { LoadVerdict } from '../../services/core/secure-boot/load-verdict.ts';
+} from '../../services/core/secure-boot/load-facts.ts';
+import { loadVerdict, type LoadVerdict } from '../../services/core/secure-boot/load-verdict.ts';
 import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { table, type Command } from '../command.ts';
 import {

@@ -1,11 +1,13 @@
 import { KilnError } from '../../services/core/errors.ts';
 import {
-  BUILD_IT_IN,
-  canEnrol,
+  type LoadFacts,
   isEnrolled,
   isPending,
+} from '../../services/core/secure-boot/load-facts.ts';
+import {
+  BUILD_IT_IN,
+  canEnrol,
   loadVerdict,
-  type LoadFacts,
 } from '../../services/core/secure-boot/load-verdict.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module/module-signer.ts';
 import type { Command, Context } from '../command.ts';

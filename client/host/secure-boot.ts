@@ -8,12 +8,8 @@ import {
 } from '../../services/core/secure-boot/efi-signatures.ts';
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel/kernel-config.ts';
 import { parseKernelKeys } from '../../services/core/secure-boot/kernel-keys.ts';
-import {
-  loadVerdict,
-  type Firmware,
-  type LoadFacts,
-  type Lockdown,
-} from '../../services/core/secure-boot/load-verdict.ts';
+import type { Firmware, Lockdown, LoadFacts } from '../../services/core/secure-boot/load-facts.ts';
+import { loadVerdict } from '../../services/core/secure-boot/load-verdict.ts';
 import { moduleSigner } from '../../services/core/module/module-signer.ts';
 import { readDistribution } from './distribution.ts';
 import { isOnHost, readHostFile, readHostText } from './host-files.ts';

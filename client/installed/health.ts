@@ -3,13 +3,13 @@ import { stat } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
 import { signatureHashOf } from '../../services/core/kernel/kernel-config.ts';
 import {
-  hashSupport,
-  heldKey,
+  type LoadFacts,
+  isSecureBootOn,
   isEnrolled,
   isPending,
-  isSecureBootOn,
-  type LoadFacts,
-} from '../../services/core/secure-boot/load-verdict.ts';
+  heldKey,
+} from '../../services/core/secure-boot/load-facts.ts';
+import { hashSupport } from '../../services/core/secure-boot/load-verdict.ts';
 import type { ModuleSigner } from '../../services/core/module/module-signer.ts';
 import { isOnHost, namesOnHost } from '../host/host-files.ts';
 import { isBeingChanged } from '../host/lock.ts';

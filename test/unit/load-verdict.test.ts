@@ -5,12 +5,14 @@ import {
 } from '../../services/core/secure-boot/efi-signatures.ts';
 import { parseKernelConfig, type KernelConfig } from '../../services/core/kernel/kernel-config.ts';
 import {
-  canEnrol,
-  hashSupport,
-  isSecureBootOn,
-  loadVerdict,
   type Firmware,
   type LoadFacts,
+  isSecureBootOn,
+} from '../../services/core/secure-boot/load-facts.ts';
+import {
+  canEnrol,
+  hashSupport,
+  loadVerdict,
   type LoadVerdict,
 } from '../../services/core/secure-boot/load-verdict.ts';
 import { moduleSigner, type ModuleSigner } from '../../services/core/module/module-signer.ts';

@@ -1,59 +1,15 @@
-import { hasCertificate, isRevoked, type EfiSignatures } from './efi-signatures.ts';
 import { signatureHashOf, type KernelConfig } from '../kernel/kernel-config.ts';
-import type { KernelKey, KernelKeys } from './kernel-keys.ts';
 import type { ModuleSigner } from '../module/module-signer.ts';
+import { hasCertificate, isRevoked } from './efi-signatures.ts';
+import { enforcement, type Finding } from './enforcement.ts';
+import { heldKey, isEnrolled, isPending, type Firmware, type LoadFacts } from './load-facts.ts';
 import { takesFromPlatform } from './platform-keyring.ts';
-
-/** What a machine's firmware and shim say. */
-export interface Firmware {
-  readonly isEfi: boolean;
-  /** Whether its variables can be read at all. */
-  readonly hasVariables: boolean;
-  /** `null`: it cannot be read. */
-  readonly secureBoot: boolean | null;
-  readonly isSetupMode: boolean;
-  /** shim's validation is switched off (`mokutil --disable-validation`): for the kernel, Secure Boot is off. */
-  readonly isShimOff: boolean;
-  /** The owner wants machine owner keys trusted (`MokListTrustedRT`). */
-  readonly isMokTrusted: boolean;
-  readonly db: EfiSignatures;
-  readonly mok: EfiSignatures;
-  /** Waits for MokManager's question at the next boot (`MokNew`). */
-  readonly pending: EfiSignatures;
-  /** `dbx` and `MokListXRT`. */
-  readonly revoked: EfiSignatures;
-}
-
-/** The kernel’s lockdown level (`/sys/kernel/security/lockdown`). */
-export type Lockdown = 'none' | 'integrity' | 'confidentiality';
-
-/** What decides whether one kernel of a machine loads a module. `null` is what cannot be known. */
-export interface LoadFacts {
-  readonly release: string;
-  /** Whether it is the kernel that runs now. */
-  readonly isRunning: boolean;
-  readonly config: KernelConfig | null;
-  /** `ID` and `ID_LIKE` of `os-release`. */
-  readonly distribution: readonly string[];
-  readonly firmware: Firmware | null;
-  /** Of the kernel that runs, like the next three. */
-  readonly commandLine: string;
-  readonly lockdown: Lockdown | null;
-  readonly sigEnforce: boolean | null;
-  readonly keys: KernelKeys | null;
-}
 
 /** What a kernel will do with a signer's modules, why, and the one thing to do about it. */
 export interface LoadVerdict {
   readonly verdict: 'loads' | 'taints' | 'refused' | 'unknown';
   readonly because: string;
   readonly next: string | null;
-}
-
-/** The answer to a question about the kernel, with the reason; `null`: it cannot be known. */
-interface Finding {
-  readonly is: boolean | null;
-  readonly why: string;
 }
 
 /**
@@ -87,61 +43,6 @@ export const loadVerdict = (facts: LoadFacts, signer: ModuleSigner): LoadVerdict
   const isRefused = enforced.is === true && verified.is === false;
   return { verdict: isRefused ? 'refused' : 'unknown', because, next: nextStep(facts, signer) };
 };
-
-/** Whether the firmware's Secure Boot is on as a kernel sees it (`efi_get_secureboot`). `null`: it cannot be known. */
-export const isSecureBootOn = (firmware: Firmware | null): boolean | null => {
-  if (firmware === null) return null;
-  if (!firmware.isEfi || firmware.isSetupMode || firmware.isShimOff) return false;
-  return firmware.secureBoot;
-};
-
-/** Whether a signer's certificate is among the machine owner keys. */
-export const isEnrolled = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
-  firmware !== null && hasCertificate(firmware.mok, signer.certificate);
-
-/** Whether a signer's certificate waits for MokManager's question at the next boot. */
-export const isPending = ({ firmware }: LoadFacts, signer: ModuleSigner): boolean =>
-  firmware !== null && hasCertificate(firmware.pending, signer.certificate);
-
-/** Whether a kernel refuses what it cannot verify: as it says itself if it runs, else by its options and what starts it. */
-const enforcement = (facts: LoadFacts): Finding => {
-  const { release, config, lockdown, sigEnforce } = facts;
-  if (facts.isRunning) {
-    if (lockdown === 'integrity' || lockdown === 'confidentiality')
-      return { is: true, why: `kernel ${release} is locked down (${lockdown})` };
-    if (sigEnforce === true)
-      return { is: true, why: `kernel ${release} enforces signatures (module.sig_enforce)` };
-    if (sigEnforce === false && lockdown === 'none')
-      return { is: false, why: 'neither lockdown nor module.sig_enforce is on' };
-  }
-  const asked = ENFORCING.exec(facts.commandLine)?.[1];
-  if (asked !== undefined) return { is: true, why: `the kernel command line says ${asked}` };
-  if (config === null)
-    return { is: null, why: `no configuration of kernel ${release} was found in /boot` };
-  const forcing = FORCING.find((option) => config.get(option) === 'y');
-  if (forcing !== undefined)
-    return {
-      is: true,
-      why: `kernel ${release} is built to enforce signatures (CONFIG_${forcing})`,
-    };
-  const locking = LOCKING.find((option) => config.get(option) === 'y');
-  const secureBoot = isSecureBootOn(facts.firmware);
-  if (locking === undefined || secureBoot === false)
-    return { is: false, why: `nothing makes kernel ${release} enforce signatures` };
-  return secureBoot === true
-    ? { is: true, why: `kernel ${release} enforces signatures under Secure Boot, which is on` }
-    : { is: null, why: 'whether Secure Boot is on cannot be read' };
-};
-
-const ENFORCING =
-  /(?:^|\s)(module\.sig[-_]enforce(?:=(?:[1yYtT]\w*|on))?|lockdown=(?:integrity|confidentiality))(?=\s|$)/;
-const FORCING = [
-  'MODULE_SIG_FORCE',
-  'LOCK_DOWN_KERNEL_FORCE_INTEGRITY',
-  'LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY',
-];
-/** What turns enforcement on where Secure Boot is (`security/lockdown`, `security/integrity/ima`). */
-const LOCKING = ['LOCK_DOWN_IN_EFI_SECURE_BOOT', 'IMA_ARCH_POLICY'];
 
 /** Whether a kernel can verify what a signer signs, and takes its key. */
 const verification = (facts: LoadFacts, signer: ModuleSigner): Finding => {
@@ -179,10 +80,6 @@ const verification = (facts: LoadFacts, signer: ModuleSigner): Finding => {
   const hidden = facts.isRunning && keys === null ? ' (they are shown to root alone)' : '';
   return { is: null, why: `whether kernel ${release} holds ${name} cannot be read${hidden}` };
 };
-
-/** The running kernel's key of a signer. */
-export const heldKey = ({ keys }: LoadFacts, { keyId }: ModuleSigner): KernelKey | null =>
-  keys?.keys.find(({ id }) => id === keyId) ?? null;
 
 type Place = 'the machine owner keys (MOK)' | 'the firmware’s db';
 
