@@ -8,9 +8,12 @@ import { ENROLL_COMMANDS } from './commands/enroll.ts';
 import { guard } from './commands/guard.ts';
 import { importDkms } from './commands/import-dkms.ts';
 import { installInPlaceOfDkms } from './commands/autoinstall.ts';
-import { INSTALL_COMMANDS } from './commands/install.ts';
+import { install } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { MISS_COMMANDS } from './commands/misses.ts';
+import { recover } from './commands/recover.ts';
+import { remove } from './commands/remove.ts';
+import { rollback } from './commands/rollback.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { SOURCE_COMMANDS } from './commands/source.ts';
 import { STATUS_COMMANDS } from './commands/status.ts';
@@ -22,7 +25,10 @@ import { incomplete } from './installed/standing.ts';
 
 /** Every command, in the order that `kiln --help` lists them. */
 export const COMMANDS: readonly Command[] = [
-  ...INSTALL_COMMANDS,
+  install,
+  remove,
+  rollback,
+  recover,
   ...STATUS_COMMANDS,
   ...AUTOINSTALL_COMMANDS,
   ...BUNDLE_COMMANDS,

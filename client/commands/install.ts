@@ -2,15 +2,12 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { bundleSupply } from '../install/bundle.ts';
 import { table, type Command, type Context } from '../command.ts';
-import { changeHost, recoverAloud } from '../install/change-host.ts';
 import { chooseRelease, hostKernels, type Host } from '../host/host.ts';
-import { installAll, removeAll } from '../install/install.ts';
-import { withLock } from '../host/lock.ts';
-import { readPrevious } from '../transaction/previous.ts';
-import { INSTALL_DIRECTORY, listReceipts, readReceipt } from '../installed/receipts.ts';
+import { installAll } from '../install/install.ts';
+import { INSTALL_DIRECTORY } from '../installed/receipts.ts';
 import { serviceSupply, type Supply } from '../install/supply.ts';
 import { readCertificate } from '../installed/verify.ts';
-import { readWanted, type Wanted } from '../installed/wanted.ts';
+import type { Wanted } from '../installed/wanted.ts';
 import type { Granted, InstallTerms, Wish } from '../install/wish.ts';
 import { BUILD_OPTIONS, namedRequest } from './build.ts';
 
@@ -99,7 +96,7 @@ const asWanted = (
   how: { waive, settings, ...(toolchain === undefined ? {} : { toolchain }) },
 });
 
-const install: Command = {
+export const install: Command = {
   name: 'install',
   args: 'SOURCE…',
   summary: 'get modules built, verify and install them: all or nothing',
@@ -156,103 +153,3 @@ come get it, too (kiln autoinstall).
     tellGranted(context, granted, (performance.now() - started) / 1000);
   },
 };
-
-const remove: Command = {
-  name: 'remove',
-  args: 'NAME…',
-  summary: 'take installed modules away, and put back what they had displaced',
-  help: `Without -k they go from every kernel, and kernels to come do not get them either. What was installed only because they were built
-against it goes with them.
-
-  -k, --kernel RELEASE   from this kernel alone; may be repeated
-      --no-initramfs     leave initramfs images alone
-      --root DIR         from another root`,
-  options: {
-    kernel: { type: 'string', short: 'k', multiple: true },
-    'no-initramfs': { type: 'boolean' },
-  },
-  async run(context) {
-    const host = await context.host();
-    if (context.args.length === 0)
-      throw new KilnError('bad-request', 'name what to remove; kiln status lists what there is');
-    const releases = context.options('kernel');
-    const { receipts } = await listReceipts(host);
-    const wanted = releases.length === 0 ? await readWanted(host) : [];
-    const meant = receipts.filter(
-      ({ name, release }) =>
-        context.args.includes(name) && (releases.length === 0 || releases.includes(release)),
-    );
-    for (const name of context.args) {
-      if ([...meant, ...wanted].some((each) => each.name === name)) continue;
-      for (const release of releases) await readReceipt(host, release, name);
-      throw new KilnError(
-        'not-found',
-        `${name} was not installed by kiln${releases.length === 0 ? '' : ` for ${releases.join(', ')}`}; kiln status lists what was`,
-      );
-    }
-    const went = await removeAll(context, host, meant, {
-      forget: releases.length === 0 ? context.args : [],
-      initramfs: context.config.initramfs && !context.flag('no-initramfs'),
-    });
-    const gone = went.map((each) => `removed ${each.name}/${each.version} from ${each.release}`);
-    context.print(
-      gone.length === 0 ? `${context.args.join(', ')}: no longer wanted` : gone.join('\n'),
-      went,
-    );
-  },
-};
-
-const rollback: Command = {
-  name: 'rollback',
-  args: '',
-  summary: 'put back what the last install, removal or rollback replaced',
-  help: `Files and receipts alike, of all kernels it concerned, in one transaction. A second rollback takes the first one back.
-
-      --show             only say what it would undo
-      --no-initramfs     leave initramfs images alone
-      --root DIR         of another root`,
-  options: { show: { type: 'boolean' }, 'no-initramfs': { type: 'boolean' } },
-  async run(context) {
-    const host = await context.host();
-    const last = await readPrevious(host);
-    const words = `${last.title}, of ${last.at.toISOString()}`;
-    if (context.flag('show')) {
-      context.print(words, { title: last.title, at: last.at });
-      return;
-    }
-    await withLock(host, async () => {
-      await recoverAloud(context, host);
-      const { title, changes } = await readPrevious(host);
-      const { receipts } = await listReceipts(host);
-      const concerned = new Set(changes.map(({ path }) => path));
-      const taken = receipts.filter(({ release, modules }) =>
-        modules.some(({ path }) => concerned.has(`lib/modules/${release}/${path}`)),
-      );
-      await changeHost(context, host, {
-        title: `roll back: ${title}`,
-        changes,
-        laid: [],
-        taken,
-        initramfs: context.config.initramfs && !context.flag('no-initramfs'),
-      });
-    });
-    context.print(`rolled back: ${words}`, { title: last.title, at: last.at });
-  },
-};
-
-const recoverCommand: Command = {
-  name: 'recover',
-  args: '',
-  summary: 'undo or finish what an interrupted kiln left half done',
-  help: `Every command that changes the host does this first; at boot kiln-recover.service does.
-
-      --root DIR         of another root`,
-  options: {},
-  async run(context) {
-    const host = await context.host();
-    const words = await withLock(host, () => recoverAloud(context, host));
-    context.print(words ?? 'nothing was interrupted', { recovered: words });
-  },
-};
-
-export const INSTALL_COMMANDS: readonly Command[] = [install, remove, rollback, recoverCommand];

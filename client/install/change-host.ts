@@ -20,7 +20,16 @@ export const recoverAloud = async (context: Context, host: Host): Promise<string
   return words;
 };
 
-/** Runs a transaction and makes the initramfs images that it concerns. Throws, with all undone, where depmod prefers other modules. */
+/** A receipt of which depmod would load another module than was laid down, and the error that says so. */
+export interface PassedOver {
+  readonly receipt: Receipt;
+  readonly problem: KilnError;
+}
+
+/**
+ * Runs a transaction and makes the initramfs images that it concerns. Where depmod passes over a module of `laid`, gives which, and
+ * all is undone; else `null`. Throws `install-failed`, with all undone.
+ */
 export const changeHost = async (
   context: Context,
   host: Host,
@@ -32,7 +41,7 @@ export const changeHost = async (
     readonly taken: readonly Receipt[];
     readonly initramfs: boolean;
   },
-): Promise<void> => {
+): Promise<PassedOver | null> => {
   const changes = lastWord(given.changes);
   const releases = await present(host, releasesOf(changes));
   const images: Image[] = [];
@@ -50,18 +59,17 @@ export const changeHost = async (
     images.push(...concerned.images);
     byHand.push(...concerned.byHand);
   }
-  context.progress.step(given.title);
-  await runTransaction(host, {
-    title: given.title,
-    changes,
-    releases,
-    images,
-    check: () => checkIndexes(host, given.laid),
-  });
+  const { title, laid } = given;
+  context.progress.step(title);
+  const passedOver = await runTransaction(host, { title, changes, releases, images }, () =>
+    findPassedOver(host, laid),
+  );
+  if (passedOver !== null) return passedOver;
   for (const words of byHand) context.progress.say(words);
   if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
   await followGuard(context, host);
   context.progress.done();
+  return null;
 };
 
 /**
@@ -138,23 +146,10 @@ const present = async (host: Host, releases: readonly string[]): Promise<readonl
   return releases.filter((release) => kernels.includes(release));
 };
 
-/** The failure where depmod's search order prefers another module of the same name. */
-export class NotPreferred extends KilnError {
-  readonly receipt: Receipt;
-
-  constructor(receipt: Receipt, { modname, path }: Receipt['modules'][number]) {
-    super(
-      'install-failed',
-      `depmod prefers another ${modname} to ${path}: put "search updates built-in" into a file in /etc/depmod.d`,
-    );
-    this.receipt = receipt;
-  }
-}
-
 const INDEX_LIMIT = 64 * 1024 ** 2;
 
-/** Throws `NotPreferred` where depmod's index leads to other modules than were laid down, as another search order (depmod.d(5)) may. */
-const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void> => {
+/** The first receipt that depmod's index leads away from, as another search order (depmod.d(5)) may, or `null`. */
+const findPassedOver = async (host: Host, laid: readonly Receipt[]): Promise<PassedOver | null> => {
   for (const receipt of laid) {
     const { release, modules } = receipt;
     const index = join(host.root, 'lib/modules', release, 'modules.dep');
@@ -164,6 +159,9 @@ const checkIndexes = async (host: Host, laid: readonly Receipt[]): Promise<void>
       (await readFile(index, 'utf8')).split('\n').map((line) => line.split(':')[0]),
     );
     const missing = modules.find(({ path }) => !paths.has(path));
-    if (missing !== undefined) throw new NotPreferred(receipt, missing);
+    if (missing === undefined) continue;
+    const words = `depmod prefers another ${missing.modname} to ${missing.path}: put "search updates built-in" into a file in /etc/depmod.d`;
+    return { receipt, problem: new KilnError('install-failed', words) };
   }
+  return null;
 };

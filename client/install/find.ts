@@ -21,20 +21,33 @@ export type Found =
   | { readonly kind: 'link'; readonly origin: Receipt; readonly provenWith: Digest }
   | { readonly kind: 'problem'; readonly problem: KilnError };
 
+/** A wish, and what was found for it. */
+export interface FoundWish {
+  readonly wish: Wish;
+  readonly found: Found;
+}
+
 /** What was found for each wish, in their order. A failure is a result and keeps no other wish from being found. */
 export const findAll = async (
   context: Context,
   host: Host,
   wishes: readonly Wish[],
   terms: InstallTerms,
-): Promise<readonly Found[]> => {
+): Promise<readonly FoundWish[]> => {
+  const places = await Promise.all(
+    wishes.map(async (wish) => ({ wish, problem: await placeProblem(host, wish.release) })),
+  );
   // Where nothing can be laid down, nobody is asked for anything.
-  const lacking = await Promise.all(wishes.map(({ release }) => placeProblem(host, release)));
-  const problems = lacking.filter((problem) => problem !== null);
-  if (problems.length === wishes.length)
-    return problems.map((problem): Found => ({ kind: 'problem', problem }));
-  const withdrawals = await terms.supply.withdrawals(host);
-  return eachAtOnce(wishes, (wish) => find(context, host, wish, terms, { wishes, withdrawals }));
+  const withdrawals = places.every(({ problem }) => problem !== null)
+    ? []
+    : await terms.supply.withdrawals(host);
+  return eachAtOnce(places, async ({ wish, problem }) => ({
+    wish,
+    found:
+      problem === null
+        ? await find(context, host, wish, terms, { wishes, withdrawals })
+        : { kind: 'problem', problem },
+  }));
 };
 
 const find = async (
@@ -48,8 +61,6 @@ const find = async (
   }: { readonly wishes: readonly Wish[]; readonly withdrawals: readonly Withdrawal[] },
 ): Promise<Found> => {
   try {
-    const problem = await placeProblem(host, wish.release);
-    if (problem !== null) return { kind: 'problem', problem };
     const { name } = wish;
     // Modules that this run may replace prove nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
@@ -106,9 +117,8 @@ const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
 };
 
 /** Whether a wish was found without compiling anything. */
-export const isCached = (found: Found | undefined): boolean =>
-  found?.kind === 'link' ||
-  (found?.kind === 'builds' && found.builds.every((each) => each.isCached));
+export const isCached = (found: Found): boolean =>
+  found.kind === 'link' || (found.kind === 'builds' && found.builds.every((each) => each.isCached));
 
 /** Runs `work` for each, a few at once; the results in the order of the items. */
 const eachAtOnce = async <T, R>(

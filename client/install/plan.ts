@@ -140,16 +140,17 @@ export const planLink = (
   return { receipt, changes: [...gone(before, modules), ...links, receiptChange(receipt)] };
 };
 
-/** The plan that removes links to a module set which is no longer the one that was proven to fit. */
+/** The receipts of links to a module set on other kernels. */
+export const linksTo = (origin: Receipt, receipts: readonly Receipt[]): readonly Receipt[] =>
+  receipts.filter(({ name, linkedFrom }) => name === origin.name && linkedFrom === origin.release);
+
+/** The changes that remove links, given their receipts. */
 export const planUnlink = async (
   host: Host,
-  origin: Receipt,
-  receipts: readonly Receipt[],
+  links: readonly Receipt[],
 ): Promise<readonly Change[]> => {
   const changes: Change[] = [];
-  for (const each of receipts)
-    if (each.name === origin.name && each.linkedFrom === origin.release)
-      changes.push(...(await planRemove(host, each, [])));
+  for (const link of links) changes.push(...(await planRemove(host, link, [])));
   return changes;
 };
 
@@ -179,7 +180,7 @@ export const planRemove = async (
     if (isUseful && (await isPlaceFor(host, release, path)))
       changes.push({ path: place, to: what });
   }
-  return [...changes, ...(await planUnlink(host, receipt, receipts)), noReceipt(receipt)];
+  return [...changes, ...(await planUnlink(host, linksTo(receipt, receipts))), noReceipt(receipt)];
 };
 
 /** Whether a module that was moved aside may go back: its kernel is still there, and no other file is in its place. */

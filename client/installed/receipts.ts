@@ -63,6 +63,17 @@ const Receipt = z.object({
 });
 export type Receipt = z.infer<typeof Receipt>;
 
+/** The key of a receipt: a host has one for each source and kernel. */
+export const receiptKey = ({ release, name }: Pick<Receipt, 'release' | 'name'>): string =>
+  `${release} ${name}`;
+
+/** Whether two receipts of one source and kernel speak of the same module set. */
+export const isSameSet = (one: Receipt, other: Receipt): boolean => {
+  const files = ({ modules, linkedFrom }: Receipt): string =>
+    JSON.stringify([linkedFrom, modules.map(({ path, module }) => [path, module])]);
+  return files(one) === files(other);
+};
+
 /** The directory of our modules below `/lib/modules/RELEASE`: depmod prefers `updates/` to what came with the kernel. */
 export const INSTALL_DIRECTORY = 'updates/kiln';
 /** The directory of links to another kernel's modules, below `/lib/modules/RELEASE`; Enterprise Linux's `weak-modules` makes its links there, too. */

@@ -31,6 +31,12 @@ export const wantedChange = (wanted: Wanted): Change => ({
   to: wanted.length === 0 ? null : Buffer.from(`${JSON.stringify(wanted, null, 2)}\n`),
 });
 
+/** The wanted sources of both lists; where both name one, as `now` has it. */
+export const mergeWanted = (before: Wanted, now: Wanted): Wanted => [
+  ...before.filter(({ name }) => !now.some((each) => each.name === name)),
+  ...new Map(now.map((each) => [each.name, each])).values(),
+];
+
 /** Why a module could not be had for a kernel: the first error, and since when. */
 const Failures = z.array(
   z.object({

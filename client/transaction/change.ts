@@ -11,6 +11,7 @@ export interface Image {
   refresh(): Promise<void>;
 }
 
+/** Changes that are made completely or not at all, and what belongs to them. */
 export interface Transaction {
   /** A description for people: `install zfs/2.1.11 for 6.1.0-56-amd64`. */
   readonly title: string;
@@ -18,6 +19,4 @@ export interface Transaction {
   /** Kernels whose index must be brought up to date. */
   readonly releases: readonly string[];
   readonly images: readonly Image[];
-  /** Checks the indexes that depmod made. If it throws, the transaction is undone. */
-  check(): Promise<void>;
 }

@@ -52,8 +52,15 @@ const INDEXES = (
   .split(' ')
   .map((name) => `modules.${name}`);
 
-/** Makes all changes, or throws `install-failed` and leaves the host as it was. The caller holds the lock and has recovered. */
-export const runTransaction = async (host: Host, transaction: Transaction): Promise<void> => {
+/**
+ * Makes all changes and gives `null`. `refuse` looks at the indexes that depmod made; what else than `null` it gives is given back, with
+ * all undone. Throws `install-failed`, with all undone. The caller holds the lock and has recovered.
+ */
+export const runTransaction = async <Refusal = never>(
+  host: Host,
+  transaction: Transaction,
+  refuse: () => Promise<Refusal | null> = async () => null,
+): Promise<Refusal | null> => {
   const { changes, releases, images, title } = transaction;
   const at = (path: string): string => join(host.root, path);
   const written = [
@@ -80,7 +87,11 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
       else await rename(`${at(path)}.kiln-new`, at(path));
     }
     for (const release of releases) await runDepmod(host, release);
-    await transaction.check();
+    const refusal = await refuse();
+    if (refusal !== null) {
+      await recover(host);
+      return refusal;
+    }
     for (const image of images) await image.refresh();
     for (const path of written) if (await isThere(at(path))) await syncPath(at(path));
     await syncDirectories(host, paths);
@@ -96,6 +107,7 @@ export const runTransaction = async (host: Host, transaction: Transaction): Prom
   await recover(host).catch((error: unknown) => {
     throw asInstallError(error, 'all was changed; kiln recover drops what was kept for undoing it');
   });
+  return null;
 };
 
 /** Undoes or finishes a transaction that was interrupted. Gives a sentence that says which, or `null` if there was none. The caller holds the lock. */

@@ -75,15 +75,14 @@ describe('a plan', () => {
       keepDisplaced: true,
       receipts: standing ?? (await receipts()),
     });
-  const run = (changes: readonly Change[]): Promise<void> =>
+  const run = (changes: readonly Change[]): Promise<unknown> =>
     runTransaction(host, {
       title: 'x',
       changes: [...new Map(changes.map((each) => [each.path, each])).values()],
       releases: [],
       images: [],
-      check: async () => {},
     });
-  const install = async (fetched: Fetched): Promise<void> => run((await plan(fetched)).changes);
+  const install = async (fetched: Fetched): Promise<unknown> => run((await plan(fetched)).changes);
   const remove = async (name: string): Promise<void> => {
     const all = await receipts();
     for (const each of all) if (each.name === name) await run(await planRemove(host, each, all));

@@ -38,7 +38,6 @@ describe('links to a module set that is replaced', () => {
       changes: planLink(origin, OTHER, digestOf('symbols'), [origin]).changes,
       releases: [],
       images: [],
-      check: async () => {},
     });
     await install('1.0');
     expect(await readlink(link)).toMatch(/hello\.ko$/);

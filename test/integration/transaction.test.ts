@@ -33,13 +33,12 @@ describe('a transaction', () => {
     await writeFile(at(path), text);
   };
   const read = (path: string): Promise<string> => readFile(at(path), 'utf8');
-  const change = (...changes: Change[]): Promise<void> =>
+  const change = (...changes: Change[]): Promise<unknown> =>
     runTransaction(host, {
       title: 'try',
       changes,
       releases: [],
       images: [],
-      check: async () => {},
     });
 
   it.each([`${HOME}/updates`, 'var', 'var/lib/kiln'])(
@@ -48,7 +47,7 @@ describe('a transaction', () => {
       await mkdir(dirname(at(link)), { recursive: true });
       await mkdir(join(outside, 'kiln'), { recursive: true });
       await symlink(outside, at(link));
-      const work = (): Promise<void> =>
+      const work = (): Promise<unknown> =>
         change({ path: `${HOME}/updates/kiln/a.ko`, to: Buffer.from('new') });
       await expect(withLock(host, work)).rejects.toThrow(/leads out of/);
       expect(await readdir(outside, { recursive: true })).toEqual(['kiln']);
@@ -80,8 +79,7 @@ describe('a transaction', () => {
         changes: [{ path: '${HOME}/updates/kiln/a.ko', to: Buffer.from('new') }],
         releases: [],
         images: [{ path: '${IMAGE}', refresh: () => run('sh', ['-c', ${JSON.stringify(late)}]) }],
-        check: async () => {},
-      }));`;
+        }));`;
     const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
@@ -124,14 +122,21 @@ describe('a transaction', () => {
 
   it('that changes nothing for good keeps what the last one can be rolled back to', async () => {
     await change({ path: `${HOME}/updates/kiln/a.ko`, to: Buffer.from('1') });
-    const failing = runTransaction(host, {
-      title: 'failing',
-      changes: [{ path: `${HOME}/updates/kiln/a.ko`, to: Buffer.from('2') }],
-      releases: [],
-      images: [],
-      check: () => Promise.reject(new Error('no')),
-    });
-    await expect(failing).rejects.toThrow(/nothing was changed/);
+    const failing = (refuse: () => Promise<string | null>): Promise<string | null> =>
+      runTransaction(
+        host,
+        {
+          title: 'failing',
+          changes: [{ path: `${HOME}/updates/kiln/a.ko`, to: Buffer.from('2') }],
+          releases: [],
+          images: [],
+        },
+        refuse,
+      );
+    await expect(failing(() => Promise.reject(new Error('no')))).rejects.toThrow(
+      /nothing was changed/,
+    );
+    expect(await failing(async () => 'refused')).toBe('refused');
     expect(await read(`${HOME}/updates/kiln/a.ko`)).toBe('1');
     expect((await readPrevious(host)).title).toBe('try');
   });

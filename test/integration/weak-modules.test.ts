@@ -13,7 +13,7 @@ import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
 import { STATUS_COMMANDS } from '../../client/commands/status.ts';
 import { openHost, type Host } from '../../client/host/host.ts';
-import { removeAll } from '../../client/install/install.ts';
+import { removeAll } from '../../client/install/remove.ts';
 import { listReceipts } from '../../client/installed/receipts.ts';
 import { standings } from '../../client/installed/standing.ts';
 import { verifyReceipt } from '../../client/installed/verify.ts';
