@@ -5,6 +5,7 @@ import { BUILD_COMMANDS } from './commands/build.ts';
 import { BUNDLE_COMMANDS } from './commands/bundle.ts';
 import { DOCTOR_COMMANDS } from './commands/doctor.ts';
 import { ENROLL_COMMANDS } from './commands/enroll.ts';
+import { explain } from './commands/explain.ts';
 import { guard } from './commands/guard.ts';
 import { importDkms } from './commands/import-dkms.ts';
 import { installInPlaceOfDkms } from './commands/autoinstall.ts';
@@ -16,9 +17,10 @@ import { remove } from './commands/remove.ts';
 import { rollback } from './commands/rollback.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { SOURCE_COMMANDS } from './commands/source.ts';
-import { STATUS_COMMANDS } from './commands/status.ts';
+import { status } from './commands/status.ts';
 import { TOKEN_COMMANDS } from './commands/token.ts';
 import { TOOLCHAIN_COMMANDS } from './commands/toolchain.ts';
+import { verify } from './commands/verify.ts';
 import { WITHDRAW_COMMANDS } from './commands/withdraw.ts';
 import { configPath } from './config.ts';
 import { incomplete } from './installed/standing.ts';
@@ -29,7 +31,9 @@ export const COMMANDS: readonly Command[] = [
   remove,
   rollback,
   recover,
-  ...STATUS_COMMANDS,
+  status,
+  explain,
+  verify,
   ...AUTOINSTALL_COMMANDS,
   ...BUNDLE_COMMANDS,
   importDkms(installInPlaceOfDkms),

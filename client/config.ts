@@ -5,6 +5,8 @@ import type { Network } from './wire/http.ts';
 /** Where the client finds its service, and whom it trusts. */
 export interface ClientConfig {
   readonly server: string;
+  /** Whether somebody has named that server; else it is the default. */
+  readonly isServerNamed: boolean;
   readonly tokenFile: string | null;
   /** PEM file of the certificate that modules must be signed with. */
   readonly certificate: string | null;
@@ -43,8 +45,10 @@ export const configPath = (): string => process.env['KILN_CONFIG'] ?? '/etc/kiln
  */
 export const readConfig = (flags: ConfigFlags): ClientConfig => {
   const file = fileSettings();
+  const server = flags.server ?? process.env['KILN_SERVER'] ?? file.get('server');
   return {
-    server: flags.server ?? process.env['KILN_SERVER'] ?? file.get('server') ?? DEFAULT_SERVER,
+    server: server ?? DEFAULT_SERVER,
+    isServerNamed: server !== undefined,
     tokenFile:
       flags['token-file'] ?? process.env['KILN_TOKEN_FILE'] ?? file.get('token-file') ?? null,
     certificate: flags.certificate ?? file.get('certificate') ?? null,

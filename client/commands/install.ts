@@ -24,6 +24,7 @@ export const termsOf = async (
     certificate: await (allowUnsigned ? certificate.catch(() => null) : certificate),
     allowUnsigned,
     force: context.flag('force'),
+    forgetWithdrawals: context.flag('allow-withdrawn'),
     keepDisplaced: true,
     reuse: context.config.reuse && context.option('bundle') === undefined,
     wanted,
@@ -111,6 +112,7 @@ come get it, too (kiln autoinstall).
       --bundle FILE      from a file that kiln bundle made; no service is asked
       --root DIR         install into another root
       --allow-downgrade  also an older version than this host has
+      --allow-withdrawn  also what this host knows as withdrawn, where the service no longer says so: an admin took that back
       --force            also where the kernel's own module is the same or newer
       --allow-unsigned   install also what policy left unsigned
       --no-initramfs     leave initramfs images alone
@@ -122,6 +124,7 @@ come get it, too (kiln autoinstall).
     bundle: { type: 'string' },
     force: { type: 'boolean' },
     'allow-downgrade': { type: 'boolean' },
+    'allow-withdrawn': { type: 'boolean' },
     'allow-unsigned': { type: 'boolean' },
     'no-initramfs': { type: 'boolean' },
     log: { type: 'boolean' },

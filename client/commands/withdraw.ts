@@ -11,7 +11,7 @@ What is being built of it ends, nothing made of it is given out again, and hosts
 Their autoinstall goes to what is next: the next best version, other headers of the kernel, another signature.
 
       --reason TEXT      why, in one line: hosts show it
-      --undo             take a withdrawal back`,
+      --undo             take a withdrawal back; hosts that have heard of it want to be told (kiln install --allow-withdrawn)`,
   options: { reason: { type: 'string' }, undo: { type: 'boolean' } },
   async run(context) {
     const { service } = context;

@@ -40,7 +40,7 @@ export const findAll = async (
   // Where nothing can be laid down, nobody is asked for anything.
   const withdrawals = places.every(({ problem }) => problem !== null)
     ? []
-    : await terms.supply.withdrawals(host);
+    : await terms.supply.withdrawals(host, terms.forgetWithdrawals);
   return eachAtOnce(places, async ({ wish, problem }) => ({
     wish,
     found:

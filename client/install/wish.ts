@@ -22,6 +22,8 @@ export interface InstallTerms {
   readonly allowUnsigned: boolean;
   /** Install even where the kernel's own module is the same or newer. */
   readonly force: boolean;
+  /** Forget withdrawals that the service, or the bundle, no longer lists. */
+  readonly forgetWithdrawals: boolean;
   /** Whether modules of the same names that are moved aside come back when these are removed. */
   readonly keepDisplaced: boolean;
   /** Link modules of another kernel of this host where they are proven to fit. */

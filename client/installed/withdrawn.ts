@@ -2,7 +2,6 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../../services/core/digest.ts';
-import { KilnError } from '../../services/core/errors.ts';
 import { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import {
   findWithdrawn,
@@ -16,12 +15,21 @@ import { writeWhole } from '../transaction/whole-file.ts';
 import type { Service } from '../wire/service.ts';
 import type { Receipt } from './receipts.ts';
 
-/** The file with the service's last list of withdrawals, for when it does not answer. */
+/** The file with all withdrawals that this host has heard of. */
 const KNOWN = 'var/lib/kiln/withdrawn.json';
-const Known = z.array(WithdrawalView).max(10_000);
+/** The most withdrawals that a host keeps; the first it heard of stay. */
+const MOST = 10_000;
 
-/** The withdrawals that this host already knows of; none where the file cannot be read. The service is not asked. */
-export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[]> => {
+/** A withdrawal as a host knows it. */
+const KnownWithdrawal = WithdrawalView.extend({
+  /** Whether the service no longer lists it. The list is not signed, so the host keeps to the withdrawal until a person says otherwise. */
+  isUnlisted: z.boolean().optional(),
+});
+type KnownWithdrawal = z.infer<typeof KnownWithdrawal>;
+const Known = z.array(KnownWithdrawal).max(MOST);
+
+/** The withdrawals that this host has heard of; none where the file cannot be read. The service is not asked. */
+export const knownWithdrawals = async (host: Host): Promise<readonly KnownWithdrawal[]> => {
   try {
     const text = await readFile(await placeToRead(host, KNOWN), 'utf8');
     return Known.parse(JSON.parse(text));
@@ -30,27 +38,44 @@ export const knownWithdrawals = async (host: Host): Promise<readonly Withdrawal[
   }
 };
 
-/** The service's withdrawals, or its last list where it does not answer. The list is kept where this user may write it. */
+/**
+ * The service's withdrawals and those that this host has heard of before, which are kept where this user may write them. `forget`: only
+ * the service's, as a person has allowed. Throws as the service does.
+ */
 export const askWithdrawals = async (
   host: Host,
   service: Pick<Service, 'withdrawals'>,
-): Promise<readonly Withdrawal[]> => {
-  const now = await service.withdrawals().catch((error: unknown) => {
-    if (error instanceof KilnError && error.code === 'unreachable') return null;
-    throw error;
-  });
-  if (now === null) return knownWithdrawals(host);
-  const text = `${JSON.stringify(now, null, 2)}\n`;
+  forget = false,
+): Promise<readonly KnownWithdrawal[]> => {
+  const listed = await service.withdrawals();
+  const before = await knownWithdrawals(host);
+  const now = forget ? listed : joined(before, listed);
+  if (JSON.stringify(now) !== JSON.stringify(before)) await keep(host, now);
+  return now;
+};
+
+/** The known withdrawals in their order, then the new ones. Where both lists have one, it is as the service says it now. */
+const joined = (
+  known: readonly KnownWithdrawal[],
+  listed: readonly WithdrawalView[],
+): readonly KnownWithdrawal[] => {
+  const keyOf = ({ kind, id }: WithdrawalView): string => `${kind} ${id}`;
+  return [
+    ...new Map([
+      ...known.map((each) => [keyOf(each), { ...each, isUnlisted: true }] as const),
+      ...listed.map((each) => [keyOf(each), each] as const),
+    ]).values(),
+  ];
+};
+
+const keep = async (host: Host, known: readonly KnownWithdrawal[]): Promise<void> => {
   try {
     const place = await placeToChange(host, KNOWN);
-    const before = await readFile(await placeToRead(host, KNOWN), 'utf8').catch(() => '[]\n');
-    if (text === before) return now;
     await forEverybody(() => mkdir(dirname(place), { recursive: true }));
-    await writeWhole(place, Buffer.from(text));
+    await writeWhole(place, Buffer.from(`${JSON.stringify(known.slice(0, MOST), null, 2)}\n`));
   } catch {
     // Users other than root cannot keep the list.
   }
-  return now;
 };
 
 const Made = z.object({
@@ -62,11 +87,14 @@ const Made = z.object({
 
 /** Why a build is withdrawn, in words, or `null` if it is not. */
 export const whyWithdrawn = (
-  withdrawals: readonly Withdrawal[],
+  withdrawals: readonly (Withdrawal & { readonly isUnlisted?: boolean | undefined })[],
   { inputs, fingerprint, signer }: Pick<Receipt, 'inputs' | 'fingerprint' | 'signer'>,
 ): string | null => {
   const made = Made.safeParse(inputs).data;
   const found =
     made === undefined ? null : findWithdrawn(withdrawals, madeOf(made, fingerprint, signer));
-  return found === null ? null : sayWithdrawn(found);
+  if (found === null) return null;
+  return found.isUnlisted === true
+    ? `${sayWithdrawn(found)} (the service no longer says so; if the admin has taken that back, kiln install --allow-withdrawn forgets it here)`
+    : sayWithdrawn(found);
 };

@@ -165,6 +165,41 @@ describe('a service that lies to a host', () => {
     expect(laid(await stateOf(root))).toEqual(laid(before));
   });
 
+  it('and no longer tells what it has withdrawn, does not make a host forget it', async () => {
+    await push('lied-about', '1.0');
+    const root = await makeSmallRoot(kiln.release);
+    expect(await told(root, 'lied-about')).toMatchObject({ status: 0 });
+    await kiln.json('withdraw', 'source', 'lied-about/1.0', '--reason', 'it eats disks');
+    expect(await on(root, 'verify')).toMatchObject({ status: 6 });
+    lying.lie({
+      answers: (path, json: unknown) => (path === '/v1/withdrawals' ? { items: [] } : json),
+    });
+    const why =
+      /the source lied-about\/1\.0 was withdrawn: it eats disks \(the service no longer says so; .*--allow-withdrawn/;
+    for (const time of ['first', 'second'])
+      expect({ time, ...(await on(root, 'verify')) }).toMatchObject({
+        status: 6,
+        stderr: expect.stringMatching(why),
+      });
+    lying.lie(null);
+    // A service that gives it out again looks to the host just as one whose admin has taken the withdrawal back.
+    await kiln.json('withdraw', 'source', 'lied-about/1.0', '--undo');
+    expect((await on(root, 'status')).stdout).toMatch(/lied-about\/1\.0 +withdrawn/);
+    expect(await told(root, 'lied-about')).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(why),
+    });
+    expect(await on(root, 'autoinstall')).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(why),
+    });
+
+    const allowed = ['lied-about', '-k', kiln.release, '--allow-withdrawn'];
+    expect(await on(root, 'install', ...allowed)).toMatchObject({ status: 0 });
+    expect(await on(root, 'verify')).toMatchObject({ status: 0 });
+    expect((await on(root, 'status')).stdout).toMatch(/lied-about\/1\.0 +installed/);
+  });
+
   it('and gives what goes along from another build, does not get it installed', async () => {
     const root = await makeSmallRoot(kiln.release);
     const other = builds.get('lied/1.0');

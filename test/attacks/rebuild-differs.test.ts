@@ -32,8 +32,8 @@ describe('a build that gives other bytes the second time', () => {
     expect((await kiln.kiln('list')).stdout).toMatch(new RegExp(`${id}.*withdrawn`));
     const root = await makeSmallRoot(kiln.release);
     const pinned = ['--certificate', join(kiln.data, 'signing.crt')];
-    const install = (): Promise<Ran> =>
-      kiln.kiln('install', 'salted', '-k', kiln.release, '--root', root, ...pinned, '-q');
+    const install = (...more: string[]): Promise<Ran> =>
+      kiln.kiln('install', 'salted', '-k', kiln.release, '--root', root, ...pinned, '-q', ...more);
     const refused = await install();
     expect(refused.status).not.toBe(0);
     expect(refused.stderr).toMatch(/gave other bytes of salted\.ko/);
@@ -45,7 +45,9 @@ describe('a build that gives other bytes the second time', () => {
     const left = await kiln.json<WithdrawalView[]>('withdraw', 'build', id, '--undo');
     expect(left.some((each) => each.id === id)).toBe(false);
     expect((await kiln.json<BuildView>('show', id)).withdrawn).toBeNull();
-    const installed = await install();
+    // The host has heard of it, and does not forget that by itself.
+    expect((await install()).stderr).toMatch(/--allow-withdrawn/);
+    const installed = await install('--allow-withdrawn');
     expect([installed.status, installed.stderr]).toEqual([0, expect.any(String)]);
   });
 });

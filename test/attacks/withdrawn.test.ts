@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol/build.ts';
@@ -59,6 +62,13 @@ describe('what is withdrawn', () => {
       stderr: expect.stringMatching(why),
     });
     const nobody = 'http://127.0.0.1:1';
+    expect(await on(root, nobody, 'verify')).toMatchObject({
+      status: 6,
+      stdout: expect.stringMatching(
+        /eats disks\nwhat is withdrawn is as last known: http:\/\/127\.0\.0\.1:1 .*refuse/,
+      ),
+      stderr: expect.stringMatching(why),
+    });
     expect((await on(root, nobody, 'status')).stdout).toMatch(/withdrawn .*\(as last known\)/);
     expect(await host('autoinstall')).toMatchObject({
       status: 0,
@@ -84,6 +94,33 @@ describe('what is withdrawn', () => {
 
     await kiln.json('withdraw', 'source', 'bad/2.0', '--undo');
     expect(await fetchModule()).toBe(200);
+  });
+
+  it('is told by verify, which asks the service that is set up, if it answers in time', async () => {
+    await push('silent', '1.0');
+    const root = await makeSmallRoot(kiln.release);
+    expect(await on(root, kiln.url, 'install', 'silent')).toMatchObject({ status: 0 });
+    await kiln.json('withdraw', 'source', 'silent/1.0', '--reason', 'it leaks');
+    const mute = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const { port } = mute.address() as AddressInfo;
+    const unasked = /^what is withdrawn is as last known: .* did not answer within 10 s$/m;
+    expect(await on(root, `http://127.0.0.1:${port}`, 'verify')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(unasked),
+    });
+    mute.close();
+    mute.closeAllConnections();
+    // No service is set up: there is nobody to ask.
+    const alone = await run(CLIENT, ['verify', '--root', root, ...pinned], {
+      env: { ...process.env, KILN_CONFIG: join(root, 'no.config') },
+    });
+    expect(alone).toMatchObject({ status: 0, stdout: expect.not.stringMatching(/withdrawn/) });
+    expect(await on(root, kiln.url, 'verify', '--offline')).toMatchObject({ status: 0 });
+    expect(await on(root, kiln.url, 'verify')).toMatchObject({
+      status: 6,
+      stderr: expect.stringMatching(/silent\/1\.0 was withdrawn: it leaks/),
+    });
   });
 
   it('is not in a bundle’s answer on a host that knows of it', async () => {

@@ -68,6 +68,7 @@ export const askForBuilt = (
     certificate: null,
     allowUnsigned: true,
     force: false,
+    forgetWithdrawals: false,
     keepDisplaced: true,
     reuse: false,
     wanted: [],

@@ -11,7 +11,7 @@ import {
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Context } from '../../client/command.ts';
-import { STATUS_COMMANDS } from '../../client/commands/status.ts';
+import { verify } from '../../client/commands/verify.ts';
 import { openHost, type Host } from '../../client/host/host.ts';
 import { removeAll } from '../../client/install/remove.ts';
 import { listReceipts } from '../../client/installed/receipts.ts';
@@ -194,7 +194,7 @@ describe('a host with weak-modules', () => {
     await mkdir(inModules(release, 'extra'));
     await writeFile(inModules(release, 'extra/stranger.ko'), '');
     let answered: unknown = null;
-    await STATUS_COMMANDS.find(({ name }) => name === 'verify')?.run({
+    await verify.run({
       ...context,
       args: ['nothing'],
       flag: () => true,

@@ -38,10 +38,10 @@ type MadeOfInputs = {
 };
 
 /** The first of these that was withdrawn, or `null`. */
-export const findWithdrawn = (
-  withdrawals: readonly Withdrawal[],
+export const findWithdrawn = <T extends Withdrawal>(
+  withdrawals: readonly T[],
   parts: MadeOf,
-): Withdrawal | null =>
+): T | null =>
   withdrawals.find((each) => parts.some(([kind, id]) => each.kind === kind && each.id === id)) ??
   null;
 
