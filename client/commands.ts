@@ -8,7 +8,6 @@ import { ENROLL_COMMANDS } from './commands/enroll.ts';
 import { explain } from './commands/explain.ts';
 import { guard } from './commands/guard.ts';
 import { importDkms } from './commands/import-dkms.ts';
-import { installInPlaceOfDkms } from './commands/autoinstall.ts';
 import { install } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { MISS_COMMANDS } from './commands/misses.ts';
@@ -36,7 +35,7 @@ export const COMMANDS: readonly Command[] = [
   verify,
   ...AUTOINSTALL_COMMANDS,
   ...BUNDLE_COMMANDS,
-  importDkms(installInPlaceOfDkms),
+  importDkms,
   guard(incomplete),
   ...BUILD_COMMANDS,
   ...SETUP_COMMANDS,

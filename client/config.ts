@@ -15,7 +15,7 @@ export interface ClientConfig {
   /** Kernel releases that hooks and timer leave alone: names, with `*` for any text. */
   readonly skipKernels: readonly string[];
   /** Whether a module of another kernel may be linked, where it is proven to fit, instead of being built. */
-  readonly reuse: boolean;
+  readonly weakUpdates: boolean;
   /** Whether initramfs images that hold one of the modules are made anew. */
   readonly initramfs: boolean;
   /** Whether `kiln guard --hook` keeps the boot loader's default on a kernel that has all its modules. */
@@ -54,7 +54,7 @@ export const readConfig = (flags: ConfigFlags): ClientConfig => {
     certificate: flags.certificate ?? file.get('certificate') ?? null,
     autoinstall: isYes(file, 'autoinstall', true),
     skipKernels: (file.get('skip-kernels') ?? '').split(/[\s,]+/).filter((name) => name !== ''),
-    reuse: isYes(file, 'weak-updates', false),
+    weakUpdates: isYes(file, 'weak-updates', false),
     initramfs: file.get('initramfs') !== 'never',
     guard: isYes(file, 'guard', false),
     network: {

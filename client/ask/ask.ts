@@ -40,12 +40,12 @@ const isPath = async (text: string): Promise<boolean> =>
 export const nameSource = async (
   deps: AskDeps,
   text: string,
-  given: SourceClaims,
+  claims: SourceClaims,
 ): Promise<CreateBuild['source']> => {
   if (isDigest(text)) return { digest: text };
   if (await isPath(text)) {
     const { blob } = await sendTree(deps, [text], 'source');
-    return { digest: (await deps.service.createSource(blob, given)).digest };
+    return { digest: (await deps.service.createSource(blob, claims)).digest };
   }
   const [name = '', version, ...rest] = text.split('/');
   if (name === '' || rest.length > 0)

@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { readHostText } from '../host/host-files.ts';
 import { run } from '../host/programs.ts';
-import { walk, type Found } from './tree.ts';
+import { walk, type LocalEntry } from './tree.ts';
 
 /**
  * The commit whose files a directory has, all of them and no others; `undefined` where there is no such commit. A record that names a
@@ -115,28 +115,28 @@ const isExactly = async (
 ): Promise<boolean> => {
   const algorithm = commit.length === 64 ? 'sha256' : 'sha1';
   let count = 0;
-  for await (const found of walk(directory)) {
+  for await (const entry of walk(directory)) {
     count += 1;
-    const expected = listed.get(found.path);
-    if (expected === undefined || expected !== `${modeOf(found)} ${await hash(found, algorithm)}`)
+    const expected = listed.get(entry.path);
+    if (expected === undefined || expected !== `${modeOf(entry)} ${await hash(entry, algorithm)}`)
       return false;
   }
   return count > 0 && count === listed.size;
 };
 
-const modeOf = (found: Found): string => {
-  if (found.kind === 'symlink') return '120000';
-  return (found.mode & 0o111) === 0 ? '100644' : '100755';
+const modeOf = (entry: LocalEntry): string => {
+  if (entry.kind === 'symlink') return '120000';
+  return (entry.mode & 0o111) === 0 ? '100644' : '100755';
 };
 
 /** The name of git's object for a file's or link's content. */
-const hash = async (found: Found, algorithm: string): Promise<string> => {
+const hash = async (entry: LocalEntry, algorithm: string): Promise<string> => {
   const hashing = createHash(algorithm);
-  if (found.kind === 'symlink') {
-    const target = Buffer.from(found.target);
+  if (entry.kind === 'symlink') {
+    const target = Buffer.from(entry.target);
     return hashing.update(`blob ${target.length}\0`).update(target).digest('hex');
   }
-  hashing.update(`blob ${found.size}\0`);
-  await pipeline(createReadStream(found.place), hashing);
+  hashing.update(`blob ${entry.size}\0`);
+  await pipeline(createReadStream(entry.place), hashing);
   return hashing.digest('hex');
 };

@@ -12,7 +12,7 @@ import {
 } from '../../services/core/kernel/kernel-layout.ts';
 import type { Host } from '../host/host.ts';
 import { collect } from './pack.ts';
-import { walk, type Found } from './tree.ts';
+import { walk, type LocalEntry } from './tree.ts';
 
 /** As many links as Linux follows in one path. */
 const MAX_LINKS = 40;
@@ -21,7 +21,7 @@ const MAX_LINKS = 40;
  * The headers of a kernel on a host: the tree behind `/lib/modules/RELEASE/build`, with everything its links and its Makefile
  * lead to. In the result a distribution's headers have their paths from `/`; a self-built tree stands at the top. Throws `not-found`.
  */
-export const findHeaders = async (host: Host, release: string): Promise<readonly Found[]> => {
+export const findHeaders = async (host: Host, release: string): Promise<readonly LocalEntry[]> => {
   const link = join('/lib/modules', release, 'build');
   const home = await resolveInside(host.root, link);
   if (home === null || !(await isDirectory(join(host.root, home)))) {
@@ -35,7 +35,7 @@ export const findHeaders = async (host: Host, release: string): Promise<readonly
 };
 
 /** The headers in a directory: everything in it and, where it is a build tree, everything that its links and Makefile lead to. */
-export const headersIn = async (directory: string): Promise<readonly Found[]> => {
+export const headersIn = async (directory: string): Promise<readonly LocalEntry[]> => {
   const home = await realpath(directory);
   if (!(await isFile(join(home, '.config')))) return collect(walk(directory));
   const stands = standingPlace(home.slice(1));
@@ -43,10 +43,10 @@ export const headersIn = async (directory: string): Promise<readonly Found[]> =>
 };
 
 /** A distribution's headers: the build tree and every tree that it leads to, each at its path from the root. */
-const withItsParts = async (root: string, home: string): Promise<readonly Found[]> => {
+const withItsParts = async (root: string, home: string): Promise<readonly LocalEntry[]> => {
   const makefile = await readFile(join(root, home, 'Makefile'), 'utf8').catch(() => null);
   const parts = [home];
-  const found: Found[] = [];
+  const found: LocalEntry[] = [];
   for (const part of parts) {
     const there = await collect(walk(join(root, part), part));
     found.push(...there);
@@ -70,7 +70,7 @@ const withItsParts = async (root: string, home: string): Promise<readonly Found[
  * A self-built kernel's tree. One that was built outside its source (`make O=DIR`) has a Makefile that hands over to the source, and
  * maybe a link to it: source and output are merged into the tree that a build inside the source would have left.
  */
-const ownTree = async (root: string, home: string): Promise<readonly Found[]> => {
+const ownTree = async (root: string, home: string): Promise<readonly LocalEntry[]> => {
   const built = await collect(walk(join(root, home)));
   const makefile = built.find(({ path }) => path === 'Makefile');
   if (makefile?.kind !== 'file') return built;

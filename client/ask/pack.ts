@@ -7,7 +7,7 @@ import { constants, createZstdCompress } from 'node:zlib';
 import { pack, type Pack } from 'tar-stream';
 import type { Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
-import { hashFile, walk, type Found } from './tree.ts';
+import { hashFile, walk, type LocalEntry } from './tree.ts';
 
 /** A tarball that is ready to be sent, and the function that removes it afterwards. */
 export interface Packed {
@@ -27,12 +27,12 @@ export const packPaths = async (paths: readonly string[], signal: AbortSignal): 
   );
   const [only = '', ...others] = paths;
   if (others.length === 0 && kinds[0]?.isDirectory() === true)
-    return packFound(await collect(walk(only)), signal);
+    return packEntries(await collect(walk(only)), signal);
   if (kinds.some((kind) => kind.isDirectory()))
     throw new KilnError('bad-request', 'give one directory, or one or more tarballs or packages');
   if (others.length === 0)
     return { file: only, digest: await hashFile(only, signal), dispose: async () => {} };
-  return packFound(
+  return packEntries(
     paths.map((place, index) => ({
       kind: 'file',
       place,
@@ -44,18 +44,21 @@ export const packPaths = async (paths: readonly string[], signal: AbortSignal): 
   );
 };
 
-export const collect = async (found: AsyncIterable<Found>): Promise<readonly Found[]> => {
-  const all: Found[] = [];
-  for await (const each of found) all.push(each);
+/** The entries of a walk, as a list. */
+export const collect = async (
+  walked: AsyncIterable<LocalEntry>,
+): Promise<readonly LocalEntry[]> => {
+  const all: LocalEntry[] = [];
+  for await (const entry of walked) all.push(entry);
   return all;
 };
 
 /** Times and owners are no part of a tree: the same tree packs to the same bytes, on any day, so that they are sent once. */
 const NO_TIME = new Date(0);
 
-/** Packs what was found, and texts of our own, into a zstd tarball in a temporary file. */
-export const packFound = async (
-  found: readonly Found[],
+/** Packs entries, and texts of our own, into a zstd tarball in a temporary file. */
+export const packEntries = async (
+  entries: readonly LocalEntry[],
   signal: AbortSignal,
   texts: Readonly<Record<string, string>> = {},
 ): Promise<Packed> => {
@@ -72,7 +75,7 @@ export const packFound = async (
     );
     writing.catch(() => {});
     for (const [name, text] of Object.entries(texts)) tar.entry({ name, mtime: NO_TIME }, text);
-    for (const each of found) await add(tar, each);
+    for (const entry of entries) await add(tar, entry);
     tar.finalize();
     await writing;
     return { file, digest: await hashFile(file, signal), dispose };
@@ -86,12 +89,12 @@ export const packFound = async (
   }
 };
 
-const add = async (tar: Pack, found: Found): Promise<void> => {
-  if (found.kind === 'symlink') {
-    tar.entry({ name: found.path, type: 'symlink', linkname: found.target, mtime: NO_TIME });
+const add = async (tar: Pack, entry: LocalEntry): Promise<void> => {
+  if (entry.kind === 'symlink') {
+    tar.entry({ name: entry.path, type: 'symlink', linkname: entry.target, mtime: NO_TIME });
     return;
   }
-  const mode = (found.mode & 0o111) === 0 ? 0o644 : 0o755;
-  const entry = tar.entry({ name: found.path, size: found.size, mode, mtime: NO_TIME });
-  await pipeline(createReadStream(found.place), entry as unknown as NodeJS.WritableStream);
+  const mode = (entry.mode & 0o111) === 0 ? 0o644 : 0o755;
+  const into = tar.entry({ name: entry.path, size: entry.size, mode, mtime: NO_TIME });
+  await pipeline(createReadStream(entry.place), into as unknown as NodeJS.WritableStream);
 };

@@ -13,8 +13,8 @@ import type { KernelView } from '../../services/core/protocol/kernel.ts';
 import { isKernelLeftover, movedPath, type Tree } from '../../services/core/tree/tree.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { headersIn } from './kernel-tree.ts';
-import { packFound, type Packed } from './pack.ts';
-import { scanFound, type Found } from './tree.ts';
+import { packEntries, type Packed } from './pack.ts';
+import { scanEntries, type LocalEntry } from './tree.ts';
 
 /** A kernel that the service has now, and the bytes that were sent for it. */
 export interface SentKernel {
@@ -32,16 +32,21 @@ export const sendKernelDirectory = async (deps: AskDeps, path: string): Promise<
  * Sends headers: nothing where the service has this kernel, only the new files where it has a similar one, else all of them.
  * The client works out the kernel's digest just as the service does, and the service checks it.
  */
-export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise<SentKernel> => {
+export const sendHeaders = async (
+  deps: AskDeps,
+  all: readonly LocalEntry[],
+): Promise<SentKernel> => {
   const { service, progress, signal } = deps;
   progress.step('hashing headers');
   // The gigabytes of objects in a built tree are no part of the kernel, and would take long to read.
-  const found = all.filter(({ path }) => !isKernelLeftover(path));
-  const { kernel, tree, layout } = inspectKernel(await scanFound(found, isKernelEvidence, signal));
+  const entries = all.filter(({ path }) => !isKernelLeftover(path));
+  const { kernel, tree, layout } = inspectKernel(
+    await scanEntries(entries, isKernelEvidence, signal),
+  );
   const known = await service.kernel(kernel.digest);
   // The push counts even without bytes: an admin's approves a kernel that only a client has pushed before.
   if (known !== null) return { kernel: await service.confirmKernel(kernel.digest), sent: 0 };
-  const laid = found.flatMap((each) => {
+  const laid = entries.flatMap((each) => {
     const path = movedPath(each.path, layout);
     return path === null ? [] : [{ ...each, path }];
   });
@@ -58,7 +63,7 @@ export const sendHeaders = async (deps: AskDeps, all: readonly Found[]): Promise
     }
   }
   progress.step('packing headers');
-  return sendPacked(deps, await packFound(laid, signal), (blob) => service.createKernel(blob));
+  return sendPacked(deps, await packEntries(laid, signal), (blob) => service.createKernel(blob));
 };
 
 const RETRIED_WHOLE: ReadonlySet<string> = new Set([
@@ -101,7 +106,7 @@ const findBase = async ({ service }: AskDeps, kernel: Kernel): Promise<KernelVie
 
 const packDelta = async (
   { service, signal }: AskDeps,
-  found: readonly Found[],
+  local: readonly LocalEntry[],
   tree: Tree,
   kernel: Kernel,
   base: { readonly digest: Digest; readonly release: string },
@@ -112,8 +117,8 @@ const packDelta = async (
     { release: kernel.release, entries: tree.entries },
   );
   const wanted = travelling(delta);
-  return packFound(
-    found.filter(({ path }) => wanted.has(path)),
+  return packEntries(
+    local.filter(({ path }) => wanted.has(path)),
     signal,
     { [DELTA_FILE]: JSON.stringify(delta) },
   );

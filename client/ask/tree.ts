@@ -7,8 +7,8 @@ import { toDigest, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { ScannedTree, TreeEntry } from '../../services/core/tree/tree.ts';
 
-/** A file or link of a directory that is to be sent: where it is, and the path it has in the tarball. */
-export type Found =
+/** An entry of a directory that is to be sent: where the file or link is, and the path it has in the tarball. */
+export type LocalEntry =
   | {
       readonly kind: 'file';
       readonly place: string;
@@ -27,7 +27,7 @@ export type Found =
 const LEFT_OUT = new Set(['.git', '.hg', '.svn']);
 
 /** Every file and link below a directory, in order of names. `path` is the directory's own path in the tarball, '' for the top. */
-export async function* walk(base: string, path = ''): AsyncGenerator<Found> {
+export async function* walk(base: string, path = ''): AsyncGenerator<LocalEntry> {
   const names = (await readdir(base)).filter((name) => !LEFT_OUT.has(name)).sort();
   for (const name of names) {
     const place = join(base, name);
@@ -52,15 +52,15 @@ export const hashFile = async (file: string, signal?: AbortSignal): Promise<Dige
   return toDigest(hash.digest('hex'));
 };
 
-/** Hashes what was found and keeps the content of the evidence, as the service does with a tarball. */
-export const scanFound = async (
-  found: readonly Found[],
+/** Hashes entries and keeps the content of the evidence, as the service does with a tarball. */
+export const scanEntries = async (
+  local: readonly LocalEntry[],
   isEvidence: (path: string) => boolean,
   signal: AbortSignal,
 ): Promise<ScannedTree> => {
   const entries: TreeEntry[] = [];
   const evidence = new Map<string, Buffer>();
-  for (const each of found) {
+  for (const each of local) {
     signal.throwIfAborted();
     if (each.kind === 'symlink') {
       entries.push({ kind: 'symlink', path: each.path, target: each.target });

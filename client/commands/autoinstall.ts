@@ -1,16 +1,15 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { Command, Context } from '../command.ts';
-import { chooseRelease, hostKernels, hostKernel, type Host } from '../host/host.ts';
+import { chooseRelease, hostKernels, type Host } from '../host/host.ts';
 import { followGuard } from '../install/change-host.ts';
 import { installAll } from '../install/install.ts';
 import { removeAll } from '../install/remove.ts';
 import { plain } from '../terminal/output.ts';
 import { listReceipts } from '../installed/receipts.ts';
-import { asUnproven, isStillProven } from '../installed/reuse.ts';
-import { markStale, standings, wishesFor, type Standing } from '../installed/standing.ts';
+import { asUnproven, isStillProven } from '../installed/weak-updates.ts';
+import { markStale, standings, withRequests, type Standing } from '../installed/standing.ts';
 import { readWanted } from '../installed/wanted.ts';
 import type { Granted, Wish } from '../install/wish.ts';
-import type { InstallAll } from './import-dkms.ts';
 import { tellGranted, termsOf } from './install.ts';
 
 const HOOK_HELP = `      --hook             for package managers and units: nothing that fails ends with an error`;
@@ -130,15 +129,14 @@ const bringUp = async (
       context.progress.say(`${row.name} for ${row.release}: ${row.because.join('; ')}`);
     else if (row.older !== null || (await isLacking(context, host, row))) lacking.push(row);
   }
-  const requests = await wishesFor(host, lacking);
-  const wishes = lacking.map(({ name, release }, index): Wish => ({
-    name,
-    release,
-    request: requests[index] ?? { source: { name }, kernel: { release } },
+  const wishes = (await withRequests(host, lacking)).map(({ row, request }): Wish => ({
+    name: row.name,
+    release: row.release,
+    request,
     // A version that was asked for by name may be an older one.
     mayGoDown:
       context.flag('allow-downgrade') ||
-      wanted.some((each) => each.name === name && each.version !== null),
+      wanted.some((each) => each.name === row.name && each.version !== null),
   }));
   const terms = await termsOf(context, []);
   if (wishes.length === 0) return [];
@@ -176,37 +174,6 @@ const asHook = async (context: Context, next: string, work: () => Promise<void>)
     context.progress.done();
     process.stderr.write(`kiln: ${plain(error.message)}; ${next}\n`);
   }
-};
-
-/** Installs what DKMS had: its copies make way, and do not come back; later kernels follow the newest version, as with DKMS. */
-export const installInPlaceOfDkms: InstallAll = async (context, wishes) => {
-  const host = await context.host();
-  const asked: Wish[] = [];
-  for (const { name, version, release } of wishes) {
-    const kernel = await hostKernel(host, release);
-    asked.push({
-      name,
-      release,
-      request: { source: { name, version }, kernel },
-      mayGoDown: false,
-    });
-  }
-  const wanted = [...new Set(wishes.map(({ name }) => name))].map((name) => ({
-    name,
-    version: null,
-    how: { waive: [], settings: {} },
-  }));
-  const terms = { ...(await termsOf(context, wanted)), keepDisplaced: false };
-  const granted = await installAll(context, host, asked, terms);
-  return wishes.map((wish) => {
-    const found = granted.find(
-      ({ name, release }) => name === wish.name && release === wish.release,
-    );
-    return {
-      ...wish,
-      problem: found === undefined ? 'it was not tried' : (found.problem?.message ?? null),
-    };
-  });
 };
 
 export const AUTOINSTALL_COMMANDS: readonly Command[] = [autoinstall, autoremove];

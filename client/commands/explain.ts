@@ -1,6 +1,6 @@
 import { explainInputs } from '../../services/core/build/explain.ts';
 import { onlyArgument, type Command } from '../command.ts';
-import { rowsOf, standings, wishesFor } from '../installed/standing.ts';
+import { resolveRows, rowsOf, standings } from '../installed/standing.ts';
 
 export const explain: Command = {
   name: 'explain',
@@ -26,9 +26,8 @@ export const explain: Command = {
     const rows = rowsOf(await standings(host), name).filter(
       (row) => release === undefined || row.release === release,
     );
-    const views = await context.service.resolve(await wishesFor(host, rows));
-    const said = rows.map((row, index) => {
-      const view = views[index];
+    const resolved = await resolveRows(host, context.service, rows);
+    const said = resolved.map(({ row, view }) => {
       const problem = view !== undefined && 'problem' in view ? view.problem.detail : null;
       const differences =
         row.receipt === null || view === undefined || 'problem' in view

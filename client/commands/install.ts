@@ -26,7 +26,7 @@ export const termsOf = async (
     force: context.flag('force'),
     forgetWithdrawals: context.flag('allow-withdrawn'),
     keepDisplaced: true,
-    reuse: context.config.reuse && context.option('bundle') === undefined,
+    weakUpdates: context.config.weakUpdates && context.option('bundle') === undefined,
     wanted,
     initramfs: context.config.initramfs && !context.flag('no-initramfs'),
   };

@@ -66,7 +66,7 @@ export const changeHost = async (
   );
   if (passedOver !== null) return passedOver;
   for (const words of byHand) context.progress.say(words);
-  if (context.config.reuse) await followLinks(context, host, changes, given.initramfs);
+  if (context.config.weakUpdates) await followLinks(context, host, changes, given.initramfs);
   await followGuard(context, host);
   context.progress.done();
   return null;

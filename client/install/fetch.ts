@@ -11,6 +11,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { buildIdOf } from '../../services/core/build/fingerprint.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Supply } from './supply.ts';
+import type { InstallTerms } from './wish.ts';
 import { certificateId, verifyBytes } from '../installed/verify.ts';
 
 /** A module that was fetched and has passed verification. */
@@ -47,7 +48,7 @@ const bad = (message: string): KilnError => new KilnError('unverified', message)
 export const fetchBuilds = async (
   supply: Supply,
   request: CreateBuild,
-  trust: Trust,
+  terms: SigningTerms,
 ): Promise<readonly Fetched[]> => {
   const fetched = new Map<string, Fetched>();
   const take = async (
@@ -57,7 +58,7 @@ export const fetchBuilds = async (
   ): Promise<void> => {
     if (above.includes(build.id) || above.length > MAX_DEPTH || fetched.size >= MAX_BUILDS)
       throw bad(`the build ${build.id} was sent with dependencies without end`);
-    const certificate = certificateFor(build, trust);
+    const certificate = certificateFor(build, terms);
     const modules = await fetchModules(supply, build, certificate);
     const provenance = certificate === null ? null : await readSigned(supply, build, certificate);
     for (const { name, version, fingerprint } of mustBeCovered(build)) {
@@ -84,16 +85,16 @@ export const fetchBuilds = async (
 };
 
 /** Throws where a build is of another source or for another kernel than was asked for. */
-const mustBeAsked = ({ source, kernel }: BuildView, asked: CreateBuild): void => {
+const mustBeAsked = ({ source, kernel }: BuildView, request: CreateBuild): void => {
   const isSource =
-    'digest' in asked.source
-      ? source.digest === asked.source.digest
-      : source.name === asked.source.name &&
-        (asked.source.version === undefined || source.version === asked.source.version);
+    'digest' in request.source
+      ? source.digest === request.source.digest
+      : source.name === request.source.name &&
+        (request.source.version === undefined || source.version === request.source.version);
   const isKernel =
-    'digest' in asked.kernel
-      ? kernel.digest === asked.kernel.digest
-      : kernel.release === asked.kernel.release;
+    'digest' in request.kernel
+      ? kernel.digest === request.kernel.digest
+      : kernel.release === request.kernel.release;
   if (!isSource || !isKernel)
     throw bad(
       `${source.name}/${source.version} for ${kernel.release} was sent, which was not asked for`,
@@ -137,16 +138,13 @@ const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
   }
 };
 
-/** The certificate and the rules by which fetched builds are verified. */
-interface Trust {
-  readonly certificate: X509Certificate | null;
-  readonly allowUnsigned: boolean;
-}
+/** The terms of an installation that say how its modules must be signed. */
+type SigningTerms = Pick<InstallTerms, 'certificate' | 'allowUnsigned'>;
 
 /** The certificate that must have signed a build; `null` where the build is unsigned and may be. Throws `unverified`. */
 const certificateFor = (
   { signature }: BuildView,
-  { certificate, allowUnsigned }: Trust,
+  { certificate, allowUnsigned }: SigningTerms,
 ): X509Certificate | null => {
   if (signature?.kind !== 'signed') {
     if (allowUnsigned) return null;

@@ -9,7 +9,7 @@ import { fetchBuilds, type Fetched } from './fetch.ts';
 import { modulesDirectory, type Host } from '../host/host.ts';
 import { modulesMustBeWritable } from '../host/writable.ts';
 import type { Receipt } from '../installed/receipts.ts';
-import { asUnproven, findLink } from '../installed/reuse.ts';
+import { asUnproven, findLink } from '../installed/weak-updates.ts';
 import type { InstallTerms, Wish } from './wish.ts';
 
 /** Builds that are asked for at once. */
@@ -65,7 +65,7 @@ const find = async (
     // Modules that this run may replace prove nothing.
     const unsure = wishes.filter((each) => each.name === name).map(({ release }) => release);
     const link =
-      terms.reuse && name !== null
+      terms.weakUpdates && name !== null
         ? await findLink(host, context.service, { ...wish, name }, unsure).catch(asUnproven)
         : null;
     if (link !== null && whyWithdrawn(withdrawals, link.origin) === null)

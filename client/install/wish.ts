@@ -27,7 +27,7 @@ export interface InstallTerms {
   /** Whether modules of the same names that are moved aside come back when these are removed. */
   readonly keepDisplaced: boolean;
   /** Link modules of another kernel of this host where they are proven to fit. */
-  readonly reuse: boolean;
+  readonly weakUpdates: boolean;
   /** Sources that every kernel shall have from now on. */
   readonly wanted: Wanted;
   /** Whether initramfs images may be made anew. */

@@ -10,7 +10,7 @@ import {
 } from '../../services/core/module/module-file.ts';
 import { inModules, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
-import { hostSymbols } from './reuse.ts';
+import { hostSymbols } from './weak-updates.ts';
 
 /** The facts that a host's own files tell of one of its kernels. */
 export interface OwnKernel {

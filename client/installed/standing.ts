@@ -88,14 +88,14 @@ export const markStale = async (
 ): Promise<readonly Standing[]> => {
   const installed = rows.filter(({ state }) => state === 'installed' || state === 'linked');
   if (installed.length === 0) return rows;
-  const views = await service.resolve(await wishesFor(host, installed));
+  const resolved = await resolveRows(host, service, installed);
   const { receipts } = await listReceipts(host);
   const withdrawals = await askWithdrawals(host, service);
   const wanted = await readWanted(host);
   const judged = new Map(
-    installed.map((row, index) => {
+    resolved.map(({ row, view }) => {
       const isNamed = wanted.some(({ name, version }) => name === row.name && version !== null);
-      return [row, judge(row, views[index], { receipts: isNamed ? [] : receipts, withdrawals })];
+      return [row, judge(row, view, { receipts: isNamed ? [] : receipts, withdrawals })];
     }),
   );
   return rows.map((row) => judged.get(row) ?? row);
@@ -138,23 +138,32 @@ const judge = (
   return because.length === 0 ? row : { ...row, state: 'stale', because };
 };
 
-/** The requests for each row's source on its kernel, with the toolchain, waivers and settings that it was first asked for with. */
-export const wishesFor = async (
+/** Rows, each with the request for its source on its kernel: with the toolchain, waivers and settings that it was first asked for with. */
+export const withRequests = async (
   host: Host,
-  rows: readonly Pick<Standing, 'name' | 'release' | 'receipt'>[],
-): Promise<readonly CreateBuild[]> => {
+  rows: readonly Standing[],
+): Promise<readonly { readonly row: Standing; readonly request: CreateBuild }[]> => {
   const wanted = await readWanted(host);
   const facts = new Map<string, CreateBuild['kernel']>();
   for (const { release } of rows)
     if (!facts.has(release)) facts.set(release, await hostKernel(host, release));
-  return rows.map(({ name, release }) => {
+  return rows.map((row) => {
+    const { name, release } = row;
     const { version = null, how } = wanted.find((each) => each.name === name) ?? {};
-    return {
-      ...how,
-      source: version === null ? { name } : { name, version },
-      kernel: facts.get(release) ?? { release },
-    };
+    const source = version === null ? { name } : { name, version };
+    return { row, request: { ...how, source, kernel: facts.get(release) ?? { release } } };
   });
+};
+
+/** Rows, each with what the service would build for it now. */
+export const resolveRows = async (
+  host: Host,
+  service: Pick<Service, 'resolve'>,
+  rows: readonly Standing[],
+): Promise<readonly { readonly row: Standing; readonly view: ResolvedView | undefined }[]> => {
+  const asked = await withRequests(host, rows);
+  const views = await service.resolve(asked.map(({ request }) => request));
+  return asked.map(({ row }, index) => ({ row, view: views[index] }));
 };
 
 const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readonly string[] => {

@@ -58,8 +58,8 @@ export interface Service {
   build(id: string): Promise<BuildView>;
   /** The latest builds, newest first. */
   builds(limit: number): Promise<readonly BuildView[]>;
-  /** What each wish would be built as now, without asking for it. */
-  resolve(wishes: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
+  /** What each request would be built as now, in their order; nothing is built. */
+  resolve(requests: readonly CreateBuild[]): Promise<readonly ResolvedView[]>;
   /** The `Module.symvers` of the kernel that a host means, or `null` if it is not here. */
   symvers(facts: HostKernel): Promise<string | null>;
   /** All builds that a toolchain has made. */
@@ -192,7 +192,8 @@ export const openService = (send: Send, patience: Patience): Service => {
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
     createBuild: (request) => post(BuildTicket, '/v1/builds', request),
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
-    resolve: async (wishes) => (await post(list(ResolvedView), '/v1/resolve', { wishes })).items,
+    resolve: async (requests) =>
+      (await post(list(ResolvedView), '/v1/resolve', { wishes: requests })).items,
     async symvers(facts) {
       const given = JSON.parse(JSON.stringify(facts)) as Record<string, string>;
       const query = new URLSearchParams(given).toString();

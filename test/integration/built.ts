@@ -70,7 +70,7 @@ export const askForBuilt = (
     force: false,
     forgetWithdrawals: false,
     keepDisplaced: true,
-    reuse: false,
+    weakUpdates: false,
     wanted: [],
     initramfs: false,
   });

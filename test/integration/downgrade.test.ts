@@ -14,7 +14,7 @@ import { askForBuilt, built, installBuilt } from './built.ts';
 
 const { release } = debianKernel;
 const context = {
-  config: { reuse: false },
+  config: { weakUpdates: false },
   progress: { say: () => {}, step: () => {}, done: () => {} },
 } as unknown as Context;
 const withdrawal: WithdrawalView = {

@@ -24,7 +24,7 @@ describe('links to a module set that is replaced', () => {
     }
     const said: string[] = [];
     const context = {
-      config: { reuse: false },
+      config: { weakUpdates: false },
       progress: { say: (text: string) => said.push(text), step: () => {}, done: () => {} },
     } as unknown as Context;
     const install = (version: string): Promise<void> => installBuilt(context, host, version);

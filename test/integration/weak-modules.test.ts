@@ -68,7 +68,7 @@ describe('a host with weak-modules', () => {
     await writeFile(join(host.root, 'usr/sbin/depmod'), INDEXER, { mode: 0o755 });
     said = [];
     context = {
-      config: { reuse: true },
+      config: { weakUpdates: true },
       progress: { say: (text: string) => said.push(text), step: () => {}, done: () => {} },
     } as unknown as Context;
   });

@@ -1,7 +1,7 @@
 import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { parseExportTerms, whyNotReusable } from '../../services/core/module/kabi-reuse.ts';
+import { parseExportTerms, whyNoWeakUpdate } from '../../services/core/module/weak-updates.ts';
 import { parseSymvers } from '../../services/core/module/kabi.ts';
 import { parseKernelConfig, vermagicOf } from '../../services/core/kernel/kernel-config.ts';
 import { readModuleFile } from '../../services/core/module/module-file.ts';
@@ -42,7 +42,7 @@ describe('a module of Debian’s kernel', () => {
 
   const reasonsOn = async (other: string, path: string): Promise<readonly string[] | null> => {
     const { symvers, config } = await headersOf(other);
-    return whyNotReusable(readModuleFile(await readFile(path)), {
+    return whyNoWeakUpdate(readModuleFile(await readFile(path)), {
       release: other,
       arch: 'x86_64',
       vermagic: vermagicOf(other, parseKernelConfig(config)),

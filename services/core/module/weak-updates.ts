@@ -31,7 +31,7 @@ export const parseExportTerms = (text: string): ReadonlyMap<string, ExportTerms>
 };
 
 /** A kernel that a module is to be linked on. */
-export interface ReuseTarget {
+export interface WeakUpdateTarget {
   readonly release: string;
   readonly arch: Arch;
   /** The vermagic of its own modules. */
@@ -77,7 +77,10 @@ const GPL_LICENSES = new Set([
  * rule, a handful of symbols each). The proof: both kernels keep CRCs, are of one arch and flavour and want the same vermagic but for the
  * release; every symbol it imports is exported by the other kernel, on terms it fulfils, with the CRC it was built against.
  */
-export const whyNotReusable = (module: ModuleFile, to: ReuseTarget): readonly string[] | null => {
+export const whyNoWeakUpdate = (
+  module: ModuleFile,
+  to: WeakUpdateTarget,
+): readonly string[] | null => {
   const vermagic = (modinfoValue(module, 'vermagic') ?? '').trim();
   const [from = '', ...traits] = vermagic.split(' ');
   const [, ...wanted] = to.vermagic.trim().split(' ');

@@ -2,9 +2,9 @@ import { describe, expect, it } from '@jest/globals';
 import {
   flavourOf,
   parseExportTerms,
-  whyNotReusable,
-  type ReuseTarget,
-} from '../../services/core/module/kabi-reuse.ts';
+  whyNoWeakUpdate,
+  type WeakUpdateTarget,
+} from '../../services/core/module/weak-updates.ts';
 import type { ModuleFile } from '../../services/core/module/module-file.ts';
 
 const TRAITS = 'SMP preempt mod_unload modversions';
@@ -26,7 +26,7 @@ const module: ModuleFile = {
   ]),
 };
 
-const target: ReuseTarget = {
+const target: WeakUpdateTarget = {
   release: '6.1.0-56-amd64',
   arch: 'x86_64',
   vermagic: `6.1.0-56-amd64 ${TRAITS}`,
@@ -46,25 +46,25 @@ const withModinfo = (key: string, value: string): ModuleFile => ({
   modinfo: [...module.modinfo.filter(([name]) => name !== key), [key, value]],
 });
 
-const withCrc = (symbol: string, crc: number): ReuseTarget => ({
+const withCrc = (symbol: string, crc: number): WeakUpdateTarget => ({
   ...target,
   exporters: [new Map([...(target.exporters[0] ?? []), [symbol, crc]])],
 });
 
 describe('a module on another kernel', () => {
   it('is proven to fit where all it imports is the same', () => {
-    expect(whyNotReusable(module, target)).toBeNull();
+    expect(whyNoWeakUpdate(module, target)).toBeNull();
   });
 
   it('may need what goes with it', () => {
     const two = { ...module, imports: [...module.imports, 'own'] };
     const built = { ...two, versions: new Map([...two.versions, ['own', 9]]) };
-    expect(whyNotReusable(built, target)).toEqual(['it does not export own']);
+    expect(whyNoWeakUpdate(built, target)).toEqual(['it does not export own']);
     const exporters = [...target.exporters, new Map([['own', 9]])];
-    expect(whyNotReusable(built, { ...target, exporters })).toBeNull();
+    expect(whyNoWeakUpdate(built, { ...target, exporters })).toBeNull();
   });
 
-  it.each<[string, ModuleFile, ReuseTarget, readonly string[]]>([
+  it.each<[string, ModuleFile, WeakUpdateTarget, readonly string[]]>([
     [
       'a changed symbol',
       module,
@@ -128,12 +128,12 @@ describe('a module on another kernel', () => {
       ['without CONFIG_MODVERSIONS there is nothing to compare'],
     ],
   ])('is refused for %s', (_, wrong, kernel, reasons) => {
-    expect(whyNotReusable(wrong, kernel)).toEqual(reasons);
+    expect(whyNoWeakUpdate(wrong, kernel)).toEqual(reasons);
   });
 
   it('is refused in few words, however much is wrong', () => {
     const many = { ...module, imports: Array.from({ length: 1000 }, (_, at) => `symbol_${at}`) };
-    expect(whyNotReusable(many, target)).toEqual([
+    expect(whyNoWeakUpdate(many, target)).toEqual([
       'it does not export symbol_0, symbol_1, symbol_2, symbol_3, symbol_4 and 995 more',
     ]);
   });

@@ -7,8 +7,8 @@ import { parseSymvers, SYMVERS_LIMIT, type Symvers } from '../../services/core/m
 import {
   flavourOf,
   parseExportTerms,
-  whyNotReusable,
-} from '../../services/core/module/kabi-reuse.ts';
+  whyNoWeakUpdate,
+} from '../../services/core/module/weak-updates.ts';
 import {
   modinfoValue,
   readModuleFile,
@@ -152,7 +152,7 @@ export const whyNotLinked = async (
     terms: parseExportTerms(symbols.text),
   };
   for (const module of modules) {
-    const why = whyNotReusable(module, target);
+    const why = whyNoWeakUpdate(module, target);
     if (why !== null) return why;
   }
   return null;

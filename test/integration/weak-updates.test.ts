@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { openHost, type Host } from '../../client/host/host.ts';
 import { receiptChange, type Receipt } from '../../client/installed/receipts.ts';
-import { findLink, kernelSymbols, whyNotLinked } from '../../client/installed/reuse.ts';
+import { findLink, kernelSymbols, whyNotLinked } from '../../client/installed/weak-updates.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild, ResolvedView } from '../../services/core/protocol/build.ts';
@@ -50,7 +50,7 @@ describe('what another kernel of this host has', () => {
   };
 
   beforeEach(async () => {
-    host = await openHost(await freshDirectory('reuse'));
+    host = await openHost(await freshDirectory('weak-updates'));
     const { path, to } = receiptChange(receipt);
     await lay(path, to as Buffer);
     await lay(`lib/modules/${RELEASE}/modules.dep`, 'kernel/b.ko:\n');
