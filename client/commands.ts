@@ -1,7 +1,8 @@
 import type { Command, Options } from './command.ts';
 import { ARCHIVE_COMMANDS } from './commands/archive.ts';
 import { AUTOINSTALL_COMMANDS } from './commands/autoinstall.ts';
-import { BUILD_COMMANDS } from './commands/build.ts';
+import { build } from './commands/build.ts';
+import { BUILDS_COMMANDS } from './commands/builds.ts';
 import { BUNDLE_COMMANDS } from './commands/bundle.ts';
 import { DOCTOR_COMMANDS } from './commands/doctor.ts';
 import { ENROLL_COMMANDS } from './commands/enroll.ts';
@@ -37,7 +38,8 @@ export const COMMANDS: readonly Command[] = [
   ...BUNDLE_COMMANDS,
   importDkms,
   guard(incomplete),
-  ...BUILD_COMMANDS,
+  build,
+  ...BUILDS_COMMANDS,
   ...SETUP_COMMANDS,
   ...DOCTOR_COMMANDS,
   ...ENROLL_COMMANDS,

@@ -9,7 +9,7 @@ import { askForBuild } from '../ask/ask.ts';
 import { artifactName, BUNDLE_INDEX, type Bundle } from '../install/bundle.ts';
 import type { Command, Context } from '../command.ts';
 import { syncPath } from '../transaction/whole-file.ts';
-import { BUILD_OPTIONS, namedRequest } from './build.ts';
+import { BUILD_OPTIONS, namedRequest } from './request.ts';
 
 const bundle: Command = {
   name: 'bundle',

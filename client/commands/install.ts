@@ -9,7 +9,7 @@ import { serviceSupply, type Supply } from '../install/supply.ts';
 import { readCertificate } from '../installed/verify.ts';
 import type { Wanted } from '../installed/wanted.ts';
 import type { Granted, InstallTerms, Wish } from '../install/wish.ts';
-import { BUILD_OPTIONS, namedRequest } from './build.ts';
+import { BUILD_OPTIONS, namedRequest } from './request.ts';
 
 /** The terms of an installation, from a command's options and the configuration. */
 export const termsOf = async (

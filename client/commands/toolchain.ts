@@ -7,7 +7,7 @@ import { askForBuild, sendTree } from '../ask/ask.ts';
 import { fetchKept, readKept, sendKept } from '../ask/kept-packages.ts';
 import { hashFile } from '../ask/tree.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
-import { contractParts } from './build.ts';
+import { contractParts } from './request.ts';
 
 const toolchainPush: Command = {
   name: 'toolchain push',

@@ -7,7 +7,7 @@ import { mergeWanted, noteFailures, readWanted, wantedChange } from '../installe
 import { changeHost, recoverAloud, type PassedOver } from './change-host.ts';
 import { decideAll, plansIn, type Decision } from './decide.ts';
 import { findAll, isCached, type FoundWish } from './find.ts';
-import { linksTo, planUnlink } from './plan.ts';
+import { linksTo, planUnlink } from './plan-remove.ts';
 import type { Granted, InstallTerms, Wish } from './wish.ts';
 
 /**

@@ -6,7 +6,7 @@ import { withUnneeded } from '../installed/unneeded.ts';
 import { noteFailures, readFailures, readWanted, wantedChange } from '../installed/wanted.ts';
 import type { Change } from '../transaction/change.ts';
 import { changeHost, recoverAloud } from './change-host.ts';
-import { planRemove } from './plan.ts';
+import { planRemove } from './plan-remove.ts';
 
 /**
  * Removes sources from some kernels or all, in one transaction, and with them what they were built against and nobody else needs. Gives
