@@ -127,17 +127,23 @@ const readGiven = (file: string): Promise<string> =>
     throw new KilnError('bad-request', `the certificate ${file} cannot be read`, { cause });
   });
 
-/** Asks the person at the terminal; `false` where there is no terminal. */
+/** Asks the person at the terminal. `false` where there is none, and for any answer but yes: the end of input, too. */
 const isConfirmed = async (context: Context, id: string): Promise<boolean> => {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   context.progress.done();
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  // While a question is open, readline gets ^C in the place of the process.
+  terminal.once('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
     const answer = await terminal.question(
       `The service signs with the certificate of SHA-256\n  ${id}\nThe admin sees the same with kiln signer list on the service’s machine. Is it the same? (yes/no) `,
       { signal: context.signal },
     );
     return answer.trim().toLowerCase() === 'yes';
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (error instanceof Error && error.name === 'AbortError') return false;
+    throw error;
   } finally {
     terminal.close();
   }

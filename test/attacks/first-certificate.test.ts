@@ -8,6 +8,7 @@ import { freshDirectory } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { END_OF_INPUT, onTerminal, type OnTerminal } from '../machine/terminal.ts';
 
 const idOf = (pem: string): string =>
   new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase();
@@ -42,6 +43,29 @@ describe('a host that is set up', () => {
     expect(await pinnedBy(config)).toBe(key);
     // The same again is no question.
     expect(await setup(config, kiln.url)).toMatchObject({ status: 0 });
+  });
+
+  it('by a person at a terminal pins what that person says is the same, and nothing else', async () => {
+    const { key } = await own();
+    const answered = async (answer: string): Promise<OnTerminal & { pinned: string | null }> => {
+      const config = await freshConfig();
+      const words = ['setup', kiln.url, '--token-file', join(kiln.data, 'admin.token')];
+      const env = { ...process.env, KILN_CONFIG: config };
+      const ran = await onTerminal([CLIENT, ...words], env, /\(yes\/no\)/, answer);
+      return { ...ran, pinned: await pinnedBy(config) };
+    };
+    for (const answer of ['no\r', '\r', 'y\r', END_OF_INPUT])
+      expect({ answer, ...(await answered(answer)) }).toMatchObject({
+        status: 6,
+        shown: expect.stringMatching(/SHA-256[^]*\(yes\/no\)[^]*nothing was pinned/),
+        pinned: null,
+      });
+    expect(await answered('\u0003')).toMatchObject({ status: 130, pinned: null });
+    expect(await answered('yes\r')).toMatchObject({
+      status: 0,
+      shown: expect.stringContaining(key),
+      pinned: key,
+    });
   });
 
   it('by a server with a key of its own does not believe it, the first time or later', async () => {
