@@ -1,5 +1,4 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { trustReaches } from '../../services/core/policy/policy.ts';
 import type { SourceView } from '../../services/core/protocol/source.ts';
@@ -9,7 +8,7 @@ import {
   type Settings,
 } from '../../services/core/source/source.ts';
 import type { DkmsSource } from '../host/dkms-host.ts';
-import type { Host } from '../host/host.ts';
+import { placeToRead, type Host } from '../host/host.ts';
 import { sendTree } from './ask.ts';
 import type { AskDeps } from './ask-deps.ts';
 import { collect } from './pack.ts';
@@ -64,9 +63,9 @@ export const offerDkmsSource = async (
   }
 };
 
-/** The host's own settings files for a source, which stand over its `dkms.conf` (source: dkms(8), `read_conf`). */
+/** The host's own settings files for a source, which stand over its `dkms.conf` (source: dkms(8), `read_conf`). Throws where one is another machine's. */
 const settingsOf = async (host: Host, source: DkmsSource): Promise<Settings> => {
-  const directory = join(host.root, 'etc/dkms');
+  const directory = await placeToRead(host, 'etc/dkms');
   const names = (await readdir(directory).catch(() => [])).filter(
     (name) =>
       name === `${source.name}.conf` ||
@@ -74,9 +73,10 @@ const settingsOf = async (host: Host, source: DkmsSource): Promise<Settings> => 
       (name.startsWith(`${source.name}-${source.version}-`) && name.endsWith('.conf')),
   );
   const settings: Record<string, string> = {};
-  for (const name of names.sort())
-    if (await isFile(join(directory, name)))
-      settings[`/etc/dkms/${name}`] = await readFile(join(directory, name), 'utf8');
+  for (const name of names.sort()) {
+    const place = await placeToRead(host, `etc/dkms/${name}`);
+    if (await isFile(place)) settings[`/etc/dkms/${name}`] = await readFile(place, 'utf8');
+  }
   return settings;
 };
 

@@ -1,8 +1,7 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { compareReleases } from '../../services/core/kernel/boot-choice.ts';
 import type { Host } from './host.ts';
+import { namesOnHost, readHostFile, readHostText } from './host-files.ts';
 import { hasProgram, runOn } from './programs.ts';
 
 /** A host's boot loader: the kernels it can start, and the one it starts by default. */
@@ -28,11 +27,11 @@ export const bootLoaderOf = async (host: Host): Promise<BootLoader | null> =>
 
 const grubOf = async (host: Host): Promise<BootLoader | null> => {
   for (const name of ['grub', 'grub2']) {
-    const config = await readText(join(host.root, 'boot', name, 'grub.cfg'));
+    const config = await readHostText(host, `boot/${name}/grub.cfg`, TEXT_LIMIT);
     if (config === null) continue;
     const environment = `/boot/${name}/grubenv`;
     const saved = /^saved_entry=(.+)$/m.exec(
-      (await readText(join(host.root, environment))) ?? '',
+      (await readHostText(host, environment, TEXT_LIMIT)) ?? '',
     )?.[1];
     return {
       name: 'GRUB',
@@ -79,12 +78,11 @@ const systemdBootOf = async (host: Host): Promise<BootLoader | null> => {
     if (!entries.has(release)) entries.set(release, entry);
   if (entries.size === 0 || !(await hasProgram(host, 'bootctl'))) return null;
   // LoaderEntryDefault, after four bytes of attributes (source: the Boot Loader Interface).
-  const variable = await readFile(
-    join(
-      host.root,
-      'sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f',
-    ),
-  ).catch(() => null);
+  const variable = await readHostFile(
+    host,
+    'sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f',
+    TEXT_LIMIT,
+  );
   const current = variable?.subarray(4).toString('utf16le').replaceAll('\0', '') ?? '';
   return {
     name: 'systemd-boot',
@@ -105,7 +103,7 @@ const BOOTS = ['boot', 'efi', 'boot/efi'];
 const unifiedEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const entries = new Map<string, string>();
   for (const boot of BOOTS) {
-    for (const file of await readdir(join(host.root, boot, 'EFI/Linux')).catch(() => [])) {
+    for (const file of await namesOnHost(host, `${boot}/EFI/Linux`)) {
       const name = file.replace(/\.efi$/, '').replace(TRIES, '');
       const release = /^[A-Za-z0-9_.~-]*?-(\d+\.\d+[A-Za-z0-9_.+~-]*)$/.exec(name)?.[1];
       if (file.endsWith('.efi') && release !== undefined) entries.set(release, `${name}.efi`);
@@ -117,7 +115,7 @@ const unifiedEntries = async (host: Host): Promise<ReadonlyMap<string, string>> 
 /** The entry that `default` in `loader.conf` names. It may be a pattern, and then means the last matching entry by name. */
 const settingsDefault = async (host: Host, entries: readonly string[]): Promise<string | null> => {
   for (const boot of BOOTS) {
-    const text = await readText(join(host.root, boot, 'loader/loader.conf'));
+    const text = await readHostText(host, `${boot}/loader/loader.conf`, TEXT_LIMIT);
     const pattern = /^default[ \t]+([A-Za-z0-9_.+~*?-]+)[ \t]*$/m.exec(text ?? '')?.[1];
     if (pattern === undefined) continue;
     const glob = pattern
@@ -134,10 +132,10 @@ const settingsDefault = async (host: Host, entries: readonly string[]): Promise<
 const loaderEntries = async (host: Host): Promise<ReadonlyMap<string, string>> => {
   const entries = new Map<string, string>();
   for (const place of BOOTS) {
-    const directory = join(host.root, place, 'loader/entries');
-    for (const file of (await readdir(directory).catch(() => [])).sort()) {
+    const directory = `${place}/loader/entries`;
+    for (const file of await namesOnHost(host, directory)) {
       if (!/^[A-Za-z0-9_.+~-]+\.conf$/.test(file) || /rescue/.test(file)) continue;
-      const text = (await readText(join(directory, file))) ?? '';
+      const text = (await readHostText(host, `${directory}/${file}`, TEXT_LIMIT)) ?? '';
       const release = /^version[ \t]+(\S+)[ \t]*$/m.exec(text)?.[1];
       if (release !== undefined && !entries.has(release))
         entries.set(release, file.slice(0, -'.conf'.length));
@@ -153,10 +151,4 @@ const mustRunOn = async (host: Host, program: string, args: readonly string[]): 
       'install-failed',
       `${program} failed (${words || `exit status ${status}`})`,
     );
-};
-
-const readText = async (path: string): Promise<string | null> => {
-  const stats = await stat(path).catch(() => null);
-  if (stats === null || !stats.isFile() || stats.size > TEXT_LIMIT) return null;
-  return readFile(path, 'utf8').catch(() => null);
 };

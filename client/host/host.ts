@@ -30,7 +30,7 @@ export const openHost = async (root: string | undefined, asked = false): Promise
  * `/boot/config-RELEASE`, each where it can be read. The distribution is among them, as it names the package of the headers.
  */
 export const hostKernel = async (host: Host, release: string): Promise<HostKernel> => {
-  const config = await readHostText(host, `boot/config-${release}`, CONFIG_LIMIT);
+  const config = await bootConfig(host, release);
   const distribution = (await readDistribution(host)).join(' ').slice(0, 64);
   const isRunning = host.root === '/' && release === runningRelease();
   return {
@@ -40,6 +40,10 @@ export const hostKernel = async (host: Host, release: string): Promise<HostKerne
     ...(distribution === '' ? {} : { distribution }),
   };
 };
+
+/** The text of a kernel's `/boot/config-RELEASE`; `null` where it cannot be read. */
+export const bootConfig = (host: Host, release: string): Promise<string | null> =>
+  readHostText(host, `boot/config-${release}`, CONFIG_LIMIT);
 
 /** A path below a kernel's `/lib/modules/RELEASE`, as one below the host's root. */
 export const inModules = (release: string, path: string): string =>

@@ -1,7 +1,8 @@
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
+import { namesOnHost, readHostText } from './host-files.ts';
 import { moduleName } from './kernel-modules.ts';
 import { hasProgram, notRun, runOn, type ProgramEnd } from './programs.ts';
 
@@ -110,9 +111,7 @@ const BOOTS = ['/boot', '/efi', '/boot/efi'];
  * paths lead to its directory.
  */
 const findImages = async (host: Host, release: string): Promise<readonly string[]> => {
-  const names = (directory: string): Promise<readonly string[]> =>
-    readdir(join(host.root, directory)).catch(() => []);
-  const base = (await readSettings(join(host.root, 'lib/modules', release, 'pkgbase'))).trim();
+  const base = (await readHostText(host, `lib/modules/${release}/pkgbase`, SETTINGS_LIMIT)) ?? '';
   const paths = [
     madeByUpdate(release),
     `/boot/initramfs-${release}.img`,
@@ -120,12 +119,12 @@ const findImages = async (host: Host, release: string): Promise<readonly string[
     ...(/^[A-Za-z0-9][A-Za-z0-9@._+-]*$/.test(base) ? [`/boot/initramfs-${base}.img`] : []),
   ];
   for (const boot of BOOTS) {
-    for (const token of await names(boot)) {
+    for (const token of await namesOnHost(host, boot)) {
       const directory = `${boot}/${token}/${release}`;
-      for (const name of await names(directory))
+      for (const name of await namesOnHost(host, directory))
         if (/^(initrd|initramfs)/.test(name)) paths.push(`${directory}/${name}`);
     }
-    for (const name of await names(`${boot}/EFI/Linux`))
+    for (const name of await namesOnHost(host, `${boot}/EFI/Linux`))
       if (isUnified(name, release)) paths.push(`${boot}/EFI/Linux/${name}`);
   }
   const found = new Map<string, string>();
@@ -188,20 +187,19 @@ const listModules = async (host: Host, image: string): Promise<ReadonlySet<strin
 
 /** The modules that a host's settings want in every image. */
 const modulesInSettings = async (host: Host, tool: InitramfsTool): Promise<ReadonlySet<string>> => {
-  const at = (path: string): string => join(host.root, path);
   if (tool === 'update-initramfs') {
     const text = [
-      await readSettings(at('etc/initramfs-tools/modules')),
-      await readFolder(at('usr/share/initramfs-tools/modules.d'), ''),
+      await readSettings(host, 'etc/initramfs-tools/modules'),
+      await readFolder(host, 'usr/share/initramfs-tools/modules.d', ''),
     ].join('\n');
     return new Set(
       [...text.matchAll(/^[ \t]*([^#\s]\S*)/gm)].map(([, name]) => moduleName(name ?? '')),
     );
   }
   const text = [
-    await readFolder(at('usr/lib/dracut/dracut.conf.d'), '.conf'),
-    await readSettings(at('etc/dracut.conf')),
-    await readFolder(at('etc/dracut.conf.d'), '.conf'),
+    await readFolder(host, 'usr/lib/dracut/dracut.conf.d', '.conf'),
+    await readSettings(host, 'etc/dracut.conf'),
+    await readFolder(host, 'etc/dracut.conf.d', '.conf'),
   ].join('\n');
   const lists = text.matchAll(/^[ \t]*(?:add_|force_)drivers\+?=(?:"([^"]*)"|'([^']*)'|(\S*))/gm);
   return new Set(
@@ -211,18 +209,16 @@ const modulesInSettings = async (host: Host, tool: InitramfsTool): Promise<Reado
   );
 };
 
-const readFolder = async (directory: string, ending: string): Promise<string> => {
-  const names = await readdir(directory).catch(() => []);
-  const chosen = names.filter((name) => name.endsWith(ending)).sort();
-  return (await Promise.all(chosen.map((name) => readSettings(join(directory, name))))).join('\n');
+const readFolder = async (host: Host, directory: string, ending: string): Promise<string> => {
+  const names = await namesOnHost(host, directory);
+  const chosen = names.filter((name) => name.endsWith(ending));
+  const texts = chosen.map((name) => readSettings(host, `${directory}/${name}`));
+  return (await Promise.all(texts)).join('\n');
 };
 
-/** A settings file's text; '' where there is no plain file of that name within `SETTINGS_LIMIT`. */
-const readSettings = async (path: string): Promise<string> => {
-  const stats = await stat(path).catch(() => null);
-  if (stats === null || !stats.isFile() || stats.size > SETTINGS_LIMIT) return '';
-  return readFile(path, 'utf8').catch(() => '');
-};
+/** A settings file's text; '' where there is none that can be read. */
+const readSettings = async (host: Host, path: string): Promise<string> =>
+  (await readHostText(host, path, SETTINGS_LIMIT)) ?? '';
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { parseSymvers, type Symvers } from '../../services/core/module/kabi.ts';
@@ -8,7 +7,7 @@ import {
   readModuleFile,
   type ModuleFile,
 } from '../../services/core/module/module-file.ts';
-import { inModules, type Host } from '../host/host.ts';
+import { bootConfig, inModules, type Host } from '../host/host.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
 import { hostSymbols } from './weak-updates.ts';
 
@@ -28,9 +27,7 @@ const READ = 8;
 
 /** Reads what is here of a kernel. */
 export const readOwnKernel = async (host: Host, release: string): Promise<OwnKernel> => {
-  const config = await readFile(join(host.root, 'boot', `config-${release}`), 'utf8').catch(
-    () => null,
-  );
+  const config = await bootConfig(host, release);
   const own: ModuleFile[] = [];
   for (const path of await (await inTree(host, release)).some(READ)) {
     // A module that cannot be read here (xz may be missing) is passed over.

@@ -1,4 +1,3 @@
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
@@ -16,6 +15,7 @@ import {
 } from '../../services/core/module/module-file.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { hostKernel, type Host } from '../host/host.ts';
+import { readHostFile } from '../host/host-files.ts';
 import { inTree, readModule } from '../host/kernel-modules.ts';
 import { listReceipts, readReceipt, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
@@ -48,19 +48,16 @@ export const kernelSymbols = async (
 /** A kernel's `Module.symvers` as the host itself has it, or `null`. */
 export const hostSymbols = async (host: Host, release: string): Promise<KernelSymbols | null> => {
   for (const place of places(release)) {
-    const path = join(host.root, place);
-    const { size } = await stat(path).catch(() => ({ size: 0 }));
-    if (size === 0 || size > SYMVERS_LIMIT) continue;
-    const text = await readSymvers(path);
+    const bytes = await readHostFile(host, place, SYMVERS_LIMIT);
+    const text = bytes === null || bytes.length === 0 ? null : unpackedSymvers(place, bytes);
     if (text !== null) return { text, digest: digestOf(text) };
   }
   return null;
 };
 
-/** A `Module.symvers` that may be compressed; `null` where it is damaged or too large. */
-const readSymvers = async (path: string): Promise<string | null> => {
+/** The text of a `Module.symvers` that may be compressed; `null` where it is damaged or too large. */
+const unpackedSymvers = (path: string, bytes: Buffer): string | null => {
   try {
-    const bytes = await readFile(path);
     return path.endsWith('.gz')
       ? gunzipSync(bytes, { maxOutputLength: SYMVERS_LIMIT }).toString('latin1')
       : bytes.toString('latin1');

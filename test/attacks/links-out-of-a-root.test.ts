@@ -1,107 +1,90 @@
-import {
-  chmod,
-  cp,
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  rm,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
+import type { SourceView } from '../../services/core/protocol/source.ts';
+import { dkmsSource, freshDirectory, moduleCode, writeTree } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
+import { changedPaths, liveWithLink, type Life } from '../machine/planted-links.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
+import { layDkms, settle } from '../machine/settled-root.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { makeSmallRoot } from '../machine/small-root.ts';
 
 /**
  * A root that is somebody else's (`--root`), with a link at each path, in turn, that the client writes in it: nothing outside of that root
- * changes. Which paths these are, strace says.
+ * changes.
  */
 
 const kiln = sharedKiln();
 const { release } = kiln;
 const NAME = 'in-a-foreign-root';
-const CHANGES =
-  /(?:open|creat|rename|unlink|mkdir|rmdir|link|chmod|chown|truncate|utime|mknod|setxattr)/;
-/** depmod's names of files that are not whole yet: of its own process and moment. */
-const OF_ONE_RUN = /\.\d+\.\d+\.\d+$/;
-
-/** depmod writes them all in the same way. */
-const OTHER_INDEX = /\/modules\.(?!dep(\.kiln-old)?$)/;
-
-/** A life in few commands. What is refused on the way does not keep the next from being tried. */
-const LIFE: readonly (readonly string[])[] = [
-  ['install', `${NAME}/1.0`, '-k', release],
-  // There is no such version, which is noted.
-  ['install', `${NAME}/9.9`, '-k', release],
-  ['install', `${NAME}/2.0`, '-k', release],
-  ['rollback'],
-  ['autoinstall', '-k', release],
-  ['remove', NAME],
-  ['autoremove', '-k', release],
-  ['recover'],
-];
+const DKMS_NAME = 'dkms-in-a-foreign-root';
+/** The same kernel under another name, as a rebuilt one with the same symbols. */
+const TWIN = release.replace(/-(\d+)-/, (_, abi: string) => `-${Number(abi) - 1}-`);
 
 let certificate: string;
 let pristine: string;
+let settled: string;
 
-const call = (root: string, words: readonly string[], ...tracer: string[]): Promise<Ran> => {
-  const given = [...words, '--root', root, '-q', '--certificate', certificate];
-  const [program = CLIENT, ...rest] = [...tracer, ...(tracer.length === 0 ? [] : [CLIENT])];
-  return run(program, [...rest, ...given], {
-    env: {
-      PATH: process.env['PATH'],
-      KILN_SERVER: kiln.url,
-      KILN_TOKEN_FILE: join(kiln.data, 'admin.token'),
-      KILN_CONFIG: '/nowhere',
-    },
-  });
+/** A configuration file with these lines; its path. */
+const configured = async (...lines: readonly string[]): Promise<string> => {
+  const file = join(await freshDirectory('config'), 'config');
+  await writeFile(file, lines.map((line) => `${line}\n`).join(''));
+  return file;
 };
 
-const freshRoot = async (): Promise<string> => {
+/** How commands are run on a root: with a configuration and more options. */
+const calling =
+  (config: () => Promise<string>, ...more: readonly string[]): Life['call'] =>
+  async (root, words, ...tracer) => {
+    const given = [...words, '--root', root, '-q', '--certificate', certificate, ...more];
+    const [program = CLIENT, ...rest] = [...tracer, ...(tracer.length === 0 ? [] : [CLIENT])];
+    return run(program, [...rest, ...given], {
+      env: {
+        PATH: process.env['PATH'],
+        KILN_SERVER: kiln.url,
+        KILN_TOKEN_FILE: join(kiln.data, 'admin.token'),
+        KILN_CONFIG: await config(),
+      },
+    });
+  };
+
+const copyOf = (from: () => string) => async (): Promise<string> => {
   const root = join(await freshDirectory('foreign'), 'root');
-  await cp(pristine, root, { recursive: true, verbatimSymlinks: true });
+  await cp(from(), root, { recursive: true, verbatimSymlinks: true });
   return root;
 };
 
-/** What is outside, in one text. */
-const stateOf = async (directory: string): Promise<string> =>
-  mustRun(
-    'sh',
-    [
-      '-c',
-      'find . -printf "%P %y %m %T@ %l\\n" | sort; find . -type f -exec sha256sum {} + | sort',
-    ],
-    { cwd: directory },
-  );
+const plainLife: Life = {
+  commands: [
+    ['install', `${NAME}/1.0`, '-k', release],
+    // There is no such version, which is noted.
+    ['install', `${NAME}/9.9`, '-k', release],
+    ['install', `${NAME}/2.0`, '-k', release],
+    ['rollback'],
+    ['autoinstall', '-k', release],
+    ['remove', NAME],
+    ['autoremove', '-k', release],
+    ['recover'],
+  ],
+  freshRoot: copyOf(() => pristine),
+  call: calling(async () => '/nowhere'),
+};
 
-/** The paths that a life changes, below the root, and how many of its commands it takes until then. */
-const changedPaths = async (): Promise<ReadonlyMap<string, number>> => {
-  const root = await freshRoot();
-  const paths = new Map<string, number>();
-  for (const [index, words] of LIFE.entries()) {
-    const log = join(await freshDirectory('trace'), 'log');
-    const tracer = ['strace', '-f', '-qq', '-y', '-e', 'trace=%file,fchmod', '-o', log];
-    await call(root, words, ...tracer);
-    for (const line of (await readFile(log, 'utf8')).split('\n')) {
-      const name = /^\d+ +(\w+)\(/.exec(line)?.[1] ?? '';
-      if (!CHANGES.test(name) || name === 'readlink' || / = -1 /.test(line)) continue;
-      if (name.startsWith('open') && !/O_WRONLY|O_RDWR|O_CREAT/.test(line)) continue;
-      for (const [, at = '', path = ''] of line.matchAll(/(?:\b\w+<([^>]*)>, )?"([^"]*)"/g)) {
-        const place = path.startsWith('/') ? path : join(at, path);
-        const below = place.slice(root.length + 1);
-        if (!place.startsWith(`${root}/`) || OF_ONE_RUN.test(below) || OTHER_INDEX.test(below))
-          continue;
-        for (const each of [below, ...ancestors(below)])
-          if (!paths.has(each)) paths.set(each, index + 1);
-      }
-    }
-  }
-  return paths;
+/** A root that is lived in: two kernels, one of which the other's modules fit; GRUB, an initramfs, and a module of DKMS's. */
+const fullLife: Life = {
+  commands: [
+    ['import-dkms'],
+    ['install', `${NAME}/2.0`, '-k', release],
+    ['install', `${NAME}/2.0`, '-k', TWIN],
+    ['guard', '--undo'],
+    ['verify'],
+    ['rollback'],
+    ['autoremove', '-k', release],
+    ['remove', NAME, DKMS_NAME],
+  ],
+  freshRoot: copyOf(() => settled),
+  call: calling(() => configured('weak-updates = yes', 'guard = yes'), '--run-programs-of-root'),
 };
 
 beforeAll(async () => {
@@ -112,6 +95,9 @@ beforeAll(async () => {
     await kiln.json('source', 'push', source);
   }
   pristine = await makeSmallRoot(release);
+  settled = await freshDirectory('settled');
+  await settle(settled, release, TWIN);
+  await layDkms(settled, DKMS_NAME, release);
   certificate = join(await freshDirectory('pinned'), 'signer.pem');
   const authorization = `Authorization: Bearer ${await kiln.adminToken()}`;
   const answer = await mustRun('curl', ['-sSf', '-H', authorization, `${kiln.url}/v1/signers`]);
@@ -121,35 +107,60 @@ beforeAll(async () => {
 
 describe('a root with a link to somewhere else', () => {
   it('at any path that the client changes leaves what is there as it was, and nothing new beside it', async () => {
-    const paths = await changedPaths();
+    const paths = await changedPaths(plainLife);
     // It is the whole life: files, what is beside them meanwhile, receipts, the journal, what is kept for a rollback, the lock.
     const parts =
       'updates/kiln/ .kiln-new .kiln-old receipts/ journal.json previous failures.json lock modules.dep';
     for (const part of parts.split(' '))
       expect([...paths.keys()].filter((path) => path.includes(part))).not.toEqual([]);
-    for (const [path, count] of paths) {
-      const root = await freshRoot();
-      const outside = await freshDirectory('outside');
-      const place = join(root, path);
-      const target = join(outside, 'target');
-      const isDirectory = [...paths.keys()].some((each) => each.startsWith(`${path}/`));
-      await mkdir(dirname(place), { recursive: true });
-      if (await isThere(place))
-        await cp(place, target, { recursive: true, verbatimSymlinks: true });
-      else if (isDirectory) await mkdir(target);
-      else await writeFile(target, 'not of that root\n');
-      await rm(place, { recursive: true, force: true });
-      await symlink(target, place);
-      const before = await stateOf(outside);
-      for (const words of LIFE.slice(0, count + 1)) await call(root, words);
-      expect({ path, state: await stateOf(outside) }).toEqual({ path, state: before });
+    for (const path of paths.keys()) {
+      const { before, after } = await liveWithLink(plainLife, paths, path);
+      expect({ path, state: after }).toEqual({ path, state: before });
     }
   });
+
+  it('at any path that import-dkms, weak updates, guard or an initramfs change, either', async () => {
+    const known = await changedPaths(plainLife);
+    const paths = await changedPaths(fullLife);
+    const added = [...paths.keys()].filter(
+      (path) => !known.has(path) && !path.includes('receipts/'),
+    );
+    const parts = `var/lib/dkms/ updates/dkms/ ${TWIN}/weak-updates/kiln/ boot/initrd.img guard.json displaced/`;
+    for (const part of parts.split(' '))
+      expect({ part, paths: added.filter((path) => path.includes(part)) }).not.toEqual({
+        part,
+        paths: [],
+      });
+    for (const path of [...added, 'boot/grub', 'etc', 'usr/src', 'lib/modules', 'var/lib/kiln']) {
+      const { before, after } = await liveWithLink(fullLife, paths, path);
+      expect({ path, state: after }).toEqual({ path, state: before });
+    }
+  });
+
+  it.each(['etc/dkms', 'etc/dkms/leaky.conf', 'usr/src/leaky-1.0/dkms.conf'])(
+    'at %s has nothing of there sent along with what DKMS has',
+    async (path) => {
+      const name = `leaky-${path.replaceAll(/[^a-z]/g, '')}`;
+      const root = await makeSmallRoot(release);
+      const secret = await writeTree('secrets', { [`${name}.conf`]: 'TOKEN=of-this-machine\n' });
+      await layDkms(root, name, release);
+      const place = join(root, path.replace('leaky', name));
+      await mkdir(dirname(place), { recursive: true });
+      await mustRun('rm', ['-rf', place]);
+      await symlink(path.endsWith('.conf') ? join(secret, `${name}.conf`) : secret, place);
+      const { stdout } = await plainLife.call(root, ['import-dkms']);
+      if (path.startsWith('etc')) expect(stdout).toMatch(/left to DKMS: .* leads out of /);
+      const pushed = (await kiln.json<SourceView[]>('source', 'list')).filter(
+        (each) => each.name === name,
+      );
+      expect(JSON.stringify(pushed)).not.toContain('of-this-machine');
+    },
+  );
 });
 
 describe('programs of a root that is somebody else’s', () => {
   it('are not run unless that is asked for: the module is installed with this machine’s depmod, and what is left to do is said', async () => {
-    const root = await freshRoot();
+    const root = await plainLife.freshRoot();
     // A shell, so that they could run.
     for (const file of [
       '/bin/sh',
@@ -169,8 +180,7 @@ describe('programs of a root that is somebody else’s', () => {
     }
     await mkdir(join(root, 'boot'), { recursive: true });
     await writeFile(join(root, `boot/initrd.img-${release}`), 'an image');
-    const config = join(await freshDirectory('config'), 'config');
-    await writeFile(config, 'weak-updates = yes\n');
+    const config = await configured('weak-updates = yes');
     const install = (...more: string[]): Promise<Ran> =>
       run(
         CLIENT,
@@ -202,15 +212,3 @@ describe('programs of a root that is somebody else’s', () => {
     expect(await ran()).toContain('ran-weak-modules');
   });
 });
-
-const isThere = (place: string): Promise<boolean> =>
-  lstat(place).then(
-    () => true,
-    () => false,
-  );
-
-const ancestors = (path: string): string[] =>
-  path
-    .split('/')
-    .slice(0, -1)
-    .map((_, index, parts) => parts.slice(0, index + 1).join('/'));
