@@ -23,7 +23,7 @@ export interface Plan {
 
 /**
  * The plan that lays a verified build down, except for modules that the kernel itself has in the same or a newer version. Throws `in-tree`
- * where that leaves none, `conflict` where another source has the place.
+ * where that leaves none, `install-failed` where another source has the place.
  */
 export const planInstall = async (
   host: Host,
@@ -38,29 +38,7 @@ export const planInstall = async (
   },
 ): Promise<Plan> => {
   const { release } = build.kernel;
-  await modulesDirectory(host, release);
-  const own = await inTree(host, release);
-  const laid: Receipt['modules'] = [];
-  const changes: Change[] = [];
-  const kept: KilnError[] = [];
-  for (const { name, modname, bytes } of modules) {
-    const better = given.force
-      ? null
-      : await preferOwn(host, release, await own.find(modname), modname, bytes);
-    if (better !== null) {
-      kept.push(better);
-      continue;
-    }
-    const compressed = await compressModule(bytes, own.suffix);
-    const path = `${INSTALL_DIRECTORY}/${name}.ko${compressed === null ? '' : own.suffix}`;
-    const file = compressed ?? bytes;
-    changes.push({ path: inModules(release, path), to: file });
-    const { unsigned = digestOf(bytes) } =
-      build.modules.find((module) => module.name === name) ?? {};
-    laid.push({ name, modname, path, digest: digestOf(file), module: digestOf(bytes), unsigned });
-  }
-  const [reason] = kept;
-  if (reason !== undefined && laid.length === 0) throw reason;
+  const { laid, changes } = await layOut(host, build, modules, given.force);
   refuseTaken(laid, build.source.name, release, given.receipts);
   const before = standingOf(given.receipts, build.source.name, release);
   const displaced = await displacedBy(host, release, laid, before, given.receipts);
@@ -93,6 +71,40 @@ export const planInstall = async (
       receiptChange(receipt),
     ],
   };
+};
+
+/** The files of a build's modules, and the changes that write them. Throws `in-tree` where the kernel's own are preferred to all of them. */
+const layOut = async (
+  host: Host,
+  build: Fetched['build'],
+  modules: Fetched['modules'],
+  force: boolean,
+): Promise<{ readonly laid: Receipt['modules']; readonly changes: readonly Change[] }> => {
+  const { release } = build.kernel;
+  await modulesDirectory(host, release);
+  const own = await inTree(host, release);
+  const laid: Receipt['modules'] = [];
+  const changes: Change[] = [];
+  const kept: KilnError[] = [];
+  for (const { name, modname, bytes } of modules) {
+    const better = force
+      ? null
+      : await preferOwn(host, release, await own.find(modname), modname, bytes);
+    if (better !== null) {
+      kept.push(better);
+      continue;
+    }
+    const compressed = await compressModule(bytes, own.suffix);
+    const path = `${INSTALL_DIRECTORY}/${name}.ko${compressed === null ? '' : own.suffix}`;
+    const file = compressed ?? bytes;
+    changes.push({ path: inModules(release, path), to: file });
+    const { unsigned = digestOf(bytes) } =
+      build.modules.find((module) => module.name === name) ?? {};
+    laid.push({ name, modname, path, digest: digestOf(file), module: digestOf(bytes), unsigned });
+  }
+  const [reason] = kept;
+  if (reason !== undefined && laid.length === 0) throw reason;
+  return { laid, changes };
 };
 
 /** The receipt of a source on a kernel, or `null`. */
@@ -165,7 +177,7 @@ const preferOwn = async (
   );
 };
 
-/** Throws `conflict` where another source has installed a module of the same name (`-` and `_` are one letter): it is not silently replaced. */
+/** Throws `install-failed` where another source has installed a module of the same name (`-` and `_` are one letter): it is not silently replaced. */
 const refuseTaken = (
   laid: Receipt['modules'],
   name: string,
