@@ -8,7 +8,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { BuildView, type CreateBuild } from '../../services/core/protocol/build.ts';
 import { WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { readBytes } from '../wire/http.ts';
-import { askWithdrawals } from '../installed/withdrawn.ts';
+import { addWithdrawals } from '../installed/withdrawn.ts';
 import type { Supply } from './supply.ts';
 
 /**
@@ -57,8 +57,7 @@ export const bundleSupply = async (file: string): Promise<Supply> => {
       if (build !== undefined) return build;
       throw new KilnError('not-found', `the bundle ${file} lacks build ${id}; make it anew`);
     },
-    withdrawals: (host, forget) =>
-      askWithdrawals(host, { withdrawals: async () => bundle.withdrawals }, forget),
+    withdrawals: (host, forget) => addWithdrawals(host, bundle.withdrawals, forget),
     async artifact(digest) {
       const artifact = await readEntry(file, artifactName(digest), ARTIFACT_LIMIT);
       if (artifact !== null && digestOf(artifact) === digest) return artifact;

@@ -17,7 +17,7 @@ import type { Receipt } from './receipts.ts';
 
 /** The file with all withdrawals that this host has heard of. */
 const KNOWN = 'var/lib/kiln/withdrawn.json';
-/** The most withdrawals that a host keeps; the first it heard of stay. */
+/** The most withdrawals that a host keeps. */
 const MOST = 10_000;
 
 /** A withdrawal as a host knows it. */
@@ -48,27 +48,25 @@ export const askWithdrawals = async (
   forget = false,
 ): Promise<readonly KnownWithdrawal[]> => {
   const listed = await service.withdrawals();
-  const before = await knownWithdrawals(host);
-  const now = forget ? listed : joined(before, listed);
-  if (JSON.stringify(now) !== JSON.stringify(before)) await keep(host, now);
-  return now;
+  const before = forget ? [] : await knownWithdrawals(host);
+  return remember(host, [...before.map((each) => ({ ...each, isUnlisted: true })), ...listed]);
 };
 
-/** The known withdrawals in their order, then the new ones. Where both lists have one, it is as the service says it now. */
-const joined = (
-  known: readonly KnownWithdrawal[],
-  listed: readonly WithdrawalView[],
-): readonly KnownWithdrawal[] => {
-  const keyOf = ({ kind, id }: WithdrawalView): string => `${kind} ${id}`;
-  return [
-    ...new Map([
-      ...known.map((each) => [keyOf(each), { ...each, isUnlisted: true }] as const),
-      ...listed.map((each) => [keyOf(each), each] as const),
-    ]).values(),
-  ];
-};
+/** As `askWithdrawals`, with those in a bundle: it may be older than what this host has heard of, so it says nothing of that. */
+export const addWithdrawals = async (
+  host: Host,
+  bundled: readonly KnownWithdrawal[],
+  forget = false,
+): Promise<readonly KnownWithdrawal[]> =>
+  remember(host, [...bundled, ...(forget ? [] : await knownWithdrawals(host))]);
 
-const keep = async (host: Host, known: readonly KnownWithdrawal[]): Promise<void> => {
+/** Keeps withdrawals, where this user may; gives them. Of two for one thing the later counts. */
+const remember = async (
+  host: Host,
+  heard: readonly KnownWithdrawal[],
+): Promise<readonly KnownWithdrawal[]> => {
+  const known = [...new Map(heard.map((each) => [`${each.kind} ${each.id}`, each])).values()];
+  if (JSON.stringify(known) === JSON.stringify(await knownWithdrawals(host))) return known;
   try {
     const place = await placeToChange(host, KNOWN);
     await forEverybody(() => mkdir(dirname(place), { recursive: true }));
@@ -76,6 +74,7 @@ const keep = async (host: Host, known: readonly KnownWithdrawal[]): Promise<void
   } catch {
     // Users other than root cannot keep the list.
   }
+  return known;
 };
 
 const Made = z.object({
