@@ -73,7 +73,12 @@ describe('a host', () => {
         because: ['the source hello/2.0 was withdrawn: it eats disks (as last known)'],
       },
     ]);
-    await askWithdrawals(host, { withdrawals: async () => [] });
+    const silent = { withdrawals: async () => [] };
+    await askWithdrawals(host, silent);
+    expect(await markWithdrawn(host, await standings(host))).toMatchObject([
+      { state: 'withdrawn', because: [expect.stringMatching(/the service no longer says so/)] },
+    ]);
+    await askWithdrawals(host, silent, true);
     expect(await markWithdrawn(host, await standings(host))).toMatchObject([
       { state: 'installed' },
     ]);
