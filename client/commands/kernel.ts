@@ -1,4 +1,3 @@
-import { findWithdrawn } from '../../services/core/policy/withdrawal.ts';
 import { sendKernel } from '../ask/ask.ts';
 import { table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';
@@ -50,16 +49,11 @@ const kernelList: Command = {
   help: '',
   options: {},
   async run(context) {
-    const [kernels, withdrawals] = await Promise.all([
-      context.service.kernels(),
-      context.service.withdrawals(),
-    ]);
+    const kernels = await context.service.kernels();
     const rows = kernels.map((k) => [
       k.release,
       k.arch,
-      findWithdrawn(withdrawals, [['kernel', k.digest]]) === null
-        ? TRUST_WORDS[k.trust]
-        : 'withdrawn',
+      k.withdrawn === null ? TRUST_WORDS[k.trust] : 'withdrawn',
       k.digest,
       k.madeBy.name,
     ]);

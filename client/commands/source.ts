@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
-import { findWithdrawn } from '../../services/core/policy/withdrawal.ts';
 import type { Settings, SourceClaims } from '../../services/core/source/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
@@ -76,16 +75,13 @@ const sourceList: Command = {
   help: '',
   options: {},
   async run(context) {
-    const [sources, withdrawals] = await Promise.all([
-      context.service.sources(),
-      context.service.withdrawals(),
-    ]);
+    const sources = await context.service.sources();
     const rows = sources.map((s) => [
       `${s.name}/${s.version}`,
       s.kind,
       s.digest,
       s.madeBy.name,
-      findWithdrawn(withdrawals, [['source', s.digest]]) === null ? '' : 'withdrawn',
+      s.withdrawn === null ? '' : 'withdrawn',
     ]);
     context.print(table([['SOURCE', 'KIND', 'DIGEST', 'BY', ''], ...rows]), sources);
   },

@@ -14,7 +14,7 @@ import {
 import { CreateWithdrawal, WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { IssuedToken, TokenView, type CreateToken } from '../../services/core/protocol/token.ts';
 import { KernelView, type HostKernel } from '../../services/core/protocol/kernel.ts';
-import { list, Maker, PAGE } from '../../services/core/protocol/parts.ts';
+import { list, Maker, page, PAGE } from '../../services/core/protocol/parts.ts';
 import { MissView, SignerView } from '../../services/core/protocol/fleet.ts';
 import { SourceView } from '../../services/core/protocol/source.ts';
 import { ToolchainView } from '../../services/core/protocol/toolchain.ts';
@@ -94,6 +94,8 @@ export interface Service {
 const SLOW = 300_000;
 /** The most builds of one toolchain that are listed: a candidate for its place must make all of them, too. */
 const MOST_BUILDS = 10_000;
+/** The most items of any other list. */
+const MOST_ITEMS = 100_000;
 /** Tries of an upload whose connection breaks. Some proxies tell only by that that the upload is too large for them. */
 const UPLOAD_TRIES = 3;
 
@@ -124,25 +126,35 @@ export const openService = (send: Send, patience: Patience): Service => {
   const remove = async (path: string): Promise<void> => {
     await ask({ method: 'DELETE', path }, false);
   };
+  /** The first `most` items of a list, page by page, until a page is the last or empty. */
+  const first = async <T extends z.ZodType>(
+    most: number,
+    schema: T,
+    path: string,
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<readonly z.output<T>[]> => {
+    const found: z.output<T>[] = [];
+    let next: string | null = null;
+    do {
+      const wanted = new URLSearchParams(query);
+      if (most - found.length < PAGE) wanted.set('limit', String(most - found.length));
+      if (next !== null) wanted.set('after', next);
+      const asked = wanted.size === 0 ? path : `${path}?${wanted.toString()}`;
+      const answer: { items: z.output<T>[]; next: string | null } = await read(page(schema), asked);
+      found.push(...answer.items);
+      next = answer.items.length === 0 ? null : answer.next;
+    } while (next !== null && found.length < most);
+    return found.slice(0, most);
+  };
+  /** All items of a list. Throws `too-large` for one that has no end. */
   const items = async <T extends z.ZodType>(
     schema: T,
     path: string,
-  ): Promise<readonly z.output<T>[]> => (await read(list(schema), path)).items;
-
-  /** Lists builds page by page, until a page brings nothing new. */
-  const pages = async (query: string, limit: number): Promise<readonly BuildView[]> => {
-    const found = new Map<string, BuildView>();
-    let after = '';
-    while (found.size < limit) {
-      const before = found.size;
-      const size = Math.min(PAGE, limit - before);
-      const page = await items(BuildView, `/v1/builds?${query}limit=${size}${after}`);
-      for (const build of page) found.set(build.id, build);
-      const last = page.at(-1);
-      if (last === undefined || page.length < size || found.size === before) break;
-      after = `&after=${encodeURIComponent(last.id)}`;
-    }
-    return [...found.values()].slice(0, limit);
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<readonly z.output<T>[]> => {
+    const found = await first(MOST_ITEMS + 1, schema, path, query);
+    if (found.length <= MOST_ITEMS) return found;
+    throw new KilnError('too-large', `${path} has over ${MOST_ITEMS} items`);
   };
 
   return {
@@ -196,8 +208,7 @@ export const openService = (send: Send, patience: Patience): Service => {
       (await post(list(ResolvedView), '/v1/resolve', { wishes: requests })).items,
     async symvers(facts) {
       const given = JSON.parse(JSON.stringify(facts)) as Record<string, string>;
-      const query = new URLSearchParams(given).toString();
-      const [kernel] = await items(KernelView, `/v1/kernels?${query}`);
+      const [kernel] = await items(KernelView, '/v1/kernels', given);
       if (kernel === undefined || kernel.symversDigest === null) return null;
       const symvers = await readText(
         await send({ method: 'GET', path: `/v1/kernels/${kernel.digest}/symvers`, idle: 300_000 }),
@@ -205,9 +216,9 @@ export const openService = (send: Send, patience: Patience): Service => {
       if (digestOf(symvers) === kernel.symversDigest) return symvers;
       throw new KilnError('unverified', 'the service sent another Module.symvers than it names');
     },
-    builds: (limit) => pages('', limit),
+    builds: (limit) => first(limit, BuildView, '/v1/builds'),
     buildsOf: (toolchain) =>
-      pages(`state=succeeded&toolchain=${encodeURIComponent(toolchain)}&`, MOST_BUILDS),
+      first(MOST_BUILDS, BuildView, '/v1/builds', { state: 'succeeded', toolchain }),
     /** Sent once and without patience: it is sent after ^C, too, which has ended the patience for everything else. */
     cancel: async (id, request) =>
       understand(
@@ -246,7 +257,7 @@ export const openService = (send: Send, patience: Patience): Service => {
       post(Maker, `/v1/names/${encodeURIComponent(name)}`, token === null ? {} : { token }),
     withdrawals: () => items(WithdrawalView, '/v1/withdrawals'),
     async withdraw(kind, id, reason) {
-      await post(list(WithdrawalView), '/v1/withdrawals', { kind, id, reason });
+      await post(CreateWithdrawal, '/v1/withdrawals', { kind, id, reason });
     },
     endWithdrawal: (kind, id) => remove(`/v1/withdrawals/${kind}/${encodeURIComponent(id)}`),
     misses: () => items(MissView, '/v1/misses'),

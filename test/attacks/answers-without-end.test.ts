@@ -6,7 +6,6 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
 import { kbuildSource, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
-import { until } from '../machine/until.ts';
 
 /** Answers that would fill whoever reads them: a hostile service's, and those of the service about builds that say much. */
 
@@ -101,20 +100,57 @@ describe('a list', () => {
       ids.unshift(((await asked.json()) as BuildTicket).build.id);
     }
     for (const id of ids) await kiln.kiln('cancel', id);
-    const page = async (query: string): Promise<string[]> => {
-      const answer = await fetch(`${kiln.url}/v1/builds?${query}`, {
+    const found: string[] = [];
+    let next: string | null = '';
+    while (found.length < 5 && next !== null) {
+      const after: string = next === '' ? '' : `&after=${next}`;
+      const answer = await fetch(`${kiln.url}/v1/builds?limit=2${after}`, {
         headers: { Authorization: `Bearer ${token}` },
       });
-      return ((await answer.json()) as { items: BuildView[] }).items.map(({ id }) => id);
-    };
-    const found: string[] = [];
-    await until('all pages', async () => {
-      const last = found.at(-1);
-      found.push(...(await page(`limit=2${last === undefined ? '' : `&after=${last}`}`)));
-      return found.length >= 6;
-    });
+      const page = (await answer.json()) as { items: BuildView[]; next: string | null };
+      expect(page.items.length).toBeLessThanOrEqual(2);
+      found.push(...page.items.map(({ id }) => id));
+      next = page.next;
+    }
     expect(found.slice(0, 5)).toEqual(ids);
     const listed = await kiln.json<BuildView[]>('list', '--limit', '3');
     expect(listed.map(({ id }) => id)).toEqual(ids.slice(0, 3));
+  });
+
+  it.each([
+    'sources',
+    'kernels',
+    'tokens',
+    'toolchains',
+    'archives',
+    'withdrawals',
+    'signers',
+    'misses',
+    'builds',
+  ])('of %s has at most 200 items a page, however many are asked for', async (list) => {
+    const headers = { Authorization: `Bearer ${await kiln.adminToken()}` };
+    const get = (query: string) => fetch(`${kiln.url}/v1/${list}${query}`, { headers });
+    expect(await (await get('')).json()).toMatchObject({ items: expect.any(Array) });
+    const one = (await (await get('?limit=1')).json()) as { items: unknown[] };
+    expect(one.items.length).toBeLessThanOrEqual(1);
+    for (const query of ['?limit=201', '?limit=0', '?after=lost'])
+      expect((await get(query)).status).toBe(400);
+  });
+
+  it('of more than a page is had whole by the client', async () => {
+    const names: string[] = [];
+    for (let index = 0; index < 205; index += 1) names.push(`page-${index}`);
+    const headers = {
+      Authorization: `Bearer ${await kiln.adminToken()}`,
+      'Content-Type': 'application/json',
+    };
+    for (const name of names)
+      await fetch(`${kiln.url}/v1/tokens`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({ name, role: 'client' }),
+      });
+    const listed = await kiln.json<{ name: string }[]>('token', 'list');
+    expect(listed.map(({ name }) => name)).toEqual(expect.arrayContaining(names));
   });
 });

@@ -77,7 +77,7 @@ describe('a host that is set up', () => {
     const lying = await startLyingService(kiln.url);
     lying.lie({
       answers: (path, json) =>
-        path === '/v1/signers' ? { items: [{ key: '0', certificate: forged }] } : json,
+        path === '/v1/signers' ? { items: [{ key: '0', certificate: forged }], next: null } : json,
     });
     const { key } = await own();
     const config = await freshConfig();

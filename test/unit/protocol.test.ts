@@ -17,6 +17,7 @@ describe('a source from the wire', () => {
     commit: null,
     trust: 'admin',
     madeBy: { id: 'token', name: 'ci' },
+    withdrawn: null,
     createdAt: 0,
   };
 

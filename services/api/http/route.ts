@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { isDigest, type Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { Role } from '../../core/policy/policy.ts';
+import { PageQuery } from '../../core/protocol/parts.ts';
 import type { ApiDeps } from './deps.ts';
 import { authenticate, type Caller } from '../record/tokens.ts';
 import { watchPace } from './pace.ts';
@@ -15,6 +16,8 @@ export interface Asked<Body> {
   readonly response: Response;
   param(name: string): string;
   digest(name: string): Digest;
+  /** The page of a list that is asked for. */
+  page(): PageQuery;
 }
 
 /** An answer: a status and JSON. A handler that answers by itself gives `null`. */
@@ -73,6 +76,7 @@ const answer =
       request,
       response,
       param,
+      page: () => PageQuery.parse(request.query),
       digest(name) {
         const text = param(name);
         if (!isDigest(text))

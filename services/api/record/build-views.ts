@@ -1,10 +1,14 @@
+import type { BuildState } from '../../core/build/build-state.ts';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { trustReaches } from '../../core/policy/policy.ts';
 import type { BuildView } from '../../core/protocol/build.ts';
+import type { PageQuery } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { ArtifactKind, Schema } from '../../storage/schema.ts';
+import { readPage, type Page } from './pages.ts';
+import { readableBuilds, type Reader } from './readers.ts';
 import { madeOfRow, readWithdrawals, whyWithdrawn } from './withdrawn.ts';
 
 /** A build as the wire shows it. Throws `not-found`. */
@@ -24,6 +28,30 @@ export const buildViews = async (
   const besides = await loadBesides(db, ids, rows);
   const views = new Map(rows.map((row) => [row.id, viewOf(row, besides)]));
   return ids.flatMap((id) => views.get(id) ?? []);
+};
+
+/** Which builds are listed. */
+export interface BuildsWanted extends PageQuery {
+  readonly state?: BuildState | undefined;
+  readonly toolchain?: Digest | undefined;
+}
+
+/** Builds that a reader may read, the latest first. */
+export const listBuilds = async (
+  db: Database,
+  reader: Reader,
+  { state, toolchain, ...wanted }: BuildsWanted,
+): Promise<Page<BuildView>> => {
+  let found = db
+    .selectFrom('builds')
+    .select(['id', 'created_at'])
+    .where('id', 'in', readableBuilds(db, reader));
+  if (state !== undefined) found = found.where('state', '=', state);
+  if (toolchain !== undefined) found = found.where('toolchain', '=', toolchain);
+  const order = { table: 'builds', columns: ['created_at', 'id'], direction: 'desc' } as const;
+  const { items, next } = await readPage(found, order, wanted);
+  const ids = items.map(({ id }) => id);
+  return { items: await buildViews(db, ids), next };
 };
 
 type BuildRow = Awaited<ReturnType<typeof buildRows>>[number];

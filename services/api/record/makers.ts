@@ -5,14 +5,15 @@ import type { Database } from '../../storage/database.ts';
 /** The makers of records: names of tokens, by id. */
 export type Makers = ReadonlyMap<string, string>;
 
-/** The names of all tokens, revoked and expired ones included. */
-export const listMakers = async (db: Database): Promise<Makers> =>
-  new Map(
-    (await db.selectFrom('tokens').select(['id', 'name']).execute()).map(({ id, name }) => [
-      id,
-      name,
-    ]),
-  );
+/** The names of some tokens, revoked and expired ones included. */
+export const findMakers = async (db: Database, ids: readonly string[]): Promise<Makers> => {
+  const unique = [...new Set(ids)];
+  const rows =
+    unique.length === 0
+      ? []
+      : await db.selectFrom('tokens').select(['id', 'name']).where('id', 'in', unique).execute();
+  return new Map(rows.map(({ id, name }) => [id, name]));
+};
 
 /** The maker of a record: a token, or a part of the service, whose id is its name. */
 export const makerIn = (makers: Makers, id: string): Maker => ({ id, name: makers.get(id) ?? id });

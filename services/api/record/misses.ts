@@ -3,7 +3,9 @@ import { KilnError, type ErrorCode } from '../../core/errors.ts';
 import { isKernelRelease } from '../../core/kernel/kernel.ts';
 import type { MissView } from '../../core/protocol/fleet.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../../core/source/source.ts';
+import type { PageQuery } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
+import { readPage, type Page } from './pages.ts';
 import type { BuildRequest } from './resolve-build.ts';
 
 /** A miss: something that was asked for and not had. A field is '' where the request named nothing that can be a name. */
@@ -43,16 +45,21 @@ export const noteMiss = async (
     await db.deleteFrom('misses').where('last_at', '<=', oldest.last_at).execute();
 };
 
-/** All misses, the latest first. */
-export const listMisses = async (db: Database): Promise<MissView[]> => {
-  const rows = await db.selectFrom('misses').selectAll().orderBy('last_at', 'desc').execute();
-  return rows.map(({ reason, source, release, count, last_at }) => ({
+/** Misses, the latest first. */
+export const listMisses = async (db: Database, wanted: PageQuery): Promise<Page<MissView>> => {
+  const { items, next } = await readPage(
+    db.selectFrom('misses').selectAll(),
+    { table: 'misses', columns: ['last_at', 'reason', 'source', 'release'], direction: 'desc' },
+    wanted,
+  );
+  const views = items.map(({ reason, source, release, count, last_at }) => ({
     reason,
     source: source === '' ? null : source,
     release: release === '' ? null : release,
     count,
     lastAt: last_at,
   }));
+  return { items: views, next };
 };
 
 /** Counts a build that ended without modules, for each of those who waited for it. */

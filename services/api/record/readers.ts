@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { mayRead, type Role, type Trust } from '../../core/policy/policy.ts';
+import { mayRead, TRUSTS, type Role, type Trust } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
 
 /** A reader: a token and its role. Records that it may not read are answered as not there. */
@@ -32,6 +32,18 @@ export const mayReadTree = async (
     .where('token', '=', token)
     .executeTakeFirst();
   return mayRead(role, { kind: 'tree', trust, isOwn: pushed !== undefined });
+};
+
+/** The kernels that a reader may read. */
+export const readableKernels = (db: Database, { token, role }: Reader) => {
+  const isFor = (trust: Trust): boolean => mayRead(role, { kind: 'tree', trust, isOwn: false });
+  const own = db.selectFrom('pushers').select('tree').where('token', '=', token);
+  return db
+    .selectFrom('kernels')
+    .selectAll('kernels')
+    .where((where) =>
+      where.or([where('trust', 'in', TRUSTS.filter(isFor)), where('digest', 'in', own)]),
+    );
 };
 
 /** The builds that a reader may read, as a condition on `builds.id`. */

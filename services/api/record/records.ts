@@ -8,10 +8,12 @@ import { SourceView } from '../../core/protocol/source.ts';
 import type { ToolchainView } from '../../core/protocol/toolchain.ts';
 import type { Source } from '../../core/source/source.ts';
 import type { ReadyToolchain, ToolchainState } from '../../core/toolchain/toolchain.ts';
+import type { Withdrawal } from '../../core/policy/withdrawal.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { fromJson } from '../../storage/json-text.ts';
-import { makerIn, type Makers } from './makers.ts';
+import { findMakers, makerIn, type Makers } from './makers.ts';
+import { readWithdrawals, whyWithdrawn } from './withdrawn.ts';
 
 /** SQL rows as the domain's values and the wire's views. */
 
@@ -54,14 +56,43 @@ export const kernelOf = (row: Schema['kernels']): Stored<Kernel> => ({
   createdAt: row.created_at,
 });
 
+/** What views of trees show besides: names of those who vouch for them, and what was withdrawn. */
+export interface Besides {
+  readonly makers: Makers;
+  readonly withdrawals: readonly Withdrawal[];
+}
+
+/** What is shown besides of some trees. */
+export const besidesOf = async (
+  db: Database,
+  trees: readonly { readonly madeBy: string }[],
+): Promise<Besides> => ({
+  makers: await findMakers(
+    db,
+    trees.map(({ madeBy }) => madeBy),
+  ),
+  withdrawals: await readWithdrawals(db),
+});
+
 export const sourceView = (
   { blob: _blob, layout: _layout, ...view }: StoredSource,
-  makers: Makers,
-): SourceView => SourceView.parse({ ...view, madeBy: makerIn(makers, view.madeBy) });
+  { makers, withdrawals }: Besides,
+): SourceView =>
+  SourceView.parse({
+    ...view,
+    madeBy: makerIn(makers, view.madeBy),
+    withdrawn: whyWithdrawn(withdrawals, [['source', view.digest]]),
+  });
+
 export const kernelView = (
-  { blob: _blob, layout: _layout, ...view }: Stored<Kernel>,
-  makers: Makers,
-): KernelView => KernelView.parse({ ...view, madeBy: makerIn(makers, view.madeBy) });
+  { blob: _blob, layout: _layout, ...view }: StoredKernel,
+  { makers, withdrawals }: Besides,
+): KernelView =>
+  KernelView.parse({
+    ...view,
+    madeBy: makerIn(makers, view.madeBy),
+    withdrawn: whyWithdrawn(withdrawals, [['kernel', view.digest]]),
+  });
 
 export const toolchainView = (row: Schema['toolchains'], makers: Makers): ToolchainView => ({
   digest: row.digest,

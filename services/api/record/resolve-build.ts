@@ -28,7 +28,7 @@ import {
   type StoredKernel,
   type StoredSource,
 } from './records.ts';
-import { mayReadTree, type Reader } from './readers.ts';
+import { mayReadTree, readableKernels, type Reader } from './readers.ts';
 import { mustNotBeWithdrawn, readWithdrawals } from './withdrawn.ts';
 
 /** A request for a build, checked. */
@@ -256,14 +256,10 @@ export const findKernelOf = async (
     mustNotBeWithdrawn(withdrawals, [['kernel', found.digest]], OTHER_KERNEL);
     return found;
   }
-  const released = await db
-    .selectFrom('kernels')
-    .selectAll()
+  const all = await readableKernels(db, reader)
     .where('release', '=', wanted.release)
     .orderBy('created_at', 'desc')
     .execute();
-  const all: typeof released = [];
-  for (const row of released) if (await mayReadTree(db, reader, kernelOf(row))) all.push(row);
   const rows = all.filter(
     ({ digest: id }) => findWithdrawn(withdrawals, [['kernel', id]]) === null,
   );

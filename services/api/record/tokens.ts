@@ -4,10 +4,12 @@ import { KilnError } from '../../core/errors.ts';
 import { roleReaches, type Role } from '../../core/policy/policy.ts';
 import { quotasOf, type OwnQuotas, type Quotas } from '../../core/policy/quotas.ts';
 import type { IssuedToken, TokenView } from '../../core/protocol/token.ts';
+import type { PageQuery } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
-import { listMakers, makerIn, type Makers } from './makers.ts';
+import { findMakers, makerIn, type Makers } from './makers.ts';
+import { readPage, type Page } from './pages.ts';
 
 /** The caller of a request: its token and role. */
 export interface Caller {
@@ -60,14 +62,21 @@ export const issueToken = async (
     created_at: now,
   };
   await db.insertInto('tokens').values(row).execute();
-  return { ...viewOf(row, await listMakers(db)), secret };
+  return { ...viewOf(row, await findMakers(db, [madeBy])), secret };
 };
 
-/** All tokens, without secrets. */
-export const listTokens = async (db: Database): Promise<TokenView[]> => {
-  const makers = await listMakers(db);
-  const rows = await db.selectFrom('tokens').selectAll().orderBy('created_at').execute();
-  return rows.map((row) => viewOf(row, makers));
+/** Tokens without secrets, the oldest first. */
+export const listTokens = async (db: Database, wanted: PageQuery): Promise<Page<TokenView>> => {
+  const { items, next } = await readPage(
+    db.selectFrom('tokens').selectAll(),
+    { table: 'tokens', columns: ['created_at', 'id'], direction: 'asc' },
+    wanted,
+  );
+  const makers = await findMakers(
+    db,
+    items.map(({ made_by }) => made_by),
+  );
+  return { items: items.map((row) => viewOf(row, makers)), next };
 };
 
 /** Ends a token at once, if it has not ended. Throws `not-found`. */

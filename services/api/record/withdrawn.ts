@@ -9,29 +9,35 @@ import {
   type Withdrawable,
   type Withdrawal,
 } from '../../core/policy/withdrawal.ts';
+import type { PageQuery } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { fromJson } from '../../storage/json-text.ts';
-import { listMakers, makerIn } from './makers.ts';
+import { findMakers, makerIn } from './makers.ts';
+import { readPage, type Page } from './pages.ts';
 
 /** Withdrawals: the things that hosts are not given any more, and why. */
 
-/** All withdrawals, the latest first. */
-export const listWithdrawals = async (db: Database): Promise<readonly WithdrawalView[]> => {
-  const makers = await listMakers(db);
-  const rows = await db
-    .selectFrom('withdrawals')
-    .selectAll()
-    .orderBy('created_at', 'desc')
-    .execute();
-  return rows.map(({ kind, id, name, reason, made_by, created_at }) => ({
-    kind,
-    id,
-    name,
-    reason,
+/** Withdrawals, the latest first. */
+export const listWithdrawals = async (
+  db: Database,
+  wanted: PageQuery,
+): Promise<Page<WithdrawalView>> => {
+  const { items, next } = await readPage(
+    db.selectFrom('withdrawals').selectAll(),
+    { table: 'withdrawals', columns: ['created_at', 'kind', 'id'], direction: 'desc' },
+    wanted,
+  );
+  const makers = await findMakers(
+    db,
+    items.map(({ made_by }) => made_by),
+  );
+  const views = items.map(({ made_by, created_at, ...row }) => ({
+    ...row,
     madeBy: makerIn(makers, made_by),
     createdAt: created_at,
   }));
+  return { items: views, next };
 };
 
 /** All withdrawals, to check other things against. */

@@ -106,7 +106,6 @@ export const BuildView = z.object({
   attestation: digest.nullable(),
   timings: z.record(z.string(), z.number()).nullable(),
   madeBy: Maker,
-  /** Why it is withdrawn, or `null`. */
   withdrawn,
   createdAt: z.number(),
   startedAt: z.number().nullable(),

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { TRUSTS } from '../policy/policy.ts';
 import { digest } from '../digest.ts';
 import { text, release, Maker } from './parts.ts';
+import { withdrawn } from './withdrawal.ts';
 
 /** A kernel to take in. */
 export const CreateKernel = z.union([
@@ -52,6 +53,7 @@ export const KernelView = z.object({
   hostPrograms: z.object({ arches: z.array(z.string()), glibc: z.string().nullable() }),
   trust: z.enum(TRUSTS),
   madeBy: Maker,
+  withdrawn,
   createdAt: z.number(),
 });
 export type KernelView = z.infer<typeof KernelView>;

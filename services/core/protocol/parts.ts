@@ -30,5 +30,16 @@ export type Maker = z.infer<typeof Maker>;
 /** The most items of one page of a list. */
 export const PAGE = 200;
 
-/** A list, or a page of one. */
+/** The page of a list that is asked for: so many items, those after the place that a page names as its `next`. */
+export const PageQuery = z.object({
+  after: z.string().max(1024).optional(),
+  limit: z.coerce.number().int().min(1).max(PAGE).default(PAGE),
+});
+export type PageQuery = z.output<typeof PageQuery>;
+
+/** A whole list. */
 export const list = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item) });
+
+/** A page of a list. `next` is the place to go on from; `null` at the list's end. */
+export const page = <T extends z.ZodType>(item: T) =>
+  z.object({ items: z.array(item), next: z.string().max(1024).nullable() });

@@ -3,6 +3,7 @@ import { TRUSTS } from '../policy/policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
 import { digest } from '../digest.ts';
 import { text, packageName, settings, Maker } from './parts.ts';
+import { withdrawn } from './withdrawal.ts';
 
 /** A source to take in, and what its pusher claims of it. */
 export const CreateSource = z.strictObject({
@@ -36,6 +37,7 @@ export const SourceView = z.object({
   commit: z.string().nullable(),
   trust: z.enum(TRUSTS),
   madeBy: Maker,
+  withdrawn,
   createdAt: z.number(),
 });
 export type SourceView = z.infer<typeof SourceView>;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { WITHDRAWABLE, type Withdrawal } from '../policy/withdrawal.ts';
 import { text, Maker } from './parts.ts';
 
-/** What was withdrawn, and why. */
+/** Why hosts are not given a thing any more, or `null`. */
 export const withdrawn = z.string().nullable();
 
 /** A thing to withdraw. */

@@ -4,7 +4,8 @@ import { KilnError } from '../../../core/errors.ts';
 import { CreateArchive, type ArchiveView } from '../../../core/protocol/archive.ts';
 import type { Schema } from '../../../storage/schema.ts';
 import type { ApiDeps } from '../deps.ts';
-import { listMakers, makerIn, type Makers } from '../../record/makers.ts';
+import { findMakers, makerIn, type Makers } from '../../record/makers.ts';
+import { readPage } from '../../record/pages.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 const archiveView = (
@@ -36,15 +37,22 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
           }),
         )
         .execute();
-      return { status: 201, json: archiveView(row, await listMakers(db)) };
+      return { status: 201, json: archiveView(row, await findMakers(db, [caller.token])) };
     }),
   );
   router.get(
     '/v1/archives',
-    route(deps, 'client', NO_BODY, async () => {
-      const rows = await db.selectFrom('archives').selectAll().orderBy('name').execute();
-      const makers = await listMakers(db);
-      return ok({ items: rows.map((row) => archiveView(row, makers)) });
+    route(deps, 'client', NO_BODY, async ({ page }) => {
+      const { items, next } = await readPage(
+        db.selectFrom('archives').selectAll(),
+        { table: 'archives', columns: ['name'], direction: 'asc' },
+        page(),
+      );
+      const makers = await findMakers(
+        db,
+        items.map(({ made_by }) => made_by),
+      );
+      return ok({ items: items.map((row) => archiveView(row, makers)), next });
     }),
   );
   router.delete(

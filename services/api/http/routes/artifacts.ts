@@ -1,8 +1,8 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import { findWithdrawn } from '../../../core/policy/withdrawal.ts';
 import type { ApiDeps } from '../deps.ts';
-import { mustBeGiven, readWithdrawals } from '../../record/withdrawn.ts';
+import { mustBeGiven } from '../../record/withdrawn.ts';
+import { readPage } from '../../record/pages.ts';
 import { mayReadArtifact } from '../../record/readers.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { sendBlob } from '../send-blob.ts';
@@ -26,17 +26,14 @@ export const artifactRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/signers',
-    route(deps, 'client', NO_BODY, async () => {
-      const signers = await db
-        .selectFrom('signers')
-        .select(['key', 'certificate'])
-        .orderBy('seen_at', 'desc')
-        .execute();
-      const withdrawals = await readWithdrawals(db);
-      const items = signers.filter(
-        ({ key }) => findWithdrawn(withdrawals, [['signer', key]]) === null,
+    route(deps, 'client', NO_BODY, async ({ page }) => {
+      const withdrawn = db.selectFrom('withdrawals').select('id').where('kind', '=', 'signer');
+      const { items, next } = await readPage(
+        db.selectFrom('signers').selectAll().where('key', 'not in', withdrawn),
+        { table: 'signers', columns: ['seen_at', 'key'], direction: 'desc' },
+        page(),
       );
-      return ok({ items });
+      return ok({ items: items.map(({ key, certificate }) => ({ key, certificate })), next });
     }),
   );
   return router;

@@ -6,7 +6,7 @@ import { BUILD_STATES } from '../../../core/build/build-state.ts';
 import { digest, type Digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CancelBuild, CreateBuild } from '../../../core/protocol/build.ts';
-import { PAGE } from '../../../core/protocol/parts.ts';
+import { PageQuery } from '../../../core/protocol/parts.ts';
 import { runName } from '../../../core/jobs/run-name.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
@@ -14,21 +14,19 @@ import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
 import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
-import { mustReadBuild, readableBuilds } from '../../record/readers.ts';
-import { buildView, buildViews } from '../../record/build-views.ts';
+import { mustReadBuild } from '../../record/readers.ts';
+import { buildView, listBuilds } from '../../record/build-views.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** A build is asked for in JSON, or in a form with two tarballs. */
 const JSON_OR_FORM = z.unknown();
 const PIECES_AT_ONCE = 50;
-/** The builds that are asked for, and which part of their list: so many, those after one. */
-const Wanted = z.object({
+/** Which builds are listed, and the page of their list. */
+const BuildsQuery = PageQuery.extend({
   state: z
     .enum(BUILD_STATES, { error: `not a build’s state; those are ${BUILD_STATES.join(', ')}` })
     .optional(),
   toolchain: digest.optional(),
-  after: z.string().max(64).optional(),
-  limit: z.coerce.number().int().min(1).max(PAGE).default(PAGE),
 });
 
 /** `/v1/builds`: ask, show, list, follow, read the log, cancel. */
@@ -60,39 +58,9 @@ export const buildRoutes = (deps: ApiDeps): Router => {
 
   router.get(
     '/v1/builds',
-    route(deps, 'client', NO_BODY, async ({ caller, request }) => {
-      const { state, toolchain, after, limit } = Wanted.parse(request.query);
-      let wanted = db
-        .selectFrom('builds')
-        .select('id')
-        .where('id', 'in', readableBuilds(db, caller))
-        .orderBy('created_at', 'desc')
-        .orderBy('id', 'desc')
-        .limit(limit);
-      if (state !== undefined) wanted = wanted.where('state', '=', state);
-      if (toolchain !== undefined) wanted = wanted.where('toolchain', '=', toolchain);
-      if (after !== undefined) {
-        await mustReadBuild(db, caller, after);
-        const { created_at: time } = await db
-          .selectFrom('builds')
-          .select('created_at')
-          .where('id', '=', after)
-          .executeTakeFirstOrThrow();
-        wanted = wanted.where((where) =>
-          where.or([
-            where('created_at', '<', time),
-            where.and([where('created_at', '=', time), where('id', '<', after)]),
-          ]),
-        );
-      }
-      const rows = await wanted.execute();
-      return ok({
-        items: await buildViews(
-          db,
-          rows.map(({ id }) => id),
-        ),
-      });
-    }),
+    route(deps, 'client', NO_BODY, async ({ caller, request }) =>
+      ok(await listBuilds(db, caller, BuildsQuery.parse(request.query))),
+    ),
   );
 
   router.get(

@@ -8,7 +8,7 @@ export const missRoutes = (deps: ApiDeps): Router => {
   const router = Router();
   router.get(
     '/v1/misses',
-    route(deps, 'admin', NO_BODY, async () => ok({ items: await listMisses(deps.db) })),
+    route(deps, 'admin', NO_BODY, async ({ page }) => ok(await listMisses(deps.db, page()))),
   );
   return router;
 };

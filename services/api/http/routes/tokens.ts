@@ -18,7 +18,7 @@ export const tokenRoutes = (deps: ApiDeps): Router => {
   );
   router.get(
     '/v1/tokens',
-    route(deps, 'admin', NO_BODY, async () => ok({ items: await listTokens(deps.db) })),
+    route(deps, 'admin', NO_BODY, async ({ page }) => ok(await listTokens(deps.db, page()))),
   );
   router.post(
     '/v1/tokens/:id/revoke',

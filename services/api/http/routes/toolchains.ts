@@ -10,7 +10,8 @@ import {
   ToolchainPackages,
 } from '../../../core/toolchain/toolchain-packages.ts';
 import type { ApiDeps } from '../deps.ts';
-import { listMakers } from '../../record/makers.ts';
+import { findMakers } from '../../record/makers.ts';
+import { readPage } from '../../record/pages.ts';
 import { toolchainView } from '../../record/records.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import {
@@ -29,7 +30,7 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
   const { db } = deps;
   const router = Router();
   const view = async (row: ToolchainRow): Promise<ToolchainView> =>
-    toolchainView(row, await listMakers(db));
+    toolchainView(row, await findMakers(db, [row.made_by]));
 
   router.post(
     '/v1/toolchains',
@@ -49,14 +50,17 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
   );
   router.get(
     '/v1/toolchains',
-    route(deps, 'client', NO_BODY, async () => {
-      const rows = await db
-        .selectFrom('toolchains')
-        .selectAll()
-        .orderBy('created_at', 'desc')
-        .execute();
-      const makers = await listMakers(db);
-      return ok({ items: rows.map((row) => toolchainView(row, makers)) });
+    route(deps, 'client', NO_BODY, async ({ page }) => {
+      const { items, next } = await readPage(
+        db.selectFrom('toolchains').selectAll(),
+        { table: 'toolchains', columns: ['created_at', 'digest'], direction: 'desc' },
+        page(),
+      );
+      const makers = await findMakers(
+        db,
+        items.map(({ made_by }) => made_by),
+      );
+      return ok({ items: items.map((row) => toolchainView(row, makers)), next });
     }),
   );
   router.get(

@@ -1,6 +1,6 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
-import { CreateKernel, HostKernel, type KernelView } from '../../../core/protocol/kernel.ts';
+import { CreateKernel, HostKernel } from '../../../core/protocol/kernel.ts';
 import { CreateSource } from '../../../core/protocol/source.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
@@ -12,9 +12,9 @@ import {
   kernelFiles,
   kernelSymvers,
 } from '../../record/ingest-kernel.ts';
-import { mayReadTree } from '../../record/readers.ts';
-import { listMakers } from '../../record/makers.ts';
-import { kernelOf, kernelView, sourceOf, sourceView } from '../../record/records.ts';
+import { readPage } from '../../record/pages.ts';
+import { readableKernels } from '../../record/readers.ts';
+import { besidesOf, kernelOf, kernelView, sourceOf, sourceView } from '../../record/records.ts';
 import { findKernelOf } from '../../record/resolve-build.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
@@ -25,22 +25,25 @@ export const treeRoutes = (deps: ApiDeps): Router => {
 
   router.post(
     '/v1/sources',
-    route(deps, 'client', CreateSource, async ({ body, caller }) => ({
-      status: 201,
-      json: sourceView(await ingestSource(deps, body.blob, caller, body), await listMakers(db)),
-    })),
+    route(deps, 'client', CreateSource, async ({ body, caller }) => {
+      const source = await ingestSource(deps, body.blob, caller, body);
+      return { status: 201, json: sourceView(source, await besidesOf(db, [source])) };
+    }),
   );
   router.get(
     '/v1/sources',
-    route(deps, 'client', NO_BODY, async () => {
-      const rows = await db
-        .selectFrom('source_names')
-        .innerJoin('sources', 'sources.digest', 'source_names.source')
-        .selectAll('sources')
-        .orderBy('sources.name')
-        .execute();
-      const makers = await listMakers(db);
-      return ok({ items: rows.map((row) => sourceView(sourceOf(row), makers)) });
+    route(deps, 'client', NO_BODY, async ({ page }) => {
+      const { items, next } = await readPage(
+        db
+          .selectFrom('source_names')
+          .innerJoin('sources', 'sources.digest', 'source_names.source')
+          .selectAll('sources'),
+        { table: 'source_names', columns: ['name', 'version'], direction: 'asc' },
+        page(),
+      );
+      const sources = items.map(sourceOf);
+      const besides = await besidesOf(db, sources);
+      return ok({ items: sources.map((source) => sourceView(source, besides)), next });
     }),
   );
 
@@ -53,14 +56,14 @@ export const treeRoutes = (deps: ApiDeps): Router => {
           : 'delta' in body
             ? await ingestKernelDelta(deps, body, voucher(caller))
             : await ingestKernel(deps, body.blob, voucher(caller));
-      return { status: 201, json: kernelView(stored, await listMakers(db)) };
+      return { status: 201, json: kernelView(stored, await besidesOf(db, [stored])) };
     }),
   );
   router.get(
     '/v1/kernels/:digest',
     route(deps, 'client', NO_BODY, async ({ caller, digest }) => {
       const found = await findKernelFor(deps, caller, digest('digest'));
-      return ok(kernelView(found, await listMakers(db)));
+      return ok(kernelView(found, await besidesOf(db, [found])));
     }),
   );
   router.get(
@@ -85,23 +88,22 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   /** With `release` (and `build`, `options`, `arch`): the one kernel that a host with these facts means, or none. */
   router.get(
     '/v1/kernels',
-    route(deps, 'client', NO_BODY, async ({ caller, request }) => {
+    route(deps, 'client', NO_BODY, async ({ caller, request, page }) => {
       const { release, ...facts } = request.query;
-      const makers = await listMakers(db);
       if (release !== undefined) {
         const named = HostKernel.parse({ release, ...facts });
         const found = await findKernelOf(db, caller, named).catch(onlyNotFound);
-        return ok({ items: found === null ? [] : [kernelView(found, makers)] });
+        if (found === null) return ok({ items: [], next: null });
+        return ok({ items: [kernelView(found, await besidesOf(db, [found]))], next: null });
       }
-      const rows = await db
-        .selectFrom('kernels')
-        .selectAll()
-        .orderBy('created_at', 'desc')
-        .execute();
-      const items: KernelView[] = [];
-      for (const kernel of rows.map(kernelOf))
-        if (await mayReadTree(db, caller, kernel)) items.push(kernelView(kernel, makers));
-      return ok({ items });
+      const { items, next } = await readPage(
+        readableKernels(db, caller),
+        { table: 'kernels', columns: ['created_at', 'digest'], direction: 'desc' },
+        page(),
+      );
+      const kernels = items.map(kernelOf);
+      const besides = await besidesOf(db, kernels);
+      return ok({ items: kernels.map((kernel) => kernelView(kernel, besides)), next });
     }),
   );
   return router;

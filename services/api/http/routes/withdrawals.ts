@@ -18,12 +18,12 @@ export const withdrawalRoutes = (deps: ApiDeps): Router => {
     '/v1/withdrawals',
     route(deps, 'admin', CreateWithdrawal, async ({ body, caller }) => {
       await coordinator.withdraw(body, caller.token);
-      return { status: 201, json: { items: await listWithdrawals(db) } };
+      return { status: 201, json: body };
     }),
   );
   router.get(
     '/v1/withdrawals',
-    route(deps, 'client', NO_BODY, async () => ok({ items: await listWithdrawals(db) })),
+    route(deps, 'client', NO_BODY, async ({ page }) => ok(await listWithdrawals(db, page()))),
   );
   router.delete(
     '/v1/withdrawals/:kind/:id',
