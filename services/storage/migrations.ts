@@ -174,4 +174,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '007-pushers': inOrder(PUSHERS),
   '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
   '009-artifacts': inOrder(ARTIFACTS, carrySignatures, CARRY_ARTIFACTS),
+  '010-facts': inOrder([`ALTER TABLE sources RENAME COLUMN claims TO facts`]),
 };

@@ -51,7 +51,7 @@ export interface Schema {
     version: string;
     kind: Source['kind'];
     /** What the pusher and `dkms.conf` say besides. */
-    claims: JsonText<SourceFacts>;
+    facts: JsonText<SourceFacts>;
     /** The Git commit that was pushed, where the client found one. */
     commit_id: string | null;
     blob: Digest;

@@ -31,6 +31,7 @@ describe('a request that waits for the builds its own is built against', () => {
     coordinator.request(CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }), {
       token: 'token',
       role: 'ci',
+      quotas: null,
     });
   const takeBack = ({ build, request }: BuildTicket): Promise<void> =>
     coordinator.cancel(build.id, request);

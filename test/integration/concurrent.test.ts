@@ -45,7 +45,7 @@ const ask =
   ({ coordinator }: Scene): Promise<BuildTicket> =>
     coordinator.request(
       CreateBuild.parse({ source: { name }, kernel: { release: RELEASE }, ...more }),
-      { token: 'token', role },
+      { token: 'token', role, quotas: null },
     );
 
 const rowOf = (db: Database, name: string) =>

@@ -48,8 +48,7 @@ describe('a source that is built against others', () => {
     const build = await resolved('layered', counted);
     const { row, needs } = await counted.transaction().execute((transaction) =>
       noteRequest(transaction, build, {
-        token: 'token',
-        role: 'ci',
+        caller: { token: 'token', role: 'ci', quotas: null },
         isBackground: false,
         now: 1,
       }),
@@ -70,8 +69,7 @@ describe('a source that is built against others', () => {
     const build = await resolved('roof');
     const { needs } = await db.transaction().execute((transaction) =>
       noteRequest(transaction, build, {
-        token: 'token',
-        role: 'ci',
+        caller: { token: 'token', role: 'ci', quotas: null },
         isBackground: false,
         now: 1,
       }),

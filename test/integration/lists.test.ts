@@ -11,7 +11,7 @@ import {
 } from '../machine/small-record.ts';
 import { stillCoordinator } from '../machine/still-coordinator.ts';
 
-const ADMIN = { token: 'admin', role: 'admin' } as const;
+const ADMIN = { token: 'admin', role: 'admin', quotas: null } as const;
 
 describe('a list of builds', () => {
   let db: Database;

@@ -31,7 +31,7 @@ describe('a rebuild of a build that is built against another', () => {
     coordinator = stillCoordinator(db);
     const { build } = await coordinator.request(
       CreateBuild.parse({ source: { name: 'wall' }, kernel: { release: RELEASE } }),
-      { token: 'token', role: 'ci' },
+      { token: 'token', role: 'ci', quotas: null },
     );
     wall = build.id;
     ground = build.dependencies[0] ?? '';

@@ -17,7 +17,7 @@ import {
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
 
 const RELEASE = '6.1.0-1-amd64';
-const ASKER = { token: 'token', role: 'ci' } as const;
+const ASKER = { token: 'token', role: 'ci', quotas: null } as const;
 
 /** Builders and the signer have keys of their own: a result counts from whoever began that run, and for that run alone. */
 describe('what a worker reports', () => {

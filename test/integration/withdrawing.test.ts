@@ -35,6 +35,7 @@ describe('what is withdrawn', () => {
     coordinator.request(CreateBuild.parse({ source: { name }, kernel: { release: RELEASE } }), {
       token: 'token',
       role: 'admin',
+      quotas: null,
     });
   const withdraw = (kind: 'source' | 'kernel' | 'toolchain' | 'build' | 'signer', id: string) =>
     coordinator.withdraw({ kind, id, reason: 'bad' }, 'admin');

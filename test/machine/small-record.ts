@@ -87,10 +87,10 @@ export const addSource = async (
 ): Promise<void> => {
   const { tree, version, kind, autoinstall, needs, settings } = dkmsSource;
   const digest = digestOf(name);
-  const claims = toJson({ autoinstall, depends, needs, hasRust: false, settings });
+  const facts = toJson({ autoinstall, depends, needs, hasRust: false, settings });
   await db
     .insertInto('sources')
-    .values({ ...stored, digest, tree, name, version, kind, claims, commit_id: null })
+    .values({ ...stored, digest, tree, name, version, kind, facts, commit_id: null })
     .execute();
   await db
     .insertInto('source_names')

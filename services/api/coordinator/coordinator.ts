@@ -16,7 +16,8 @@ import { loadBuild } from '../record/records.ts';
 import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
 import { createOutcomes } from './outcomes.ts';
-import { noteRequest, type Asker } from './note-request.ts';
+import { noteRequest } from './note-request.ts';
+import type { Caller } from '../record/tokens.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
 import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
@@ -25,7 +26,7 @@ import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record
 /** The coordinator decides every state change of a build. It writes SQL first and tells the queue after; `sweep` repeats what a queue lost. */
 export interface Coordinator {
   /** Finds or makes the build for a request, and notes who wants it. */
-  request(request: BuildRequest, asker: Asker): Promise<BuildTicket>;
+  request(request: BuildRequest, caller: Caller): Promise<BuildTicket>;
   /** Takes back one request, or all of them. A build ends when no request waits for it any more, and so do those it is built against. */
   cancel(build: string, request: string | null): Promise<void>;
   /** Withdraws a thing: hosts are not given it any more, and what is being built of it ends. Throws `not-found`. */
@@ -112,12 +113,12 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     cancel: (build, request) => cancellations.cancel(build, request),
     sweep: createSweep(deps, enqueue, dependents, rebuilds, turns),
 
-    async request(wanted, asker) {
+    async request(wanted, caller) {
       // All is read again here: since the request was resolved, a toolchain may have been retired or an ended build started for somebody else.
       const { asked, woken, cached } = await decide(async (on, made) => {
-        const resolved = await resolveBuild(wanted, deps.script, lookupsIn(on, asker));
+        const resolved = await resolveBuild(wanted, deps.script, lookupsIn(on, caller));
         const noted = await noteRequest(on, resolved, {
-          ...asker,
+          caller,
           isBackground: wanted.background,
           now: now(),
         });
@@ -126,7 +127,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
         for (const row of [...noted.needs, noted.row])
           nexts.push({ id: row.id, next: await wake(on, made, row, wanted.retry) });
         if (nexts.at(-1)?.next !== 'nothing') {
-          await mustHaveRoom(on, asker);
+          await mustHaveRoom(on, caller);
           return { asked: noted, woken: nexts, cached: null };
         }
         await on.deleteFrom('requests').where('id', '=', noted.request).execute();

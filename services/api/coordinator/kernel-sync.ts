@@ -15,6 +15,7 @@ import type { Log } from '../../storage/log.ts';
 import type { Coordinator } from './coordinator.ts';
 import { ingestKernel } from '../record/ingest-kernel.ts';
 import { sourceOf, type StoredSource } from '../record/records.ts';
+import type { Caller } from '../record/tokens.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
 import { storeUpload, type UploadDeps } from '../record/uploads.ts';
 
@@ -36,7 +37,7 @@ export interface KernelSyncDeps extends UploadDeps {
 }
 
 /** Who asks for the builds that a sync begins. */
-const ASKED_BY = 'kernel-sync';
+const SYNC: Caller = { token: 'kernel-sync', role: 'admin', quotas: null };
 
 export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
   let view: SyncView = {
@@ -92,7 +93,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
     if (known !== undefined) return { digest: known.kernel, isNew: false };
     update({ step: `taking in ${release}` });
     const blob = await apt.download(packages, (files) => storeTogether(deps, files));
-    const { digest } = await ingestKernel(deps, blob, { token: ASKED_BY, trust: 'archive' });
+    const { digest } = await ingestKernel(deps, blob, { token: SYNC.token, trust: 'archive' });
     await deps.db
       .insertInto('archive_kernels')
       .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
@@ -112,7 +113,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
             retry: false,
             background: true,
           },
-          { token: ASKED_BY, role: 'admin' },
+          SYNC,
         );
         if (!cached) update({ builds: [...view.builds, build.id] });
       } catch (error) {

@@ -8,27 +8,21 @@ import type { Database } from '../../storage/database.ts';
 import type { Flag } from '../../storage/schema.ts';
 import type { BuildRow } from './build-moves.ts';
 import { deepestFirst, type ResolvedBuild } from '../record/resolve-build.ts';
-import { roleReaches, type Role } from '../../core/policy/policy.ts';
+import { roleReaches } from '../../core/policy/policy.ts';
 import { toJson } from '../../storage/json-text.ts';
+import type { Caller } from '../record/tokens.ts';
 import { findToolchain } from '../record/toolchains.ts';
 
-/** A request as it stands in SQL: its build, and all that one is built against, deepest first. */
-export interface Asked {
+/** A request that is noted: its build, and all that one is built against, deepest first. */
+export interface NotedRequest {
   readonly row: BuildRow;
   readonly request: string;
   readonly needs: readonly BuildRow[];
 }
 
-/** Who asks: a token, and its role. */
-export interface Asker {
-  readonly token: string;
-  readonly role: Role;
-  /** How many builds may wait or run for it at once; without it any number. */
-  readonly builds?: number;
-}
-
-/** An asker, and the time of the request. */
-export interface Asking extends Asker {
+/** Who asks, how and when. */
+export interface Asking {
+  readonly caller: Caller;
   readonly isBackground: boolean;
   readonly now: number;
 }
@@ -41,7 +35,7 @@ export const noteRequest = async (
   transaction: Database,
   resolved: ResolvedBuild,
   asking: Asking,
-): Promise<Asked> => {
+): Promise<NotedRequest> => {
   const needs: BuildRow[] = [];
   for (const dependency of deepestFirst(resolved))
     needs.push(await findOrMake(transaction, dependency, asking));
@@ -49,7 +43,7 @@ export const noteRequest = async (
   const request = randomUUID();
   await transaction
     .insertInto('requests')
-    .values({ id: request, build: row.id, token: asking.token, created_at: asking.now })
+    .values({ id: request, build: row.id, token: asking.caller.token, created_at: asking.now })
     .execute();
   return { row, request, needs };
 };
@@ -82,8 +76,8 @@ const findOrMake = async (
       failure: null,
       exclusion: null,
       timings: null,
-      asker: asking.role,
-      made_by: asking.token,
+      asker: asking.caller.role,
+      made_by: asking.caller.token,
       is_tailored: isTailored ? 1 : 0,
       created_at: asking.now,
       started_at: null,
@@ -104,12 +98,9 @@ const findOrMake = async (
     .where('id', '=', id)
     .executeTakeFirstOrThrow();
   await noteAsker(transaction, row, asking);
-  if (!roleReaches(row.asker, asking.role))
-    await transaction
-      .updateTable('builds')
-      .set({ asker: asking.role })
-      .where('id', '=', id)
-      .execute();
+  const { role } = asking.caller;
+  if (!roleReaches(row.asker, role))
+    await transaction.updateTable('builds').set({ asker: role }).where('id', '=', id).execute();
   return row;
 };
 
@@ -117,7 +108,7 @@ const findOrMake = async (
 const noteAsker = async (
   transaction: Database,
   { id, state }: BuildRow,
-  { token, role, isBackground, now }: Asking,
+  { caller: { token, role }, isBackground, now }: Asking,
 ): Promise<void> => {
   const is_background: Flag = isBackground ? 1 : 0;
   const anew = { is_background, asked_at: now };

@@ -41,7 +41,7 @@ export const ingestSource = async (
       name,
       version,
       kind,
-      claims: toJson<SourceFacts>(facts),
+      facts: toJson<SourceFacts>(facts),
       commit_id: commit ?? null,
       blob,
       layout: toJson(layout),

@@ -40,7 +40,7 @@ export const sourceOf = (row: Schema['sources']): StoredSource => ({
   name: row.name,
   version: row.version,
   kind: row.kind,
-  ...fromJson(row.claims),
+  ...fromJson(row.facts),
   commit: row.commit_id,
   ...origin(row),
   trust: row.trust,

@@ -10,12 +10,12 @@ import type { Schema } from '../../storage/schema.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findMakers, makerIn, type Makers } from './makers.ts';
 import { readPage, type Page } from './pages.ts';
+import type { Reader } from './readers.ts';
 
-/** The caller of a request: its token and role. */
-export interface Caller {
-  readonly token: string;
-  readonly role: Role;
-  readonly quotas: Quotas;
+/** Who asks something of the service. */
+export interface Caller extends Reader {
+  /** How much it may have at once; `null`: any amount, as a part of the service itself. */
+  readonly quotas: Quotas | null;
 }
 
 const DAY = 24 * 3600 * 1000;

@@ -1,5 +1,6 @@
 import { KilnError } from '../../core/errors.ts';
 import type { Database } from '../../storage/database.ts';
+import type { Caller } from './tokens.ts';
 
 /**
  * The number of requests that wait for a build: its own, and those for builds that are built against it, over all layers. A request is
@@ -32,21 +33,19 @@ const SOON = 20;
 /** Throws `too-many` where more builds would wait or run for a token than it may have, `more` new ones included. */
 export const mustHaveRoom = async (
   db: Database,
-  {
-    token,
-    builds = Number.POSITIVE_INFINITY,
-  }: { readonly token: string; readonly builds?: number },
+  { token, quotas }: Caller,
   more = 0,
 ): Promise<void> => {
+  if (quotas === null) return;
   const { count } = await db
     .selectFrom('requests')
     .select(({ fn }) => fn.count<number | string>('build').distinct().as('count'))
     .where('token', '=', token)
     .executeTakeFirstOrThrow();
-  if (Number(count) + more <= builds) return;
+  if (Number(count) + more <= quotas.builds) return;
   throw new KilnError(
     'too-many',
-    `this token has ${builds} builds waiting or running, the most it may have at once; try again when one has ended`,
+    `this token has ${quotas.builds} builds waiting or running, the most it may have at once; try again when one has ended`,
     { retryAfter: SOON },
   );
 };

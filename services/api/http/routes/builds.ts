@@ -37,14 +37,13 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/builds',
     route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request }) => {
-      const asker = { ...caller, builds: caller.quotas.builds };
       let wanted = request.is('multipart/form-data') === false ? CreateBuild.parse(body) : null;
       try {
         wanted ??= await deps.usage.upload(caller, request, async (blobLimit) => {
-          await mustHaveRoom(db, asker, 1);
+          await mustHaveRoom(db, caller, 1);
           return readUploadedBuild(request, { ...deps, blobLimit }, caller);
         });
-        const ticket = await coordinator.request(wanted, asker);
+        const ticket = await coordinator.request(wanted, caller);
         const { id, state } = ticket.build;
         if (ticket.cached && (state === 'failed' || state === 'excluded'))
           await noteLostBuild(db, deps.now(), id, state, 1);
