@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { SourceView } from '../../services/core/protocol/source.ts';
 import type { SignerView } from '../../services/core/protocol/fleet.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
@@ -61,6 +62,14 @@ describe('what is withdrawn', () => {
       status: 6,
       stderr: expect.stringMatching(why),
     });
+    const sources = await kiln.json<SourceView[]>('source', 'list');
+    const said = sources
+      .filter(({ name }) => name === 'bad')
+      .map(({ version, withdrawn }) => [version, withdrawn]);
+    expect(said).toEqual([
+      ['1.0', null],
+      ['2.0', expect.stringMatching(why)],
+    ]);
     const nobody = 'http://127.0.0.1:1';
     expect(await on(root, nobody, 'verify')).toMatchObject({
       status: 6,
