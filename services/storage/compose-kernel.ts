@@ -15,14 +15,14 @@ const DELTA_LIMIT = 16 * 1024 ** 2;
 const FILE_LIMIT = 256 * 1024 ** 2;
 
 /**
- * Makes the whole tarball of a kernel's tree out of a delta and the kernel it is based on, and stores it; its digest.
+ * Makes the whole tarball of a kernel's tree out of a delta and the kernel it is based on, which goes to `store`; its digest.
  * Throws `KilnError('bad-tarball' | 'too-large')` where the delta is malformed or makes too much.
  */
 export const composeKernel = async (
-  blobs: Blobs,
+  blobs: Pick<Blobs, 'open'>,
   delta: Digest,
   base: TreeOrigin & { readonly entries: readonly TreeEntry[] },
-  limit: number,
+  store: (tarball: Readable) => Promise<{ readonly digest: Digest }>,
 ): Promise<Digest> => {
   const plan = await readPlan(await blobs.open(delta));
   const places = new Map<string, TreeEntry[]>();
@@ -36,7 +36,7 @@ export const composeKernel = async (
   const compressed = tar.pipe(
     createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
   );
-  const storing = blobs.put(compressed, { limit });
+  const storing = store(compressed);
   let failure: unknown;
   storing.catch((error: unknown) => {
     failure ??= error;

@@ -152,6 +152,14 @@ const carrySignatures = async (db: Kysely<SignedBuilds>): Promise<void> => {
   }
 };
 
+/** Claims on uploads are tokens’ own. Those that there were, end. */
+const CLAIMS = [
+  `DROP TABLE uploads`,
+  `CREATE TABLE uploads (blob TEXT NOT NULL, token TEXT NOT NULL, claims INTEGER NOT NULL, claimed_at BIGINT NOT NULL,
+     PRIMARY KEY (blob, token))`,
+  `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
+];
+
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
 const inOrder = (...steps: readonly Step[]): Migration => ({
@@ -175,4 +183,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '008-toolchain-packages': inOrder(TOOLCHAIN_PACKAGES),
   '009-artifacts': inOrder(ARTIFACTS, carrySignatures, CARRY_ARTIFACTS),
   '010-facts': inOrder([`ALTER TABLE sources RENAME COLUMN claims TO facts`]),
+  '011-claims': inOrder(CLAIMS),
 };

@@ -175,8 +175,8 @@ export interface Schema {
   dependencies: { build: string; needs: string };
   /** Who waits for a build that has not ended, and with it for all that is built for it. */
   requests: { id: string; build: string; token: string; created_at: number };
-  /** Bytes that were sent, and how many may still come to make a record of them (api/record/uploads.ts). */
-  uploads: { blob: Digest; claims: number; claimed_at: number };
+  /** Bytes that a token has sent or may read, and how often it may still come to make a record of them (api/record/uploads.ts). */
+  uploads: { blob: Digest; token: string; claims: number; claimed_at: number };
   /** What hosts are not given any more (core/policy/withdrawal.ts). */
   withdrawals: {
     kind: Withdrawable;

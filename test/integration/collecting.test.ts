@@ -4,7 +4,12 @@ import { Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { collectBlobs, type Collection } from '../../services/api/record/collect-blobs.ts';
 import { BLOB_COLUMNS } from '../../services/api/record/named-blobs.ts';
-import { claimUpload, storeUpload, useUpload } from '../../services/api/record/uploads.ts';
+import {
+  claimUpload,
+  dropUpload,
+  storeUpload,
+  useUpload,
+} from '../../services/api/record/uploads.ts';
 import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
@@ -14,15 +19,16 @@ import { inEveryOrder } from '../machine/interleave.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import {
   addArtifact,
+  addBuild as addBuildTo,
   addKernel,
   addSource,
   addToolchain,
-  someInputs,
 } from '../machine/small-record.ts';
 import { debianKernel } from '../unit/samples.ts';
 
 const DAY = 24 * 3_600_000;
-const RELEASE = '6.1.0-1-amd64';
+const RELEASE = 'release';
+const one = { token: 'one', role: 'client' } as const;
 
 /** A record and its blobs. */
 interface Scene {
@@ -58,6 +64,15 @@ const store = async ({ blobs, directory }: Scene, text: string, days: number): P
   return digest;
 };
 
+/** Gives `one` a claim. */
+const addClaim = async ({ db }: Scene, blob: Digest): Promise<void> => {
+  const claim = { token: one.token, claims: 1, claimed_at: Date.now() };
+  await db
+    .insertInto('uploads')
+    .values({ blob, ...claim })
+    .execute();
+};
+
 const isThere = async ({ blobs }: Scene, blob: Digest): Promise<boolean> =>
   (await blobs.find(blob)) !== null;
 
@@ -72,25 +87,7 @@ const addBuild = async (
   log: Digest | null = null,
 ): Promise<void> => {
   const at = Date.now() - days * DAY;
-  await db
-    .insertInto('builds')
-    .values({
-      id,
-      fingerprint: digestOf(id),
-      state,
-      attempt: 1,
-      source: digestOf('hello'),
-      kernel: digestOf(RELEASE),
-      toolchain: digestOf('gcc'),
-      inputs: toJson(someInputs),
-      asker: 'ci',
-      made_by: 'test',
-      is_tailored: 0,
-      settings: toJson({}),
-      created_at: at,
-      finished_at: at,
-    })
-    .execute();
+  await addBuildTo(db, { id, state, created_at: at, finished_at: at });
   if (log !== null) await addArtifact(db, id, 'log', log);
 };
 
@@ -104,7 +101,7 @@ describe('blobs that are collected', () => {
   it('are those that came over a day ago, that no record names and nobody is sending; a dry run only says so', async () => {
     const [old, recent] = [await store(here, 'old', 2), await store(here, 'recent', 0.9)];
     const claimed = await store(here, 'claimed', 2);
-    await claimUpload(here, claimed);
+    await addClaim(here, claimed);
     const gone = { 'old-log': { blobs: 0, bytes: 0 }, unnamed: { blobs: 1, bytes: 3 } };
     expect(await collect(here, true)).toEqual(gone);
     expect(await isThere(here, old)).toBe(true);
@@ -213,17 +210,30 @@ describe('blobs that are collected', () => {
   });
 });
 
-describe('a blob that is collected while', () => {
+describe('a blob that goes while', () => {
   const text = 'wanted';
   const blob = digestOf(text);
-  const prepare = async (): Promise<Scene> => {
+  const ci = { token: 'ci', role: 'ci' } as const;
+  /** Bytes that were stored long ago: the log of a build that failed, or what somebody has a claim on. */
+  const asLog = async (): Promise<Scene> => {
     const here = await scene();
-    await addBuild(here, 'build', 'failed', 9);
-    await store(here, text, 8);
+    const log = await store(here, text, 95);
+    await addBuild(here, 'build', 'failed', 91, log);
     return here;
   };
+  const asUpload = async (): Promise<Scene> => {
+    const here = await scene();
+    await store(here, text, 95);
+    await addClaim(here, blob);
+    return here;
+  };
+  const ways = [
+    { prepare: asLog, remove: collect },
+    { prepare: asUpload, remove: (here: Scene) => dropUpload(here, blob, one) },
+  ];
+  type Act = (here: Scene) => Promise<unknown>;
   /** Both ways round. */
-  const mustStay = async (act: (here: Scene) => Promise<unknown>): Promise<void> => {
+  const mustStay = async (prepare: () => Promise<Scene>, remove: Act, act: Act): Promise<void> => {
     const both = async <A, B>(
       first: (here: Scene) => Promise<A>,
       second: (here: Scene) => Promise<B>,
@@ -239,30 +249,37 @@ describe('a blob that is collected while', () => {
       });
     const valueOf = (end: PromiseSettledResult<unknown>): unknown =>
       end.status === 'fulfilled' ? end.value : null;
-    expect(await both(act, collect, ({ first }) => valueOf(first))).toEqual([]);
-    expect(await both(collect, act, ({ second }) => valueOf(second))).toEqual([]);
+    expect(await both(act, remove, ({ first }) => valueOf(first))).toEqual([]);
+    expect(await both(remove, act, ({ second }) => valueOf(second))).toEqual([]);
   };
 
-  it('somebody asks whether it is here stays, or is said not to be', async () => {
-    await mustStay((here) => claimUpload(here, blob));
+  it('somebody who may know of it asks whether it is here stays, or is said not to be', async () => {
+    await mustStay(asLog, collect, (here) => claimUpload(here, blob, ci));
+    const drop: Act = (here) => dropUpload(here, blob, one);
+    await mustStay(asUpload, drop, (here) => claimUpload(here, blob, one));
   });
 
-  it('somebody sends it stays', async () => {
-    await mustStay((here) => storeUpload(here, bytes(text), { limit: 1000 }));
-  });
-
-  it('somebody makes a record of it stays, or there is no such record', async () => {
-    await mustStay((here) =>
-      useUpload(here, blob, async () => {
-        await here.blobs.read(blob, 1000);
-        await here.db.updateTable('sources').set({ blob }).execute();
-        return true;
-      }),
+  it.each(ways)('somebody sends it stays (way %#)', async ({ prepare, remove }) => {
+    await mustStay(prepare, remove, (here) =>
+      storeUpload(here, bytes(text), { limit: 1000 }, { token: 'other' }),
     );
   });
 
-  it('a build reports it stays', async () => {
-    await mustStay((here) =>
+  it.each(ways)(
+    'somebody makes a record of it stays, or there is no such record (way %#)',
+    async ({ prepare, remove }) => {
+      await mustStay(prepare, remove, (here) =>
+        useUpload(here, blob, prepare === asLog ? ci : one, async () => {
+          await here.blobs.read(blob, 1000);
+          await here.db.updateTable('sources').set({ blob }).execute();
+          return true;
+        }),
+      );
+    },
+  );
+
+  it.each(ways)('a build reports it stays (way %#)', async ({ prepare, remove }) => {
+    await mustStay(prepare, remove, (here) =>
       here.db.transaction().execute(async (on) => {
         if (!(await isThere(here, blob))) return false;
         await addArtifact(on, 'build', 'log', blob);

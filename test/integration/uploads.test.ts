@@ -13,7 +13,17 @@ import type { Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory } from '../../services/storage/blobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { addSource, emptyRecord } from '../machine/small-record.ts';
+import {
+  addBuild,
+  addKernel,
+  addSource,
+  addToolchain,
+  emptyRecord,
+} from '../machine/small-record.ts';
+
+const one = { token: 'one', role: 'client' } as const;
+const other = { token: 'other', role: 'client' } as const;
+const admin = { token: 'admin', role: 'admin' } as const;
 
 describe('bytes that were sent', () => {
   const records: Database[] = [];
@@ -30,9 +40,9 @@ describe('bytes that were sent', () => {
     for (const record of records) await record.destroy();
   });
 
-  const send = async (text: string): Promise<Digest> => {
-    const { digest } = await storeUpload(deps, Readable.from([Buffer.from(text)]), { limit: 100 });
-    return digest;
+  const send = async (text: string, by: string = one.token): Promise<Digest> => {
+    const bytes = Readable.from([Buffer.from(text)]);
+    return (await storeUpload(deps, bytes, { limit: 100 }, { token: by })).digest;
   };
   const isThere = async (blob: Digest): Promise<boolean> => (await deps.blobs.find(blob)) !== null;
   const later = async (milliseconds: number): Promise<void> => {
@@ -43,31 +53,62 @@ describe('bytes that were sent', () => {
 
   it('go when they are refused, unless another one sent them or was told that they are here', async () => {
     const blob = await send('wanted by four');
-    await send('wanted by four');
-    await claimUpload(deps, blob);
-    await claimUpload(deps, blob);
-    for (let others = 3; others > 0; others -= 1) {
-      await expect(useUpload(deps, blob, refuse)).rejects.toThrow('refused');
+    await send('wanted by four', other.token);
+    await claimUpload(deps, blob, one);
+    await claimUpload(deps, blob, other);
+    for (const by of [one, other, one]) {
+      await expect(useUpload(deps, blob, by, refuse)).rejects.toThrow('refused');
       expect(await isThere(blob)).toBe(true);
     }
-    await dropUpload(deps, blob);
+    await dropUpload(deps, blob, other);
     expect(await isThere(blob)).toBe(false);
   });
 
   it('are not taken from who is at work on them', async () => {
     const blob = await send('read twice');
-    await useUpload(deps, blob, async () => {
-      // By somebody who did not ask before.
-      await expect(useUpload(deps, blob, refuse)).rejects.toThrow('refused');
+    await useUpload(deps, blob, one, async () => {
+      await expect(useUpload(deps, blob, one, refuse)).rejects.toThrow('refused');
       expect(await isThere(blob)).toBe(true);
     });
     expect(await isThere(blob)).toBe(false);
   });
 
+  it('are nothing to who has not sent them, until a record of them is his to read', async () => {
+    const blob = await send('one’s own');
+    for (const by of [other, admin]) {
+      expect(await claimUpload(deps, blob, by)).toBeNull();
+      await expect(useUpload(deps, blob, by, async () => {})).rejects.toThrow(/of yours; PUT it/);
+    }
+    await addSource(deps.db, 'private');
+    await deps.db.updateTable('sources').set({ blob, trust: 'client' }).execute();
+    expect(await claimUpload(deps, blob, other)).toBeNull();
+    expect(await claimUpload(deps, blob, admin)).toMatchObject({ digest: blob });
+    await deps.db.updateTable('sources').set({ trust: 'ci' }).execute();
+    expect(await claimUpload(deps, blob, other)).toMatchObject({ digest: blob });
+  });
+
+  it('stay past their last claim while a build is under way that was asked for before they came', async () => {
+    await addSource(deps.db, 'hello');
+    await addKernel(deps.db, 'release');
+    await addToolchain(deps.db, 'gcc');
+    await addBuild(deps.db, { id: 'before', state: 'building', created_at: 1 });
+    // A builder has stored the same bytes, and not reported them yet.
+    const blob = await send('a module');
+    await dropUpload(deps, blob, one);
+    await later(0);
+    expect(await isThere(blob)).toBe(true);
+    expect(await claimUpload(deps, blob, one)).toBeNull();
+    await deps.db.updateTable('builds').set({ state: 'failed' }).execute();
+    await addBuild(deps.db, { id: 'after', state: 'building', created_at: Date.now() + 1000 });
+    await later(0);
+    expect(await isThere(blob)).toBe(false);
+    expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
+  });
+
   it('go an hour after the last who sent them or asked for them, where nobody came back', async () => {
     const blob = await send('abandoned');
     await later(CLAIM_TIME);
-    expect(await claimUpload(deps, blob)).toMatchObject({ digest: blob });
+    expect(await claimUpload(deps, blob, one)).toMatchObject({ digest: blob });
     await later(CLAIM_TIME);
     expect(await isThere(blob)).toBe(true);
     await later(1);
@@ -77,10 +118,10 @@ describe('bytes that were sent', () => {
   it('stay for good when a record names them', async () => {
     const used = await send('a source');
     await addSource(deps.db, 'recorded');
-    await useUpload(deps, used, async () => {
+    await useUpload(deps, used, one, async () => {
       await deps.db.updateTable('sources').set({ blob: used }).execute();
     });
-    await claimUpload(deps, used);
+    await claimUpload(deps, used, one);
     await later(CLAIM_TIME + 1);
     expect(await isThere(used)).toBe(true);
     expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
@@ -88,11 +129,11 @@ describe('bytes that were sent', () => {
 
   it('are nobody’s where they are not here, nor where they are not those announced', async () => {
     const announced: Digest = `sha256:${'a'.repeat(64)}`;
-    expect(await claimUpload(deps, announced)).toBeNull();
+    expect(await claimUpload(deps, announced, one)).toBeNull();
     const bytes = Readable.from([Buffer.from('others')]);
-    await expect(storeUpload(deps, bytes, { limit: 100, expected: announced })).rejects.toThrow(
-      /send them again/,
-    );
+    await expect(
+      storeUpload(deps, bytes, { limit: 100, expected: announced }, one),
+    ).rejects.toThrow(/send them again/);
     expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
   });
 });

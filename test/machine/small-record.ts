@@ -5,7 +5,7 @@ import type { Recipe } from '../../services/core/build/recipe.ts';
 import type { ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
-import type { ArtifactKind } from '../../services/storage/schema.ts';
+import type { ArtifactKind, Schema } from '../../services/storage/schema.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';
 import { freshDirectory } from './make-source.ts';
 
@@ -95,6 +95,31 @@ export const addSource = async (
   await db
     .insertInto('source_names')
     .values({ name, version, source: digest, made_by: 'test', created_at: 1 })
+    .execute();
+};
+
+/** Adds a build of the source `hello` for the kernel `release` with the toolchain `gcc`, which are there. */
+export const addBuild = async (
+  db: Database,
+  given: { readonly id: string } & Partial<Schema['builds']>,
+): Promise<void> => {
+  await db
+    .insertInto('builds')
+    .values({
+      fingerprint: digestOf(given.id),
+      state: 'succeeded',
+      attempt: 1,
+      source: digestOf('hello'),
+      kernel: digestOf('release'),
+      toolchain: digestOf('gcc'),
+      inputs: toJson(someInputs),
+      asker: 'ci',
+      made_by: 'test',
+      is_tailored: 0,
+      settings: toJson({}),
+      created_at: 1,
+      ...given,
+    })
     .execute();
 };
 

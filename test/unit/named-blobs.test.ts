@@ -27,7 +27,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   toolchain_packages: 'toolchain name version',
   toolchains: 'name state contents problem builder made_by description',
   // A claim on it, which ends.
-  uploads: 'blob',
+  uploads: 'blob token',
   withdrawals: 'kind id name reason made_by',
 };
 

@@ -36,7 +36,7 @@ export interface KernelSyncDeps extends UploadDeps {
   readonly log: Log;
 }
 
-/** Who asks for the builds that a sync begins. */
+/** Who takes in an archive’s kernels, and asks for the builds that a sync begins. */
 const SYNC: Caller = { token: 'kernel-sync', role: 'admin', quotas: null };
 
 export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
@@ -93,7 +93,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
     if (known !== undefined) return { digest: known.kernel, isNew: false };
     update({ step: `taking in ${release}` });
     const blob = await apt.download(packages, (files) => storeTogether(deps, files));
-    const { digest } = await ingestKernel(deps, blob, { token: SYNC.token, trust: 'archive' });
+    const { digest } = await ingestKernel(deps, blob, { ...SYNC, trust: 'archive' });
     await deps.db
       .insertInto('archive_kernels')
       .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
@@ -186,9 +186,8 @@ const autoinstalled = async ({
 
 const storeTogether = async (deps: KernelSyncDeps, files: readonly string[]): Promise<Digest> => {
   const tar = pack();
-  const storing = storeUpload(deps, Readable.from(tar, { objectMode: false }), {
-    limit: deps.blobLimit,
-  });
+  const archive = Readable.from(tar, { objectMode: false });
+  const storing = storeUpload(deps, archive, { limit: deps.blobLimit }, SYNC);
   storing.catch(() => tar.destroy());
   for (const file of files) {
     const { size } = await stat(file);

@@ -24,7 +24,7 @@ export const readUploadedBuild = async (
   deps: ApiDeps,
   caller: Caller,
 ): Promise<BuildRequest> => {
-  const { files, fields } = await readForm(request, deps);
+  const { files, fields } = await readForm(request, deps, caller);
   const unused = new Set([...files.values()].map(({ digest }) => digest));
   try {
     const [source, headers] = FILES.map((name) => files.get(name));
@@ -56,7 +56,7 @@ export const readUploadedBuild = async (
       background: false,
     };
   } finally {
-    for (const blob of unused) await dropUpload(deps, blob);
+    for (const blob of unused) await dropUpload(deps, blob, caller);
   }
 };
 
@@ -66,7 +66,7 @@ interface Form {
 }
 
 /** Reads the whole form, or refuses it and keeps none of its files. */
-const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
+const readForm = async (request: Request, deps: ApiDeps, caller: Caller): Promise<Form> => {
   const form = openForm(request.headers['content-type'] ?? '');
   const streams: Readable[] = [];
   const uploads = new Map<string, Promise<BlobInfo>>();
@@ -81,7 +81,7 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
         refuse(`the form has a file ${quote(name)}; it takes ${FILES.join(' and ')}, once each`);
         return;
       }
-      const upload = storeUpload(deps, bytes, { limit: deps.blobLimit });
+      const upload = storeUpload(deps, bytes, { limit: deps.blobLimit }, caller);
       upload.catch(reject);
       uploads.set(name, upload);
     });
@@ -106,7 +106,7 @@ const readForm = async (request: Request, deps: ApiDeps): Promise<Form> => {
     request.unpipe(form);
     for (const stream of streams) stream.destroy(new Error('the form was refused'));
     for (const upload of uploads.values())
-      await upload.then(({ digest }) => dropUpload(deps, digest)).catch(() => {});
+      await upload.then(({ digest }) => dropUpload(deps, digest, caller)).catch(() => {});
     throw error;
   }
 };

@@ -1,4 +1,3 @@
-import { isFinished, BUILD_STATES } from '../../core/build/build-state.ts';
 import {
   arrivedBefore,
   endedBefore,
@@ -9,6 +8,7 @@ import {
 } from '../../core/policy/retention.ts';
 import type { Database } from '../../storage/database.ts';
 import { forgetOldLogs, namedBlobs } from './named-blobs.ts';
+import { underWaySince } from './under-way.ts';
 import { removeUnnamed, type UploadDeps } from './uploads.ts';
 
 /** How blobs are collected. */
@@ -52,34 +52,10 @@ export const collectBlobs = async (
 };
 
 const look = async (db: Database, now: number, before: number): Promise<Retention> => {
-  const since = [await oldestBuild(db), await oldestRebuild(db)].filter((time) => time !== null);
-  const uploads = await db.selectFrom('uploads').select('blob').execute();
+  const claims = await db.selectFrom('uploads').select('blob').where('claims', '>', 0).execute();
   return {
     ...(await namedBlobs(db, before)),
-    claimed: new Set(uploads.map(({ blob }) => blob)),
-    arrivedBefore: arrivedBefore(now, since.length === 0 ? null : Math.min(...since)),
+    claimed: new Set(claims.map(({ blob }) => blob)),
+    arrivedBefore: arrivedBefore(now, await underWaySince(db)),
   };
-};
-
-/** When what is under way was asked for: its bytes came later. */
-const oldestBuild = async (db: Database): Promise<number | null> => {
-  const { since } = await db
-    .selectFrom('builds')
-    .select(({ fn }) => fn.min<number | null>('created_at').as('since'))
-    .where(
-      'state',
-      'in',
-      BUILD_STATES.filter((state) => !isFinished(state)),
-    )
-    .executeTakeFirstOrThrow();
-  return since;
-};
-
-const oldestRebuild = async (db: Database): Promise<number | null> => {
-  const { since } = await db
-    .selectFrom('rebuilds')
-    .select(({ fn }) => fn.min<number | null>('created_at').as('since'))
-    .where('state', '=', 'running')
-    .executeTakeFirstOrThrow();
-  return since;
 };

@@ -13,7 +13,7 @@ import { toJson } from '../../storage/json-text.ts';
 import { raisedBy, type Voucher } from './ingest.ts';
 import { kernelOf, type StoredKernel } from './records.ts';
 import { mayReadTree, notePusher, type Reader } from './readers.ts';
-import { useUpload, type UploadDeps } from './uploads.ts';
+import { storeUpload, useUpload, type UploadDeps } from './uploads.ts';
 
 /** Records the kernel in a blob of headers, if it is the one `announced`. An admin's push approves it. A refused blob is not kept. */
 export const ingestKernel = async (
@@ -22,7 +22,7 @@ export const ingestKernel = async (
   by: Voucher,
   announced?: Digest,
 ): Promise<StoredKernel> =>
-  useUpload(deps, blob, async () => {
+  useUpload(deps, blob, by, async () => {
     const there = await deps.db
       .selectFrom('kernels')
       .selectAll()
@@ -30,17 +30,13 @@ export const ingestKernel = async (
       .executeTakeFirst();
     // The same bytes are the same kernel, so they need not be read again.
     if (there !== undefined && trustReaches(there.trust, by.trust)) {
+      mustBeAnnounced(there.digest, announced);
       await notePusher(deps.db, there.digest, by.token);
       return kernelOf(there);
     }
     const scanned = await scanTarball(await deps.blobs.open(blob), isKernelEvidence);
     const { kernel, layout } = inspectKernel(scanned);
-    if (announced !== undefined && announced !== kernel.digest) {
-      throw new KilnError(
-        'digest-mismatch',
-        `the headers sent make kernel ${kernel.digest}, not the announced ${announced}; send them whole`,
-      );
-    }
+    mustBeAnnounced(kernel.digest, announced);
     const row = {
       digest: kernel.digest,
       release: kernel.release,
@@ -60,8 +56,26 @@ export const ingestKernel = async (
     return confirmKernel(deps, kernel.digest, by);
   });
 
-/** Raises the trust in a known kernel to what the caller vouches for. Throws `not-found`. */
-export const confirmKernel = async (
+/** Throws `digest-mismatch` where headers make another kernel than was announced. */
+const mustBeAnnounced = (made: string, announced: Digest | undefined): void => {
+  if (announced === undefined || announced === made) return;
+  throw new KilnError(
+    'digest-mismatch',
+    `the headers sent make kernel ${made}, not the announced ${announced}; send them whole`,
+  );
+};
+
+/** Raises the trust in a kernel that the voucher may read to what it vouches for. Throws `not-found`. */
+export const confirmKernelFor = async (
+  deps: Pick<UploadDeps, 'db'>,
+  digest: Digest,
+  by: Voucher,
+): Promise<StoredKernel> => {
+  await findKernelFor(deps, by, digest);
+  return confirmKernel(deps, digest, by);
+};
+
+const confirmKernel = async (
   { db }: Pick<UploadDeps, 'db'>,
   digest: Digest,
   by: Voucher,
@@ -72,8 +86,7 @@ export const confirmKernel = async (
       .selectAll()
       .where('digest', '=', digest)
       .executeTakeFirst();
-    if (row === undefined)
-      throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
+    if (row === undefined) throw noKernel(digest);
     const vouched = raisedBy(row, by);
     await notePusher(transaction, digest, by.token);
     await transaction.updateTable('kernels').set(vouched).where('digest', '=', digest).execute();
@@ -92,8 +105,8 @@ export const ingestKernelDelta = async (
   { delta, base, makes }: { readonly delta: Digest; readonly base: Digest; readonly makes: Digest },
   by: Voucher,
 ): Promise<StoredKernel> =>
-  useUpload(deps, delta, async () => {
-    const { blob, layout, trust: baseTrust } = await findKernel(deps, base);
+  useUpload(deps, delta, by, async () => {
+    const { blob, layout, trust: baseTrust } = await findKernelFor(deps, by, base);
     if (!trustReaches(baseTrust, 'archive'))
       throw new KilnError(
         'conflict',
@@ -101,7 +114,9 @@ export const ingestKernelDelta = async (
       );
     const entries = await kernelEntries(deps, base);
     const turn = composing.then(() =>
-      composeKernel(deps.blobs, delta, { blob, layout, entries }, deps.blobLimit),
+      composeKernel(deps.blobs, delta, { blob, layout, entries }, (bytes) =>
+        storeUpload(deps, bytes, { limit: deps.blobLimit }, by),
+      ),
     );
     composing = turn.catch(() => {});
     return ingestKernel(deps, await turn, by, makes);
@@ -115,7 +130,7 @@ export const findKernelFor = async (
 ): Promise<StoredKernel> => {
   const found = await findKernel({ db }, digest);
   if (await mayReadTree(db, reader, found)) return found;
-  throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
+  throw noKernel(digest);
 };
 
 /** A known kernel. Throws `not-found`. */
@@ -128,10 +143,12 @@ export const findKernel = async (
     .selectAll()
     .where('digest', '=', digest)
     .executeTakeFirst();
-  if (row === undefined)
-    throw new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
+  if (row === undefined) throw noKernel(digest);
   return kernelOf(row);
 };
+
+const noKernel = (digest: Digest): KilnError =>
+  new KilnError('not-found', `there is no kernel ${digest}; push its headers first`);
 
 const kernelEntries = async (
   deps: Pick<UploadDeps, 'db' | 'blobs'>,

@@ -15,7 +15,7 @@ import { toJson } from '../../storage/json-text.ts';
 import { sourceOf, type StoredSource } from './records.ts';
 import { takeName } from './owners.ts';
 import type { Caller } from './tokens.ts';
-import { notePusher } from './readers.ts';
+import { notePusher, type Reader } from './readers.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
 
 /** A kernel's headers have 16,000 files, a module's source at most some thousands. */
@@ -31,7 +31,7 @@ export const ingestSource = async (
   by: Caller,
   { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
 ): Promise<StoredSource> =>
-  useUpload(deps, blob, async () => {
+  useUpload(deps, blob, by, async () => {
     const scanned = await scanTarball(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
     const { source, layout } = inspectSource(scanned, given);
     const { digest, tree, name, version, kind, ...facts } = source;
@@ -65,18 +65,17 @@ export const ingestSource = async (
   });
 
 /** The token that vouches for a tree, and the trust that the tree gets by it. */
-export interface Voucher {
-  readonly token: string;
+export interface Voucher extends Reader {
   readonly trust: Trust;
 }
 
 /** The voucher that a caller is, by its role. */
-export const voucher = ({ token, role }: Caller): Voucher => ({ token, trust: role });
+export const voucher = ({ token, role }: Caller): Voucher => ({ token, role, trust: role });
 
 /** The columns of a tree's row that change when somebody vouches for it: the highest trust counts, and the first token that gave it. */
 export const raisedBy = (
   row: { readonly trust: Trust; readonly made_by: string },
-  by: Voucher,
+  by: Pick<Voucher, 'token' | 'trust'>,
 ): { readonly trust: Trust; readonly made_by: string } =>
   trustReaches(row.trust, by.trust)
     ? { trust: row.trust, made_by: row.made_by }

@@ -2,6 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { mayRead, TRUSTS, type Role, type Trust } from '../../core/policy/policy.ts';
 import type { Database } from '../../storage/database.ts';
+import { isNamed } from './named-blobs.ts';
 
 /** A reader: a token and its role. Records that it may not read are answered as not there. */
 export interface Reader {
@@ -72,4 +73,24 @@ export const mayReadArtifact = async (
     .where('artifacts.digest', '=', digest)
     .executeTakeFirst();
   return found !== undefined;
+};
+
+/** Whether a reader may read the bytes of a blob that records name: a tree’s, an artifact, a toolchain’s package. */
+export const mayReadBlob = async (db: Database, reader: Reader, blob: Digest): Promise<boolean> => {
+  if (mayRead(reader.role, { kind: 'build', isOwn: false })) return isNamed(db, blob);
+  for (const table of ['sources', 'kernels'] as const) {
+    const trees = await db
+      .selectFrom(table)
+      .select(['digest', 'trust'])
+      .where('blob', '=', blob)
+      .execute();
+    for (const { digest, trust } of trees)
+      if (await mayReadTree(db, reader, { digest, trust: trust as Trust })) return true;
+  }
+  const kept = await db
+    .selectFrom('toolchain_packages')
+    .select('blob')
+    .where('blob', '=', blob)
+    .executeTakeFirst();
+  return kept !== undefined || mayReadArtifact(db, reader, blob);
 };

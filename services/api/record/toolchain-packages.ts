@@ -12,7 +12,8 @@ import type { Database } from '../../storage/database.ts';
 import { readControl } from '../../storage/read-tarball.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findToolchain, type ToolchainRow } from './toolchains.ts';
-import { useUpload, type UploadDeps } from './uploads.ts';
+import type { Reader } from './readers.ts';
+import { dropUpload, mustBeKnown, type UploadDeps } from './uploads.ts';
 
 /** The packages that a toolchain was made of, kept with it: each a blob whose digest is the lock's hash. */
 
@@ -21,6 +22,7 @@ export const keepPackages = async (
   deps: UploadDeps,
   toolchain: Digest,
   { description, packages }: ToolchainPackages,
+  by: Reader,
 ): Promise<ToolchainRow> => {
   try {
     const contents = measuredContents(await findToolchain(deps.db, toolchain));
@@ -30,7 +32,10 @@ export const keepPackages = async (
         'conflict',
         `these are not the packages that the toolchain was made of: ${difference}; send just those`,
       );
-    for (const each of packages) await mustBe(deps, each, contents);
+    for (const each of packages) {
+      await mustBeKnown(deps, each.digest, by);
+      await mustBe(deps, each, contents);
+    }
     await deps.db.transaction().execute(async (transaction) => {
       await transaction
         .updateTable('toolchains')
@@ -50,7 +55,7 @@ export const keepPackages = async (
     return await findToolchain(deps.db, toolchain);
   } finally {
     for (const blob of new Set(packages.map(({ digest }) => digest)))
-      await useUpload(deps, blob, async () => {});
+      await dropUpload(deps, blob, by);
   }
 };
 
@@ -69,8 +74,6 @@ const mustBe = async (
   { name, version, digest }: LockedPackage,
   { packages }: ToolchainContents,
 ): Promise<void> => {
-  if ((await blobs.find(digest)) === null)
-    throw new KilnError('not-found', `package ${name} was not sent; PUT ${digest} first`);
   const own = parseControl(await readControl(await blobs.open(digest)));
   const isIt = (each: typeof own): boolean =>
     each.name === own.name && each.version === own.version && each.arch === own.arch;

@@ -35,15 +35,9 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/toolchains',
     route(deps, 'admin', CreateToolchain, async ({ body: { blob, name, candidate }, caller }) => {
-      const row = await useUpload(deps, blob, async () => {
-        if ((await deps.blobs.find(blob)) === null) {
-          throw new KilnError(
-            'not-found',
-            `there is no blob ${blob}; PUT the root file system first`,
-          );
-        }
-        return addToolchain(deps, blob, name, candidate, caller.token);
-      });
+      const row = await useUpload(deps, blob, caller, () =>
+        addToolchain(deps, blob, name, candidate, caller.token),
+      );
       if (row.state === 'measuring') await deps.coordinator.measure(blob);
       return { status: 201, json: await view(row) };
     }),
@@ -87,7 +81,8 @@ export const toolchainRoutes = (deps: ApiDeps): Router => {
       deps,
       'admin',
       ToolchainPackages,
-      async ({ digest, body }) => ok(await view(await keepPackages(deps, digest('digest'), body))),
+      async ({ caller, digest, body }) =>
+        ok(await view(await keepPackages(deps, digest('digest'), body, caller))),
       TOOLCHAIN_PACKAGES_LIMIT,
     ),
   );

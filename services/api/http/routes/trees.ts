@@ -5,7 +5,7 @@ import { CreateSource } from '../../../core/protocol/source.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
 import {
-  confirmKernel,
+  confirmKernelFor,
   findKernelFor,
   ingestKernel,
   ingestKernelDelta,
@@ -52,7 +52,7 @@ export const treeRoutes = (deps: ApiDeps): Router => {
     route(deps, 'client', CreateKernel, async ({ body, caller }) => {
       const stored =
         'digest' in body
-          ? await confirmKernel(deps, body.digest, voucher(caller))
+          ? await confirmKernelFor(deps, body.digest, voucher(caller))
           : 'delta' in body
             ? await ingestKernelDelta(deps, body, voucher(caller))
             : await ingestKernel(deps, body.blob, voucher(caller));
