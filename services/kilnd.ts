@@ -6,10 +6,9 @@ import { startApi } from './api/start-api.ts';
 import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
 import { startBuilder } from './builder/start-builder.ts';
 import { exitStatus, KilnError } from './core/errors.ts';
-import { lockDirectory } from './machine/lock-directory.ts';
 import { keyPlaces, makeKeys } from './machine/make-keys.ts';
 import { makeRedisUsers } from './machine/redis-users.ts';
-import { startMachine } from './machine/start-machine.ts';
+import { lockData, startMachine } from './machine/start-machine.ts';
 import { SIGNER_SETTINGS, signerConfig } from './signer/config.ts';
 import { startSigner } from './signer/start-signer.ts';
 import { openLog } from './storage/log.ts';
@@ -154,7 +153,7 @@ const collect = async (data: string, isDry: boolean): Promise<string> => {
   const how = { keepFailedDays: keepFailedDays(process.env), isDry };
   await mustHaveRecord(data);
   if (isDry) return collectBelow(data, how);
-  const unlock = await lockDirectory(data);
+  const unlock = await lockData(data);
   try {
     return await collectBelow(data, how);
   } finally {

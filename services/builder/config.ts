@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/sandbox/build-users.ts';
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/sandbox/limits.ts';
@@ -18,12 +18,10 @@ export const BUILDER_SETTINGS = {
     .min(1)
     .transform((file) => readSenders(file))
     .describe('file of the API’s public key, whose jobs are done'),
-  KILN_BUILDER_NAME: z
+  KILN_BUILDER_CACHE: z
     .string()
     .min(1)
-    .default(hostname())
-    .describe('this builder’s name, another for each'),
-  KILN_BUILDER_CACHE: z.string().min(1).describe('directory for unpacked trees'),
+    .describe('directory for unpacked trees, another for each builder'),
   KILN_DOCKER_SOCKET: z.string().default('/var/run/docker.sock').describe('Docker’s socket'),
   KILN_RUNTIME: z.string().default('runc').describe('container runtime of builds, such as runsc'),
   KILN_BUILD_USERS: z
@@ -55,7 +53,6 @@ export const builderConfig = (
   return {
     ...commonConfig(settings),
     coordinator: settings.KILN_COORDINATOR,
-    name: settings.KILN_BUILDER_NAME,
     cache: settings.KILN_BUILDER_CACHE,
     cacheBytes: settings.KILN_BUILDER_CACHE_BYTES,
     dockerSocket: settings.KILN_DOCKER_SOCKET,

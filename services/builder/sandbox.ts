@@ -48,7 +48,7 @@ export interface SandboxSettings {
   readonly users: BuildUsers;
   /** `images/seccomp.json`. */
   readonly seccomp: string;
-  /** The builder's name. */
+  /** The directory of the builder's cache, which no other builder on this Docker has. */
   readonly builder: string;
 }
 

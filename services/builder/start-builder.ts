@@ -1,3 +1,5 @@
+import { mkdir, realpath } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/sandbox/build-users.ts';
 import { KilnError } from '../core/errors.ts';
 import { hexOf } from '../core/digest.ts';
@@ -8,6 +10,7 @@ import { runOf } from '../core/jobs/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
+import { lockDirectory } from '../storage/lock-directory.ts';
 import { openSignals } from '../storage/signals.ts';
 import type { Log } from '../storage/log.ts';
 import { connectDocker, type ContainerEngine } from './docker.ts';
@@ -23,10 +26,11 @@ export interface BuilderConfig {
   readonly own: Identity;
   /** The keys of the coordinator: only its jobs are done. */
   readonly coordinator: Senders;
-  /** A name that only this builder has, and keeps after a restart: by it the builder finds containers that it left when it was killed. */
-  readonly name: string;
   readonly blobs: string;
-  /** The directory of unpacked headers and sources; Docker must see it at the same path. */
+  /**
+   * The directory of unpacked headers and sources, which no other builder has: by it the builder finds the containers that it left when
+   * it was killed. Docker must see it at the same path.
+   */
   readonly cache: string;
   /** Bytes that the cache may keep while no build runs. */
   readonly cacheBytes: number;
@@ -40,6 +44,8 @@ export interface BuilderConfig {
   readonly seccomp: string;
 }
 
+/** Seconds in which a builder whose kilnd was killed has ended, so that the next one can begin. */
+const PATIENCE = 15;
 const OFFER_INTERVAL = 5_000;
 /** Starts of one job after which it fails: a job that is started so often kills its builders. */
 const MAX_STARTS = 6;
@@ -51,6 +57,13 @@ export const startBuilder = async (
 ): Promise<{ close(): Promise<void> }> => {
   // Files that are unpacked here must be readable for the sandbox's user, whatever umask this process was given.
   process.umask(0o022);
+  await mkdir(config.cache, { recursive: true });
+  const cache = await realpath(config.cache);
+  const unlock = await lockDirectory(
+    cache,
+    `another builder already works in ${cache}; give each builder a KILN_BUILDER_CACHE of its own`,
+    PATIENCE,
+  );
   const blobs = await openBlobDirectory(config.blobs);
   const engine = connectDocker(config.dockerSocket);
   await checkBuildUsers(engine, config.users);
@@ -59,11 +72,11 @@ export const startBuilder = async (
     runtime: config.runtime,
     users: config.users,
     seccomp: config.seccomp,
-    builder: config.name,
+    builder: cache,
   });
   await sandbox.clear();
   const images = createImageCache(engine, blobs);
-  const trees = await openTreeCache(config.cache, blobs);
+  const trees = await openTreeCache(cache, blobs);
   const { redis, prefix, own, coordinator: senders } = config;
   const signals = await openSignals(redis, prefix, { kind: 'reads', senders });
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
@@ -171,7 +184,7 @@ export const startBuilder = async (
   };
 
   const offer = (): void =>
-    void signals.offerSlots(config.name, config.concurrency).catch(() => {});
+    void signals.offerSlots(`${hostname()}:${cache}`, config.concurrency).catch(() => {});
   offer();
   const offering = setInterval(offer, OFFER_INTERVAL);
 
@@ -189,6 +202,7 @@ export const startBuilder = async (
       await working.stop();
       await Promise.all([jobs.close(), outcomes.close()]);
       signals.close();
+      await unlock();
     },
   };
 };

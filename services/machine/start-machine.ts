@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
+import { lockDirectory } from '../storage/lock-directory.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
-import { lockDirectory } from './lock-directory.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
 import { startRedis } from './own-redis.ts';
 
@@ -43,7 +43,6 @@ export const startMachine = async (
     builder: {
       KILN_KEY: keys.privateKey('builder'),
       KILN_BUILDER_CACHE: at('builder'),
-      KILN_BUILDER_NAME: `kilnd-${name}`,
       ...coordinator,
     },
     api: {
@@ -61,7 +60,8 @@ export const startMachine = async (
   ]);
   await mkdir(data, { recursive: true, mode: 0o700 });
   await chmod(data, 0o700);
-  const unlock = await lockDirectory(data);
+  mustFitSockets(data);
+  const unlock = await lockData(data);
   const started: Kept[] = [];
   try {
     await makeKeys(at('keys'), keys);
@@ -100,6 +100,22 @@ export const startMachine = async (
     await unlock();
     throw error;
   }
+};
+
+/** Makes sure that only one kilnd at a time works on a data directory; gives what unlocks it. Throws `conflict`. */
+export const lockData = (data: string): Promise<() => Promise<void>> =>
+  lockDirectory(data, `another kilnd runs on ${data}; stop it, or take another directory (--data)`);
+
+/** A socket's path has at most 107 bytes (unix(7)), and one is `redis/redis.sock` in the directory. */
+const LONGEST_PATH = 89;
+
+/** Throws `bad-request`. */
+const mustFitSockets = (data: string): void => {
+  if (Buffer.byteLength(data) > LONGEST_PATH)
+    throw new KilnError(
+      'bad-request',
+      `the path ${data} is too long for the sockets in it; use one of at most 80 characters`,
+    );
 };
 
 /** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */

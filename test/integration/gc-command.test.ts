@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { keepCollecting } from '../../services/api/keep-collecting.ts';
 import { hexOf } from '../../services/core/digest.ts';
-import { lockDirectory } from '../../services/machine/lock-directory.ts';
+import { lockData } from '../../services/machine/start-machine.ts';
 import { openBlobDirectory } from '../../services/storage/blobs.ts';
 import { openDatabase } from '../../services/storage/database.ts';
 import { openLog } from '../../services/storage/log.ts';
@@ -32,7 +32,7 @@ describe('kilnd gc', () => {
   const isThere = async (): Promise<boolean> => (await stat(blob).catch(() => null)) !== null;
 
   it('says beside a running kilnd what would go, and removes it where none runs', async () => {
-    const unlock = await lockDirectory(data);
+    const unlock = await lockData(data);
     try {
       expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
         status: 0,

@@ -1,4 +1,4 @@
-import { digestOf, hexOf } from '../../services/core/digest.ts';
+import { join } from 'node:path';
 import { mustRun } from './run.ts';
 
 /** The ids of the containers that the kilnd on a data directory has on this machine's Docker, and no other Kiln's. */
@@ -6,7 +6,7 @@ export const containersOf = async (
   data: string,
   ...filters: readonly string[]
 ): Promise<readonly string[]> => {
-  const label = `label=kiln.builder=kilnd-${hexOf(digestOf(data)).slice(0, 12)}`;
+  const label = `label=kiln.builder=${join(data, 'builder')}`;
   const wanted = [label, ...filters].flatMap((filter) => ['--filter', filter]);
   return (await mustRun('docker', ['ps', '-aq', ...wanted])).split('\n').filter(Boolean);
 };

@@ -11,7 +11,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'services/api': ['services/core', 'services/storage'],
   'services/builder': ['services/core', 'services/storage'],
   'services/signer': ['services/core', 'services/storage'],
-  'services/machine': ['services/core'],
+  'services/machine': ['services/core', 'services/storage'],
   client: ['services/core'],
 };
 
