@@ -1,8 +1,12 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { BUILD_HOST } from '../core/build/build-environment.ts';
+import { buildMachine } from '../core/sandbox/build-machine.ts';
 import type { BuildUsers } from '../core/sandbox/build-users.ts';
 import type { SandboxLimits } from '../core/sandbox/limits.ts';
 import type { ContainerEnd, ContainerEngine, OutputHandler } from './docker.ts';
+import type { Mount } from './tree-cache.ts';
 
 /** The failure where a run hit one of its limits. */
 export class SandboxLimitReached extends Error {
@@ -21,7 +25,7 @@ export interface SandboxRun {
   readonly script: string;
   readonly args: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
-  readonly mounts: readonly { readonly from: string; readonly at: string }[];
+  readonly mounts: readonly Mount[];
   /** Directories that the run may fill, each up to the disk limit. */
   readonly workplaces: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
@@ -44,6 +48,8 @@ export interface Sandbox {
 /** The settings of all of a builder's runs. */
 export interface SandboxSettings {
   readonly limits: SandboxLimits;
+  /** Files that stand in for those of `/proc` by which programs count CPUs and memory (see `layMachine`). */
+  readonly machine: readonly Mount[];
   readonly runtime: string;
   readonly users: BuildUsers;
   /** `images/seccomp.json`. */
@@ -54,10 +60,7 @@ export interface SandboxSettings {
 
 const TMP_SHARE = 4;
 
-/**
- * Paths in `/proc` and `/sys` that tell about the host, and are hidden. `cpuinfo`, `meminfo` and `stat` stay visible: programs count CPUs
- * and memory by them. A path that a host does not have does no harm here.
- */
+/** Paths in `/proc` and `/sys` that tell about the host, and are hidden. A path that a host does not have does no harm here. */
 const HIDDEN: readonly string[] = [
   ...[
     'acpi asound buddyinfo bus cgroups cmdline config.gz consoles crypto device-tree devices diskstats driver dynamic_debug',
@@ -72,9 +75,24 @@ const HIDDEN: readonly string[] = [
   '/sys',
 ];
 
+/** Writes the files that describe the machine of builds below a directory that Docker sees at the same path; the mounts of them. */
+export const layMachine = async (
+  directory: string,
+  limits: SandboxLimits,
+): Promise<readonly Mount[]> => {
+  const mounts: Mount[] = [];
+  for (const [at, text] of Object.entries(buildMachine(limits))) {
+    const from = join(directory, basename(at));
+    await mkdir(directory, { recursive: true });
+    await writeFile(from, text);
+    mounts.push({ from, at });
+  }
+  return mounts;
+};
+
 export const createSandbox = (
   engine: ContainerEngine,
-  { limits, runtime, users, seccomp, builder }: SandboxSettings,
+  { limits, machine, runtime, users, seccomp, builder }: SandboxSettings,
 ): Sandbox => ({
   clear: (label) => engine.removeLabelled(label ?? `kiln.builder=${builder}`),
 
@@ -102,7 +120,7 @@ export const createSandbox = (
       seccomp,
       hostname: BUILD_HOST,
       environment: run.environment,
-      mounts: run.mounts,
+      mounts: [...machine, ...run.mounts],
       scratch: [
         { at: '/tmp', size: Math.ceil(limits.disk / TMP_SHARE) },
         ...run.workplaces.map((at) => ({ at, size: limits.disk })),

@@ -1,5 +1,6 @@
 import { mkdir, realpath } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { mustBeNobodys, REGISTER_NAMES, type BuildUsers } from '../core/sandbox/build-users.ts';
 import { KilnError } from '../core/errors.ts';
 import { hexOf } from '../core/digest.ts';
@@ -16,7 +17,7 @@ import type { Log } from '../storage/log.ts';
 import { connectDocker, type ContainerEngine } from './docker.ts';
 import { createImageCache, measureToolchain } from './image-cache.ts';
 import { runBuild } from './run-build.ts';
-import { createSandbox } from './sandbox.ts';
+import { createSandbox, layMachine } from './sandbox.ts';
 import { openTreeCache } from './tree-cache.ts';
 
 /** A builder's settings (see `config.ts`). */
@@ -69,6 +70,7 @@ export const startBuilder = async (
   await checkBuildUsers(engine, config.users);
   const sandbox = createSandbox(engine, {
     limits: config.limits,
+    machine: await layMachine(join(cache, 'machine'), config.limits),
     runtime: config.runtime,
     users: config.users,
     seccomp: config.seccomp,

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { connectDocker, type ContainerEngine } from '../../services/builder/docker.ts';
 import {
   createSandbox,
+  layMachine,
   SandboxLimitReached,
   type SandboxRun,
 } from '../../services/builder/sandbox.ts';
@@ -47,12 +48,14 @@ describe('the sandbox', () => {
   let engine: ContainerEngine;
   let image: string;
   let input: string;
+  let machine: Awaited<ReturnType<typeof layMachine>>;
 
   beforeAll(async () => {
     engine = connectDocker('/var/run/docker.sock');
     const { toolchain } = sharedKiln();
     image = (isDigest(toolchain) ? await engine.findImage(toolchain) : null) ?? '';
     input = await freshDirectory('input');
+    machine = await layMachine(await freshDirectory('machine'), LIMITS);
     await writeFile(join(input, 'file'), 'as it was\n');
   });
 
@@ -65,6 +68,7 @@ describe('the sandbox', () => {
     const sandbox = createSandbox(engine, {
       limits: { ...LIMITS, ...limits },
       ...SETTINGS,
+      machine,
       builder: label,
     });
     const pieces: Buffer[] = [];
@@ -105,6 +109,7 @@ describe('the sandbox', () => {
       createSandbox(connectDocker('/var/run/docker.sock'), {
         limits: LIMITS,
         ...SETTINGS,
+        machine,
         builder: `${label}-${builder}`,
       }).run(
         { ...RUN, image, script: both },
@@ -138,6 +143,19 @@ describe('the sandbox', () => {
     const { output } = await runScript(`
       hostname; env | grep -c KILN; find / -xdev \\( -name docker.sock -o -name '*.token' -o -name signing.pem \\) 2>/dev/null; ls -A /var/lib/dkms`);
     expect(output).toBe('kiln\n0\nbuild\n');
+  });
+
+  it('tells of the CPUs and the memory that a run may use, not of the host’s', async () => {
+    const { output } = await runScript(`
+      grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; sed -n 's/ \\+/ /g; /^MemTotal/p' /proc/meminfo
+      sed -n '/^btime/p' /proc/stat; (echo x >>/proc/cpuinfo) 2>/dev/null || echo fixed
+      cat /proc/cpuinfo`);
+    const cpu = await readFile('/proc/cpuinfo', 'utf8');
+    expect(output).toMatch(/^1\n1\nMemTotal: 262144 kB\nbtime 1000000000\nfixed\nprocessor\t: 0\n/);
+    for (const fact of ['vendor_id', 'model name', 'flags', 'microcode']) {
+      const own = new RegExp(`^${fact}\\s*: .*$`, 'm').exec(cpu)?.[0] ?? 'none';
+      expect(output).not.toContain(own);
+    }
   });
 
   it('ends what takes too long', async () => {
