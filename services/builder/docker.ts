@@ -59,6 +59,13 @@ export interface ContainerEngine {
   findImage(rootfs: Digest): Promise<string | null>;
   /** Makes an image of a root file system; Docker's own digest of it must be `rootfs`. Returns its id. */
   importImage(rootfs: Digest, tar: Readable): Promise<string>;
+  /** Bytes that the image of exactly this root file system takes; `null` where there is none. */
+  imageSize(rootfs: Digest): Promise<number | null>;
+  /**
+   * Removes the image of exactly this root file system; one that is not there is no error. False where it stays: a container has it,
+   * running or not, or somebody has given it a name.
+   */
+  removeImage(rootfs: Digest): Promise<boolean>;
   /** Texts of files of a directory of the engine's host, by name, each of at most `limit` bytes; those that are missing are left out. */
   readHostFiles(
     directory: string,
@@ -120,6 +127,26 @@ export const connectDocker = (socketPath: string): ContainerEngine => {
   return {
     findImage,
     importImage,
+
+    async imageSize(rootfs) {
+      const id = await findImage(rootfs);
+      return id === null ? null : (await docker.getImage(id).inspect()).Size;
+    },
+
+    async removeImage(rootfs) {
+      const id = await findImage(rootfs);
+      if (id === null) return true;
+      const image = docker.getImage(id);
+      if ((await image.inspect()).RepoTags.length > 0) return false;
+      try {
+        await image.remove();
+        return true;
+      } catch (error) {
+        if (hasStatus(error, 404)) return true;
+        if (hasStatus(error, 409)) return false;
+        throw error;
+      }
+    },
 
     async readHostFiles(directory, names, limit) {
       const image =

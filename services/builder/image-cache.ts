@@ -4,6 +4,7 @@ import { hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { parseMeasurement, type ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import { imageName, type CacheRoom } from './cache-room.ts';
 import type { ContainerEngine } from './docker.ts';
 import type { Sandbox } from './sandbox.ts';
 
@@ -13,11 +14,19 @@ export interface ImageCache {
   get(toolchain: Digest): Promise<string>;
 }
 
-export const createImageCache = (engine: ContainerEngine, blobs: Blobs): ImageCache => {
+export const createImageCache = (
+  engine: ContainerEngine,
+  blobs: Blobs,
+  room: Pick<CacheRoom, 'used'>,
+): ImageCache => {
   const underWay = new Map<Digest, Promise<string>>();
-  const fetch = async (toolchain: Digest): Promise<string> =>
-    (await engine.findImage(toolchain)) ??
-    engine.importImage(toolchain, await blobs.open(toolchain));
+  const fetch = async (toolchain: Digest): Promise<string> => {
+    const id =
+      (await engine.findImage(toolchain)) ??
+      (await engine.importImage(toolchain, await blobs.open(toolchain)));
+    await room.used(imageName(toolchain));
+    return id;
+  };
   return {
     get(toolchain) {
       const waiting = underWay.get(toolchain);

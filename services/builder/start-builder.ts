@@ -14,6 +14,7 @@ import type { RedisAddress } from '../storage/redis.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
 import { openSignals } from '../storage/signals.ts';
 import type { Log } from '../storage/log.ts';
+import { openCacheRoom, type Keeping } from './cache-room.ts';
 import { connectDocker, type ContainerEngine } from './docker.ts';
 import { createImageCache, measureToolchain } from './image-cache.ts';
 import { runBuild } from './run-build.ts';
@@ -33,8 +34,8 @@ export interface BuilderConfig {
    * it was killed. Docker must see it at the same path.
    */
   readonly cache: string;
-  /** Bytes that the cache may keep while no build runs. */
-  readonly cacheBytes: number;
+  /** What the cache keeps while no build runs. */
+  readonly keeping: Keeping;
   readonly dockerSocket: string;
   readonly runtime: string;
   readonly users: BuildUsers;
@@ -77,8 +78,9 @@ export const startBuilder = async (
     builder: cache,
   });
   await sandbox.clear();
-  const images = createImageCache(engine, blobs);
-  const trees = await openTreeCache(cache, blobs);
+  const room = await openCacheRoom(cache, engine);
+  const images = createImageCache(engine, blobs, room);
+  const trees = await openTreeCache(cache, blobs, room);
   const { redis, prefix, own, coordinator: senders } = config;
   const signals = await openSignals(redis, prefix, { kind: 'reads', senders });
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
@@ -137,15 +139,15 @@ export const startBuilder = async (
   let collecting: Promise<void> | null = null;
   const collect = async (): Promise<void> => {
     try {
-      const gone = await trees.collect(config.cacheBytes);
-      if (gone.length > 0) log.info({ trees: gone.length }, 'removed from the cache');
+      const gone = await room.collect(config.keeping);
+      if (gone.length > 0) log.info({ gone }, 'removed from the cache');
     } catch (error) {
       log.warn({ err: error }, 'no room could be made in the cache');
     }
     collecting = null;
   };
-  /** Runs a build with the cache's trees. Room is made whenever no build runs; a build that begins meanwhile waits for that. */
-  const withTrees = async (act: () => Promise<void>): Promise<void> => {
+  /** Does what needs the cache. Room is made whenever nobody needs it; what begins meanwhile waits for that. */
+  const withCache = async (act: () => Promise<void>): Promise<void> => {
     while (collecting !== null) await collecting;
     running += 1;
     try {
@@ -191,7 +193,7 @@ export const startBuilder = async (
   const offering = setInterval(offer, OFFER_INTERVAL);
 
   const working = jobs.work(
-    (job, run) => (job.kind === 'build' ? withTrees(() => build(job, run)) : measure(job, run)),
+    (job, run) => withCache(() => (job.kind === 'build' ? build(job, run) : measure(job, run))),
     {
       concurrency: config.concurrency,
       onError: (error) => log.warn({ err: error }, 'queue'),

@@ -27,7 +27,7 @@ import {
 import type { Settings } from '../core/source/source.ts';
 import type { Tree } from '../core/tree/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
-import { openCacheRoom } from './cache-room.ts';
+import type { CacheRoom } from './cache-room.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';
 
 /** A directory or file of the builder's and where the sandbox has it. */
@@ -50,17 +50,18 @@ export interface TreeCache {
   settings(settings: Settings): Promise<readonly Mount[]>;
   /** A directory that `fill` makes once for a key: the digest of everything its content depends on. */
   answers(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
-  /** Removes the least recently used trees until the rest takes at most `limit` bytes. No build may run meanwhile. */
-  collect(limit: number): Promise<readonly string[]>;
 }
 
 const MODULE_LIMIT = 1024 ** 3;
 
-export const openTreeCache = async (directory: string, blobs: Blobs): Promise<TreeCache> => {
+export const openTreeCache = async (
+  directory: string,
+  blobs: Blobs,
+  room: Pick<CacheRoom, 'used'>,
+): Promise<TreeCache> => {
   const arrivals = join(directory, 'arriving');
   await rm(arrivals, { recursive: true, force: true });
   await mkdir(arrivals, { recursive: true });
-  const room = await openCacheRoom(directory, arrivals);
   const underWay = new Map<string, Promise<string>>();
 
   const make = async (place: string, fill: (at: string) => Promise<void>): Promise<string> => {
@@ -172,7 +173,6 @@ export const openTreeCache = async (directory: string, blobs: Blobs): Promise<Tr
       ),
 
     answers: (key, fill) => once('answers', key, fill),
-    collect: (limit) => room.collect(limit),
   };
 };
 
