@@ -106,10 +106,8 @@ describe('the digest of bytes that another sent', () => {
 
   it('makes no source of what another’s build made', async () => {
     const source = await kbuildSource('made');
-    const pushed = await kiln.kilnAs(
-      owner,
-      ...['source', 'push', source, '--name', 'made', '--version', '1', '--json', '-q'],
-    );
+    const push = ['source', 'push', source, '--name', 'made', '--version', '1', '--json', '-q'];
+    const pushed = await kiln.kilnAs(owner, ...push);
     const { digest } = JSON.parse(pushed.stdout) as SourceView;
     const args = ['build', digest, '-k', kiln.kernel, '--json', '-q'];
     const build = JSON.parse((await kiln.kilnAs(owner, ...args)).stdout) as BuildView;

@@ -110,7 +110,7 @@ describe('a source that a client pushed, and its build', () => {
 
   it('is no kernel whose files could be listed, and depends on nobody’s name', async () => {
     const asKernel = await call(other, 'POST', '/kernels', { blob });
-    expect(asKernel.status).toBe(422);
+    expect(asKernel.status).toBe(404);
     expect((await call(other, 'GET', `/kernels/${build.source.digest}/files`)).status).toBe(404);
     const thief = await kbuildSource('thief');
     const args = [

@@ -85,7 +85,7 @@ export const mayReadBlob = async (db: Database, reader: Reader, blob: Digest): P
       .where('blob', '=', blob)
       .execute();
     for (const { digest, trust } of trees)
-      if (await mayReadTree(db, reader, { digest, trust: trust as Trust })) return true;
+      if (await mayReadTree(db, reader, { digest, trust })) return true;
   }
   const kept = await db
     .selectFrom('toolchain_packages')
