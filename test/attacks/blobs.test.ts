@@ -186,9 +186,11 @@ describe('a service whose blobs were changed', () => {
     await kiln.json('source', 'push', await dkmsSource('ground', ''));
     const ground = await kiln.json<BuildView>('build', 'ground', '-k', kiln.kernel);
     const record = new DatabaseSync(join(kiln.data, 'kiln.sqlite'), { readOnly: true });
-    const row = record.prepare('SELECT exports FROM builds WHERE id = ?').get(ground.id);
+    const row = record
+      .prepare("SELECT digest FROM artifacts WHERE build = ? AND kind = 'exports'")
+      .get(ground.id);
     record.close();
-    const exports = String(row?.['exports']) as Digest;
+    const exports = String(row?.['digest']) as Digest;
     const source = await dkmsSource('wall', 'BUILD_DEPENDS[0]=ground');
     await whileSpoilt(exports, async () => {
       const { status, stderr } = await kiln.kiln('build', source, '-k', kiln.kernel, '-q');
