@@ -36,7 +36,7 @@ describe('kilnd gc', () => {
     try {
       expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
         status: 0,
-        stdout: expect.stringMatching(/^1 blobs, 9 bytes: would go in all$/m),
+        stdout: expect.stringMatching(/^1 blobs, 9 bytes: would be removed in all$/m),
       });
       expect(await gc('gc', '--data', data)).toMatchObject({
         status: 2,
