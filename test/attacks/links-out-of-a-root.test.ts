@@ -98,6 +98,10 @@ beforeAll(async () => {
   settled = await freshDirectory('settled');
   await settle(settled, release, TWIN);
   await layDkms(settled, DKMS_NAME, release);
+  // A module of the same name that another tool has put there is moved aside.
+  const rival = join(settled, 'lib/modules', release, 'extra', `${NAME}.ko`);
+  await mkdir(dirname(rival), { recursive: true });
+  await writeFile(rival, 'of another tool');
   certificate = join(await freshDirectory('pinned'), 'signer.pem');
   const authorization = `Authorization: Bearer ${await kiln.adminToken()}`;
   const answer = await mustRun('curl', ['-sSf', '-H', authorization, `${kiln.url}/v1/signers`]);
