@@ -1,19 +1,22 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { digestOf, hexOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import { relayArchive } from '../machine/archive-relay.ts';
+import { noteKilnd } from '../machine/containers.ts';
 import { debianPackage } from '../machine/debian.ts';
 import { freePort } from '../machine/faulty-network.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT, CLIENT, TOOLCHAIN } from '../machine/places.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { until } from '../machine/until.ts';
 
 describe('compose.yaml', () => {
   const shared = sharedKiln();
-  const project = `kilntest${process.pid}`;
+  /** One for each checkout: what a run that was broken off left is this one's to remove. */
+  const project = `kilntest-${hexOf(digestOf(CHECKOUT)).slice(0, 12)}`;
   let environment: NodeJS.ProcessEnv;
   const compose = (...args: string[]): Promise<string> =>
     mustRun('docker-compose', ['-p', project, '-f', 'compose.yaml', ...args], {
@@ -28,6 +31,7 @@ describe('compose.yaml', () => {
 
   beforeAll(async () => {
     const directory = await freshDirectory('compose');
+    await noteKilnd(directory);
     const port = await freePort();
     environment = {
       ...process.env,
@@ -38,9 +42,17 @@ describe('compose.yaml', () => {
       KILN_TOKEN_FILE: join(directory, 'token'),
       COMPOSE_PROJECT_NAME: project,
     };
+    await compose('down', '-v', '--remove-orphans', '--timeout', '0');
     await mustRun(join(CHECKOUT, 'images/make-service-image'), [`kiln:${project}`]);
     await compose('up', '-d');
-    await untilReady(`http://127.0.0.1:${port}/readyz`);
+    const isReady = (): Promise<boolean> =>
+      fetch(`http://127.0.0.1:${port}/readyz`).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    await until('the API is ready', isReady).catch(async (error: unknown) => {
+      throw new Error(await compose('logs'), { cause: error });
+    });
     await writeFile(
       join(directory, 'token'),
       await compose('exec', '-T', 'api', 'cat', '/record/admin.token'),
@@ -51,18 +63,6 @@ describe('compose.yaml', () => {
     await compose('down', '-v', '--timeout', '15');
     await run('docker', ['rmi', `kiln:${project}`]);
   });
-
-  const untilReady = async (url: string): Promise<void> => {
-    for (let tries = 0; tries < 120; tries += 1) {
-      const isReady = await fetch(url).then(
-        ({ ok }) => ok,
-        () => false,
-      );
-      if (isReady) return;
-      await sleep(500);
-    }
-    throw new Error(`not ready:\n${await compose('logs')}`);
-  };
 
   it('starts roles that build and sign the same bytes as kilnd does', async () => {
     await kiln('toolchain', 'push', TOOLCHAIN.tar, '--name', TOOLCHAIN.name, '-q');

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { removeLeft } from './containers.ts';
 import { debianHeaders, debianSource, newestRelease } from './debian.ts';
 import { pinToolchain, startKiln } from './kiln-service.ts';
 import { WORK } from './places.ts';
@@ -12,6 +13,7 @@ import { WORK } from './places.ts';
  */
 const withKiln = async (program: string, args: readonly string[]): Promise<number> => {
   const data = join(WORK, 'test/kiln');
+  await removeLeft();
   await rm(data, { recursive: true, force: true });
   const release = await newestRelease();
   const headers = await debianHeaders(release);
