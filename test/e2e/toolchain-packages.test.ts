@@ -53,7 +53,7 @@ describe.each(['bookworm', 'trixie'])(
         3,
         expect.stringMatching(/the archive does not have .*make=99\.0-1/),
       ]);
-      expect(stderr).toContain(`has not all that ${place(suite)}/packages.lock names`);
+      expect(stderr).toContain(`does not have all packages of ${place(suite)}/packages.lock`);
       expect([await isThere(output), await isThere(`${output}.part`)]).toEqual([false, false]);
     });
 

@@ -311,7 +311,7 @@ describe('a record while Redis is away', () => {
   it('is read and written all the same when a build was cancelled, which nobody hears of yet', async () => {
     const { build: asked, request } = await ask('ground')(here);
     here.coordinator.cancel(asked.id, request).catch(() => {});
-    const late = new Promise<string>((resolve) => setTimeout(resolve, 3000, 'no answer').unref());
-    expect(await Promise.race([stateOf(here, 'ground'), late])).toBe('cancelled');
+    // The record would wait for ever, and the test run out of time.
+    expect(await stateOf(here, 'ground')).toBe('cancelled');
   });
 });
