@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { API_SETTINGS, apiConfig, keepFailedDays } from './api/config.ts';
+import { API_SETTINGS, apiConfig, keepDays } from './api/config.ts';
 import { collectBelow, mustHaveRecord } from './api/gc.ts';
 import { startApi } from './api/start-api.ts';
 import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
@@ -33,10 +33,11 @@ usage
                      makes what is not there yet of the roles' keys, the signing key and Redis's users below DIR:
                      api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd without a role does that itself
   kilnd gc --data DIR [--dry-run]
-                     removes blobs that no record names and nobody is sending, and logs of builds that failed or were
-                     cancelled over KILN_KEEP_FAILED_DAYS ago, and says how many and how many bytes. A running API does it by itself
-                     every KILN_COLLECT_HOURS; this is for a kilnd that is stopped. With --dry-run, which changes nothing
-                     and works beside a running one, only says what would be removed
+                     removes what nobody can ask for any more or has no use for, once it is KILN_KEEP_DAYS old (what builds in
+                     vain left, misses, rebuilds, what only ended tokens pushed or asked for), and blobs that no record names
+                     and nobody is sending, and lists it. A running API does it by itself every KILN_COLLECT_HOURS; this is
+                     for a kilnd that is stopped. With --dry-run, which changes nothing and works beside a running one, it
+                     only lists what would go, and why
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
@@ -150,7 +151,7 @@ const mustLack = (values: object, names: readonly string[]): void => {
 };
 
 const collect = async (data: string, isDry: boolean): Promise<string> => {
-  const how = { keepFailedDays: keepFailedDays(process.env), isDry };
+  const how = { keepDays: keepDays(process.env), isDry };
   await mustHaveRecord(data);
   if (isDry) return collectBelow(data, how);
   const unlock = await lockData(data);

@@ -10,8 +10,8 @@ const GiB = 1024 ** 3;
 
 /** The settings that `kilnd gc` has, too. */
 const KEEPING_SETTINGS = {
-  KILN_KEEP_FAILED_DAYS: whole(90).describe(
-    'days that logs of failed and cancelled builds are kept',
+  KILN_KEEP_DAYS: whole(90).describe(
+    'days that stays what is of use for a while only (kilnd gc --dry-run lists it)',
   ),
 };
 
@@ -65,8 +65,8 @@ export const API_SETTINGS = {
 };
 
 /** How long `kilnd gc` keeps what, from its environment. */
-export const keepFailedDays = (environment: NodeJS.ProcessEnv): number =>
-  readSettings(KEEPING_SETTINGS, environment).KILN_KEEP_FAILED_DAYS;
+export const keepDays = (environment: NodeJS.ProcessEnv): number =>
+  readSettings(KEEPING_SETTINGS, environment).KILN_KEEP_DAYS;
 
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
@@ -91,7 +91,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),
     collecting: {
       collectHours: Math.min(settings.KILN_COLLECT_HOURS, 500),
-      keepFailedDays: settings.KILN_KEEP_FAILED_DAYS,
+      keepDays: settings.KILN_KEEP_DAYS,
     },
     script: digestOf(readBuildScript()),
     logLevel: settings.KILN_LOG_LEVEL,

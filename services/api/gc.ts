@@ -1,10 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
-import { GOING } from '../core/policy/retention.ts';
+import { GOING, OLD_RECORDS } from '../core/policy/retention.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
-import { collectBlobs } from './record/collect-blobs.ts';
+import { collect, summarise, type Collection } from './record/collect.ts';
 
 const recordBelow = (data: string): string => join(data, 'kiln.sqlite');
 
@@ -16,29 +16,36 @@ export const mustHaveRecord = async (data: string): Promise<void> => {
 };
 
 /**
- * Collects the blobs of the Kiln below a directory, which nobody else may be at work on; or, `isDry`, only says what would go, which
- * changes nothing and may be done at any time. What went or would, as lines.
+ * Collects what the Kiln below a directory need not keep, on which nobody else may be at work; or, `isDry`, only says what would go, which
+ * changes nothing and may be done at any time. What went or would, thing by thing and in sum, as lines.
  */
 export const collectBelow = async (
   data: string,
-  { keepFailedDays, isDry }: { readonly keepFailedDays: number; readonly isDry: boolean },
+  { keepDays, isDry }: { readonly keepDays: number; readonly isDry: boolean },
 ): Promise<string> => {
   const record = recordBelow(data);
   const db = isDry ? await readDatabase(record) : await openDatabase(record);
   try {
     const blobs = await openBlobDirectory(join(data, 'blobs'));
-    const deps = { db, blobs, now: Date.now };
-    const collected = await collectBlobs(deps, { keepFailedDays, isDry });
-    const reasons = Object.keys(GOING) as (keyof typeof GOING)[];
-    const all = reasons.map((reason) => ({ ...collected[reason], words: GOING[reason] }));
-    const total = all.reduce(
-      (sum, each) => ({ blobs: sum.blobs + each.blobs, bytes: sum.bytes + each.bytes }),
-      { blobs: 0, bytes: 0 },
-    );
-    return [...all, { ...total, words: isDry ? 'would be removed in all' : 'removed in all' }]
-      .map(({ blobs: count, bytes, words }) => `${count} blobs, ${bytes} bytes: ${words}\n`)
-      .join('');
+    return report(await collect({ db, blobs, now: Date.now }, { keepDays, isDry }), isDry);
   } finally {
     await db.destroy();
   }
+};
+
+const WORDS: Readonly<Record<string, string>> = { ...OLD_RECORDS, ...GOING };
+
+const report = (collected: Collection, isDry: boolean): string => {
+  const { records, blobs } = collected;
+  const bytes = blobs.reduce((sum, { size }) => sum + size, 0);
+  return [
+    ...records.map(({ table, key }) => `${table} ${key}: ${OLD_RECORDS[table]}`),
+    ...blobs.map(({ digest, size, reason }) => `blob ${digest}, ${size} bytes: ${GOING[reason]}`),
+    ...Object.entries(summarise(collected)).map(
+      ([what, sum]) => `${sum.count} ${what}, ${sum.bytes} bytes: ${WORDS[what]}`,
+    ),
+    `${records.length} records and ${blobs.length} blobs, ${bytes} bytes: ${isDry ? 'would be removed in all' : 'removed in all'}`,
+  ]
+    .map((line) => `${line}\n`)
+    .join('');
 };

@@ -1,34 +1,33 @@
 import type { Log } from '../storage/log.ts';
-import { collectBlobs } from './record/collect-blobs.ts';
+import { collect, summarise } from './record/collect.ts';
 import type { UploadDeps } from './record/uploads.ts';
 
 /** How often the service collects, and how long it keeps what. */
 export interface CollectingConfig {
   /** 0: never by itself. */
   readonly collectHours: number;
-  readonly keepFailedDays: number;
+  readonly keepDays: number;
 }
 
-/** Collects blobs at once and every so many hours, beside all else. `stop` ends what is under way. */
+/** Collects old records and blobs at once and every so many hours, beside all else. `stop` ends what is under way. */
 export const keepCollecting = (
   deps: UploadDeps,
-  { collectHours, keepFailedDays }: CollectingConfig,
+  { collectHours, keepDays }: CollectingConfig,
   log: Log,
 ): { stop(): Promise<void> } => {
   const stopping = new AbortController();
   let running: Promise<void> = Promise.resolve();
-  const collect = async (): Promise<void> => {
+  const once = async (): Promise<void> => {
     try {
       const { signal } = stopping;
-      const collected = await collectBlobs(deps, { keepFailedDays, isDry: false, signal });
-      if (Object.values(collected).some(({ blobs }) => blobs > 0))
-        log.info(collected, 'blobs collected');
+      const sums = summarise(await collect(deps, { keepDays, isDry: false, signal }));
+      if (Object.keys(sums).length > 0) log.info(sums, 'collected');
     } catch (error) {
-      log.warn({ err: error }, 'collecting blobs');
+      log.warn({ err: error }, 'collecting');
     }
   };
   const next = (): void => {
-    running = running.then(collect);
+    running = running.then(once);
   };
   const timer = collectHours === 0 ? null : setInterval(next, collectHours * 3_600_000);
   if (timer !== null) next();

@@ -79,6 +79,15 @@ export const addArtifact = async (
   await db.insertInto('artifacts').values({ build, kind, name: '', key: '', digest }).execute();
 };
 
+/** Notes that a token asked for a build. */
+export const addAsker = async (db: Database, build: string, token: string): Promise<void> => {
+  const asker = { role: 'client', is_background: 0, asked_at: 1 } as const;
+  await db
+    .insertInto('askers')
+    .values({ build, token, ...asker })
+    .execute();
+};
+
 /** Adds and publishes a source that is built against others. */
 export const addSource = async (
   db: Database,

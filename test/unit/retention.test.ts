@@ -2,8 +2,8 @@ import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import {
   arrivedBefore,
-  endedBefore,
   fateOf,
+  oldBefore,
   type Retention,
 } from '../../services/core/policy/retention.ts';
 
@@ -15,7 +15,7 @@ const nothing = new Set<string>();
 const retention = (given: Partial<Retention> = {}): Retention => ({
   named: nothing,
   claimed: nothing,
-  oldLogs: nothing,
+  forgotten: nothing,
   arrivedBefore: 11,
   ...given,
 });
@@ -25,17 +25,17 @@ describe('a blob', () => {
     expect(fateOf(blob, retention())).toEqual({ goes: 'unnamed' });
   });
 
-  it('goes when it is nothing but the log of a build that failed long ago', () => {
-    expect(fateOf(blob, retention({ oldLogs: here }))).toEqual({ goes: 'old-log' });
+  it('goes when nothing names it but records that go', () => {
+    expect(fateOf(blob, retention({ forgotten: here }))).toEqual({ goes: 'forgotten' });
   });
 
   it.each([
     ['named', { named: here }],
     ['claimed', { claimed: here }],
     ['recent', { arrivedBefore: 10 }],
-  ] as const)('stays when it is %s, also where it is an old log besides', (stays, given) => {
+  ] as const)('stays when it is %s, also where records that go name it besides', (stays, given) => {
     expect(fateOf(blob, retention(given))).toEqual({ stays });
-    expect(fateOf(blob, retention({ ...given, oldLogs: here }))).toEqual({ stays });
+    expect(fateOf(blob, retention({ ...given, forgotten: here }))).toEqual({ stays });
   });
 
   it('is recent for a day, and for as long as anything is under way that began before it came', () => {
@@ -43,8 +43,10 @@ describe('a blob', () => {
     expect(arrivedBefore(10 * DAY, 3 * DAY)).toBe(3 * DAY);
     expect(arrivedBefore(10 * DAY, 10 * DAY - 1)).toBe(9 * DAY);
   });
+});
 
-  it('is an old log after so many days', () => {
-    expect(endedBefore(100 * DAY, 90)).toBe(10 * DAY);
+describe('a record', () => {
+  it('is old after so many days', () => {
+    expect(oldBefore(100 * DAY, 90)).toBe(10 * DAY);
   });
 });

@@ -1,8 +1,8 @@
 import { sql } from 'kysely';
 import type { Digest } from '../../core/digest.ts';
-import { PASSING_STATES } from '../../core/policy/retention.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
+import { isOld } from './old-records.ts';
 
 /** Which blobs the record names: the one place that says where it does. */
 
@@ -39,41 +39,20 @@ export const isNamed = async (db: Database, blob: Digest): Promise<boolean> => {
   return false;
 };
 
-/** All blobs that records name; those apart that are named as nothing but logs of builds that did not succeed and ended before a time. */
+/** All blobs that records name: those that a record names which stays, and those that only records name which are from before a time and go. */
 export const namedBlobs = async (
   db: Database,
-  endedBefore: number,
-): Promise<{ readonly named: ReadonlySet<string>; readonly oldLogs: ReadonlySet<string> }> => {
+  before: number,
+): Promise<{ readonly named: ReadonlySet<string>; readonly forgotten: ReadonlySet<string> }> => {
   const named = new Set<string>();
+  const forgotten = new Set<string>();
   for (const [table, column] of [...BLOB_COLUMNS, ...BLOB_TEXTS]) {
-    if (table === 'artifacts') continue;
-    const { rows } = await sql<{ text: string }>`
-      select ${sql.ref(column)} as text from ${sql.table(table)}
+    const { rows } = await sql<{ text: string; goes: number | boolean }>`
+      select ${sql.ref(column)} as text, (${isOld(table, before)}) as goes from ${sql.table(table)}
       where ${sql.ref(column)} is not null`.execute(db);
-    for (const { text } of rows)
-      for (const [digest] of text.matchAll(/sha256:[0-9a-f]{64}/g)) named.add(digest);
+    for (const { text, goes } of rows)
+      for (const [digest] of text.matchAll(/sha256:[0-9a-f]{64}/g))
+        (goes ? forgotten : named).add(digest);
   }
-  const past = new Set((await pastBuilds(db, endedBefore).execute()).map(({ id }) => id));
-  const oldLogs = new Set<string>();
-  const artifacts = await db.selectFrom('artifacts').select(['build', 'kind', 'digest']).execute();
-  for (const { build, kind, digest } of artifacts)
-    (kind === 'log' && past.has(build) ? oldLogs : named).add(digest);
-  return { named, oldLogs };
+  return { named, forgotten };
 };
-
-/** Takes those logs out of the record. */
-export const forgetOldLogs = async (db: Database, endedBefore: number): Promise<void> => {
-  await db
-    .deleteFrom('artifacts')
-    .where('kind', '=', 'log')
-    .where('build', 'in', pastBuilds(db, endedBefore))
-    .execute();
-};
-
-/** The builds whose logs are of no use any more. */
-const pastBuilds = (db: Database, endedBefore: number) =>
-  db
-    .selectFrom('builds')
-    .select('id')
-    .where('state', 'in', PASSING_STATES)
-    .where('finished_at', '<', endedBefore);

@@ -1,9 +1,32 @@
-import type { BuildState } from '../build/build-state.ts';
 import type { Digest } from '../digest.ts';
 
-/** Which of the service's blobs stay, and which go: those that nobody can ask for, and logs that are of no use any more. */
+/** What the service keeps, and what goes: what nobody can ask for any more, and what is of no use. */
 
 const DAY = 24 * 3_600_000;
+
+/**
+ * The records that go, by table, each when it is KILN_KEEP_DAYS old. All others stay for good: what a host can still ask for, what an
+ * attestation names, what is pinned, what was withdrawn. A token has ended when it was revoked or has expired.
+ */
+export const OLD_RECORDS = {
+  artifacts: 'the log, modules and exports of a build that failed or was cancelled',
+  modules: 'a module of a build that failed or was cancelled',
+  rebuilds: 'a rebuild that gave the same bytes, or failed',
+  misses: 'a miss that nobody had again',
+  askers: 'that an ended token asked for a build, which has ended',
+  pushers: 'that an ended token pushed a source or kernel',
+  builds: 'a build without modules that nobody’s token asked for and no other build needs',
+  sources: 'a source that nobody vouches for, nobody’s token pushed and nothing was built of',
+  kernels: 'a kernel that nobody vouches for, nobody’s token pushed and nothing was built for',
+  toolchains: 'a toolchain that was refused',
+  tokens: 'a token that has ended and that no record names',
+} as const;
+
+/** A table that records go from. */
+export type OldTable = keyof typeof OLD_RECORDS;
+
+/** Records from before this are old. */
+export const oldBefore = (now: number, keepDays: number): number => now - keepDays * DAY;
 
 /** A blob as it lies there: its bytes, and when they came (milliseconds since 1970). */
 export interface KeptBlob {
@@ -14,12 +37,12 @@ export interface KeptBlob {
 
 /** What decides over blobs. */
 export interface Retention {
-  /** Named by a record: of a source, a kernel, a toolchain or its packages, what a build made. */
+  /** Named by a record that stays: of a source, a kernel, a toolchain or its packages, what a build made. */
   readonly named: ReadonlySet<string>;
   /** Sent, or told to be here, by somebody who may still make a record of it. */
   readonly claimed: ReadonlySet<string>;
-  /** Named as nothing but the log of a build that did not succeed and ended long ago. */
-  readonly oldLogs: ReadonlySet<string>;
+  /** Named by nothing but records that go. */
+  readonly forgotten: ReadonlySet<string>;
   /** See `arrivedBefore`. */
   readonly arrivedBefore: number;
 }
@@ -30,22 +53,19 @@ export type Fate =
 
 /** Why blobs go, in words. */
 export const GOING = {
-  'old-log': 'logs of builds that failed or were cancelled long ago',
+  forgotten: 'bytes that only records named which go',
   unnamed: 'bytes that no record names and nobody is sending',
 } as const;
-
-/** The builds whose logs are not kept for ever. */
-export const PASSING_STATES: readonly BuildState[] = ['failed', 'cancelled'];
 
 /** Decides over one blob. */
 export const fateOf = (
   { digest, arrivedAt }: Pick<KeptBlob, 'digest' | 'arrivedAt'>,
-  { named, claimed, oldLogs, arrivedBefore: limit }: Retention,
+  { named, claimed, forgotten, arrivedBefore: limit }: Retention,
 ): Fate => {
   if (named.has(digest)) return { stays: 'named' };
   if (claimed.has(digest)) return { stays: 'claimed' };
   if (arrivedAt >= limit) return { stays: 'recent' };
-  return { goes: oldLogs.has(digest) ? 'old-log' : 'unnamed' };
+  return { goes: forgotten.has(digest) ? 'forgotten' : 'unnamed' };
 };
 
 /**
@@ -54,6 +74,3 @@ export const fateOf = (
  */
 export const arrivedBefore = (now: number, underWaySince: number | null): number =>
   Math.min(now - DAY, underWaySince ?? now);
-
-/** Logs of builds that did not succeed and ended before this go. */
-export const endedBefore = (now: number, keepDays: number): number => now - keepDays * DAY;

@@ -1,15 +1,13 @@
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { Router, type Response } from 'express';
+import { Router } from 'express';
 import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build/build-state.ts';
-import { digest, type Digest } from '../../../core/digest.ts';
+import { digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CancelBuild, CreateBuild } from '../../../core/protocol/build.ts';
 import { PageQuery } from '../../../core/protocol/parts.ts';
-import { runName } from '../../../core/jobs/run-name.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
+import { sendLog } from '../send-log.ts';
 import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
 import { mustHaveRoom } from '../../record/waiting.ts';
@@ -20,7 +18,6 @@ import { NO_BODY, ok, route } from '../route.ts';
 
 /** A build is asked for in JSON, or in a form with two tarballs. */
 const JSON_OR_FORM = z.unknown();
-const PIECES_AT_ONCE = 50;
 /** Which builds are listed, and the page of their list. */
 const BuildsQuery = PageQuery.extend({
   state: z
@@ -83,14 +80,7 @@ export const buildRoutes = (deps: ApiDeps): Router => {
     '/v1/builds/:id/log',
     route(deps, 'client', NO_BODY, async ({ caller, param, response }) => {
       await mustReadBuild(db, caller, param('id'));
-      const { id, attempt, log } = await buildView(db, param('id'));
-      if (log === null) {
-        response.type('text/plain; charset=utf-8');
-        await pipeline(Readable.from(liveLog(deps, runName(id, attempt))), response);
-      } else {
-        await sendBlob(deps, log, response);
-      }
-      return null;
+      return sendLog(deps, await buildView(db, param('id')), response);
     }),
   );
 
@@ -131,20 +121,4 @@ export const buildRoutes = (deps: ApiDeps): Router => {
     }),
   );
   return router;
-};
-
-/** A running build's log so far, some pieces at a time. */
-async function* liveLog({ signals }: ApiDeps, run: string): AsyncGenerator<string> {
-  for (let after = '0-0'; ;) {
-    const pieces = await signals.readLog(run, after, PIECES_AT_ONCE);
-    for (const { text } of pieces) yield text;
-    const last = pieces.at(-1);
-    if (last === undefined) return;
-    after = last.id;
-  }
-}
-
-const sendBlob = async (deps: ApiDeps, blob: Digest, response: Response): Promise<void> => {
-  const bytes = await deps.blobs.open(blob);
-  await pipeline(bytes, response.type('text/plain; charset=utf-8'));
 };
