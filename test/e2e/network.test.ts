@@ -54,6 +54,11 @@ const client = async (
   return run(CLIENT, args, { env: { PATH, KILN_CONFIG: config, ...setting.env }, onStderr });
 };
 
+/** Seconds that a client keeps trying where it is not told how long. */
+const UNASKED_PATIENCE = 60;
+/** What a client says before it tries once more. */
+const AGAIN = /again in/;
+
 const took = async (act: () => Promise<unknown>): Promise<number> => {
   const started = performance.now();
   await act();
@@ -145,8 +150,9 @@ describe('a broken network', () => {
     const waiting = spawn(CLIENT, ['list'], { env, stdio: 'ignore' });
     const ended = once(waiting, 'exit');
     await Promise.race([mute.reached, ended]);
-    expect(await took(() => Promise.resolve(waiting.kill('SIGINT') && ended))).toBeLessThan(15);
-    expect(waiting.exitCode).toBe(130);
+    waiting.kill('SIGINT');
+    // One that went on waiting would end with 5.
+    expect(await ended).toEqual([130, null]);
   });
 
   it('falls silent, in the handshake or amidst an answer, and is given up after the time for each', async () => {
@@ -170,26 +176,24 @@ describe('a broken network', () => {
       }),
     ]);
     expect(handshake).toBeGreaterThan(9);
-    expect(handshake).toBeLessThan(40);
     expect(whole).toBeGreaterThan(59);
+    expect(handshake).toBeLessThan(whole);
     expect(relay.carried() - undisturbed).toBeLessThan(1000);
   });
 
   it('is named to a person and to a script, after as much patience as was asked for', async () => {
     const url = `http://127.0.0.1:${await freePort()}`;
     const args = ['kernel', 'list', '--json'];
-    const quick = await took(async () => {
-      const { status, stdout, stderr } = await client(url, [...args, '--patience', '0']);
-      const message = `${url} does not answer: connection refused; is it running on that port, and is this host’s network up?`;
-      expect({ status, stderr }).toEqual({ status: 5, stderr: `kiln: ${message}\n` });
-      expect(JSON.parse(stdout)).toEqual({ error: { code: 'unreachable', message, exit: 5 } });
-    });
-    expect(quick).toBeLessThan(15);
+    const { status, stdout, stderr } = await client(url, [...args, '--patience', '0']);
+    const message = `${url} does not answer: connection refused; is it running on that port, and is this host’s network up?`;
+    // Of a second try, a line would have told.
+    expect({ status, stderr }).toEqual({ status: 5, stderr: `kiln: ${message}\n` });
+    expect(JSON.parse(stdout)).toEqual({ error: { code: 'unreachable', message, exit: 5 } });
     const patient = await took(async () => {
       expect((await client(url, args, { config: ['patience = 3'] })).status).toBe(5);
     });
     expect(patient).toBeGreaterThan(3);
-    expect(patient).toBeLessThan(15);
+    expect(patient).toBeLessThan(UNASKED_PATIENCE);
     expect(await client('http://no-such-host.invalid', [...args, '--patience', '0'])).toMatchObject(
       { status: 5, stderr: expect.stringMatching(/does not answer: no such host/) },
     );
@@ -201,12 +205,9 @@ describe('a broken network', () => {
   });
 
   it('is not waited for after a refusal of the service’s', async () => {
-    const seconds = await took(async () => {
-      const { status, stdout } = await client(kiln.url, ['show', 'nothing', '--json']);
-      expect(status).toBe(3);
-      expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'not-found', exit: 3 } });
-    });
-    expect(seconds).toBeLessThan(15);
+    const { status, stdout, stderr } = await client(kiln.url, ['show', 'nothing', '--json']);
+    expect({ status, stderr }).toEqual({ status: 3, stderr: expect.not.stringMatching(AGAIN) });
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'not-found', exit: 3 } });
   });
 });
 
@@ -250,13 +251,9 @@ describe('https with a CA of one’s own', () => {
   it('is not trusted until the CA is given: with an option, in the environment or in the configuration', async () => {
     const { port, ca } = await kept(startTls(kiln.url));
     const url = `https://127.0.0.1:${port}`;
-    const seconds = await took(async () => {
-      expect(await client(url, ['kernel', 'list'])).toMatchObject({
-        status: 5,
-        stderr: expect.stringMatching(/certificate not trusted; give its CA with ca = FILE in/),
-      });
-    });
-    expect(seconds).toBeLessThan(20);
+    const { status, stderr } = await client(url, ['kernel', 'list']);
+    expect([status, stderr]).toEqual([5, expect.not.stringMatching(AGAIN)]);
+    expect(stderr).toMatch(/certificate not trusted; give its CA with ca = FILE in/);
     expect((await client(url, ['kernel', 'list', '--ca', ca])).status).toBe(0);
     expect((await client(url, ['kernel', 'list'], { env: { KILN_CA: ca } })).status).toBe(0);
     expect((await client(url, ['kernel', 'list'], { config: [`ca = ${ca}`] })).status).toBe(0);

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { connectDocker, type ContainerEngine } from '../../services/builder/docker.ts';
 import {
@@ -17,10 +16,12 @@ import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT } from '../machine/places.ts';
 import { mustRun } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { until } from '../machine/until.ts';
 
 const MiB = 1024 ** 2;
+/** The time is beyond what any of this takes on a busy machine; what is to run out of it has its own. */
 const LIMITS: SandboxLimits = {
-  seconds: 20,
+  seconds: 300,
   memory: 256 * MiB,
   disk: 32 * MiB,
   log: MiB,
@@ -63,7 +64,7 @@ describe('the sandbox', () => {
   const runScript = async (
     script: string,
     limits: Partial<SandboxLimits> = {},
-    signal = AbortSignal.timeout(60_000),
+    signal = AbortSignal.timeout(300_000),
   ) => {
     const sandbox = createSandbox(engine, {
       limits: { ...LIMITS, ...limits },
@@ -83,6 +84,8 @@ describe('the sandbox', () => {
 
   const runningContainers = async (...options: readonly string[]): Promise<string> =>
     mustRun('docker', ['ps', '-q', ...options, '--filter', `label=kiln.builder=${label}`]);
+  const untilItRuns = (): Promise<void> =>
+    until('its container runs', async () => (await runningContainers()) !== '');
   const leftContainers = (): Promise<string> => runningContainers('-a');
 
   it('has no network but a loopback', async () => {
@@ -102,7 +105,7 @@ describe('the sandbox', () => {
   });
 
   it('gives each run of any builder on this Docker a user of its own', async () => {
-    const both = 'id -u; sleep 60';
+    const both = 'id -u; sleep infinity';
     const told = new AbortController();
     const seen: string[] = [];
     const runs = ['one', 'other'].map((builder) =>
@@ -183,18 +186,18 @@ describe('the sandbox', () => {
     expect(memory).toMatchObject({ isOutOfMemory: true });
   });
 
-  it('ends at once when it is told to', async () => {
-    const started = performance.now();
+  it('ends when it is told to', async () => {
     const told = new AbortController();
-    setTimeout(() => told.abort(new Error('told to')), 500);
-    await expect(runScript('sleep 60', {}, told.signal)).rejects.toThrow('told to');
-    expect(performance.now() - started).toBeLessThan(10_000);
+    const ended = expect(runScript('sleep infinity', {}, told.signal)).rejects.toThrow('told to');
+    await untilItRuns();
+    told.abort(new Error('told to'));
+    await ended;
   });
 
   it('has no exit status where another run removes its container', async () => {
-    const ends = runScript('sleep 30');
+    const ends = runScript('sleep infinity');
     const rejected = expect(ends).rejects.toThrow('removed from outside');
-    while ((await runningContainers()) === '') await sleep(20);
+    await untilItRuns();
     await engine.removeLabelled(`kiln.builder=${label}`);
     await rejected;
   });
