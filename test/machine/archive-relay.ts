@@ -9,6 +9,9 @@ import { debianSources } from './apt.ts';
 export interface ArchiveRelay {
   /** The archive as sources.list(5) names it, in deb822. */
   readonly sources: string;
+  readonly uri: string;
+  /** The paths that it was asked for so far, a line each. */
+  asked(): string;
   close(): Promise<void>;
 }
 
@@ -16,7 +19,9 @@ export interface ArchiveRelay {
 export const relayArchive = async (address: string): Promise<ArchiveRelay> => {
   const [stanza = ''] = await debianSources();
   const origin = /^URIs:\s*(\S+)/m.exec(stanza)?.[1] ?? '';
+  let asked = '';
   const server = createServer((request, response) => {
+    asked += `${request.url ?? ''}\n`;
     const pass = async (): Promise<void> => {
       const { status, body } = await fetch(`${origin.replace(/\/$/, '')}${request.url ?? '/'}`, {
         headers: { 'accept-encoding': 'identity' },
@@ -30,8 +35,11 @@ export const relayArchive = async (address: string): Promise<ArchiveRelay> => {
   server.listen(0, address);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
+  const uri = `http://${address}:${port}`;
   return {
-    sources: stanza.replace(/^URIs:.*$/m, `URIs: http://${address}:${port}`),
+    uri,
+    sources: stanza.replace(/^URIs:.*$/m, `URIs: ${uri}`),
+    asked: () => asked,
     async close() {
       server.closeAllConnections();
       server.close();
