@@ -6,6 +6,7 @@ import type { Digest } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { KernelView } from '../../services/core/protocol/kernel.ts';
 import { bareMake } from '../machine/bare-make.ts';
+import { fewHeaders } from '../machine/few-headers.ts';
 import { LAYOUTS, packLaid, type LaidHeaders } from '../machine/header-layouts.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
@@ -36,7 +37,8 @@ dma_addr_t map_one(struct device *dev, void *from) { return dma_map_single(dev, 
 
 const laid = new Map<string, LaidHeaders>();
 const laidAs = async (name: string): Promise<LaidHeaders> => {
-  const headers = laid.get(name) ?? (await LAYOUTS[name]?.(kiln.headers, kiln.release));
+  const headers =
+    laid.get(name) ?? (await LAYOUTS[name]?.(await fewHeaders(kiln.release), kiln.release));
   if (headers === undefined) throw new Error(name);
   laid.set(name, headers);
   return headers;

@@ -1,6 +1,7 @@
 import { readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { fewHeaders } from '../machine/few-headers.ts';
 import {
   dkmsSource,
   freshDirectory,
@@ -24,7 +25,11 @@ beforeAll(async () => {
   const service = await startKiln(data, { KILN_LOG_LEVEL: 'warn' });
   await pinToolchain(service);
   await service.json('source', 'push', shared.source);
-  const { digest } = await service.json<{ digest: string }>('kernel', 'push', shared.headers);
+  const { digest } = await service.json<{ digest: string }>(
+    'kernel',
+    'push',
+    await fewHeaders(shared.release),
+  );
   kiln = { ...service, kernel: digest };
 });
 

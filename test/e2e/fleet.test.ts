@@ -2,6 +2,7 @@ import { mkdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { copyHeaders } from '../machine/change-headers.ts';
+import { fewHeaders } from '../machine/few-headers.ts';
 import { debianHeaders, releasesOf } from '../machine/debian.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory, moduleCode } from '../machine/make-source.ts';
@@ -56,7 +57,7 @@ describe('a host whose kernels change', () => {
     kiln = await startKiln(data, { KILN_CONCURRENCY: '2', KILN_LOG_LEVEL: 'warn' });
     await pinToolchain(kiln);
     for (const release of [older, newer])
-      await kiln.json('kernel', 'push', await debianHeaders(release));
+      await kiln.json('kernel', 'push', await fewHeaders(release));
     config = join(data, 'host.config');
     await mustRun(
       CLIENT,
@@ -148,7 +149,7 @@ describe('a host whose kernels change', () => {
   });
 
   it('says what changed: headers under the same release, and a source’s version', async () => {
-    const headers = await copyHeaders(await debianHeaders(newer), newer);
+    const headers = await copyHeaders(await fewHeaders(newer), newer);
     await headers.edit('include/generated/autoconf.h', (text) => `${text}\n/* changed */\n`);
     await kiln.json('kernel', 'push', headers.directory);
     expect(await stateOf('fleet-one', newer)).toMatchObject({

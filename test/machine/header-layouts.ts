@@ -25,9 +25,6 @@ const treeAt = async (
   home: string,
 ): Promise<string> => {
   const own = await ownKernel(headers, debian, release);
-  // Headers for other CPUs take long to move and pack, and nobody reads them.
-  for (const name of await readdir(join(own.tree, 'arch')))
-    if (name !== 'x86') await rm(join(own.tree, 'arch', name), { recursive: true });
   const root = await freshDirectory('laid');
   await mkdir(join(root, dirname(home)), { recursive: true });
   await rename(own.tree, join(root, home));
