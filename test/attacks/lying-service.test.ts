@@ -172,7 +172,8 @@ describe('a service that lies to a host', () => {
     await kiln.json('withdraw', 'source', 'lied-about/1.0', '--reason', 'it eats disks');
     expect(await on(root, 'verify')).toMatchObject({ status: 6 });
     lying.lie({
-      answers: (path, json: unknown) => (path === '/v1/withdrawals' ? { items: [] } : json),
+      answers: (path, json: unknown) =>
+        path === '/v1/withdrawals' ? { items: [], next: null } : json,
     });
     const why =
       /the source lied-about\/1\.0 was withdrawn: it eats disks \(the service no longer says so; .*--allow-withdrawn/;
