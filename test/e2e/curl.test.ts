@@ -84,7 +84,7 @@ describe('curl with two tarballs', () => {
     [
       'files that are no tarballs',
       ['-F', 'source=@/etc/hostname', '-F', 'headers=@/etc/hostname'],
-      'no tarball',
+      'the file is neither a tarball',
     ],
   ])('is refused with %s', async (_label, form, sentence) => {
     const problem = JSON.parse(await curl(...form, `${kiln.url}/v1/builds`)) as { detail: string };

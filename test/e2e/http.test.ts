@@ -105,7 +105,12 @@ describe('the HTTP service', () => {
   });
 
   it.each([
-    ['1001 of them', () => wishes(1001), 400, /^wishes: at most 1000 at once; ask for the others/],
+    [
+      '1001 of them',
+      () => wishes(1001),
+      400,
+      /^wishes: one request may ask for 1000 at most; ask for the others/,
+    ],
     [
       'too much settings in all',
       () => wishes(20, { '/etc/dkms/a.conf': 'a'.repeat(60_000) }),
