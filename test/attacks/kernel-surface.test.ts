@@ -102,7 +102,8 @@ perl -e 'print "count ", scalar(grep { /^processor/ } do { open my $f, "<", "/pr
   });
 
   it('that makes system calls as 32-bit programs do is ended', () => {
-    expect(log).toContain('32-bit 159\n');
+    // SIGSYS by the profile; SIGSEGV on a host whose kernel has no such calls at all.
+    expect(log).toMatch(/^32-bit (159|139)$/m);
   });
 
   it('that reads what the kernel says of the host reads nothing', () => {
