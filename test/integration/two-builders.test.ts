@@ -12,6 +12,8 @@ import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';
 
 const kiln = sharedKiln();
+/** What this Kiln's keys in Redis and its containers' labels begin with. */
+const PREFIX = `kiln-${createHash('sha256').update(kiln.data).digest('hex').slice(0, 12)}`;
 
 /** Starts another builder of the shared Kiln in a directory; its exit status and last words, or `null` and its log once it is at work. */
 const anotherBuilder = async (cache: string): Promise<{ status: number | null; log: string }> => {
@@ -21,7 +23,7 @@ const anotherBuilder = async (cache: string): Promise<{ status: number | null; l
     env: {
       PATH: process.env['PATH'],
       KILN_REDIS: `unix:${at('redis/redis.sock')}`,
-      KILN_PREFIX: `kiln-${createHash('sha256').update(kiln.data).digest('hex').slice(0, 12)}`,
+      KILN_PREFIX: PREFIX,
       KILN_BLOBS: at('blobs'),
       KILN_KEY: at('keys/builder/key.pem'),
       KILN_COORDINATOR: at('keys/public/api.pub'),
@@ -40,7 +42,12 @@ const anotherBuilder = async (cache: string): Promise<{ status: number | null; l
 describe('a second builder on the same Docker', () => {
   it('does not start in the cache of the first, and takes no container from it, there or elsewhere', async () => {
     const building = kiln.json<BuildView>('build', await heldSource('two'), '-k', kiln.kernel);
-    const running = (): Promise<readonly string[]> => containersOf(kiln.data, 'status=running');
+    // Others' builds on this Kiln come and go.
+    const running = async (): Promise<readonly string[]> => {
+      const builds = await kiln.json<BuildView[]>('list');
+      const id = builds.find(({ source }) => source.name === 'two')?.id ?? 'none yet';
+      return containersOf(kiln.data, 'status=running', `label=kiln.build=${PREFIX}.${id}`);
+    };
     await until('the build to run', async () => (await running()).length === 1);
     const [container] = await running();
 
