@@ -174,7 +174,9 @@ describe('a machine that is made ready', () => {
       );
       expect([older.status, older.stderr]).toEqual([
         2,
-        expect.stringMatching(/not the packages that the toolchain was made of: the toolchain has make 4/),
+        expect.stringMatching(
+          /not the packages that the toolchain was made of: the toolchain has make 4/,
+        ),
       ]);
       const swapped = await push(
         await changed(async (directory) => {
