@@ -5,39 +5,24 @@ import { DELTA_FILE } from '../../services/core/kernel/kernel-delta.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { KernelView } from '../../services/core/protocol/kernel.ts';
 import type { SourceView } from '../../services/core/protocol/source.ts';
-import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { kbuildSource, moduleCode, writeTar } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** Who knows the digest of another’s bytes learns nothing by it, and can make no record of them: that takes the bytes, or the right to read them. */
 
 const kiln = sharedKiln();
-const issue = async (name: string, role = 'client'): Promise<string> =>
-  (await kiln.json<IssuedToken>('token', 'create', name, '--role', role)).secret;
-
-const call = (token: string, method: string, path: string, body?: unknown): Promise<Response> =>
-  fetch(`${kiln.url}/v1${path}`, {
-    method,
-    headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-const statusOf = async (...of: Parameters<typeof call>): Promise<number> => {
-  const answer = await call(...of);
+const statusOf = async (...of: Parameters<typeof kiln.call>): Promise<number> => {
+  const answer = await kiln.call(...of);
   await answer.body?.cancel();
   return answer.status;
 };
 const put = async (token: string, bytes: Buffer): Promise<Digest> => {
-  const blob = digestOf(bytes);
-  const answer = await fetch(`${kiln.url}/v1/blobs/${blob}`, {
-    method: 'PUT',
-    headers: { Authorization: `Bearer ${token}` },
-    body: new Uint8Array(bytes),
-  });
+  const answer = await kiln.put(token, new Uint8Array(bytes));
   expect(answer.status).toBe(201);
-  return blob;
+  return digestOf(bytes);
 };
 const make = async <T>(token: string, path: string, body: unknown): Promise<T> => {
-  const answer = await call(token, 'POST', path, body);
+  const answer = await kiln.call(token, 'POST', path, body);
   expect(answer.status).toBe(201);
   return (await answer.json()) as T;
 };
@@ -65,9 +50,9 @@ const headerBytes = async (release: string): Promise<Buffer> =>
 
 let [owner, other, ci] = ['', '', ''];
 beforeAll(async () => {
-  owner = await issue('digest-owner');
-  other = await issue('digest-other');
-  ci = await issue('digest-ci', 'ci');
+  owner = await kiln.newToken('digest-owner', 'client');
+  other = await kiln.newToken('digest-other', 'client');
+  ci = await kiln.newToken('digest-ci', 'ci');
 });
 
 describe('the digest of bytes that another sent', () => {
@@ -90,7 +75,7 @@ describe('the digest of bytes that another sent', () => {
     const { digest } = await make<SourceView>(owner, '/sources', named(blob));
     const wish = { source: { digest }, kernel: { digest: kiln.kernel } };
     expect(await statusOf(other, 'HEAD', `/blobs/${blob}`)).toBe(404);
-    const refused = await call(other, 'POST', '/sources', named(blob));
+    const refused = await kiln.call(other, 'POST', '/sources', named(blob));
     expect([refused.status, await refused.json()]).toEqual([
       404,
       expect.objectContaining({ detail: `there is no blob ${blob} of yours; PUT it first` }),
@@ -158,7 +143,7 @@ describe('the digest of a kernel', () => {
       );
     const ask = async (base: string) => {
       const body = { delta: await delta(), base, makes: kernel.digest };
-      const answer = await call(other, 'POST', '/kernels', body);
+      const answer = await kiln.call(other, 'POST', '/kernels', body);
       const { detail } = (await answer.json()) as { detail: string };
       return [answer.status, detail.replace(base, 'BASE')];
     };

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
-import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import type { SourceView } from '../../services/core/protocol/source.ts';
 import { kbuildSource, writeTree } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
@@ -10,19 +9,12 @@ import { until } from '../machine/until.ts';
 
 const kiln = sharedKiln();
 
-const issue = async (role: string, ...more: string[]): Promise<string> =>
-  (await kiln.json<IssuedToken>('token', 'create', 'fairness', '--role', role, ...more)).secret;
-
 const askAs = (token: string, source: string, note: string, background = false) =>
-  fetch(`${kiln.url}/v1/builds`, {
-    method: 'POST',
-    headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify({
-      source: { digest: source },
-      kernel: { digest: kiln.kernel },
-      settings: { '/etc/dkms/note.conf': note },
-      background,
-    }),
+  kiln.call(token, 'POST', '/builds', {
+    source: { digest: source },
+    kernel: { digest: kiln.kernel },
+    settings: { '/etc/dkms/note.conf': note },
+    background,
   });
 
 /** Asks without waiting; a note makes it another build. */
@@ -40,7 +32,7 @@ describe('builds that sleep', () => {
   let sleeper: string;
   let builds: string[] = [];
   beforeAll(async () => {
-    sleeper = await issue('client', '--builds', '8', '--followers', '1');
+    sleeper = await kiln.newToken('fairness', 'client', '--builds', '8', '--followers', '1');
     const source = await writeTree('sleeping', {
       'dkms.conf': `PACKAGE_NAME=sleeping\nPACKAGE_VERSION=1\nBUILT_MODULE_NAME[0]=sleeping\nDEST_MODULE_LOCATION[0]=/updates\nMAKE[0]="sleep 1000"\n`,
       Makefile: 'obj-m := sleeping.o\n',
@@ -64,7 +56,7 @@ describe('builds that sleep', () => {
   });
 
   it('of one token keep nobody else’s waiting', async () => {
-    const other = await issue('client');
+    const other = await kiln.newToken('fairness', 'client');
     const source = await kbuildSource('lively');
     const built = await kiln.kilnAs(
       other,
@@ -85,9 +77,7 @@ describe('builds that sleep', () => {
 
   it('are followed by one at a time where a token may follow one', async () => {
     const follow = (): Promise<Response> =>
-      fetch(`${kiln.url}/v1/builds/${builds[0]}/events`, {
-        headers: { Authorization: `Bearer ${sleeper}` },
-      });
+      kiln.call(sleeper, 'GET', `/builds/${builds[0]}/events`);
     const first = await follow();
     expect([first.status, (await follow()).status]).toEqual([200, 429]);
     await first.body?.cancel();
@@ -109,7 +99,7 @@ describe('builds that sleep', () => {
 
 describe('a matrix in the background', () => {
   it('lets a host go first, and goes on after it', async () => {
-    const ci = await issue('ci');
+    const ci = await kiln.newToken('fairness', 'ci');
     const source = await push(ci, await kbuildSource('matrix'), 'matrix');
     const slow = await writeTree('paused', {
       'dkms.conf': `PACKAGE_NAME=paused\nPACKAGE_VERSION=1\nBUILT_MODULE_NAME[0]=paused\nDEST_MODULE_LOCATION[0]=/updates\nMAKE[0]="sleep 1000"\n`,
@@ -120,12 +110,12 @@ describe('a matrix in the background', () => {
     await until('both places to be taken', async () =>
       (await states(blocking)).every((state) => state === 'building'),
     );
-    const matrices = [await issue('ci'), await issue('ci')];
+    const matrices = [await kiln.newToken('fairness', 'ci'), await kiln.newToken('fairness', 'ci')];
     const matrix: string[] = [];
     for (const token of matrices)
       for (const note of ['1', '2'])
         matrix.push(await begin(token, source, `${token}${note}`, true));
-    const host = await begin(await issue('client'), source, 'host');
+    const host = await begin(await kiln.newToken('fairness', 'client'), source, 'host');
     for (const id of blocking) await kiln.kiln('cancel', id);
     await until('all to be built', async () =>
       (await states([...matrix, host])).every((state) => state === 'succeeded'),

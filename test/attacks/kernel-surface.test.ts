@@ -109,10 +109,8 @@ perl -e 'print "count ", scalar(grep { /^processor/ } do { open my $f, "<", "/pr
 
   it('that makes system calls as 32-bit programs do is ended', async () => {
     const image = await connectDocker('/var/run/docker.sock').findImage(kiln.toolchain as Digest);
-    const outside = await mustRun('docker', [
-      ...['run', '--rm', '--network=none', '--security-opt=seccomp=unconfined', image ?? ''],
-      ...['bash', '-c', CALL_AS_32_BIT],
-    ]);
+    const unconfined = ['--rm', '--network=none', '--security-opt=seccomp=unconfined', image ?? ''];
+    const outside = await mustRun('docker', ['run', ...unconfined, 'bash', '-c', CALL_AS_32_BIT]);
     // The profile ends it by SIGSYS; where the host's kernel has no such calls for anybody, that does, by SIGSEGV.
     expect(['32-bit 0', '32-bit 139']).toContain(outside.trim());
     expect(log).toContain(outside.trim() === '32-bit 0' ? '32-bit 159\n' : '32-bit 139\n');

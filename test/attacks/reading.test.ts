@@ -2,31 +2,20 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import { readFile } from 'node:fs/promises';
 import type { BuildTicket, BuildView } from '../../services/core/protocol/build.ts';
-import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { kbuildSource, moduleCode, writeTar } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 /** Who would read what is another's: a client's own source, and the builds that it asked for. What is not for somebody is not there for him. */
 
 const kiln = sharedKiln();
-const issue = async (name: string, role: string): Promise<string> =>
-  (await kiln.json<IssuedToken>('token', 'create', name, '--role', role)).secret;
-
-const call = (token: string, method: string, path: string, body?: unknown): Promise<Response> =>
-  fetch(`${kiln.url}/v1${path}`, {
-    method,
-    headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-
 describe('a source that a client pushed, and its build', () => {
   let [owner, other, ci] = ['', '', ''];
   let build: BuildView;
   let blob: string;
   beforeAll(async () => {
-    owner = await issue('owner', 'client');
-    other = await issue('other', 'client');
-    ci = await issue('reader', 'ci');
+    owner = await kiln.newToken('owner', 'client');
+    other = await kiln.newToken('other', 'client');
+    ci = await kiln.newToken('reader', 'ci');
     const bytes = await readFile(
       await writeTar('private', [
         { name: 'Kbuild', text: 'obj-m := private.o\n' },
@@ -34,12 +23,12 @@ describe('a source that a client pushed, and its build', () => {
       ]),
     );
     blob = digestOf(bytes);
-    await fetch(`${kiln.url}/v1/blobs/${blob}`, {
-      method: 'PUT',
-      headers: { Authorization: `Bearer ${owner}` },
-      body: new Uint8Array(bytes),
+    await kiln.put(owner, new Uint8Array(bytes));
+    const pushed = await kiln.call(owner, 'POST', '/sources', {
+      blob,
+      name: 'private',
+      version: '1',
     });
-    const pushed = await call(owner, 'POST', '/sources', { blob, name: 'private', version: '1' });
     const { digest } = (await pushed.json()) as { digest: string };
     const args = ['build', digest, '-k', kiln.kernel, '--json', '-q'];
     build = JSON.parse((await kiln.kilnAs(owner, ...args)).stdout) as BuildView;
@@ -70,7 +59,7 @@ describe('a source that a client pushed, and its build', () => {
       const [, method, path, body] = ways()[index] ?? ['', '', ''];
       const answers = await Promise.all(
         [owner, ci, other].map(async (token) => {
-          const answer = await call(token, method, path, body);
+          const answer = await kiln.call(token, method, path, body);
           await answer.body?.cancel();
           return answer.status;
         }),
@@ -81,7 +70,7 @@ describe('a source that a client pushed, and its build', () => {
 
   it('is in no list of another’s', async () => {
     const idsOf = async (token: string): Promise<string[]> => {
-      const { items } = (await (await call(token, 'GET', '/builds')).json()) as {
+      const { items } = (await (await kiln.call(token, 'GET', '/builds')).json()) as {
         items: BuildView[];
       };
       return items.map(({ id }) => id);
@@ -95,7 +84,7 @@ describe('a source that a client pushed, and its build', () => {
     const wish = { source: { digest: build.source.digest }, kernel: { digest: kiln.kernel } };
     const resolve = async (token: string): Promise<unknown> =>
       (
-        (await (await call(token, 'POST', '/resolve', { wishes: [wish] })).json()) as {
+        (await (await kiln.call(token, 'POST', '/resolve', { wishes: [wish] })).json()) as {
           items: unknown[];
         }
       ).items[0];
@@ -103,15 +92,17 @@ describe('a source that a client pushed, and its build', () => {
     expect(await resolve(other)).toEqual({
       problem: { code: 'not-found', detail: expect.stringMatching(/^there is no source/) },
     });
-    expect((await call(other, 'POST', `/builds/${build.id}/rebuild`, {})).status).toBe(403);
+    expect((await kiln.call(other, 'POST', `/builds/${build.id}/rebuild`, {})).status).toBe(403);
     for (const token of [owner, other, ci])
-      expect((await call(token, 'GET', `/artifacts/${blob}`)).status).toBe(404);
+      expect((await kiln.call(token, 'GET', `/artifacts/${blob}`)).status).toBe(404);
   });
 
   it('is no kernel whose files could be listed, and depends on nobody’s name', async () => {
-    const asKernel = await call(other, 'POST', '/kernels', { blob });
+    const asKernel = await kiln.call(other, 'POST', '/kernels', { blob });
     expect(asKernel.status).toBe(404);
-    expect((await call(other, 'GET', `/kernels/${build.source.digest}/files`)).status).toBe(404);
+    expect((await kiln.call(other, 'GET', `/kernels/${build.source.digest}/files`)).status).toBe(
+      404,
+    );
     const thief = await kbuildSource('thief');
     const args = [
       'source',
@@ -127,7 +118,7 @@ describe('a source that a client pushed, and its build', () => {
       '-q',
     ];
     const { digest } = JSON.parse((await kiln.kilnAs(other, ...args)).stdout) as { digest: string };
-    const asked = await call(other, 'POST', '/builds', {
+    const asked = await kiln.call(other, 'POST', '/builds', {
       source: { digest },
       kernel: { digest: kiln.kernel },
     });
@@ -142,9 +133,12 @@ describe('a source that a client pushed, and its build', () => {
 
 describe('a build of a public source', () => {
   it('is for each host that asks for it, and its settings and log for nobody else', async () => {
-    const [first, second] = [await issue('first', 'client'), await issue('second', 'client')];
+    const [first, second] = [
+      await kiln.newToken('first', 'client'),
+      await kiln.newToken('second', 'client'),
+    ];
     const ask = (token: string, settings: object) =>
-      call(token, 'POST', '/builds', {
+      kiln.call(token, 'POST', '/builds', {
         source: { name: 'v4l2loopback' },
         kernel: { digest: kiln.kernel },
         settings,
@@ -153,22 +147,22 @@ describe('a build of a public source', () => {
     const args = ['build', 'v4l2loopback', '-k', kiln.kernel, '--json', '-q'];
     const plain = JSON.parse((await kiln.kilnAs(first, ...args)).stdout) as BuildView;
     const module = plain.modules[0]?.signed;
-    expect((await call(second, 'GET', `/artifacts/${module}`)).status).toBe(404);
+    expect((await kiln.call(second, 'GET', `/artifacts/${module}`)).status).toBe(404);
     const { build } = (await (await ask(second, {})).json()) as BuildTicket;
     expect(build.id).toBe(plain.id);
-    expect((await call(second, 'GET', `/artifacts/${module}`)).status).toBe(200);
+    expect((await kiln.call(second, 'GET', `/artifacts/${module}`)).status).toBe(200);
     const tailored = ((await (await ask(first, secret)).json()) as BuildTicket).build.id;
-    expect((await call(second, 'GET', `/builds/${tailored}`)).status).toBe(404);
-    expect((await call(second, 'GET', `/builds/${tailored}/log`)).status).toBe(404);
+    expect((await kiln.call(second, 'GET', `/builds/${tailored}`)).status).toBe(404);
+    expect((await kiln.call(second, 'GET', `/builds/${tailored}/log`)).status).toBe(404);
     await kiln.kiln('cancel', tailored);
   });
 });
 
 describe('who made a record', () => {
   it('is said by the token’s name, and no path of the server with it', async () => {
-    const client = await issue('looker', 'client');
+    const client = await kiln.newToken('looker', 'client');
     for (const path of ['/kernels', '/sources', '/toolchains']) {
-      const text = await (await call(client, 'GET', path)).text();
+      const text = await (await kiln.call(client, 'GET', path)).text();
       expect(text).toContain('"madeBy"');
       expect(text).not.toContain(kiln.data);
     }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { TOOLCHAIN_STATES } from '../toolchain/toolchain.ts';
 import { digest } from '../digest.ts';
+import { toolchainContents } from '../jobs/message-parts.ts';
 import { text, Maker } from './parts.ts';
 
 /** A toolchain to take in: its root file system is a blob. */
@@ -13,7 +14,6 @@ export const CreateToolchain = z.strictObject({
 
 /** A candidate to pin: `untried` pins it although it has not made what the pinned one made. */
 export const PromoteToolchain = z.strictObject({ untried: z.boolean().default(false) });
-const tool = z.object({ path: z.string(), version: z.string() });
 
 /** A toolchain. */
 export const ToolchainView = z.object({
@@ -21,23 +21,7 @@ export const ToolchainView = z.object({
   name: z.string(),
   state: z.enum(TOOLCHAIN_STATES),
   problem: z.string().nullable(),
-  contents: z
-    .object({
-      arch: z.string(),
-      os: z.string(),
-      libc: z.string(),
-      compilers: z.array(tool).readonly(),
-      linker: tool,
-      lld: tool.nullable(),
-      assembler: tool.nullable(),
-      pahole: tool.nullable(),
-      rustc: tool.nullable(),
-      make: tool,
-      packages: z
-        .array(z.object({ name: z.string(), version: z.string(), arch: z.string() }))
-        .readonly(),
-    })
-    .nullable(),
+  contents: toolchainContents.nullable(),
   madeBy: Maker,
   /** Whether the packages that it was made of are kept with it. */
   isRemakeable: z.boolean(),
