@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
+import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { trustReaches } from '../../services/core/policy/policy.ts';
-import type { SourceView } from '../../services/core/protocol/source.ts';
 import {
   inspectSource,
   isSourceEvidence,
@@ -11,56 +11,63 @@ import type { DkmsSource } from '../host/dkms-host.ts';
 import { placeToRead, type Host } from '../host/host.ts';
 import { sendTree } from './ask.ts';
 import type { AskDeps } from './ask-deps.ts';
+import { knownSources } from './known-source.ts';
 import { collect } from './pack.ts';
 import { scanEntries, walk } from './tree.ts';
 
+/** A source that the service has, by its digest (`null` where it would have to be pushed first, in a dry run); or why it cannot be had. */
+export type Offered = { readonly digest: Digest | null } | { readonly problem: string };
+
 /**
- * Has the service have a source as DKMS has it here: pushes it unless it is there, or only looks (`isDryRun`). Gives the reason where it
- * cannot be had, else `null`. Throws `unreachable`. `published`: the service's sources.
+ * Has the service have a source as DKMS has it here: pushes it unless the service has this tree from somebody whom it trusts, or only
+ * looks (`isDryRun`). Throws `unreachable`.
  */
 export const offerDkmsSource = async (
   deps: AskDeps,
   host: Host,
   source: DkmsSource,
-  published: readonly SourceView[],
   isDryRun: boolean,
-): Promise<string | null> => {
-  const label = `${source.name}/${source.version}`;
-  if (source.directory === null)
-    return 'its source is gone; install the package that brought it again';
+): Promise<Offered> => {
+  const { name, version, directory } = source;
+  const label = `${name}/${version}`;
+  if (directory === null)
+    return { problem: 'its source is gone; install the package that brought it again' };
   try {
     deps.progress.step(`reading ${label}`);
     const settings = await settingsOf(host, source);
-    const known = published.find(
-      ({ name, version }) => name === source.name && version === source.version,
-    );
-    const scan = await scanEntries(
-      await collect(walk(source.directory)),
-      isSourceEvidence,
-      deps.signal,
-    );
-    const here = inspectSource(scan, { name: source.name, version: source.version, settings });
-    if (known !== undefined) {
-      if (known.tree !== here.source.tree)
-        return `the service’s ${label} has other bytes than ${source.directory}; push that under a version of its own, or install the service’s with kiln install ${label}`;
-      return haveSameSettings(known.settings, settings)
-        ? null
-        : `the service’s ${label} has other settings than this host’s /etc/dkms; kiln install ${label} takes it as the service has it`;
-    }
-    if (isDryRun) return null;
-    const { blob } = await sendTree(deps, [source.directory], label);
-    const pushed = await deps.service.createSource(blob, {
-      name: source.name,
-      version: source.version,
-      settings,
-    });
-    return trustReaches(pushed.trust, 'ci')
-      ? null
-      : `the service does not have it, and this host’s token may not publish a source; have an admin run kiln source push ${source.directory}, or give a ci or admin token (--token-file)`;
+    const scan = await scanEntries(await collect(walk(directory)), isSourceEvidence, deps.signal);
+    const here = inspectSource(scan, { name, version, settings });
+    const known = await knownSources(deps.service, here.source);
+    const fitting = known.find((each) => haveSameSettings(each.settings, settings));
+    if (fitting !== undefined) return { digest: fitting.digest };
+    const problem = await whyNotPush(deps, { name, version, directory }, known.length > 0);
+    if (problem !== null) return { problem };
+    if (isDryRun) return { digest: null };
+    const { blob } = await sendTree(deps, [directory], label);
+    const pushed = await deps.service.createSource(blob, { name, version, settings });
+    if (trustReaches(pushed.trust, 'ci')) return { digest: pushed.digest };
+    return {
+      problem: `the service does not have it, and this host’s token may not publish a source; have an admin run kiln source push ${directory}, or give a ci or admin token (--token-file)`,
+    };
   } catch (error) {
-    if (error instanceof KilnError && error.code !== 'unreachable') return error.message;
+    if (error instanceof KilnError && error.code !== 'unreachable')
+      return { problem: error.message };
     throw error;
   }
+};
+
+/** Why a source cannot be pushed under its name and version, or `null`. */
+const whyNotPush = async (
+  { service }: AskDeps,
+  { name, version, directory }: Pick<DkmsSource, 'name' | 'version' | 'directory'>,
+  isTreeKnown: boolean,
+): Promise<string | null> => {
+  const label = `${name}/${version}`;
+  const named = await service.sourcesLike({ name, version });
+  if (named.length === 0) return null;
+  return isTreeKnown
+    ? `the service’s ${label} has other settings than this host’s /etc/dkms; kiln install ${label} takes it as the service has it`
+    : `the service’s ${label} has other bytes than ${directory ?? ''}; push that under a version of its own, or install the service’s with kiln install ${label}`;
 };
 
 /** The host's own settings files for a source, which stand over its `dkms.conf` (source: dkms(8), `read_conf`). Throws where one is another machine's. */

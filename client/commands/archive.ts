@@ -7,12 +7,22 @@ import { onlyArgument, table, type Command, type Context } from '../command.ts';
 const archiveAdd: Command = {
   name: 'archive add',
   args: 'NAME',
-  summary: 'follow a distribution’s archive for new kernels (admin)',
-  help: `Its signed metadata is verified by the service’s apt. Debian’s and Ubuntu’s differ in these two options alone.
+  summary: 'follow a distribution’s archive for new kernels and modules’ sources (admin)',
+  help: `Its signed metadata is verified by the service’s apt. Debian’s and Ubuntu’s differ in these options alone.
       --sources FILE     where the packages are and who signs them (deb822, as /etc/apt/sources.list.d/debian.sources)
       --headers REGEX    the packages with headers, with groups release and flavour; the newest of each flavour is followed:
-                         'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'`,
-  options: { sources: { type: 'string' }, headers: { type: 'string' } },
+                         'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'
+      --modules REGEX    the packages whose modules’ sources are taken in, as they stand in /usr/src where these are installed:
+                         '.*-dkms'; default: none. What is built of them is signed. A name that comes from an archive is no
+                         token’s; of a name that is a token’s, the archive’s source is reached by hosts that have the package
+      --build-ahead      build those of these sources that say AUTOINSTALL for each new kernel of the archive; default: only
+                         when somebody asks`,
+  options: {
+    sources: { type: 'string' },
+    headers: { type: 'string' },
+    modules: { type: 'string' },
+    'build-ahead': { type: 'boolean' },
+  },
   async run(context) {
     const name = onlyArgument(context, 'archive name');
     const [file, headers] = [context.option('sources'), context.option('headers')];
@@ -21,7 +31,13 @@ const archiveAdd: Command = {
     const sources = await readFile(file, 'utf8').catch((cause: unknown) => {
       throw new KilnError('bad-request', `${file} cannot be read`, { cause });
     });
-    const archive = await context.service.createArchive({ name, sources, headers });
+    const archive = await context.service.createArchive({
+      name,
+      sources,
+      headers,
+      modules: context.option('modules') ?? null,
+      buildsAhead: context.flag('build-ahead'),
+    });
     context.print(`following ${name}; kiln kernel sync looks at it now`, archive);
   },
 };
@@ -34,15 +50,20 @@ const archiveList: Command = {
   options: {},
   async run(context) {
     const archives = await context.service.archives();
-    const rows = archives.map(({ name, headers, madeBy }) => [name, headers, madeBy.name]);
-    context.print(table([['ARCHIVE', 'HEADERS', 'BY'], ...rows]), archives);
+    const rows = archives.map(({ name, headers, modules, buildsAhead, madeBy }) => [
+      name,
+      madeBy.name,
+      headers,
+      modules === null ? '' : `${modules}${buildsAhead ? ', built ahead' : ''}`,
+    ]);
+    context.print(table([['ARCHIVE', 'BY', 'HEADERS', 'MODULES'], ...rows]), archives);
   },
 };
 
 const archiveRemove: Command = {
   name: 'archive remove',
   args: 'NAME',
-  summary: 'follow an archive no longer; its kernels stay (admin)',
+  summary: 'follow an archive no longer; its kernels and sources stay (admin)',
   help: '',
   options: {},
   async run(context) {
@@ -56,7 +77,7 @@ const kernelSync: Command = {
   name: 'kernel sync',
   args: '',
   summary:
-    'take in the newest kernels of the archives that are followed, and build what is marked for it (ci)',
+    'take in the newest kernels and sources of the archives that are followed, and build what is marked for it (ci)',
   help: `The service does this by itself every KILN_SYNC_HOURS (6). A problem with one kernel or source keeps no other back;
 the exit status is 1 if there was any.
       --wait             until the builds that were begun have ended`,
@@ -75,8 +96,15 @@ the exit status is 1 if there was any.
       release,
       isNew ? 'taken in' : 'known',
     ]);
+    const sources = view.sources.map(({ name, version, isNew }) => [
+      `${name}/${version}`,
+      isNew ? 'taken in' : 'known',
+    ]);
     const builds = view.builds.map((id) => [id, String(states.get(id) ?? 'begun')]);
-    context.print(table([['KERNEL OR BUILD', 'STATE'], ...kernels, ...builds]), view);
+    context.print(
+      table([['KERNEL, SOURCE OR BUILD', 'STATE'], ...kernels, ...sources, ...builds]),
+      view,
+    );
     const [first, ...others] = view.problems;
     if (first !== undefined)
       throw new KilnError(

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { offerDkmsSource } from '../ask/dkms-source.ts';
 import type { Context } from '../command.ts';
@@ -10,10 +11,11 @@ import { readReceipt } from '../installed/receipts.ts';
 import { installAll } from './install.ts';
 import type { Granted, InstallTerms, Wish } from './wish.ts';
 
-/** A source that DKMS has for a kernel. */
+/** A source that DKMS has for a kernel, and by which digest the service has it, if it does. */
 interface Subject {
   readonly source: DkmsSource;
   readonly kernel: DkmsKernel;
+  readonly digest: Digest | null;
 }
 
 /** What became of a source that DKMS has for a kernel. */
@@ -71,26 +73,33 @@ const judgeAll = async (
   isDryRun: boolean,
 ): Promise<readonly Judged[]> => {
   const present = await hostKernels(host);
-  const published = sources.length === 0 ? [] : await context.service.sources();
   const judged: Judged[] = [];
   for (const source of sources) {
-    const subjects = source.kernels.map((kernel) => ({ source, kernel }));
-    const isUsed = subjects.some((subject) => whyNotInUse(subject, present) === null);
-    const problem = isUsed
-      ? await offerDkmsSource(context, host, source, published, isDryRun)
-      : null;
-    for (const subject of subjects) {
-      const unused = whyNotInUse(subject, present);
+    const uses = source.kernels.map((kernel) => ({
+      kernel,
+      unused: whyNotInUse(source, kernel, present),
+    }));
+    const offered = uses.some(({ unused }) => unused === null)
+      ? await offerDkmsSource(context, host, source, isDryRun)
+      : { digest: null };
+    const digest = 'digest' in offered ? offered.digest : null;
+    for (const { kernel, unused } of uses) {
+      const subject = { source, kernel, digest };
       if (unused !== null) judged.push({ subject, kept: { outcome: 'not in use', why: unused } });
-      else if (problem === null) judged.push({ subject, kept: null });
-      else judged.push({ subject, kept: { outcome: 'left to DKMS', why: problem } });
+      else if ('problem' in offered)
+        judged.push({ subject, kept: { outcome: 'left to DKMS', why: offered.problem } });
+      else judged.push({ subject, kept: null });
     }
   }
   return judged;
 };
 
 /** Why nothing is installed for a kernel, or `null`. What DKMS has built for it then stays as it is. */
-const whyNotInUse = ({ source, kernel }: Subject, present: readonly string[]): string | null => {
+const whyNotInUse = (
+  source: DkmsSource,
+  kernel: DkmsKernel,
+  present: readonly string[],
+): string | null => {
   const removal = `dkms remove ${source.name}/${source.version} -k ${kernel.release} removes it`;
   if (!present.includes(kernel.release))
     return `that kernel is not on this host any more; ${removal}`;
@@ -105,10 +114,13 @@ const installInPlace = async (
   terms: InstallTerms,
 ): Promise<readonly Granted[]> => {
   const wishes: Wish[] = [];
-  for (const { source, kernel } of subjects) {
+  for (const { source, kernel, digest } of subjects) {
     const { name, version } = source;
     const { release } = kernel;
-    const request = { source: { name, version }, kernel: await hostKernel(host, release) };
+    const request = {
+      source: digest === null ? { name, version } : { digest },
+      kernel: await hostKernel(host, release),
+    };
     wishes.push({ name, release, request, mayGoDown: false });
   }
   const names = new Set(subjects.map(({ source }) => source.name));

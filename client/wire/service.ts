@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import { ArchiveView, SyncView } from '../../services/core/protocol/archive.ts';
+import { ArchiveView, SyncView, type CreateArchive } from '../../services/core/protocol/archive.ts';
 import {
   BuildTicket,
   BuildView,
@@ -69,10 +69,16 @@ export interface Service {
   /** An artifact's bytes, their digest checked. */
   artifact(digest: Digest): Promise<Buffer>;
   sources(): Promise<readonly SourceView[]>;
+  /** The sources under a name in a version; with a tree, all such as have it and this caller may use. */
+  sourcesLike(facts: {
+    readonly name: string;
+    readonly version: string;
+    readonly tree?: Digest;
+  }): Promise<readonly SourceView[]>;
   kernels(): Promise<readonly KernelView[]>;
   toolchains(): Promise<readonly ToolchainView[]>;
   archives(): Promise<readonly ArchiveView[]>;
-  createArchive(archive: { name: string; sources: string; headers: string }): Promise<ArchiveView>;
+  createArchive(archive: CreateArchive): Promise<ArchiveView>;
   removeArchive(name: string): Promise<void>;
   startSync(): Promise<SyncView>;
   syncState(): Promise<SyncView>;
@@ -235,6 +241,7 @@ export const openService = (send: Send, patience: Patience): Service => {
     log: (id) => ask({ method: 'GET', path: `/v1/builds/${encodeURIComponent(id)}/log`, signal }),
     artifact: (digest) => download(send, patience, `/v1/artifacts/${digest}`, digest),
     sources: () => items(SourceView, '/v1/sources'),
+    sourcesLike: (facts) => items(SourceView, '/v1/sources', { ...facts }),
     kernels: () => items(KernelView, '/v1/kernels'),
     toolchains: () => items(ToolchainView, '/v1/toolchains'),
     archives: () => items(ArchiveView, '/v1/archives'),

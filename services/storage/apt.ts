@@ -21,6 +21,8 @@ export interface Apt {
   names(prefix: string): Promise<readonly string[]>;
   /** The newest version of a package. Throws `not-found`. */
   show(name: string): Promise<AptPackage>;
+  /** The same of several at once, without those that are not there. */
+  showAll(names: readonly string[]): Promise<readonly AptPackage[]>;
   /** Downloads packages, their bytes checked against the metadata; the files are gone when `use` ends. */
   download<T>(
     packages: readonly AptPackage[],
@@ -79,6 +81,12 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
     }
   };
 
+  const showAll: Apt['showAll'] = async (names) => {
+    if (names.length === 0) return [];
+    const text = await run('apt-cache', ['show', '--no-all-versions', ...names]);
+    return text.split('\n\n').flatMap((stanza) => packageIn(stanza) ?? []);
+  };
+
   return {
     async update() {
       await run('apt-get', ['update', '-q', '--error-on=any']);
@@ -89,20 +97,14 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
         .filter((name) => name !== '');
     },
     async show(name) {
-      const text = await run('apt-cache', ['show', '--no-all-versions', name]);
-      const field = (key: string): string =>
-        new RegExp(`^${key}: (.*)$`, 'm').exec(text)?.[1] ?? '';
-      if (field('SHA256') === '')
-        throw new KilnError(
-          'not-found',
-          `the archive has no package ${name} any more; try again later`,
-        );
-      const depends = field('Depends')
-        .split(',')
-        .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
-        .filter((each) => each !== '');
-      return { name, version: field('Version'), sha256: field('SHA256'), depends };
+      const [found] = await showAll([name]);
+      if (found !== undefined) return found;
+      throw new KilnError(
+        'not-found',
+        `the archive has no package ${name} any more; try again later`,
+      );
     },
+    showAll,
     async download(packages, use) {
       const place = await mkdtemp(join(directory, 'download-'));
       try {
@@ -117,4 +119,15 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
       }
     },
   };
+};
+
+/** A package of which apt shows a stanza; `null` for one without a file. */
+const packageIn = (stanza: string): AptPackage | null => {
+  const field = (key: string): string => new RegExp(`^${key}: (.*)$`, 'm').exec(stanza)?.[1] ?? '';
+  if (field('SHA256') === '') return null;
+  const depends = field('Depends')
+    .split(',')
+    .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
+    .filter((each) => each !== '');
+  return { name: field('Package'), version: field('Version'), sha256: field('SHA256'), depends };
 };

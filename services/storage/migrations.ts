@@ -160,6 +160,22 @@ const CLAIMS = [
   `CREATE INDEX uploads_by_time ON uploads (claimed_at)`,
 ];
 
+/** Archives bring modules' sources, too, and own names as tokens do. */
+const ARCHIVE_SOURCES = [
+  `ALTER TABLE archives ADD COLUMN modules TEXT`,
+  `ALTER TABLE archives ADD COLUMN builds_ahead INTEGER NOT NULL DEFAULT 0`,
+  `CREATE TABLE archive_packages (digest TEXT PRIMARY KEY, archive TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+     created_at BIGINT NOT NULL)`,
+  `CREATE TABLE archive_sources (package TEXT NOT NULL REFERENCES archive_packages (digest),
+     source TEXT NOT NULL REFERENCES sources (digest), PRIMARY KEY (package, source))`,
+  `CREATE INDEX archive_sources_by_source ON archive_sources (source)`,
+  `CREATE INDEX sources_by_tree ON sources (tree)`,
+  `CREATE TABLE owners (name TEXT PRIMARY KEY, owner TEXT NOT NULL)`,
+  `INSERT INTO owners (name, owner) SELECT name, token FROM source_owners`,
+  `DROP TABLE source_owners`,
+  `ALTER TABLE owners RENAME TO source_owners`,
+];
+
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
 const inOrder = (...steps: readonly Step[]): Migration => ({
@@ -184,4 +200,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '009-artifacts': inOrder(ARTIFACTS, carrySignatures, CARRY_ARTIFACTS),
   '010-facts': inOrder([`ALTER TABLE sources RENAME COLUMN claims TO facts`]),
   '011-claims': inOrder(CLAIMS),
+  '012-archive-sources': inOrder(ARCHIVE_SOURCES),
 };

@@ -69,8 +69,8 @@ export interface Schema {
     made_by: string;
     created_at: number;
   };
-  /** Whose a name is: the token's that first published it, or that an admin gave it to. */
-  source_owners: { name: string; token: string };
+  /** Whose a name is: the token's or archive's that first published it, or that an admin gave it to (core/policy/ownership.ts). */
+  source_owners: { name: string; owner: string };
   kernels: {
     digest: Digest;
     release: string;
@@ -143,11 +143,14 @@ export interface Schema {
   artifacts: { build: string; kind: ArtifactKind; name: string; key: string; digest: Digest };
   /** Which keys signed a build's modules and its provenance, and with which hash. */
   signatures: { build: string; key: string; hash: string; created_at: number };
-  /** Distributions' archives that kernels are taken from (core/kernel/archive.ts). */
+  /** Distributions' archives that kernels and modules' sources are taken from (core/kernel/archive.ts). */
   archives: {
     name: string;
     sources: string;
     headers: string;
+    /** The packages whose modules' sources are taken in, and whether these are built for each of its new kernels. */
+    modules: string | null;
+    builds_ahead: Flag;
     made_by: string;
     created_at: number;
   };
@@ -159,6 +162,15 @@ export interface Schema {
     kernel: Digest;
     created_at: number;
   };
+  /** Packages of modules' sources that were taken from them, by the digest of the package's file, and the sources that each has. */
+  archive_packages: {
+    digest: Digest;
+    archive: string;
+    name: string;
+    version: string;
+    created_at: number;
+  };
+  archive_sources: { package: Digest; source: Digest };
   /** Finished builds made again, to see whether the bytes are the same. */
   rebuilds: {
     id: string;

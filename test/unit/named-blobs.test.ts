@@ -5,8 +5,11 @@ import { openDatabase } from '../../services/storage/database.ts';
 /** Columns of text that name no blob which a record keeps. */
 const OTHERS: Readonly<Record<string, string>> = {
   archive_kernels: 'origin archive release kernel',
+  // The package itself is its sources’ blob.
+  archive_packages: 'digest archive name version',
+  archive_sources: 'package source',
   artifacts: 'build kind name key',
-  archives: 'name sources headers made_by',
+  archives: 'name sources headers modules made_by',
   askers: 'build token role',
   builds:
     'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe unsigned_because failure exclusion timings',
@@ -21,7 +24,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   signatures: 'build key hash',
   signers: 'key certificate',
   source_names: 'name version source made_by',
-  source_owners: 'name token',
+  source_owners: 'name owner',
   sources: 'digest tree name version kind facts commit_id layout trust made_by',
   tokens: 'id name role hash names made_by quotas',
   toolchain_packages: 'toolchain name version',

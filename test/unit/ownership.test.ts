@@ -1,5 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import {
+  archiveHolder,
+  archiveId,
+  archiveOf,
   isNamedBy,
   NamePattern,
   whyNotPublish,
@@ -59,4 +62,27 @@ describe('the name of a source', () => {
     expect(whyNotPublish('net', acme, null, [])).toMatch(
       /may publish only acme-\*; an admin can give it the name net \(kiln source give net acme-token-id\)/,
     ));
+
+  it('is an archive’s that brought it first: every archive’s, and no token’s', () => {
+    const [debian, other] = [archiveHolder('debian-12'), archiveHolder('debian-13')];
+    expect(whyNotPublish('net', debian, null, [acme])).toBeNull();
+    expect(whyNotPublish('net', other, debian, [])).toBeNull();
+    expect(whyNotPublish('net', admin, debian, [])).toBe(
+      'the name net belongs to the archive debian-12; take another name, or have an admin give you this one (kiln source give net admin-token-id)',
+    );
+  });
+
+  it('is not taken by an archive where it is a token’s', () => {
+    const debian = archiveHolder('debian-12');
+    const words =
+      /belongs to the token .*; hosts that have the package.*\(kiln source give \S+ archive:debian-12\)/;
+    expect(whyNotPublish('net', debian, team, [])).toMatch(words);
+    expect(whyNotPublish('net', debian, admin, [])).toMatch(words);
+    expect(whyNotPublish('acme-net', debian, null, [acme])).toMatch(words);
+  });
+});
+
+it('an archive’s id is told from a token’s', () => {
+  expect(archiveOf(archiveId('debian-12'))).toBe('debian-12');
+  expect(archiveOf('b3c1ad2e-0000-4000-8000-000000000000')).toBeNull();
 });

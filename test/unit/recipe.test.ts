@@ -58,6 +58,18 @@ describe('the recipe for a dkms.conf', () => {
     ]);
   });
 
+  it.each([{ name: 'other' }, { version: '1.1' }, { name: '' }, { version: '' }])(
+    'is refused where the conf says %j, as that is another source or none',
+    (said) => {
+      expect(() => recipeOf(said)).toThrow(refusal('bad-source', /but the source was pushed as/));
+    },
+  );
+
+  it.each([{ version: '#MODULE_VERSION#' }, { name: '@name@' }])(
+    'is the same where the conf says %j, which can be no name or version',
+    (said) => expect(recipeOf(said)).toEqual(recipeOf({})),
+  );
+
   it('goes in DKMS’s order: patches, pre-build, clean, make, post-build', () => {
     const { steps } = recipeOf({
       patches: ['b.patch', 'a.patch'],

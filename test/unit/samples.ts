@@ -5,7 +5,8 @@ import type { EvaluatedConf } from '../../services/core/source/dkms-evaluation.t
 import type { ErrorCode } from '../../services/core/errors.ts';
 import type { Kernel } from '../../services/core/kernel/kernel.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import type { Source } from '../../services/core/source/source.ts';
+import { isSourceEvidence, type Source } from '../../services/core/source/source.ts';
+import type { ScannedTree } from '../../services/core/tree/tree.ts';
 
 /** What a refusal must be, for `toThrow`: a `KilnError` with this code whose sentence has these words. */
 export const refusal = (code: ErrorCode, words: RegExp): unknown =>
@@ -14,6 +15,21 @@ export const refusal = (code: ErrorCode, words: RegExp): unknown =>
 /** Ends `work` with an exception when it holds the only thread for too long, as hostile input may make it. */
 export const withinSeconds = <T>(seconds: number, work: () => T): T =>
   runInNewContext('work()', { work }, { timeout: seconds * 1000 }) as T;
+
+/** A tarball of a source, as it is scanned: texts by path. */
+export const scanOf = (files: Readonly<Record<string, string>>): ScannedTree => ({
+  entries: Object.entries(files).map(([path, text]) => ({
+    kind: 'file',
+    path,
+    executable: false,
+    digest: digestOf(text),
+  })),
+  evidence: new Map(
+    Object.entries(files)
+      .filter(([path]) => isSourceEvidence(path))
+      .map(([path, text]) => [path, Buffer.from(text)]),
+  ),
+});
 
 export const debianKernel: Kernel = {
   digest: digestOf('kernel tree'),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { digestOf, shortDigest } from '../../services/core/digest.ts';
-import { compareSources } from '../../services/core/source/source-version.ts';
+import { compareSources, compareVersions } from '../../services/core/source/source-version.ts';
 
 const tree = digestOf('tree');
 const order = (one: string, other: string): number =>
@@ -39,4 +39,11 @@ describe('a source’s version', () => {
     expect(compareSources(bare, { version: '0.1', tree })).toBeLessThan(0);
     expect(compareSources({ version: '0.1', tree }, bare)).toBeGreaterThan(0);
   });
+});
+
+it('a package’s version has an epoch that counts before all else', () => {
+  expect(compareVersions('2.0-1', '1:1.0-1')).toBeLessThan(0);
+  expect(compareVersions('2:0.1', '10:0.1')).toBeLessThan(0);
+  expect(compareVersions('0:1.0-1', '1.0-1')).toBe(0);
+  expect(compareVersions('0.8-15', '0.8-15+deb12u1')).toBeLessThan(0);
 });

@@ -1,42 +1,26 @@
 import { posix } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import { digestOf, shortDigest } from '../../services/core/digest.ts';
-import type { ScannedTree } from '../../services/core/tree/tree.ts';
+import { shortDigest } from '../../services/core/digest.ts';
 import {
   checkSettings,
   inspectSource,
-  isSourceEvidence,
   type Source,
   type SourceClaims,
 } from '../../services/core/source/source.ts';
-import { refusal, withinSeconds } from './samples.ts';
+import { refusal, scanOf, withinSeconds } from './samples.ts';
 
 const CONF = 'PACKAGE_NAME="hello"\nPACKAGE_VERSION=1.0  # ours\n';
 
-const scan = (files: Readonly<Record<string, string>>): ScannedTree => ({
-  entries: Object.entries(files).map(([path, text]) => ({
-    kind: 'file',
-    path,
-    executable: false,
-    digest: digestOf(text),
-  })),
-  evidence: new Map(
-    Object.entries(files)
-      .filter(([path]) => isSourceEvidence(path))
-      .map(([path, text]) => [path, Buffer.from(text)]),
-  ),
-});
-
 const sourceOf = (conf: string, given: SourceClaims = {}): Source =>
-  inspectSource(scan({ 'dkms.conf': conf }), given).source;
+  inspectSource(scanOf({ 'dkms.conf': conf }), given).source;
 const digest = (conf: string, given: SourceClaims = {}): string => sourceOf(conf, given).digest;
 
 describe('a module’s source', () => {
   it('is found by its dkms.conf, wherever that lies', () => {
     const files = { 'dkms.conf': CONF, 'src/Makefile': '', 'hello.c': '' };
-    const top = inspectSource(scan(files));
+    const top = inspectSource(scanOf(files));
     const deep = inspectSource(
-      scan({ 'a/b/dkms.conf': CONF, 'a/b/src/Makefile': '', 'a/b/hello.c': '', README: '' }),
+      scanOf({ 'a/b/dkms.conf': CONF, 'a/b/src/Makefile': '', 'a/b/hello.c': '', README: '' }),
     );
     expect(top.source).toMatchObject({ name: 'hello', version: '1.0', kind: 'dkms' });
     expect(top.tree.entries.map(({ path }) => path)).toEqual(Object.keys(files).sort());
@@ -49,17 +33,17 @@ describe('a module’s source', () => {
     ['hello.rs.c', false],
     ['../README.rs', false],
   ])('has Rust in it with a file %s: %s', (path, hasRust) => {
-    const beside = scan({ 'a/dkms.conf': CONF, [posix.join('a', path)]: '' });
+    const beside = scanOf({ 'a/dkms.conf': CONF, [posix.join('a', path)]: '' });
     expect(inspectSource(beside).source.hasRust).toBe(hasRust);
   });
 
   it('is refused where dkms has packed built modules without it', () => {
-    const scanned = scan({ 'dkms_binaries_only/dkms.conf': CONF });
+    const scanned = scanOf({ 'dkms_binaries_only/dkms.conf': CONF });
     expect(() => inspectSource(scanned)).toThrow('dkms mktarball --source-only');
   });
 
   it.each(['Kbuild', 'Makefile'])('is found by its %s where there is no dkms.conf', (name) => {
-    const { source, tree } = inspectSource(scan({ [`src/${name}`]: 'obj-m := a.o' }));
+    const { source, tree } = inspectSource(scanOf({ [`src/${name}`]: 'obj-m := a.o' }));
     expect(source).toMatchObject({
       kind: 'kbuild',
       name: 'module',
@@ -68,7 +52,7 @@ describe('a module’s source', () => {
   });
 
   it('stands where its dkms.conf is, even below a Makefile', () => {
-    const { source, layout } = inspectSource(scan({ Makefile: '', 'dkms/dkms.conf': CONF }));
+    const { source, layout } = inspectSource(scanOf({ Makefile: '', 'dkms/dkms.conf': CONF }));
     expect([source.kind, layout]).toEqual(['dkms', [{ from: 'dkms', to: '' }]]);
   });
 
@@ -82,7 +66,7 @@ describe('a module’s source', () => {
     ['a directory, not the comment', 'd-4', '# PACKAGE_NAME=no\n', {}, 'd/4'],
     ['a directory, not shell', 'd-4', 'PACKAGE_NAME="$(reboot)"\n', {}, 'd/4'],
   ])('is named from %s', (_, directory, conf, given, named) => {
-    const { source } = inspectSource(scan({ [`${directory}/dkms.conf`]: conf }), given);
+    const { source } = inspectSource(scanOf({ [`${directory}/dkms.conf`]: conf }), given);
     expect(`${source.name}/${source.version}`).toBe(named);
   });
 
@@ -188,7 +172,7 @@ describe('a module’s source', () => {
     ['none of another field', 'dkms\nRecommends: libelf-dev', []],
     ['none where it has no dependency', '', []],
   ])('needs of its Debian package’s dependencies %s', (_, depends, needs) => {
-    const scanned = scan({
+    const scanned = scanOf({
       'usr/src/hello-1.0/dkms.conf': CONF,
       'DEBIAN/control': `Package: hello-dkms\nPre-Depends: pre-dev\nDepends: ${depends}\n`,
     });
@@ -201,7 +185,7 @@ describe('a module’s source', () => {
     const control = 'Depends: libelf-dev\n';
     expect(
       inspectSource(
-        scan({ 'dkms.conf': CONF, 'debian/control': control, 'a/DEBIAN/control': control }),
+        scanOf({ 'dkms.conf': CONF, 'debian/control': control, 'a/DEBIAN/control': control }),
       ).source.needs,
     ).toEqual([]);
   });
@@ -235,7 +219,7 @@ describe('a module’s source', () => {
     ['a directory', 'a/', 'b/c/'],
   ])('is the one in %s, nearer to the top than another', (_, near, far) => {
     const { source, layout } = inspectSource(
-      scan({ [`${far}dkms.conf`]: 'PACKAGE_NAME=far', [`${near}dkms.conf`]: CONF }),
+      scanOf({ [`${far}dkms.conf`]: 'PACKAGE_NAME=far', [`${near}dkms.conf`]: CONF }),
     );
     expect([source.name, layout]).toEqual(['hello', [{ from: near.replace('/', ''), to: '' }]]);
   });
@@ -244,13 +228,13 @@ describe('a module’s source', () => {
     ['two dkms.conf side by side', { 'a/dkms.conf': CONF, 'b/dkms.conf': CONF }],
     ['two Makefiles side by side', { 'a/Makefile': '', 'b/Kbuild': '' }],
   ])('is refused with %s', (_, files) => {
-    expect(() => inspectSource(scan(files))).toThrow(
+    expect(() => inspectSource(scanOf(files))).toThrow(
       refusal('bad-source', /several module sources \(a, b\)/),
     );
   });
 
   it('is refused with nothing that says what to build', () => {
-    expect(() => inspectSource(scan({ 'a.c': '', 'dkms.conf.in': CONF, makefile: '' }))).toThrow(
+    expect(() => inspectSource(scanOf({ 'a.c': '', 'dkms.conf.in': CONF, makefile: '' }))).toThrow(
       refusal('bad-source', /neither a dkms\.conf nor a Kbuild or Makefile/),
     );
   });
@@ -258,7 +242,7 @@ describe('a module’s source', () => {
   it.each(['', '..', '../x', 'a/b', '-a', '.a', 'a b', 'a;b', 'ä', `a${'b'.repeat(64)}`, 'a\n'])(
     'is refused by the name or version %j',
     (word) => {
-      const scanned = scan({ 'dkms.conf': CONF });
+      const scanned = scanOf({ 'dkms.conf': CONF });
       for (const given of [{ name: word }, { version: word }]) {
         expect(() => inspectSource(scanned, given)).toThrow(
           refusal('bad-source', /not a usable name and version/),
@@ -268,7 +252,7 @@ describe('a module’s source', () => {
   );
 
   it('with a dkms.conf of nothing but blank lines is read without delay', () => {
-    const scanned = scan({ 'd-1/dkms.conf': '\n'.repeat(200_000) });
+    const scanned = scanOf({ 'd-1/dkms.conf': '\n'.repeat(200_000) });
     expect(withinSeconds(3, () => inspectSource(scanned).source.name)).toBe('d');
   });
 });

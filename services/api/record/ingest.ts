@@ -1,19 +1,19 @@
-import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import { roleReaches, trustReaches, type Trust } from '../../core/policy/policy.ts';
 import {
   inspectSource,
   isSourceEvidence,
-  type Source,
+  type InspectedSource,
   type SourceClaims,
   type SourceFacts,
 } from '../../core/source/source.ts';
 import { DEFAULT_TARBALL_LIMITS } from '../../core/tree/tarball-rules.ts';
+import type { ScannedTree } from '../../core/tree/tree.ts';
 import type { Database } from '../../storage/database.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
 import { toJson } from '../../storage/json-text.ts';
 import { sourceOf, type StoredSource } from './records.ts';
-import { takeName } from './owners.ts';
+import { publishPushed } from './publish.ts';
 import type { Caller } from './tokens.ts';
 import { notePusher, type Reader } from './readers.ts';
 import { useUpload, type UploadDeps } from './uploads.ts';
@@ -32,37 +32,65 @@ export const ingestSource = async (
   { commit, ...given }: SourceClaims & { readonly commit?: string | undefined },
 ): Promise<StoredSource> =>
   useUpload(deps, blob, by, async () => {
-    const scanned = await scanTarball(await deps.blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
-    const { source, layout } = inspectSource(scanned, given);
-    const { digest, tree, name, version, kind, ...facts } = source;
-    const row = {
-      digest,
-      tree,
-      name,
-      version,
-      kind,
-      facts: toJson<SourceFacts>(facts),
-      commit_id: commit ?? null,
-      blob,
-      layout: toJson(layout),
-      trust: by.role,
-      made_by: by.token,
-      created_at: deps.now(),
-    };
+    const scanned = await scanSource(deps, blob);
+    const found = inspectSource(scanned, given);
     return deps.db.transaction().execute(async (db) => {
-      const known = await db
-        .selectFrom('sources')
-        .selectAll()
-        .where('digest', '=', source.digest)
-        .executeTakeFirst();
-      if (known === undefined) await db.insertInto('sources').values(row).execute();
-      await notePusher(db, source.digest, by.token);
-      if (roleReaches(by.role, 'ci')) await publishName(db, source, by, deps.now());
-      const vouched = raisedBy(known ?? row, voucher(by));
-      await db.updateTable('sources').set(vouched).where('digest', '=', source.digest).execute();
-      return sourceOf({ ...(known ?? row), ...vouched });
+      const stored = await recordSource(
+        db,
+        { ...found, blob, commit: commit ?? null },
+        voucher(by),
+        deps.now(),
+      );
+      if (roleReaches(by.role, 'ci')) await publishPushed(db, stored, by.token, deps.now());
+      return stored;
     });
   });
+
+/** Reads a tarball or package as one of modules' sources. Throws `bad-tarball` or `too-large`. */
+export const scanSource = async (
+  { blobs }: Pick<UploadDeps, 'blobs'>,
+  blob: Digest,
+): Promise<ScannedTree> => scanTarball(await blobs.open(blob), isSourceEvidence, SOURCE_LIMITS);
+
+/** Records a source that was found in a blob, or raises the trust in it. Gives it as it is then. */
+export const recordSource = async (
+  db: Database,
+  { source, layout, blob, commit }: FoundSource,
+  by: Voucher,
+  now: number,
+): Promise<StoredSource> => {
+  const { digest, tree, name, version, kind, ...facts } = source;
+  const row = {
+    digest,
+    tree,
+    name,
+    version,
+    kind,
+    facts: toJson<SourceFacts>(facts),
+    commit_id: commit,
+    blob,
+    layout: toJson(layout),
+    trust: by.trust,
+    made_by: by.token,
+    created_at: now,
+  };
+  const known = await db
+    .selectFrom('sources')
+    .selectAll()
+    .where('digest', '=', digest)
+    .executeTakeFirst();
+  if (known === undefined) await db.insertInto('sources').values(row).execute();
+  await notePusher(db, digest, by.token);
+  const vouched = raisedBy(known ?? row, by);
+  await db.updateTable('sources').set(vouched).where('digest', '=', digest).execute();
+  return sourceOf({ ...(known ?? row), ...vouched });
+};
+
+/** A source, and the blob that it was found in. */
+type FoundSource = Pick<InspectedSource, 'source' | 'layout'> & {
+  readonly blob: Digest;
+  readonly commit: string | null;
+};
 
 /** The token that vouches for a tree, and the trust that the tree gets by it. */
 export interface Voucher extends Reader {
@@ -80,30 +108,3 @@ export const raisedBy = (
   trustReaches(row.trust, by.trust)
     ? { trust: row.trust, made_by: row.made_by }
     : { trust: by.trust, made_by: by.token };
-
-const publishName = async (
-  db: Database,
-  source: Source,
-  by: Caller,
-  now: number,
-): Promise<void> => {
-  const { name, version } = source;
-  await takeName(db, now, name, by.token);
-  const taken = await db
-    .selectFrom('source_names')
-    .select('source')
-    .where('name', '=', name)
-    .where('version', '=', version)
-    .executeTakeFirst();
-  if (taken?.source === source.digest) return;
-  if (taken !== undefined) {
-    throw new KilnError(
-      'conflict',
-      `${name}/${version} was pushed before with other content; give what changed a new version`,
-    );
-  }
-  await db
-    .insertInto('source_names')
-    .values({ name, version, source: source.digest, made_by: by.token, created_at: now })
-    .execute();
-};

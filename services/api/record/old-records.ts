@@ -18,9 +18,11 @@ export const TOKEN_COLUMNS: readonly (readonly [table: keyof Schema, column: str
 ]
   .map((table): readonly [keyof Schema, string] => [table, 'made_by'])
   .concat(
-    (['source_owners', 'askers', 'pushers', 'requests', 'uploads', 'sent'] as const).map(
-      (table) => [table, 'token'],
-    ),
+    (['askers', 'pushers', 'requests', 'uploads', 'sent'] as const).map((table) => [
+      table,
+      'token',
+    ]),
+    [['source_owners', 'owner']],
   );
 
 type Condition = (before: number) => RawBuilder<SqlBool>;

@@ -36,16 +36,35 @@ export const mayReadTree = async (
 };
 
 /** The kernels that a reader may read. */
-export const readableKernels = (db: Database, { token, role }: Reader) => {
-  const isFor = (trust: Trust): boolean => mayRead(role, { kind: 'tree', trust, isOwn: false });
-  const own = db.selectFrom('pushers').select('tree').where('token', '=', token);
-  return db
+export const readableKernels = (db: Database, reader: Reader) =>
+  db
     .selectFrom('kernels')
     .selectAll('kernels')
     .where((where) =>
-      where.or([where('trust', 'in', TRUSTS.filter(isFor)), where('digest', 'in', own)]),
+      where.or([
+        where('trust', 'in', openTrusts(reader)),
+        where('digest', 'in', pushedTrees(db, reader)),
+      ]),
     );
-};
+
+/** The sources that a reader may read. */
+export const readableSources = (db: Database, reader: Reader) =>
+  db
+    .selectFrom('sources')
+    .selectAll('sources')
+    .where((where) =>
+      where.or([
+        where('trust', 'in', openTrusts(reader)),
+        where('digest', 'in', pushedTrees(db, reader)),
+      ]),
+    );
+
+/** The trusts of trees that a reader may read, whoever pushed them. */
+const openTrusts = ({ role }: Reader): readonly Trust[] =>
+  TRUSTS.filter((trust) => mayRead(role, { kind: 'tree', trust, isOwn: false }));
+
+const pushedTrees = (db: Database, { token }: Reader) =>
+  db.selectFrom('pushers').select('tree').where('token', '=', token);
 
 /** The builds that a reader may read, as a condition on `builds.id`. */
 export const readableBuilds = (db: Database, { token, role }: Reader) =>

@@ -1,7 +1,7 @@
 import type { DkmsConf } from '../source/dkms-conf.ts';
 import { KilnError } from '../errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import type { Source } from '../source/source.ts';
+import { SOURCE_NAME, SOURCE_VERSION, type Source } from '../source/source.ts';
 
 /** What to run, in order, worked out from the source for one kernel. */
 export interface Recipe {
@@ -80,6 +80,19 @@ export const kernelSourceDir = ({ release }: Pick<Kernel, 'release'>): string =>
   `/lib/modules/${release}/build`;
 
 /**
+ * Whether a conf says the source's own name and version. A word that can be neither, such as a placeholder that nobody has replaced
+ * (Debian 13's mstflint-dkms has one), says nothing: DKMS itself goes by the name of the source's directory alone.
+ */
+const isOwnConf = (conf: DkmsConf, source: Source): boolean => {
+  const saysNothing = (word: string, pattern: RegExp): boolean =>
+    word !== '' && !pattern.test(word);
+  return (
+    (conf.name === source.name || saysNothing(conf.name, SOURCE_NAME)) &&
+    (conf.version === source.version || saysNothing(conf.version, SOURCE_VERSION))
+  );
+};
+
+/**
  * The recipe DKMS would follow (`prepare_build` and `actual_build` of dkms 3.0.10): patches, PRE_BUILD, CLEAN, MAKE,
  * POST_BUILD. CLEAN is run where the source has something of a build before (dkms 3.2 gave it up, and builds on what is there).
  * `jobs` is make's parallelism, which no byte depends on. The dependencies must be those the source was pushed with: they
@@ -91,7 +104,7 @@ export const dkmsRecipe = (
   kernel: Kernel,
   jobs: number,
 ): Recipe => {
-  if (conf.name !== source.name || conf.version !== source.version) {
+  if (!isOwnConf(conf, source)) {
     throw new KilnError(
       'bad-source',
       `dkms.conf says ${conf.name}/${conf.version}, but the source was pushed as ${source.name}/${source.version}; push it under its own name`,

@@ -1,6 +1,6 @@
 import { KilnError } from '../errors.ts';
 
-/** A distribution's package archive that kernels are taken from: all that differs between distributions is in here. */
+/** A distribution's package archive that kernels and modules' sources are taken from: all that differs between distributions is in here. */
 export interface KernelArchive {
   readonly name: string;
   /** Where its packages are and who signs them: a deb822 text, as in `/etc/apt/sources.list.d/*.sources`. */
@@ -10,6 +10,10 @@ export interface KernelArchive {
    * followed.
    */
   readonly headers: string;
+  /** The packages whose modules' sources are taken in, newest versions only: a regular expression; `null` for none. */
+  readonly modules: string | null;
+  /** Whether those of these sources that say AUTOINSTALL are built for each new kernel of the archive. */
+  readonly buildsAhead: boolean;
 }
 
 /** Checks an archive's description. Throws `KilnError('bad-request')`. */
@@ -22,22 +26,29 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
     checkStanza(stanza);
   if (archive.sources.trim() === '')
     throw bad('the sources are empty; give the text of a .sources file (sources.list(5), deb822)');
-  if (archive.headers.length > 300 || !archive.headers.includes('(?<release>'))
-    throw bad(
-      'the pattern for header packages needs a group (?<release>…), and has at most 300 characters',
-    );
+  if (!archive.headers.includes('(?<release>'))
+    throw bad('the pattern for header packages needs a group (?<release>…)');
+  mustBePattern(archive.headers, 'header packages');
+  if (archive.modules !== null) mustBePattern(archive.modules, 'modules’ packages');
+  else if (archive.buildsAhead)
+    throw bad('there are no sources to build ahead; say which packages have some (--modules)');
+  return archive;
+};
+
+const PATTERN_LIMIT = 300;
+
+const mustBePattern = (pattern: string, of: string): void => {
+  if (pattern.length > PATTERN_LIMIT)
+    throw bad(`the pattern for ${of} has over ${PATTERN_LIMIT} characters; shorten it`);
   try {
-    RegExp(archive.headers);
+    RegExp(pattern);
   } catch (cause) {
     throw new KilnError(
       'bad-request',
-      'the pattern for header packages is not a valid regular expression',
-      {
-        cause,
-      },
+      `the pattern for ${of} is not a valid regular expression; correct it`,
+      { cause },
     );
   }
-  return archive;
 };
 
 /** The fields that a stanza may have: where packages are and who signs them. Others, such as `Trusted`, could allow unsigned ones. */
@@ -87,6 +98,16 @@ export const newestHeaders = (
     if (before === undefined || isNewer(found.release, before.release)) newest.set(flavour, found);
   }
   return [...newest.values()];
+};
+
+/** The packages among an archive's that modules' sources are taken from. */
+export const modulePackages = (
+  { modules }: Pick<KernelArchive, 'modules'>,
+  names: readonly string[],
+): readonly string[] => {
+  if (modules === null) return [];
+  const pattern = new RegExp(`^(?:${modules})$`);
+  return names.filter((name) => pattern.test(name)).sort();
 };
 
 const isNewer = (a: string, b: string): boolean => a.localeCompare(b, 'en', { numeric: true }) > 0;

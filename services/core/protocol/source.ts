@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { TRUSTS } from '../policy/policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
 import { digest } from '../digest.ts';
-import { text, packageName, settings, Maker } from './parts.ts';
+import { text, packageName, settings, Maker, PageQuery } from './parts.ts';
 import { withdrawn } from './withdrawal.ts';
 
 /** A source to take in, and what its pusher claims of it. */
@@ -19,6 +19,14 @@ export const CreateSource = z.strictObject({
     .regex(/^[0-9a-f]{40,64}$/)
     .optional(),
 });
+
+/** Which sources are listed: those under a name, in one version; with `tree`, all that have this tree and that the caller may use. */
+export const SourcesQuery = PageQuery.extend({
+  name: text(64).optional(),
+  version: text(64).optional(),
+  tree: digest.optional(),
+});
+export type SourcesQuery = z.output<typeof SourcesQuery>;
 
 /** Gives a source's name to a token; to the caller's own where none is named. */
 export const GiveName = z.strictObject({ token: text(64).optional() });

@@ -12,17 +12,27 @@ export type Versioned = Pick<Source, 'version' | 'tree'>;
 export const compareSources = (one: Versioned, other: Versioned): number => {
   const [isOneBare, isOtherBare] = [isBare(one), isBare(other)];
   if (isOneBare || isOtherBare) return Number(isOtherBare) - Number(isOneBare);
-  const [upstream, revision] = parts(one.version);
-  const [otherUpstream, otherRevision] = parts(other.version);
-  return compareParts(upstream, otherUpstream) || compareParts(revision, otherRevision);
+  return compareVersions(one.version, other.version);
+};
+
+/** How a package's version stands to another's, by the same rules; an epoch (`1:`) counts before all else. */
+export const compareVersions = (one: string, other: string): number => {
+  const [epoch, upstream, revision] = parts(one);
+  const [otherEpoch, otherUpstream, otherRevision] = parts(other);
+  return (
+    compareParts(epoch, otherEpoch) ||
+    compareParts(upstream, otherUpstream) ||
+    compareParts(revision, otherRevision)
+  );
 };
 
 /** Whether a source is called after its tree, as it was pushed without a version. */
 const isBare = ({ version, tree }: Versioned): boolean => version === shortDigest(tree);
 
-const parts = (version: string): readonly [upstream: string, revision: string] => {
-  const dash = version.lastIndexOf('-');
-  return dash < 0 ? [version, ''] : [version.slice(0, dash), version.slice(dash + 1)];
+const parts = (version: string): readonly [epoch: string, upstream: string, revision: string] => {
+  const [, epoch = '0', rest = ''] = /^(?:(\d+):)?(.*)$/s.exec(version) ?? [];
+  const dash = rest.lastIndexOf('-');
+  return dash < 0 ? [epoch, rest, ''] : [epoch, rest.slice(0, dash), rest.slice(dash + 1)];
 };
 
 /** Text and numbers in turn (source: dpkg, `verrevcmp`). */

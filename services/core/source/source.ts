@@ -53,15 +53,19 @@ export interface SourceClaims {
   readonly settings?: Settings | undefined;
 }
 
+/** A source that was found in a tarball, and the layout that makes its tree of the tarball. */
+export interface InspectedSource {
+  readonly source: Source;
+  readonly tree: Tree;
+  readonly layout: readonly Move[];
+}
+
 /**
  * Finds the module's source in a tarball: the shallowest directory with a `dkms.conf`, else with a Kbuild
  * or Makefile. Name and version come from the pusher, else from literal lines of `dkms.conf` (it is bash, so it is
  * evaluated in the sandbox alone, which then holds it against these), else from a directory named NAME-VERSION.
  */
-export const inspectSource = (
-  scanned: ScannedTree,
-  given: SourceClaims = {},
-): { source: Source; tree: Tree; layout: readonly Move[] } => {
+export const inspectSource = (scanned: ScannedTree, given: SourceClaims = {}): InspectedSource => {
   const paths = scanned.entries.map((entry) => entry.path);
   const conf = shallowest(paths, ['dkms.conf']);
   const home = conf ?? shallowest(paths, ['Kbuild', 'Makefile']);
@@ -77,11 +81,19 @@ export const inspectSource = (
       'the tarball has built modules in place of their source; make it with dkms mktarball --source-only',
     );
   }
+  return sourceAt(scanned, home, given);
+};
+
+/** The source in a directory of a tarball. Throws `KilnError('bad-source')`. */
+export const sourceAt = (
+  scanned: ScannedTree,
+  home: string,
+  given: SourceClaims,
+): InspectedSource => {
   const layout = [{ from: home, to: '' }];
   mustKeepLinks(scanned, layout);
   const tree = layTree(scanned.entries, layout);
-  const confText =
-    scanned.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
+  const confText = confIn(scanned, home);
   const named = /^(.+?)-v?([0-9][^/]*)$/.exec(home.split('/').at(-1) ?? '');
   const name = given.name ?? literal(confText, 'PACKAGE_NAME') ?? named?.[1] ?? 'module';
   const version =
@@ -98,7 +110,7 @@ export const inspectSource = (
       `${name}-${version} is where a kernel’s headers stand in /usr/src; give the source another name (--name)`,
     );
   }
-  const kind = conf === null ? 'kbuild' : 'dkms';
+  const kind = tree.entries.some(({ path }) => path === 'dkms.conf') ? 'dkms' : 'kbuild';
   const depends = [...new Set(given.depends ?? literals(confText, 'BUILD_DEPENDS'))].sort();
   const needs = [...new Set(given.needs ?? packagesNeeded(scanned))].sort();
   const settings = checkSettings(given.settings ?? {});
@@ -107,14 +119,27 @@ export const inspectSource = (
       'bad-source',
       `${name} depends on itself; take it out of its BUILD_DEPENDS, or of --depends`,
     );
-  const digest = digestOf(
-    canonicalJson({ name, version, tree: tree.digest, depends, needs, settings: { ...settings } }),
-  );
+  const digest = sourceDigest({ name, version, tree: tree.digest, depends, needs, settings });
   const autoinstall = /^y/i.test(literal(confText, 'AUTOINSTALL') ?? '');
   const hasRust = tree.entries.some(({ path }) => path.endsWith('.rs'));
   const source = { digest, tree: tree.digest, name, version, kind, autoinstall, hasRust } as const;
   return { source: { ...source, depends, needs, settings }, tree, layout };
 };
+
+/** A source's digest: of all that tells it from others. */
+export const sourceDigest = ({
+  name,
+  version,
+  tree,
+  depends,
+  needs,
+  settings,
+}: Pick<Source, 'name' | 'version' | 'tree' | 'depends' | 'needs' | 'settings'>): Digest =>
+  digestOf(canonicalJson({ name, version, tree, depends, needs, settings: { ...settings } }));
+
+/** The text of a directory's `dkms.conf`; '' where it has none. */
+export const confIn = (scanned: ScannedTree, home: string): string =>
+  scanned.evidence.get(home === '' ? 'dkms.conf' : `${home}/dkms.conf`)?.toString('utf8') ?? '';
 
 /** The most settings of a source or a request: bytes in all, and files. */
 export const SETTINGS_LIMIT = 64 * 1024;
@@ -205,7 +230,7 @@ const literals = (conf: string, variable: string): readonly string[] => {
 };
 
 /** A value that needs no evaluation: `NAME=word` or `NAME="word"` on a line of its own. */
-const literal = (conf: string, variable: string): string | null =>
+export const literal = (conf: string, variable: string): string | null =>
   new RegExp(`^[ \\t]*${variable}=(["']?)([A-Za-z0-9_.+~-]+)\\1[ \\t\\r]*(?:#.*)?$`, 'm').exec(
     conf,
   )?.[2] ?? null;

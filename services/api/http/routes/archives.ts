@@ -2,17 +2,18 @@ import { Router } from 'express';
 import { checkArchive } from '../../../core/kernel/archive.ts';
 import { KilnError } from '../../../core/errors.ts';
 import { CreateArchive, type ArchiveView } from '../../../core/protocol/archive.ts';
-import type { Schema } from '../../../storage/schema.ts';
+import type { Flag, Schema } from '../../../storage/schema.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findMakers, makerIn, type Makers } from '../../record/makers.ts';
 import { readPage } from '../../record/pages.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 const archiveView = (
-  { created_at, made_by, ...row }: Schema['archives'],
+  { created_at, made_by, builds_ahead, ...row }: Schema['archives'],
   makers: Makers,
 ): ArchiveView => ({
   ...row,
+  buildsAhead: builds_ahead === 1,
   madeBy: makerIn(makers, made_by),
   createdAt: created_at,
 });
@@ -25,17 +26,14 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
   router.post(
     '/v1/archives',
     route(deps, 'admin', CreateArchive, async ({ body, caller }) => {
-      const row = { ...checkArchive(body), made_by: caller.token, created_at: deps.now() };
+      const { buildsAhead, ...archive } = checkArchive(body);
+      const builds_ahead: Flag = buildsAhead ? 1 : 0;
+      const facts = { ...archive, builds_ahead, made_by: caller.token };
+      const row = { ...facts, created_at: deps.now() };
       await db
         .insertInto('archives')
         .values(row)
-        .onConflict((conflict) =>
-          conflict.column('name').doUpdateSet({
-            sources: body.sources,
-            headers: body.headers,
-            made_by: caller.token,
-          }),
-        )
+        .onConflict((conflict) => conflict.column('name').doUpdateSet(facts))
         .execute();
       return { status: 201, json: archiveView(row, await findMakers(db, [caller.token])) };
     }),

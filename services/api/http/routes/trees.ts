@@ -1,7 +1,7 @@
 import { Router } from 'express';
 import { KilnError } from '../../../core/errors.ts';
 import { CreateKernel, HostKernel } from '../../../core/protocol/kernel.ts';
-import { CreateSource } from '../../../core/protocol/source.ts';
+import { CreateSource, SourcesQuery } from '../../../core/protocol/source.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
 import {
@@ -12,9 +12,10 @@ import {
   kernelFiles,
   kernelSymvers,
 } from '../../record/ingest-kernel.ts';
+import { listSources } from '../../record/list-sources.ts';
 import { readPage } from '../../record/pages.ts';
 import { readableKernels } from '../../record/readers.ts';
-import { besidesOf, kernelOf, kernelView, sourceOf, sourceView } from '../../record/records.ts';
+import { besidesOf, kernelOf, kernelView, sourceView } from '../../record/records.ts';
 import { findKernelOf } from '../../record/resolve-build.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
@@ -32,18 +33,10 @@ export const treeRoutes = (deps: ApiDeps): Router => {
   );
   router.get(
     '/v1/sources',
-    route(deps, 'client', NO_BODY, async ({ page }) => {
-      const { items, next } = await readPage(
-        db
-          .selectFrom('source_names')
-          .innerJoin('sources', 'sources.digest', 'source_names.source')
-          .selectAll('sources'),
-        { table: 'source_names', columns: ['name', 'version'], direction: 'asc' },
-        page(),
-      );
-      const sources = items.map(sourceOf);
-      const besides = await besidesOf(db, sources);
-      return ok({ items: sources.map((source) => sourceView(source, besides)), next });
+    route(deps, 'client', NO_BODY, async ({ caller, request }) => {
+      const { items, next } = await listSources(db, caller, SourcesQuery.parse(request.query));
+      const besides = await besidesOf(db, items);
+      return ok({ items: items.map((source) => sourceView(source, besides)), next });
     }),
   );
 
