@@ -13,6 +13,11 @@ interface Sync {
     readonly digest: string;
     readonly isNew: boolean;
   }[];
+  readonly sources: readonly {
+    readonly name: string;
+    readonly version: string;
+    readonly digest: string;
+  }[];
   readonly builds: readonly string[];
   readonly problems: readonly string[];
 }
@@ -77,6 +82,49 @@ it('another look takes nothing in again, and builds what has been marked since',
     0,
     expect.stringMatching(/amd64\s+known\n[0-9a-f]{24}\s+excluded/),
   ]);
+});
+
+it('it takes in modules’ sources of Debian 12 and 13 side by side, each of its own archive', async () => {
+  const suite = (text: string): string =>
+    text.replace(/^Suites:.*bookworm .*$/gm, 'Suites: trixie').replaceAll('bookworm', 'trixie');
+  const trixie = suite(sources).replace(/^Components:.*$/gm, 'Components: main contrib');
+  const none = ['--headers', '(?<release>none)'];
+  for (const [name, text, modules] of [
+    ['sources-12', sources, '(acpi-call|bbswitch|dh)-dkms'],
+    ['sources-13', trixie, '(acpi-call|bbswitch|zfs|v4l2loopback)-dkms'],
+  ] as const)
+    await kiln.json(
+      'archive',
+      'add',
+      name,
+      '--sources',
+      await write(text),
+      ...none,
+      '--modules',
+      modules,
+    );
+  const { status, stdout, stderr } = await kiln.kiln('kernel', 'sync', '--json', '-q');
+  // The name was pushed to by the admin before.
+  expect([status, stderr]).toEqual([
+    1,
+    expect.stringMatching(/v4l2loopback-dkms: the name v4l2loopback belongs to the token/),
+  ]);
+  const sync = JSON.parse(stdout) as Sync;
+  const names = sync.sources.map(({ name, version }) => `${name}/${version.split('.')[0] ?? ''}`);
+  expect(names).toEqual([
+    'acpi-call/1',
+    'bbswitch/0',
+    'acpi-call/1',
+    'bbswitch/0',
+    'v4l2loopback/0',
+    'zfs/2',
+  ]);
+  // Debian 13 has another bbswitch 0.8 than Debian 12: by that name it is the newer package's, and hosts of both are known by their trees.
+  const [, of12, , of13] = sync.sources;
+  expect(of12?.digest).not.toBe(of13?.digest);
+  const named = await kiln.json<readonly { name: string; digest: string }[]>('source', 'list');
+  expect(named.filter(({ name }) => name === 'bbswitch')).toMatchObject([{ digest: of13?.digest }]);
+  for (const name of ['sources-12', 'sources-13']) await kiln.kiln('archive', 'remove', name);
 });
 
 it.each([
