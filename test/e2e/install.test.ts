@@ -134,7 +134,7 @@ describe('a host without compiler, headers or Node', () => {
     expect(await host.run('kiln', ...args)).toMatchObject({
       status: 6,
       stderr: expect.stringMatching(
-        /not signed: the source was not pushed by ci or an admin; --allow-unsigned/,
+        /not signed: the source was neither pushed by ci or an admin nor verified from a distribution’s archive; --allow-unsigned/,
       ),
     });
     expect(await files()).toEqual([]);

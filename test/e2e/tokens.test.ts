@@ -101,7 +101,11 @@ describe('a token', () => {
     const mine = JSON.parse((await kiln.kilnAs(secret, ...args)).stdout) as BuildView;
     expect(mine).toMatchObject({
       state: 'succeeded',
-      signature: { kind: 'unsigned', reason: 'the source was not pushed by ci or an admin' },
+      signature: {
+        kind: 'unsigned',
+        reason:
+          'the source was neither pushed by ci or an admin nor verified from a distribution’s archive',
+      },
     });
     expect(mine.modules[0]?.signed).toBeNull();
     expect((await kiln.kilnAs(secret, 'source', 'list')).stdout).not.toMatch(/trusted/);

@@ -43,8 +43,8 @@ describe('trust', () => {
 
 describe('the policy for signing', () => {
   it.each([
-    ['client', 'client', /source was not pushed by ci/],
-    ['client', 'admin', /source was not pushed by ci/],
+    ['client', 'client', /source was neither pushed by ci/],
+    ['client', 'admin', /source was neither pushed by ci/],
     ['ci', 'client', /headers were neither verified .* nor approved/],
     ['ci', 'ci', /headers were neither verified .* nor approved/],
     ['admin', 'ci', /headers were neither verified .* nor approved/],
@@ -76,6 +76,18 @@ describe('the policy for signing', () => {
     expect(
       refusalToSign({
         sourceTrust: 'ci',
+        kernelTrust: 'archive',
+        signatureHash: 'sha256',
+        toolchainState: 'pinned',
+        ...PLAIN,
+      }),
+    ).toBeNull();
+  });
+
+  it('lets a source pass that was verified from a distribution’s archive', () => {
+    expect(
+      refusalToSign({
+        sourceTrust: 'archive',
         kernelTrust: 'archive',
         signatureHash: 'sha256',
         toolchainState: 'pinned',

@@ -49,7 +49,7 @@ export const refusalToSign = (build: {
   readonly signatureHash: string;
 }): string | null => {
   if (!trustReaches(build.sourceTrust, 'ci')) {
-    return 'the source was not pushed by ci or an admin';
+    return 'the source was neither pushed by ci or an admin nor verified from a distribution’s archive';
   }
   if (!trustReaches(build.kernelTrust, 'archive')) {
     return 'the kernel’s headers were neither verified from a distribution’s archive nor approved by an admin';
