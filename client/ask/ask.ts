@@ -102,7 +102,7 @@ export const askForBuild = async (
 ): Promise<{ build: BuildView; isCached: boolean }> => {
   const { service, progress, signal } = deps;
   progress.step('asking');
-  const ticket = await service.createBuild(request);
+  const ticket = await service.createBuild(request, progress.step);
   const { id } = ticket.build;
   if (ticket.cached) return { build: checkEnd(ticket.build), isCached: true };
   try {

@@ -1,12 +1,14 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import type { z } from 'zod';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { ArchiveView, SyncView, type CreateArchive } from '../../services/core/protocol/archive.ts';
 import {
   BuildTicket,
   BuildView,
+  BuildWait,
   RebuildView,
   ResolvedView,
   type CreateBuild,
@@ -54,7 +56,11 @@ export interface Service {
   rebuild(build: string): Promise<RebuildView>;
   rebuildState(rebuild: string): Promise<RebuildView>;
   toolchain(digest: Digest): Promise<ToolchainView>;
-  createBuild(request: CreateBuild): Promise<BuildTicket>;
+  /**
+   * Asks for a build. While the service fetches the kernel from an archive, `onWait` hears what it does, and it is asked again. Throws
+   * `unavailable` where that has no end.
+   */
+  createBuild(request: CreateBuild, onWait: (words: string) => void): Promise<BuildTicket>;
   build(id: string): Promise<BuildView>;
   /** The latest builds, newest first. */
   builds(limit: number): Promise<readonly BuildView[]>;
@@ -98,6 +104,9 @@ export interface Service {
 }
 
 const SLOW = 300_000;
+/** How long it may take the service to fetch a kernel, and how long to wait until it is asked again, in milliseconds. */
+const MOST_WAIT = 5 * 60_000;
+const PAUSE = 1500;
 /** The most builds of one toolchain that are listed: a candidate for its place must make all of them, too. */
 const MOST_BUILDS = 10_000;
 /** The most items of any other list. */
@@ -208,7 +217,20 @@ export const openService = (send: Send, patience: Patience): Service => {
       postOnce(RebuildView, `/v1/builds/${encodeURIComponent(build)}/rebuild`, {}),
     rebuildState: (id) => read(RebuildView, `/v1/rebuilds/${encodeURIComponent(id)}`),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
-    createBuild: (request) => post(BuildTicket, '/v1/builds', request),
+    async createBuild(request, onWait) {
+      const since = performance.now();
+      for (;;) {
+        const answer = await post(z.union([BuildTicket, BuildWait]), '/v1/builds', request);
+        if ('build' in answer) return answer;
+        if (performance.now() - since > MOST_WAIT)
+          throw new KilnError(
+            'unavailable',
+            `the service is at it for ${MOST_WAIT / 60_000} minutes: ${answer.waiting}; ask again later`,
+          );
+        onWait(answer.waiting);
+        await sleep(PAUSE, undefined, { signal });
+      }
+    },
     build: (id) => read(BuildView, `/v1/builds/${encodeURIComponent(id)}`),
     resolve: async (requests) =>
       (await post(list(ResolvedView), '/v1/resolve', { wishes: requests })).items,

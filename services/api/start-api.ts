@@ -14,6 +14,9 @@ import { createUsage } from './http/usage.ts';
 import { boundedServer, type ConnectionLimits } from './http/connections.ts';
 import { createCoordinator } from './coordinator/coordinator.ts';
 import { createEvidence } from './coordinator/evidence.ts';
+import { createArchives } from './coordinator/archives.ts';
+import { createKernelDemand } from './coordinator/kernel-demand.ts';
+import { createKernelIntake } from './coordinator/kernel-intake.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { keepCollecting, type CollectingConfig } from './keep-collecting.ts';
 import { provideAdminToken } from './record/tokens.ts';
@@ -93,12 +96,17 @@ export const startApi = async (
       });
   }, SWEEP_INTERVAL);
 
+  const { blobLimit } = config;
+  const archives = createArchives({ db, directory: config.archives, now: Date.now });
+  const intake = createKernelIntake({ db, blobs, blobLimit, now: Date.now });
+  const kernelDemand = createKernelDemand({ archives, intake, now: Date.now, log });
   const kernelSync = createKernelSync({
     db,
     blobs,
     coordinator,
-    directory: config.archives,
-    blobLimit: config.blobLimit,
+    archives,
+    intake,
+    blobLimit,
     now: Date.now,
     log,
   });
@@ -114,12 +122,13 @@ export const startApi = async (
     signals,
     coordinator,
     kernelSync,
+    kernelDemand,
     script: config.script,
     now: Date.now,
     log,
-    blobLimit: config.blobLimit,
+    blobLimit,
     pace: config.limits.pace,
-    usage: createUsage(db, Date.now, config.blobLimit),
+    usage: createUsage(db, Date.now, blobLimit),
     stopping: stopping.signal,
   });
   const server = boundedServer(app, config.limits);

@@ -33,15 +33,23 @@ export interface Apt {
 const OUTPUT_LIMIT = 64 * 1024 ** 2;
 const TIME_LIMIT = 15 * 60_000;
 
+/** Ends of what was begun last in each directory. */
+const turns = new Map<string, Promise<unknown>>();
+
+/** Runs a work when those begun before it in its directory have ended: apt's programs lock theirs, and fail where another one has it. */
+const inTurn = <T>(directory: string, work: () => Promise<T>): Promise<T> => {
+  const turn = (turns.get(directory) ?? Promise.resolve()).then(work);
+  turns.set(
+    directory,
+    turn.catch(() => {}),
+  );
+  return turn;
+};
+
 /** Opens an archive in a directory of its own. `sources` is a deb822 text (sources.list(5)). */
 export const openApt = async (directory: string, sources: string): Promise<Apt> => {
-  for (const part of ['lists/partial', 'cache/archives/partial'])
-    await mkdir(join(directory, part), { recursive: true });
-  await writeFile(join(directory, 'archive.sources'), sources);
-  await writeFile(join(directory, 'status'), '');
-  // The machine's own configuration may have hooks and pins.
-  const configuration = join(directory, 'apt.conf');
-  await writeFile(configuration, 'Dir::Etc::Main "/dev/null";\nDir::Etc::Parts "/dev/null";\n');
+  await inTurn(directory, () => prepare(directory, sources));
+  const configuration = configurationIn(directory);
   const options = [
     `Dir::Etc::sourcelist=${directory}/archive.sources`,
     'Dir::Etc::sourceparts=-',
@@ -57,11 +65,10 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
     'APT::Get::AllowUnauthenticated=false',
   ].flatMap((option) => ['-o', option]);
 
-  const run = async (
-    program: string,
-    args: readonly string[],
-    cwd = directory,
-  ): Promise<string> => {
+  const run = (program: string, args: readonly string[], cwd = directory): Promise<string> =>
+    inTurn(directory, () => runNow(program, args, cwd));
+
+  const runNow = async (program: string, args: readonly string[], cwd: string): Promise<string> => {
     try {
       const { stdout } = await promisify(execFile)(program, [...args, ...options], {
         cwd,
@@ -119,6 +126,18 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
       }
     },
   };
+};
+
+const configurationIn = (directory: string): string => join(directory, 'apt.conf');
+
+const prepare = async (directory: string, sources: string): Promise<void> => {
+  for (const part of ['lists/partial', 'cache/archives/partial'])
+    await mkdir(join(directory, part), { recursive: true });
+  await writeFile(join(directory, 'archive.sources'), sources);
+  await writeFile(join(directory, 'status'), '');
+  // The machine's own configuration may have hooks and pins.
+  const configuration = 'Dir::Etc::Main "/dev/null";\nDir::Etc::Parts "/dev/null";\n';
+  await writeFile(configurationIn(directory), configuration);
 };
 
 /** A package of which apt shows a stanza; `null` for one without a file. */

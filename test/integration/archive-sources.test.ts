@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { ingestSource } from '../../services/api/record/ingest.ts';
 import { listSources } from '../../services/api/record/list-sources.ts';
+import { createArchives } from '../../services/api/coordinator/archives.ts';
+import { createKernelIntake } from '../../services/api/coordinator/kernel-intake.ts';
 import { createKernelSync, type KernelSync } from '../../services/api/coordinator/kernel-sync.ts';
 import { giveName } from '../../services/api/record/owners.ts';
 import { issueToken, type Caller } from '../../services/api/record/tokens.ts';
@@ -46,13 +48,14 @@ describe('an archive that is followed for modules’ sources', () => {
     deps = { db, blobs, now: () => (now += 1) };
     archive = await makeArchive('own-archive');
     const log = { warn() {} } as unknown as Log;
+    const directory = await freshDirectory('apt');
+    const all = { ...deps, blobLimit: 1e9, directory, log };
     sync = createKernelSync({
-      ...deps,
+      ...all,
+      archives: createArchives(all),
+      intake: createKernelIntake(all),
       // Nothing asks for a build here: there is no kernel.
       coordinator: { request: () => Promise.reject(new Error('a build was asked for')) },
-      directory: await freshDirectory('apt'),
-      blobLimit: 1e9,
-      log,
     });
     await follow('own');
   });

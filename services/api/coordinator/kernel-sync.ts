@@ -1,26 +1,19 @@
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { pack } from 'tar-stream';
-import { newestHeaders, type KernelArchive } from '../../core/kernel/archive.ts';
-import { digestOf, type Digest } from '../../core/digest.ts';
+import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import type { SyncView } from '../../core/protocol/archive.ts';
-import { compareSources } from '../../core/source/source-version.ts';
+import { newestHeaders } from '../../core/kernel/archive.ts';
 import { archiveOf } from '../../core/policy/ownership.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
-import { openApt, type Apt, type AptPackage } from '../../storage/apt.ts';
+import type { SyncView } from '../../core/protocol/archive.ts';
+import { compareSources } from '../../core/source/source-version.ts';
 import type { Log } from '../../storage/log.ts';
-import { takeInSources, type SourcesReport } from './archive-sources.ts';
-import type { Coordinator } from './coordinator.ts';
-import { ingestKernel } from '../record/ingest-kernel.ts';
 import { sourceOf, type StoredSource } from '../record/records.ts';
 import type { BuildRequest } from '../record/resolve-build.ts';
-import type { Caller } from '../record/tokens.ts';
+import type { UploadDeps } from '../record/uploads.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
-import { storeUpload, type UploadDeps } from '../record/uploads.ts';
+import { takeInSources, type SourcesReport } from './archive-sources.ts';
+import type { Archives, FollowedArchive } from './archives.ts';
+import type { Coordinator } from './coordinator.ts';
+import { SYNC, type KernelIntake } from './kernel-intake.ts';
 
 /** Follows distributions' archives: new headers and modules' sources are taken in as verified, and sources marked for it are built for the headers. */
 export interface KernelSync {
@@ -33,14 +26,11 @@ export interface KernelSync {
 
 export interface KernelSyncDeps extends UploadDeps {
   readonly coordinator: Pick<Coordinator, 'request'>;
-  /** A directory of its own, for apt. */
-  readonly directory: string;
+  readonly archives: Archives;
+  readonly intake: KernelIntake;
   readonly blobLimit: number;
   readonly log: Log;
 }
-
-/** Who takes in an archive’s kernels, and asks for the builds that a sync begins. */
-const SYNC: Caller = { token: 'kernel-sync', role: 'admin', quotas: null };
 
 const NOTHING = { kernels: [], sources: [], builds: [], problems: [], finishedAt: null };
 
@@ -62,20 +52,20 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
     problem,
   };
 
-  const syncArchive = async (archive: KernelArchive): Promise<void> => {
-    const apt = await openApt(join(deps.directory, archive.name), archive.sources);
-    update({ step: `reading ${archive.name}` });
-    await apt.update();
-    const brought = await takeInSources(deps, archive, apt, report).catch((error: unknown) => {
-      problem(archive.name, error);
-      return [];
-    });
+  const syncArchive = async (archive: FollowedArchive): Promise<void> => {
+    report.step(`reading ${archive.name}`);
+    await archive.update();
+    const brought = await takeInSources(deps, archive, archive.apt, report).catch(
+      (error: unknown) => {
+        problem(archive.name, error);
+        return [];
+      },
+    );
     const ahead = archive.buildsAhead ? brought : [];
-    for (const { name, release } of newestHeaders(archive, await apt.names('linux-headers-'))) {
+    const names = [...(await archive.headerPackages()).values()];
+    for (const { name, release } of newestHeaders(archive, names)) {
       try {
-        update({ step: `looking at ${release}` });
-        const packages = await withDependencies(apt, name);
-        const { digest, isNew } = await takeIn(archive.name, release, packages, apt);
+        const { digest, isNew } = await deps.intake.take(archive, name, release, report.step);
         update({ kernels: [...view.kernels, { release, digest, isNew }] });
         // A kernel that was there before counts, too: a source may have been pushed since.
         await buildAll(digest, release, ahead);
@@ -83,31 +73,6 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
         problem(release, error);
       }
     }
-  };
-
-  const takeIn = async (
-    archive: string,
-    release: string,
-    packages: readonly AptPackage[],
-    apt: Apt,
-  ): Promise<{ digest: Digest; isNew: boolean }> => {
-    const origin = digestOf(
-      packages.map(({ name, version, sha256 }) => `${name} ${version} ${sha256}\n`).join(''),
-    );
-    const known = await deps.db
-      .selectFrom('archive_kernels')
-      .select('kernel')
-      .where('origin', '=', origin)
-      .executeTakeFirst();
-    if (known !== undefined) return { digest: known.kernel, isNew: false };
-    update({ step: `taking in ${release}` });
-    const blob = await apt.download(packages, (files) => storeTogether(deps, files));
-    const { digest } = await ingestKernel(deps, blob, { ...SYNC, trust: 'archive' });
-    await deps.db
-      .insertInto('archive_kernels')
-      .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
-      .execute();
-    return { digest, isNew: true };
   };
 
   /** Builds what is marked for it: what tokens have published, and those sources of the kernel's own archive that are built ahead. */
@@ -137,10 +102,9 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
   };
 
   const run = async (): Promise<void> => {
-    const archives = await deps.db.selectFrom('archives').selectAll().execute();
-    for (const { builds_ahead, ...archive } of archives) {
+    for (const archive of await deps.archives.list()) {
       try {
-        await syncArchive({ ...archive, buildsAhead: builds_ahead === 1 });
+        await syncArchive(archive);
       } catch (error) {
         problem(archive.name, error);
       }
@@ -162,12 +126,6 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
     state: () => view,
     settled: () => underWay,
   };
-};
-
-const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPackage[]> => {
-  const first = await apt.show(name);
-  const others = first.depends.filter((each) => /^linux-(headers|kbuild)-/.test(each));
-  return [first, ...(await Promise.all(others.map((each) => apt.show(each))))];
 };
 
 /**
@@ -198,18 +156,4 @@ const autoinstalled = async (
     if (!autoinstall) return [];
     return { name, source: ahead.some((each) => each.digest === digest) ? { digest } : { name } };
   });
-};
-
-const storeTogether = async (deps: KernelSyncDeps, files: readonly string[]): Promise<Digest> => {
-  const tar = pack();
-  const archive = Readable.from(tar, { objectMode: false });
-  const storing = storeUpload(deps, archive, { limit: deps.blobLimit }, SYNC);
-  storing.catch(() => tar.destroy());
-  for (const file of files) {
-    const { size } = await stat(file);
-    const entry = tar.entry({ name: basename(file), size });
-    await pipeline(createReadStream(file), entry as unknown as NodeJS.WritableStream);
-  }
-  tar.finalize();
-  return (await storing).digest;
 };

@@ -6,6 +6,7 @@ import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { Pace } from './pace.ts';
 import type { Usage } from './usage.ts';
+import type { KernelDemand } from '../coordinator/kernel-demand.ts';
 import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
 /** The routes' dependencies. */
@@ -15,6 +16,7 @@ export interface ApiDeps {
   readonly signals: Signals;
   readonly coordinator: Coordinator;
   readonly kernelSync: KernelSync;
+  readonly kernelDemand: KernelDemand;
   /** Digest of the in-container build script. */
   readonly script: Digest;
   readonly now: () => number;

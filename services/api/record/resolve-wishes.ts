@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { KilnError } from '../../core/errors.ts';
+import { KilnError, type ErrorCode } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { ResolvedView } from '../../core/protocol/build.ts';
 import type { Database } from '../../storage/database.ts';
@@ -8,12 +8,16 @@ import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import type { Reader } from './readers.ts';
 import { findToolchain } from './toolchains.ts';
 
-/** Resolves each wish to the build that it would be now, with that build's state, or to the reason why it cannot be built. Starts nothing. */
+/**
+ * Resolves each wish to the build that it would be now, with that build's state, or to the reason why it cannot be built. Starts no
+ * build. `fetchMissing` has a kernel fetched that a wish lacks, and tells what is being done; it throws where that is of no use.
+ */
 export const resolveWishes = async (
   db: Database,
   wishes: readonly BuildRequest[],
   script: Digest,
   reader: Reader,
+  fetchMissing: (wish: BuildRequest, refusal: unknown) => Promise<string>,
 ): Promise<readonly ResolvedView[]> => {
   const views: ResolvedView[] = [];
   const lookups = lookupsIn(db, reader);
@@ -39,9 +43,20 @@ export const resolveWishes = async (
         failure: row === undefined || row.failure === null ? null : fromJson(row.failure).message,
       });
     } catch (error) {
-      if (!(error instanceof KilnError)) throw error;
-      views.push({ problem: { code: error.code, detail: error.message } });
+      views.push({ problem: await problemOf(() => fetchMissing(wish, error)) });
     }
   }
   return views;
+};
+
+/** What is wrong for now where a kernel is being fetched, else for good. */
+const problemOf = async (
+  fetching: () => Promise<string>,
+): Promise<{ readonly code: ErrorCode; readonly detail: string }> => {
+  try {
+    return { code: 'unavailable', detail: `${await fetching()}; ask again` };
+  } catch (error) {
+    if (!(error instanceof KilnError)) throw error;
+    return { code: error.code, detail: error.message };
+  }
 };

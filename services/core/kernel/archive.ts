@@ -52,7 +52,15 @@ const mustBePattern = (pattern: string, of: string): void => {
 };
 
 /** The fields that a stanza may have: where packages are and who signs them. Others, such as `Trusted`, could allow unsigned ones. */
-const FIELDS = ['types', 'uris', 'suites', 'components', 'architectures', 'signed-by'];
+const FIELDS = [
+  'types',
+  'uris',
+  'suites',
+  'components',
+  'architectures',
+  'signed-by',
+  'check-valid-until',
+];
 
 const checkStanza = (stanza: string): void => {
   const fields = new Map<string, string>();
@@ -76,6 +84,10 @@ const checkStanza = (stanza: string): void => {
     throw bad(
       'the sources name no Signed-By keyring; add one, as without it nothing can be verified',
     );
+  if (!/^(yes|no)$/.test(fields.get('check-valid-until') ?? 'yes'))
+    throw bad(
+      'the sources’ Check-Valid-Until is yes or no; with no, metadata may be as old as it likes, as a snapshot’s is',
+    );
   if (!(fields.get('uris') ?? '').split(/\s+/).every((uri) => /^(https?|file):\//.test(uri)))
     throw bad('the sources may use http, https and file URIs only');
 };
@@ -98,6 +110,24 @@ export const newestHeaders = (
     if (before === undefined || isNewer(found.release, before.release)) newest.set(flavour, found);
   }
   return [...newest.values()];
+};
+
+/**
+ * The packages with headers among an archive's, by the releases that they are for: those that the pattern has, and what Debian and Ubuntu
+ * call `linux-headers-RELEASE`, whatever the pattern.
+ */
+export const headersByRelease = (
+  { headers }: Pick<KernelArchive, 'headers'>,
+  names: readonly string[],
+): ReadonlyMap<string, string> => {
+  const pattern = new RegExp(`^(?:${headers})$`);
+  const found = new Map<string, string>();
+  for (const name of names) {
+    const release =
+      pattern.exec(name)?.groups?.['release'] ?? /^linux-headers-(\d.*)$/.exec(name)?.[1];
+    if (release !== undefined) found.set(release, name);
+  }
+  return found;
 };
 
 /** The packages among an archive's that modules' sources are taken from. */

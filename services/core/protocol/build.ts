@@ -141,6 +141,10 @@ export const RebuildView = z.object({
 });
 export type RebuildView = z.infer<typeof RebuildView>;
 
+/** The answer to a request whose kernel is being fetched from an archive: nothing is asked for yet, and the request is to be made again. */
+export const BuildWait = z.strictObject({ waiting: z.string() });
+export type BuildWait = z.infer<typeof BuildWait>;
+
 /** The answer to a request: the build that it joined. */
 export const BuildTicket = z.object({
   build: BuildView,

@@ -20,7 +20,7 @@ const archiveView = (
 
 /** `/v1/archives`: the distributions that are followed; `/v1/sync`: doing it now. */
 export const archiveRoutes = (deps: ApiDeps): Router => {
-  const { db, kernelSync } = deps;
+  const { db, kernelSync, kernelDemand } = deps;
   const router = Router();
 
   router.post(
@@ -35,6 +35,7 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
         .values(row)
         .onConflict((conflict) => conflict.column('name').doUpdateSet(facts))
         .execute();
+      kernelDemand.forget();
       return { status: 201, json: archiveView(row, await findMakers(db, [caller.token])) };
     }),
   );

@@ -3,10 +3,16 @@ import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build/build-state.ts';
 import { digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
-import { CancelBuild, CreateBuild } from '../../../core/protocol/build.ts';
+import {
+  CancelBuild,
+  CreateBuild,
+  type BuildTicket,
+  type BuildWait,
+} from '../../../core/protocol/build.ts';
 import { PageQuery } from '../../../core/protocol/parts.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
+import { fetchMissing } from '../missing-kernel.ts';
 import { sendLog } from '../send-log.ts';
 import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
@@ -14,7 +20,12 @@ import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
 import { mustReadBuild } from '../../record/readers.ts';
 import { buildView, listBuilds } from '../../record/build-views.ts';
+import type { BuildRequest } from '../../record/resolve-build.ts';
+import type { Caller } from '../../record/tokens.ts';
 import { NO_BODY, ok, route } from '../route.ts';
+
+/** Seconds after which a request that waits for its kernel is to be made again. */
+const PAUSE = 2;
 
 /** A build is asked for in JSON, or in a form with two tarballs. */
 const JSON_OR_FORM = z.unknown();
@@ -31,16 +42,25 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   const { db, coordinator } = deps;
   const router = Router();
 
+  const ask = (wanted: BuildRequest, caller: Caller): Promise<BuildTicket | BuildWait> =>
+    coordinator.request(wanted, caller).catch(async (refusal: unknown) => ({
+      waiting: await fetchMissing(deps, caller, wanted, refusal),
+    }));
+
   router.post(
     '/v1/builds',
-    route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request }) => {
+    route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request, response }) => {
       let wanted = request.is('multipart/form-data') === false ? CreateBuild.parse(body) : null;
       try {
         wanted ??= await deps.usage.upload(caller, request, async (blobLimit) => {
           await mustHaveRoom(db, caller, 1);
           return readUploadedBuild(request, { ...deps, blobLimit }, caller);
         });
-        const ticket = await coordinator.request(wanted, caller);
+        const ticket = await ask(wanted, caller);
+        if ('waiting' in ticket) {
+          response.setHeader('Retry-After', PAUSE);
+          return { status: 202, json: ticket };
+        }
         const { id, state } = ticket.build;
         if (ticket.cached && (state === 'failed' || state === 'excluded'))
           await noteLostBuild(db, deps.now(), id, state, 1);

@@ -2,6 +2,7 @@ import { Router } from 'express';
 import { ResolveBuilds, WISHES_BODY_LIMIT } from '../../../core/protocol/build.ts';
 import type { ApiDeps } from '../deps.ts';
 import { resolveWishes } from '../../record/resolve-wishes.ts';
+import { fetchMissing } from '../missing-kernel.ts';
 import { ok, route } from '../route.ts';
 
 /** `/v1/resolve`: what builds would be made from now. */
@@ -14,7 +15,11 @@ export const resolveRoutes = (deps: ApiDeps): Router => {
       'client',
       ResolveBuilds,
       async ({ body, caller }) =>
-        ok({ items: await resolveWishes(deps.db, body.wishes, deps.script, caller) }),
+        ok({
+          items: await resolveWishes(deps.db, body.wishes, deps.script, caller, (wish, refusal) =>
+            fetchMissing(deps, caller, wish, refusal),
+          ),
+        }),
       WISHES_BODY_LIMIT,
     ),
   );

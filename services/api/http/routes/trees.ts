@@ -4,6 +4,7 @@ import { CreateKernel, HostKernel } from '../../../core/protocol/kernel.ts';
 import { CreateSource, SourcesQuery } from '../../../core/protocol/source.ts';
 import type { ApiDeps } from '../deps.ts';
 import { ingestSource, voucher } from '../../record/ingest.ts';
+import { findKernelOf } from '../../record/find-kernel.ts';
 import {
   confirmKernelFor,
   findKernelFor,
@@ -16,7 +17,6 @@ import { listSources } from '../../record/list-sources.ts';
 import { readPage } from '../../record/pages.ts';
 import { readableKernels } from '../../record/readers.ts';
 import { besidesOf, kernelOf, kernelView, sourceView } from '../../record/records.ts';
-import { findKernelOf } from '../../record/resolve-build.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** `/v1/sources`, `/v1/kernels`: the trees that builds are made of. Each is made from a blob that was PUT before. */

@@ -1,0 +1,105 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { pack } from 'tar-stream';
+import { digestOf, type Digest } from '../../core/digest.ts';
+import type { Apt, AptPackage } from '../../storage/apt.ts';
+import { ingestKernel } from '../record/ingest-kernel.ts';
+import type { Caller } from '../record/tokens.ts';
+import { storeUpload, type UploadDeps } from '../record/uploads.ts';
+import type { FollowedArchive } from './archives.ts';
+
+/** Who takes in an archive’s kernels, and asks for the builds that a sync begins. */
+export const SYNC: Caller = { token: 'kernel-sync', role: 'admin', quotas: null };
+
+/** A kernel that was taken in, now or before. */
+export interface TakenKernel {
+  readonly digest: Digest;
+  readonly isNew: boolean;
+}
+
+/** Takes in archives' kernels: each once, whoever asks for it meanwhile. */
+export interface KernelIntake {
+  /** The kernel whose headers are in a package of an archive. `step` hears what is being done. */
+  take(
+    archive: FollowedArchive,
+    packageName: string,
+    release: string,
+    step: (text: string) => void,
+  ): Promise<TakenKernel>;
+}
+
+export const createKernelIntake = (
+  deps: UploadDeps & { readonly blobLimit: number },
+): KernelIntake => {
+  const underWay = new Map<Digest, Promise<TakenKernel>>();
+
+  const findKnown = async (origin: Digest): Promise<TakenKernel | null> => {
+    const known = await deps.db
+      .selectFrom('archive_kernels')
+      .select('kernel')
+      .where('origin', '=', origin)
+      .executeTakeFirst();
+    return known === undefined ? null : { digest: known.kernel, isNew: false };
+  };
+
+  const takeNew = async (
+    { name: archive, apt }: FollowedArchive,
+    packages: readonly AptPackage[],
+    release: string,
+    origin: Digest,
+  ): Promise<TakenKernel> => {
+    const blob = await apt.download(packages, (files) => storeTogether(deps, files));
+    const { digest } = await ingestKernel(deps, blob, { ...SYNC, trust: 'archive' });
+    await deps.db
+      .insertInto('archive_kernels')
+      .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
+      .execute();
+    return { digest, isNew: true };
+  };
+
+  return {
+    async take(archive, packageName, release, step) {
+      step(`looking at ${release}`);
+      const packages = await withDependencies(archive.apt, packageName);
+      const origin = digestOf(
+        packages.map(({ name, version, sha256 }) => `${name} ${version} ${sha256}\n`).join(''),
+      );
+      const known = await findKnown(origin);
+      if (known !== null) return known;
+      step(`fetching kernel ${release} from ${archive.name}`);
+      const taking = underWay.get(origin) ?? takeNew(archive, packages, release, origin);
+      underWay.set(origin, taking);
+      try {
+        return await taking;
+      } finally {
+        underWay.delete(origin);
+      }
+    },
+  };
+};
+
+const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPackage[]> => {
+  const first = await apt.show(name);
+  const others = first.depends.filter((each) => /^linux-(headers|kbuild)-/.test(each));
+  return [first, ...(await Promise.all(others.map((each) => apt.show(each))))];
+};
+
+const storeTogether = async (
+  deps: UploadDeps & { readonly blobLimit: number },
+  files: readonly string[],
+): Promise<Digest> => {
+  const tar = pack();
+  const archive = Readable.from(tar, { objectMode: false });
+  const storing = storeUpload(deps, archive, { limit: deps.blobLimit }, SYNC);
+  storing.catch(() => tar.destroy());
+  for (const file of files) {
+    const { size } = await stat(file);
+    const entry = tar.entry({ name: basename(file), size });
+    await pipeline(createReadStream(file), entry as unknown as NodeJS.WritableStream);
+  }
+  tar.finalize();
+  return (await storing).digest;
+};
