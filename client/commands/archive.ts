@@ -10,7 +10,9 @@ const archiveAdd: Command = {
   summary: 'follow a distribution’s archive for new kernels and modules’ sources (admin)',
   help: `Its signed metadata is verified by the service’s apt. Debian’s and Ubuntu’s differ in these options alone.
       --sources FILE     where the packages are and who signs them (deb822, as /etc/apt/sources.list.d/debian.sources)
-      --headers REGEX    the packages with headers, with groups release and flavour; the newest of each flavour is followed:
+                         A stanza of a snapshot needs Check-Valid-Until: no, as its metadata is out of date
+      --headers REGEX    the packages with headers, with groups release and flavour; the newest of each flavour is followed
+                         (linux-headers-RELEASE also comes when a host asks for a module for it, whatever this says):
                          'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'
       --modules REGEX    the packages whose modules’ sources are taken in, as they stand in /usr/src where these are installed:
                          '.*-dkms'; default: none. What is built of them is signed. A name that comes from an archive is no
