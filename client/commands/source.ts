@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
+import { archiveOf } from '../../services/core/policy/ownership.ts';
 import type { Settings, SourceClaims } from '../../services/core/source/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
@@ -91,14 +92,16 @@ const sourceGive: Command = {
   name: 'source give',
   args: 'NAME [TOKEN]',
   summary: 'let a source’s name be another token’s, or without TOKEN your own (admin)',
-  help: `A name belongs to the token that first published it (kiln token list); an admin's name is every admin's.`,
+  help: `A name belongs to the token that first published it (kiln token list), or to the archives if one of these brought it first; an
+admin's name is every admin's. TOKEN may also be an archive that is followed: archive:NAME.`,
   options: {},
   async run(context) {
     const [name, token = null, ...others] = context.args;
     if (name === undefined || others.length > 0)
       throw new KilnError('bad-request', 'give a name, and the token it shall belong to');
     const owner = await context.service.giveName(name, token);
-    context.print(`the name ${name} belongs to the token ${owner.name}`, { name, owner });
+    const whose = archiveOf(owner.id) === null ? 'token' : 'archive';
+    context.print(`the name ${name} belongs to the ${whose} ${owner.name}`, { name, owner });
   },
 };
 

@@ -193,6 +193,12 @@ describe('modules’ packages of an archive', () => {
       1,
       expect.stringMatching(/ours-dkms: the name ours belongs to the token machine admin/),
     ]);
+    expect((await kiln.kiln('source', 'give', 'ours', 'archive:own')).stdout).toMatch(
+      /the name ours belongs to the archive own/,
+    );
+    expect((await kiln.kiln('kernel', 'sync')).stderr).not.toMatch(/ours/);
+    const nobody = await kiln.kiln('source', 'give', 'ours', 'archive:other');
+    expect([nobody.status, nobody.stderr]).toEqual([3, expect.stringMatching(/no archive other/)]);
   });
 
   it.each([

@@ -127,6 +127,8 @@ describe('an archive that is followed for modules’ sources', () => {
       madeBy: 'archive:own',
       needs: ['libelf-dev'],
     });
+    // What has no source is not kept.
+    expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
     // A second look takes in nothing, and needs no package's file.
     await mustRun('rm', ['-r', join(archive.directory, 'pool')]);
     sync.start();
