@@ -8,34 +8,48 @@ const archiveAdd: Command = {
   name: 'archive add',
   args: 'NAME',
   summary: 'follow a distribution’s archive for new kernels and modules’ sources (admin)',
-  help: `Its signed metadata is verified by the service’s apt. Debian’s and Ubuntu’s differ in these options alone.
-      --sources FILE     where the packages are and who signs them (deb822, as /etc/apt/sources.list.d/debian.sources)
+  help: `Give one of --sources and --repo. What comes is verified by the service’s apt, or by its gpgv and rpmkeys; what a file sets beyond
+where packages are and who signs them is refused, where something unsigned could come of it.
+      --sources FILE     an apt archive’s: Debian’s, Ubuntu’s (deb822, as /etc/apt/sources.list.d/debian.sources).
                          A stanza of a snapshot needs Check-Valid-Until: no, as its metadata is out of date
+      --repo FILE        an RPM repository’s, with one baseurl (http, https, file) and gpgkey=file:///PATH on the service’s machine.
+                         Packages must be signed, and so must repomd.xml, unless the file says repo_gpgcheck=0 (Fedora, Enterprise Linux)
       --headers REGEX    the packages with headers, with groups release and flavour; the newest of each flavour is followed
-                         (linux-headers-RELEASE also comes when a host asks for a module for it, whatever this says):
-                         'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'
-      --modules REGEX    the packages whose modules’ sources are taken in, as they stand in /usr/src where these are installed:
+                         (linux-headers-RELEASE, and an older one that this matches, comes when a host asks for a module for it).
+                         What they stand on (-common, kbuild, SUSE’s kernel-devel) comes along. The name of an RPM has its version:
+                         Debian  'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64|cloud-amd64))'
+                         Ubuntu  'linux-headers-(?<release>6\\.8\\.0-\\d+-(?<flavour>generic|lowlatency))'
+                         Fedora  'kernel-devel-(?<release>.+\\.x86_64)'
+                         SUSE    'kernel-(?<flavour>default)-devel-(?<release>[\\d.]+-[\\d.]+)\\.\\d+\\.x86_64'
+      --modules REGEX    the packages whose modules’ sources are taken in, as they stand in /usr/src where these are installed (apt’s):
                          '.*-dkms'; default: none. What is built of them is signed. A name that comes from an archive is no
                          token’s; of a name that is a token’s, the archive’s source is reached by hosts that have the package
       --build-ahead      build those of these sources that say AUTOINSTALL for each new kernel of the archive; default: only
-                         when somebody asks`,
+                         when somebody asks
+Added again, an archive has the new description; whatever was seen of it before does not count any more.`,
   options: {
     sources: { type: 'string' },
+    repo: { type: 'string' },
     headers: { type: 'string' },
     modules: { type: 'string' },
     'build-ahead': { type: 'boolean' },
   },
   async run(context) {
     const name = onlyArgument(context, 'archive name');
-    const [file, headers] = [context.option('sources'), context.option('headers')];
-    if (file === undefined || headers === undefined)
-      throw new KilnError('bad-request', 'give --sources FILE and --headers REGEX');
-    const sources = await readFile(file, 'utf8').catch((cause: unknown) => {
+    const [sources, repo, headers] = ['sources', 'repo', 'headers'].map((each) =>
+      context.option(each),
+    );
+    const file = sources ?? repo;
+    if (file === undefined || (sources !== undefined && repo !== undefined))
+      throw new KilnError('bad-request', 'give one of --sources FILE and --repo FILE');
+    if (headers === undefined) throw new KilnError('bad-request', 'give --headers REGEX');
+    const text = await readFile(file, 'utf8').catch((cause: unknown) => {
       throw new KilnError('bad-request', `${file} cannot be read`, { cause });
     });
     const archive = await context.service.createArchive({
       name,
-      sources,
+      kind: sources === undefined ? 'rpm' : 'apt',
+      sources: text,
       headers,
       modules: context.option('modules') ?? null,
       buildsAhead: context.flag('build-ahead'),
@@ -52,13 +66,14 @@ const archiveList: Command = {
   options: {},
   async run(context) {
     const archives = await context.service.archives();
-    const rows = archives.map(({ name, headers, modules, buildsAhead, madeBy }) => [
+    const rows = archives.map(({ name, kind, headers, modules, buildsAhead, madeBy }) => [
       name,
+      kind,
       madeBy.name,
       headers,
       modules === null ? '' : `${modules}${buildsAhead ? ', built ahead' : ''}`,
     ]);
-    context.print(table([['ARCHIVE', 'BY', 'HEADERS', 'MODULES'], ...rows]), archives);
+    context.print(table([['ARCHIVE', 'KIND', 'BY', 'HEADERS', 'MODULES'], ...rows]), archives);
   },
 };
 

@@ -3,32 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { KilnError } from '../core/errors.ts';
-
-/** A package as apt's signed metadata names it. */
-export interface AptPackage {
-  readonly name: string;
-  readonly version: string;
-  /** Of the `.deb`, in hex. */
-  readonly sha256: string;
-  /** Names of the packages it depends on. */
-  readonly depends: readonly string[];
-}
-
-/** One archive through an apt of our own: nothing of the machine's is read or changed but its keyrings. */
-export interface Apt {
-  /** Fetches the metadata. Throws `unverified` where its signature is not that of the sources' keyring. */
-  update(): Promise<void>;
-  names(prefix: string): Promise<readonly string[]>;
-  /** The newest version of a package. Throws `not-found`. */
-  show(name: string): Promise<AptPackage>;
-  /** The same of several at once, without those that are not there. */
-  showAll(names: readonly string[]): Promise<readonly AptPackage[]>;
-  /** Downloads packages, their bytes checked against the metadata; the files are gone when `use` ends. */
-  download<T>(
-    packages: readonly AptPackage[],
-    use: (files: readonly string[]) => Promise<T>,
-  ): Promise<T>;
-}
+import type { ArchivePackage, PackageArchive } from './package-archive.ts';
 
 const OUTPUT_LIMIT = 64 * 1024 ** 2;
 const TIME_LIMIT = 15 * 60_000;
@@ -46,8 +21,14 @@ const inTurn = <T>(directory: string, work: () => Promise<T>): Promise<T> => {
   return turn;
 };
 
-/** Opens an archive in a directory of its own. `sources` is a deb822 text (sources.list(5)). */
-export const openApt = async (directory: string, sources: string): Promise<Apt> => {
+/** Numbers in names count as numbers. */
+const { compare } = new Intl.Collator('en', { numeric: true });
+
+/**
+ * Opens an archive through an apt of its own, in a directory of its own: nothing of the machine's is read or changed but its keyrings.
+ * `sources` is a deb822 text (sources.list(5)).
+ */
+export const openApt = async (directory: string, sources: string): Promise<PackageArchive> => {
   await inTurn(directory, () => prepare(directory, sources));
   const configuration = configurationIn(directory);
   const options = [
@@ -88,7 +69,7 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
     }
   };
 
-  const showAll: Apt['showAll'] = async (names) => {
+  const showAll: PackageArchive['showAll'] = async (names) => {
     if (names.length === 0) return [];
     const text = await run('apt-cache', ['show', '--no-all-versions', ...names]);
     return text.split('\n\n').flatMap((stanza) => packageIn(stanza) ?? []);
@@ -97,11 +78,11 @@ export const openApt = async (directory: string, sources: string): Promise<Apt> 
   return {
     async update() {
       await run('apt-get', ['update', '-q', '--error-on=any']);
+      return null;
     },
-    async names(prefix) {
-      return (await run('apt-cache', ['pkgnames', prefix]))
-        .split('\n')
-        .filter((name) => name !== '');
+    async names() {
+      const names = (await run('apt-cache', ['pkgnames'])).split('\n');
+      return names.filter((name) => name !== '').sort(compare);
     },
     async show(name) {
       const [found] = await showAll([name]);
@@ -141,12 +122,12 @@ const prepare = async (directory: string, sources: string): Promise<void> => {
 };
 
 /** A package of which apt shows a stanza; `null` for one without a file. */
-const packageIn = (stanza: string): AptPackage | null => {
+const packageIn = (stanza: string): ArchivePackage | null => {
   const field = (key: string): string => new RegExp(`^${key}: (.*)$`, 'm').exec(stanza)?.[1] ?? '';
   if (field('SHA256') === '') return null;
   const depends = field('Depends')
     .split(',')
     .map((each) => /^\s*([a-z0-9][a-z0-9.+-]*)/.exec(each)?.[1] ?? '')
     .filter((each) => each !== '');
-  return { name: field('Package'), version: field('Version'), sha256: field('SHA256'), depends };
+  return { name: field('Package'), version: field('Version'), checksum: field('SHA256'), depends };
 };

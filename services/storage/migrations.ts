@@ -176,6 +176,12 @@ const ARCHIVE_SOURCES = [
   `ALTER TABLE owners RENAME TO source_owners`,
 ];
 
+/** Archives of RPMs, and the newest metadata that was seen of each. */
+const RPM_ARCHIVES = [
+  `ALTER TABLE archives ADD COLUMN kind TEXT NOT NULL DEFAULT 'apt'`,
+  `ALTER TABLE archives ADD COLUMN newest BIGINT`,
+];
+
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
 const inOrder = (...steps: readonly Step[]): Migration => ({
@@ -201,4 +207,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '010-facts': inOrder([`ALTER TABLE sources RENAME COLUMN claims TO facts`]),
   '011-claims': inOrder(CLAIMS),
   '012-archive-sources': inOrder(ARCHIVE_SOURCES),
+  '013-rpm-archives': inOrder(RPM_ARCHIVES),
 };

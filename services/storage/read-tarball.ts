@@ -1,7 +1,5 @@
-import { spawn } from 'node:child_process';
-import { Duplex, PassThrough, Transform, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
 import {
   createTarballGate,
@@ -12,98 +10,23 @@ import {
 } from '../core/tree/tarball-rules.ts';
 import { KilnError } from '../core/errors.ts';
 import { CONTROL_FILE } from '../core/source/source.ts';
-import { createByteReader } from './byte-reader.ts';
+import { decompress, peek, startsWith } from './decompress.ts';
 import { DEB_MAGIC, readDeb } from './read-deb.ts';
 import { openRpm, readCpio, RPM_MAGIC } from './read-rpm.ts';
 
 /** Gets each admitted entry in order; `body` must be read to its end. */
 export type EntryVisitor = (entry: AdmittedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
 
-const MAGICS: readonly { readonly magic: Buffer; readonly decoder: () => Duplex }[] = [
-  { magic: Buffer.from([0x1f, 0x8b]), decoder: createGunzip },
-  { magic: Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), decoder: createZstdDecompress },
-  { magic: Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), decoder: () => xzDecoder() },
-];
-
-/** xz is not in Node; the xz program is. Its memory is bounded as its input is hostile. */
-const xzDecoder = (): Duplex => {
-  const child = spawn('xz', ['--decompress', '--stdout', '--memlimit=256MiB'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
-  child.stdin.on('error', () => {});
-  const output = new PassThrough();
-  child.stdout.pipe(output, { end: false });
-  child.on('error', (cause) =>
-    output.destroy(
-      new KilnError(
-        'internal',
-        'the program xz is missing on the service; the admin installs xz-utils',
-        { cause },
-      ),
-    ),
-  );
-  child.on('close', (code) => {
-    if (code === 0) output.end();
-    else
-      output.destroy(
-        new KilnError(
-          'bad-tarball',
-          'the tarball’s xz compression is broken or cut short; send it again',
-        ),
-      );
-  });
-  output.on('close', () => child.kill('SIGKILL'));
-  return Duplex.from({ writable: child.stdin, readable: output });
-};
-
-/** A stream and its first bytes, which stay to be read. */
-const peek = async (
-  stream: AsyncIterable<Buffer>,
-): Promise<{ readonly first: Buffer; readonly stream: Readable }> => {
-  const reader = createByteReader(stream);
-  const first = await reader.peek(512);
-  return { first, stream: reader.rest() };
-};
-
-const startsWith = (bytes: Buffer, magic: Buffer): boolean =>
-  bytes.subarray(0, magic.length).equals(magic);
-
 /** One tarball being read, with all that is inside it. */
 interface Reading {
   readonly limits: TarballLimits;
   /** Counts decompressed bytes, wherever they come from; throws `too-large`. */
-  count(bytes: number): void;
+  readonly count: (bytes: number) => void;
   /** Gets every entry as its tarball claims it. */
   readonly visit: ClaimVisitor;
 }
 
 type ClaimVisitor = (claim: ClaimedEntry, body: AsyncIterable<Buffer>) => Promise<void>;
-
-/** Decompresses gzip, zstd and xz, told by their first bytes; passes on all else. Counts the bytes. */
-const decompress = async (
-  compressed: AsyncIterable<Buffer>,
-  reading: Reading,
-): Promise<Readable> => {
-  const { first, stream } = await peek(compressed);
-  const format = MAGICS.find(({ magic }) => startsWith(first, magic));
-  if (format === undefined) return stream;
-  const decoder = format.decoder();
-  stream.once('error', (error) => decoder.destroy(error));
-  decoder.once('close', () => stream.destroy());
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      try {
-        reading.count(chunk.length);
-        done(null, chunk);
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  });
-  decoder.once('error', (error) => meter.destroy(error));
-  meter.once('close', () => decoder.destroy());
-  return stream.pipe(decoder).pipe(meter);
-};
 
 /** Reads tar, Debian's or an RPM package; or a tarball of such packages and of nothing else, where those are `welcome`. */
 const readAny = async (
@@ -127,7 +50,7 @@ const readAny = async (
     });
   } else if (startsWith(first, RPM_MAGIC)) {
     const cpio = await openRpm(tarball);
-    await readCpio(await decompress(cpio, reading), reading.visit, reading.limits.entries);
+    await readCpio(await decompress(cpio, reading.count), reading.visit, reading.limits.entries);
   } else if (packages === 'inside') {
     throw new KilnError(
       'bad-tarball',
@@ -159,7 +82,7 @@ const readTarOrPackages = async (tarball: Readable, reading: Reading): Promise<v
 };
 
 const readTar = async (tarball: Readable, reading: Reading): Promise<void> => {
-  const { first, stream: plain } = await peek(await decompress(tarball, reading));
+  const { first, stream: plain } = await peek(await decompress(tarball, reading.count));
   if (first.toString('latin1', 257, 262) !== 'ustar') {
     plain.destroy();
     throw new KilnError(

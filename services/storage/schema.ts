@@ -3,6 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import type { FingerprintInputs } from '../core/build/fingerprint.ts';
 import type { BuildFailure, BuildTimings, BuiltModule, TreeOrigin } from '../core/jobs/jobs.ts';
+import type { ArchiveKind } from '../core/kernel/archive.ts';
 import type { Kernel } from '../core/kernel/kernel.ts';
 import type { ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
@@ -146,11 +147,14 @@ export interface Schema {
   /** Distributions' archives that kernels and modules' sources are taken from (core/kernel/archive.ts). */
   archives: {
     name: string;
+    kind: ArchiveKind;
     sources: string;
     headers: string;
     /** The packages whose modules' sources are taken in, and whether these are built for each of its new kernels. */
     modules: string | null;
     builds_ahead: Flag;
+    /** When the newest of its metadata that was believed was made, in seconds since 1970; `null` where its tool keeps that, as apt does. */
+    newest: number | null;
     made_by: string;
     created_at: number;
   };

@@ -66,10 +66,12 @@ describe('an archive that is followed for modules’ sources', () => {
       .insertInto('archives')
       .values({
         name,
+        kind: 'apt',
         sources: archive.sources,
         headers: 'linux-headers-(?<release>.*)',
         modules,
         builds_ahead: 0,
+        newest: null,
         made_by: 'admin',
         created_at: 1,
       })

@@ -59,10 +59,12 @@ describe('a kernel that somebody asks for', () => {
       .insertInto('archives')
       .values({
         name,
+        kind: 'apt',
         sources,
         headers: 'linux-headers-(?<release>6\\.1\\.0-\\d+-(?<flavour>amd64))',
         modules: null,
         builds_ahead: 0,
+        newest: null,
         made_by: 'admin',
         created_at: 1,
       })

@@ -113,10 +113,21 @@ export const LAYOUTS: Readonly<Record<string, Lay>> = {
   Arch: arch,
 };
 
+/** What a package is called, and which others it needs, by its distribution's grammar. */
+export interface PackageWords {
+  readonly name: string;
+  readonly version?: string;
+  /** Of an RPM. */
+  readonly release?: string;
+  readonly arch?: 'noarch' | 'x86_64';
+  readonly depends?: string;
+}
+
 /** What one package of a distribution installs, packed in its way; the package. */
 export const packLaid = async (
   { root, release, kind }: LaidHeaders,
   directories: readonly string[],
+  words: PackageWords = { name: (directories[0] ?? '').replaceAll(/[^a-z0-9]+/g, '-') },
 ): Promise<string> => {
   const top = await freshDirectory('package');
   const files = join(top, 'files');
@@ -124,12 +135,12 @@ export const packLaid = async (
     await mkdir(dirname(join(files, directory)), { recursive: true });
     await mustRun('cp', ['-a', join(root, directory), join(files, directory)]);
   }
-  const name = (directories[0] ?? '').replaceAll(/[^a-z0-9]+/g, '-');
+  const { name, version = '1', depends = '' } = words;
   if (kind === 'deb') {
-    await mkdir(join(files, 'DEBIAN'));
+    await mkdir(join(files, 'DEBIAN'), { recursive: true });
     await writeFile(
       join(files, 'DEBIAN/control'),
-      `Package: ${name}\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@example.org>\nDescription: headers of ${release}\n`,
+      `Package: ${name}\nVersion: ${version}\nArchitecture: amd64\nMaintainer: x <x@example.org>\n${depends === '' ? '' : `Depends: ${depends}\n`}Description: headers of ${release}\n`,
     );
     await mustRun('dpkg-deb', [
       '--build',
@@ -145,11 +156,11 @@ export const packLaid = async (
   await writeFile(
     spec,
     `Name: ${name}
-Version: 1
-Release: 1
+Version: ${version}
+Release: ${words.release ?? '1'}
 Summary: headers
 License: GPL
-%global debug_package %{nil}
+${words.arch === 'noarch' ? 'BuildArch: noarch\n' : ''}${depends === '' ? '' : `Requires: ${depends}\n`}%global debug_package %{nil}
 %global __os_install_post %{nil}
 %global _build_id_links none
 AutoReqProv: no

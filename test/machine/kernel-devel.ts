@@ -6,7 +6,10 @@ import { mustRun } from './run.ts';
 /** RPM's names for how a package's files are compressed. */
 export type Payload = 'w9.gzdio' | 'w6.xzdio' | 'w3.zstdio';
 
-/** Packs a kernel's tree as Enterprise Linux and Fedora pack headers, with a file of two names in it; the package. */
+/**
+ * Packs a kernel's tree as Enterprise Linux and Fedora pack headers, with a file of two names in it; the package, whose version and release
+ * are in the kernel's where that is named in their way (`VERSION-RELEASE.x86_64`).
+ */
 export const kernelDevel = async (
   tree: string,
   release: string,
@@ -19,7 +22,7 @@ export const kernelDevel = async (
     spec,
     `Name: kernel-devel
 Version: ${/^[0-9.]+/.exec(release)?.[0] ?? '1'}
-Release: 1
+Release: ${/-(.+)\.x86_64$/.exec(release)?.[1] ?? '1'}
 Summary: headers
 License: GPL
 %global debug_package %{nil}

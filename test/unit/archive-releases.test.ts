@@ -11,6 +11,7 @@ const HEADERS = String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>amd64
 const STANZA = 'Types: deb\nURIs: http://deb.example.org\nSuites: x\nSigned-By: /a.gpg\n';
 const archive = (given: Partial<KernelArchive>): KernelArchive => ({
   name: 'debian-12',
+  kind: 'apt',
   sources: STANZA,
   headers: HEADERS,
   modules: null,

@@ -9,7 +9,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   archive_packages: 'digest archive name version',
   archive_sources: 'package source',
   artifacts: 'build kind name key',
-  archives: 'name sources headers modules made_by',
+  archives: 'name kind sources headers modules made_by',
   askers: 'build token role',
   builds:
     'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe unsigned_because failure exclusion timings',

@@ -3,7 +3,7 @@ import { toDigest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { modulePackages, type KernelArchive } from '../../core/kernel/archive.ts';
 import type { SyncView } from '../../core/protocol/archive.ts';
-import type { Apt, AptPackage } from '../../storage/apt.ts';
+import type { ArchivePackage, PackageArchive } from '../../storage/package-archive.ts';
 import {
   archiveVoucher,
   ingestPackage,
@@ -31,21 +31,21 @@ const MOST_PACKAGES = 500;
 export const takeInSources = async (
   deps: UploadDeps & { readonly blobLimit: number },
   archive: Pick<KernelArchive, 'name' | 'modules'>,
-  apt: Apt,
+  there: PackageArchive,
   report: SourcesReport,
 ): Promise<readonly StoredSource[]> => {
   if (archive.modules === null) return [];
-  const names = modulePackages(archive, await apt.names(''));
+  const names = modulePackages(archive, await there.names());
   if (names.length > MOST_PACKAGES)
     throw new KilnError(
       'too-large',
       `${names.length} packages are called as --modules says, over the limit of ${MOST_PACKAGES}; narrow the pattern`,
     );
   const all: StoredSource[] = [];
-  for (const found of await apt.showAll(names)) {
+  for (const found of await there.showAll(names)) {
     try {
       report.step(`looking at ${found.name}`);
-      all.push(...(await takeInPackage(deps, archive.name, found, apt, report)));
+      all.push(...(await takeInPackage(deps, archive.name, found, there, report)));
     } catch (error) {
       report.problem(found.name, error);
     }
@@ -56,16 +56,16 @@ export const takeInSources = async (
 const takeInPackage = async (
   deps: UploadDeps & { readonly blobLimit: number },
   archive: string,
-  found: AptPackage,
-  apt: Apt,
+  found: ArchivePackage,
+  there: PackageArchive,
   report: SourcesReport,
 ): Promise<readonly StoredSource[]> => {
   const { name, version } = found;
-  const its: SourcePackage = { archive, name, version, digest: toDigest(found.sha256) };
+  const its: SourcePackage = { archive, name, version, digest: toDigest(found.checksum) };
   const known = await knownPackage(deps.db, its.digest);
   if (known === null) {
     report.step(`taking in ${name}`);
-    await apt.download([found], ([file = '']) => store(deps, its, file));
+    await there.download([found], ([file = '']) => store(deps, its, file));
   }
   const { sources, problems } =
     known === null ? await ingestPackage(deps, its) : { sources: known, problems: [] };

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { headersByRelease, type KernelArchive } from '../../core/kernel/archive.ts';
-import { openApt, type Apt } from '../../storage/apt.ts';
 import type { Database } from '../../storage/database.ts';
+import { openArchive } from '../../storage/open-archive.ts';
+import type { PackageArchive } from '../../storage/package-archive.ts';
 
-/** An archive that is followed, and the tool that reads it. */
+/** An archive that is followed, and what is in it. */
 export interface FollowedArchive extends KernelArchive {
-  readonly apt: Apt;
+  readonly packages: PackageArchive;
   /** Fetches its metadata. Throws `unverified` or `unavailable`. */
   update(): Promise<void>;
   /** When its metadata was last fetched, or could not be, in milliseconds since 1970; `null` for not since the service began. */
@@ -22,7 +23,7 @@ export interface Archives {
 /** What is remembered of an archive for as long as its description stays. */
 interface Memory {
   readonly description: string;
-  readonly apt: Promise<Apt>;
+  readonly packages: Promise<PackageArchive>;
   updatedAt: number | null;
   headers: Promise<ReadonlyMap<string, string>> | null;
 }
@@ -39,30 +40,43 @@ export const createArchives = ({
 }): Archives => {
   const memories = new Map<string, Memory>();
 
-  const open = async (archive: KernelArchive): Promise<FollowedArchive> => {
-    const { name, sources, headers } = archive;
-    const description = `${headers}\n${sources}`;
+  /** What was believed once is the least that is believed from now on, until an admin describes the archive anew. */
+  const noteNewest = async (
+    { name, sources }: KernelArchive,
+    newest: number | null,
+  ): Promise<void> => {
+    await db
+      .updateTable('archives')
+      .set({ newest })
+      .where('name', '=', name)
+      .where('sources', '=', sources)
+      .execute();
+  };
+
+  const open = async (archive: KernelArchive, newest: number | null): Promise<FollowedArchive> => {
+    const { name, kind, sources, headers } = archive;
+    const description = `${kind}\n${headers}\n${sources}`;
     const known = memories.get(name);
     const memory: Memory =
       known?.description === description
         ? known
         : {
             description,
-            apt: openApt(join(directory, name), sources),
+            packages: openArchive(join(directory, name), archive, now),
             updatedAt: null,
             headers: null,
           };
     memories.set(name, memory);
-    const apt = await memory.apt.catch((error: unknown) => {
+    const packages = await memory.packages.catch((error: unknown) => {
       memories.delete(name);
       throw error;
     });
     return {
       ...archive,
-      apt,
+      packages,
       async update() {
         try {
-          await apt.update();
+          await noteNewest(archive, await packages.update(newest));
         } finally {
           memory.updatedAt = now();
           memory.headers = null;
@@ -71,7 +85,7 @@ export const createArchives = ({
       updatedAt: () => memory.updatedAt,
       headerPackages() {
         const reading =
-          memory.headers ?? apt.names('').then((all) => headersByRelease(archive, all));
+          memory.headers ?? packages.names().then((all) => headersByRelease(archive, all));
         memory.headers = reading;
         reading.catch(() => {
           memory.headers = null;
@@ -85,7 +99,9 @@ export const createArchives = ({
     async list() {
       const rows = await db.selectFrom('archives').selectAll().orderBy('name').execute();
       return Promise.all(
-        rows.map(({ builds_ahead, ...row }) => open({ ...row, buildsAhead: builds_ahead === 1 })),
+        rows.map(({ builds_ahead, newest, ...row }) =>
+          open({ ...row, buildsAhead: builds_ahead === 1 }, newest),
+        ),
       );
     },
   };

@@ -5,7 +5,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { pack } from 'tar-stream';
 import { digestOf, type Digest } from '../../core/digest.ts';
-import type { Apt, AptPackage } from '../../storage/apt.ts';
+import { isHeaderPart } from '../../core/kernel/archive.ts';
+import type { ArchivePackage, PackageArchive } from '../../storage/package-archive.ts';
 import { ingestKernel } from '../record/ingest-kernel.ts';
 import type { Caller } from '../record/tokens.ts';
 import { storeUpload, type UploadDeps } from '../record/uploads.ts';
@@ -46,12 +47,12 @@ export const createKernelIntake = (
   };
 
   const takeNew = async (
-    { name: archive, apt }: FollowedArchive,
-    packages: readonly AptPackage[],
+    { name: archive, packages: there }: FollowedArchive,
+    packages: readonly ArchivePackage[],
     release: string,
     origin: Digest,
   ): Promise<TakenKernel> => {
-    const blob = await apt.download(packages, (files) => storeTogether(deps, files));
+    const blob = await there.download(packages, (files) => storeTogether(deps, files));
     const { digest } = await ingestKernel(deps, blob, { ...SYNC, trust: 'archive' });
     await deps.db
       .insertInto('archive_kernels')
@@ -63,9 +64,9 @@ export const createKernelIntake = (
   return {
     async take(archive, packageName, release, step) {
       step(`looking at ${release}`);
-      const packages = await withDependencies(archive.apt, packageName);
+      const packages = await withParts(archive.packages, packageName);
       const origin = digestOf(
-        packages.map(({ name, version, sha256 }) => `${name} ${version} ${sha256}\n`).join(''),
+        packages.map(({ name, version, checksum }) => `${name} ${version} ${checksum}\n`).join(''),
       );
       const known = await findKnown(origin);
       if (known !== null) return known;
@@ -81,10 +82,14 @@ export const createKernelIntake = (
   };
 };
 
-const withDependencies = async (apt: Apt, name: string): Promise<readonly AptPackage[]> => {
-  const first = await apt.show(name);
-  const others = first.depends.filter((each) => /^linux-(headers|kbuild)-/.test(each));
-  return [first, ...(await Promise.all(others.map((each) => apt.show(each))))];
+/** A package with headers, and the others that these stand on. */
+const withParts = async (
+  there: PackageArchive,
+  name: string,
+): Promise<readonly ArchivePackage[]> => {
+  const first = await there.show(name);
+  const parts = first.depends.filter(isHeaderPart);
+  return [first, ...(await Promise.all(parts.map((each) => there.show(each))))];
 };
 
 const storeTogether = async (

@@ -55,7 +55,7 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
   const syncArchive = async (archive: FollowedArchive): Promise<void> => {
     report.step(`reading ${archive.name}`);
     await archive.update();
-    const brought = await takeInSources(deps, archive, archive.apt, report).catch(
+    const brought = await takeInSources(deps, archive, archive.packages, report).catch(
       (error: unknown) => {
         problem(archive.name, error);
         return [];

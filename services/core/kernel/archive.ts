@@ -1,16 +1,26 @@
 import { KilnError } from '../errors.ts';
+import { checkAptSources } from './apt-sources.ts';
+import { readRepoFile } from './repo-file.ts';
+
+/** What an archive's packages are, and so by which tools they are verified. */
+export const ARCHIVE_KINDS = ['apt', 'rpm'] as const;
+export type ArchiveKind = (typeof ARCHIVE_KINDS)[number];
 
 /** A distribution's package archive that kernels and modules' sources are taken from: all that differs between distributions is in here. */
 export interface KernelArchive {
   readonly name: string;
-  /** Where its packages are and who signs them: a deb822 text, as in `/etc/apt/sources.list.d/*.sources`. */
+  readonly kind: ArchiveKind;
+  /**
+   * Where its packages are and who signs them: a deb822 text, as in `/etc/apt/sources.list.d/*.sources`, or a `.repo` file, as in
+   * `/etc/yum.repos.d`.
+   */
   readonly sources: string;
   /**
-   * The packages with a kernel's headers: a regular expression with a group `release`, and one `flavour` of which the newest kernel is
-   * followed.
+   * The packages with a kernel's headers, by name (of RPMs NAME-VERSION-RELEASE.ARCH): a regular expression with a group `release`, and
+   * one `flavour` of which the newest kernel is followed.
    */
   readonly headers: string;
-  /** The packages whose modules' sources are taken in, newest versions only: a regular expression; `null` for none. */
+  /** The packages whose modules' sources are taken in, newest versions only: a regular expression; `null` for none. Of apt archives alone. */
   readonly modules: string | null;
   /** Whether those of these sources that say AUTOINSTALL are built for each new kernel of the archive. */
   readonly buildsAhead: boolean;
@@ -22,13 +32,13 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
     throw bad(
       `${JSON.stringify(archive.name)} cannot be an archive’s name; use lower-case letters, digits, . and -`,
     );
-  for (const stanza of archive.sources.split(/\n\s*\n/).filter((each) => each.trim() !== ''))
-    checkStanza(stanza);
-  if (archive.sources.trim() === '')
-    throw bad('the sources are empty; give the text of a .sources file (sources.list(5), deb822)');
+  if (archive.kind === 'apt') checkAptSources(archive.sources);
+  else readRepoFile(archive.sources);
   if (!archive.headers.includes('(?<release>'))
     throw bad('the pattern for header packages needs a group (?<release>…)');
   mustBePattern(archive.headers, 'header packages');
+  if (archive.modules !== null && archive.kind !== 'apt')
+    throw bad('modules’ sources are taken from apt archives alone; leave --modules out');
   if (archive.modules !== null) mustBePattern(archive.modules, 'modules’ packages');
   else if (archive.buildsAhead)
     throw bad('there are no sources to build ahead; say which packages have some (--modules)');
@@ -51,81 +61,62 @@ const mustBePattern = (pattern: string, of: string): void => {
   }
 };
 
-/** The fields that a stanza may have: where packages are and who signs them. Others, such as `Trusted`, could allow unsigned ones. */
-const FIELDS = [
-  'types',
-  'uris',
-  'suites',
-  'components',
-  'architectures',
-  'signed-by',
-  'check-valid-until',
-];
-
-const checkStanza = (stanza: string): void => {
-  const fields = new Map<string, string>();
-  let last = '';
-  for (const line of stanza.split('\n')) {
-    if (line.startsWith('#') || line.trim() === '') continue;
-    const [, name, value = ''] = /^([^:\s]+)\s*:(.*)$/.exec(line) ?? [];
-    if (name !== undefined) last = name.toLowerCase();
-    else if (!/^\s/.test(line) || last === '')
-      throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
-    fields.set(last, `${fields.get(last) ?? ''} ${name === undefined ? line : value}`.trim());
-  }
-  const other = [...fields.keys()].find((name) => !FIELDS.includes(name));
-  if (other !== undefined)
-    throw bad(
-      `the sources have the field ${other}; leave it out, as only ${FIELDS.join(', ')} are taken, so that nothing unsigned is`,
-    );
-  if (!fields.has('types') || !fields.has('uris') || !fields.has('suites'))
-    throw bad('the sources need Types, URIs and Suites in each stanza (sources.list(5), deb822)');
-  if ((fields.get('signed-by') ?? '') === '')
-    throw bad(
-      'the sources name no Signed-By keyring; add one, as without it nothing can be verified',
-    );
-  if (!/^(yes|no)$/.test(fields.get('check-valid-until') ?? 'yes'))
-    throw bad(
-      'the sources’ Check-Valid-Until is yes or no; with no, metadata may be as old as it likes, as a snapshot’s is',
-    );
-  if (!(fields.get('uris') ?? '').split(/\s+/).every((uri) => /^(https?|file):\//.test(uri)))
-    throw bad('the sources may use http, https and file URIs only');
-};
-
 const bad = (message: string): KilnError => new KilnError('bad-request', message);
 
-/** The newest header package of each flavour among an archive's package names. */
-export const newestHeaders = (
-  { headers }: Pick<KernelArchive, 'headers'>,
-  names: readonly string[],
-): readonly { readonly name: string; readonly release: string }[] => {
+/** A package with a kernel's headers. */
+export interface HeaderPackage {
+  readonly name: string;
+  /** The kernel's (`uname -r`). */
+  readonly release: string;
+  readonly flavour: string;
+}
+
+/**
+ * What tells an archive's header packages by their names; `null` for others. A flavour that the release does not have in it stands behind
+ * it: SUSE's kernel `6.4.0-150600.23.42-default` comes in `kernel-default-devel-6.4.0-150600.23.42.1.x86_64`.
+ */
+export const headerReader = ({
+  headers,
+}: Pick<KernelArchive, 'headers'>): ((name: string) => HeaderPackage | null) => {
   const pattern = new RegExp(`^(?:${headers})$`);
-  const newest = new Map<string, { name: string; release: string }>();
+  return (name) => {
+    const { release, flavour = '' } = pattern.exec(name)?.groups ?? {};
+    if (release === undefined) return null;
+    const isWhole = release.includes(flavour);
+    return { name, release: isWhole ? release : `${release}-${flavour}`, flavour };
+  };
+};
+
+/** The newest header package of each flavour among the names of an archive's packages, in which newer ones come after older ones. */
+export const newestHeaders = (
+  archive: Pick<KernelArchive, 'headers'>,
+  names: readonly string[],
+): readonly HeaderPackage[] => {
+  const read = headerReader(archive);
+  const newest = new Map<string, HeaderPackage>();
   for (const name of names) {
-    const groups = pattern.exec(name)?.groups;
-    if (groups?.['release'] === undefined) continue;
-    const flavour = groups['flavour'] ?? '';
-    const found = { name, release: groups['release'] };
-    const before = newest.get(flavour);
-    if (before === undefined || isNewer(found.release, before.release)) newest.set(flavour, found);
+    const found = read(name);
+    if (found !== null) newest.set(found.flavour, found);
   }
   return [...newest.values()];
 };
 
 /**
  * The packages with headers among an archive's, by the releases that they are for: those that the pattern has, and what Debian and Ubuntu
- * call `linux-headers-RELEASE`, whatever the pattern.
+ * call `linux-headers-RELEASE`, whatever the pattern. Newer ones come after older ones, in `names` and in what this gives.
  */
 export const headersByRelease = (
-  { headers }: Pick<KernelArchive, 'headers'>,
+  archive: Pick<KernelArchive, 'headers'>,
   names: readonly string[],
 ): ReadonlyMap<string, string> => {
-  const pattern = new RegExp(`^(?:${headers})$`);
+  const read = headerReader(archive);
   const found = new Map<string, string>();
   for (const name of names) {
-    const release =
-      pattern.exec(name)?.groups?.['release'] ?? /^linux-headers-(\d.*)$/.exec(name)?.[1];
-    if (release !== undefined) found.set(release, name);
+    const release = read(name)?.release ?? /^linux-headers-(\d.*)$/.exec(name)?.[1];
+    if (release === undefined) continue;
+    // What comes last is the newest.
+    found.delete(release);
+    found.set(release, name);
   }
   return found;
 };
@@ -140,4 +131,10 @@ export const modulePackages = (
   return names.filter((name) => pattern.test(name)).sort();
 };
 
-const isNewer = (a: string, b: string): boolean => a.localeCompare(b, 'en', { numeric: true }) > 0;
+/**
+ * Whether a package is a part of the headers that depend on it. Debian calls these `linux-headers-6.1.0-44-common` and
+ * `linux-kbuild-6.1`; Ubuntu `linux-headers-6.8.0-40` and, of a kernel that is no release's own, `linux-hwe-6.8-headers-6.8.0-40`;
+ * SUSE `kernel-devel`.
+ */
+export const isHeaderPart = (name: string): boolean =>
+  /^(linux|kernel)-([^/]+-)?(headers|kbuild|devel)(-|$)/.test(name);

@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { digest } from '../digest.ts';
+import { ARCHIVE_KINDS } from '../kernel/archive.ts';
 import { text, Maker } from './parts.ts';
 
 /** An archive to follow: `core/kernel/archive.ts` checks what is in it. */
 export const CreateArchive = z.strictObject({
   name: text(64),
+  kind: z.enum(ARCHIVE_KINDS),
   sources: text(16 * 1024),
   headers: text(300),
   modules: text(300).nullable().default(null),

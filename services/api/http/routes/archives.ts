@@ -12,7 +12,11 @@ const archiveView = (
   { created_at, made_by, builds_ahead, ...row }: Schema['archives'],
   makers: Makers,
 ): ArchiveView => ({
-  ...row,
+  name: row.name,
+  kind: row.kind,
+  sources: row.sources,
+  headers: row.headers,
+  modules: row.modules,
   buildsAhead: builds_ahead === 1,
   madeBy: makerIn(makers, made_by),
   createdAt: created_at,
@@ -28,7 +32,8 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
     route(deps, 'admin', CreateArchive, async ({ body, caller }) => {
       const { buildsAhead, ...archive } = checkArchive(body);
       const builds_ahead: Flag = buildsAhead ? 1 : 0;
-      const facts = { ...archive, builds_ahead, made_by: caller.token };
+      // With a new description, what was seen under the old one counts no more.
+      const facts = { ...archive, builds_ahead, newest: null, made_by: caller.token };
       const row = { ...facts, created_at: deps.now() };
       await db
         .insertInto('archives')
