@@ -3,13 +3,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import type { SyncView } from '../../services/core/protocol/archive.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
-import { aptRepository } from '../machine/apt-repository.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
 import { LAYOUTS, packLaid, type LaidHeaders } from '../machine/header-layouts.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { dkmsSource, freshDirectory } from '../machine/make-source.ts';
+import { makeArchive } from '../machine/own-archive.ts';
 import { sharedKiln } from '../machine/shared.ts';
-import { makeKey } from '../machine/signing-keys.ts';
 
 const shared = sharedKiln();
 let kiln: KilnService;
@@ -40,7 +39,10 @@ it('Ubuntu’s archive is followed by its names alone: what headers stand on com
     await packLaid(laid, [], { name: 'linux-headers-generic', version: '6.8.0-40.40' }),
   ];
   const sources = join(await freshDirectory('sources'), 'ubuntu.sources');
-  await writeFile(sources, await aptRepository(packages, await makeKey('Ubuntu')));
+  const archive = await makeArchive('ubuntu-archive');
+  for (const each of packages) await archive.addFile(each);
+  await archive.publish();
+  await writeFile(sources, archive.sources);
   const headers = String.raw`linux-headers-(?<release>6\.8\.0-\d+-(?<flavour>generic))`;
   await kiln.json('archive', 'add', 'noble', '--sources', sources, '--headers', headers);
   const source = await dkmsSource('followed', 'AUTOINSTALL=yes');

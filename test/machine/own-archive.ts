@@ -3,6 +3,7 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import { freshDirectory } from './make-source.ts';
 import { mustRun } from './run.ts';
+import { makeKey, signText } from './signing-keys.ts';
 
 /** An archive of packages made on the spot, signed with a key of its own. */
 export interface OwnArchive {
@@ -29,12 +30,12 @@ export interface PackageControl {
 /** Makes an archive without packages. */
 export const makeArchive = async (label: string): Promise<OwnArchive> => {
   const directory = await freshDirectory(label);
-  const key = await makeKey(join(directory, 'archive.gpg'));
+  const key = await makeKey('Archive');
   const pool = join(directory, 'pool');
   await mkdir(pool);
   return {
     directory,
-    sources: `Types: deb\nURIs: file:${directory}\nSuites: ./\nSigned-By: ${join(directory, 'archive.gpg')}\n`,
+    sources: `Types: deb\nURIs: file:${directory}\nSuites: ./\nSigned-By: ${key.binary}\n`,
     async add({ name, version, depends = '' }, files) {
       const root = await freshDirectory('package');
       const control = `Package: ${name}\nVersion: ${version}\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: made in a test\n${depends === '' ? '' : `Depends: ${depends}\n`}`;
@@ -62,32 +63,9 @@ export const makeArchive = async (label: string): Promise<OwnArchive> => {
       await writeFile(join(directory, 'Packages'), packages);
       const until = validUntil === undefined ? '' : `Valid-Until: ${validUntil}\n`;
       const release = `Suite: own\nDate: ${new Date().toUTCString()}\n${until}SHA256:\n ${hashOf(packages)} ${packages.length} Packages\n`;
-      await writeFile(join(directory, 'Release'), release);
-      await key.sign(join(directory, 'Release'), join(directory, 'InRelease'));
+      await writeFile(join(directory, 'InRelease'), await signText(key, release));
     },
   };
 };
 
 const hashOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
-
-/** Makes a signing key, whose public half goes to a file. */
-const makeKey = async (
-  publicKey: string,
-): Promise<{ sign(file: string, signed: string): Promise<void> }> => {
-  // gpg's agent has a socket in it, whose path may not be long.
-  const home = await mustRun('mktemp', ['-d', '/tmp/gpg-XXXXXX']).then((text) => text.trim());
-  const gpg = (...args: string[]): Promise<string> =>
-    mustRun('gpg', ['--homedir', home, '--batch', '--yes', '--quiet', ...args]);
-  const withoutAgent = async (): Promise<void> => {
-    await mustRun('gpgconf', ['--homedir', home, '--kill', 'gpg-agent']);
-  };
-  await gpg('--passphrase', '', '--quick-generate-key', 'archive@example.org', 'rsa3072', 'sign');
-  await gpg('--output', publicKey, '--export', 'archive@example.org');
-  await withoutAgent();
-  return {
-    async sign(file, signed) {
-      await gpg('--output', signed, '--clearsign', file);
-      await withoutAgent();
-    },
-  };
-};
