@@ -115,7 +115,8 @@ const unverified = (url: URL, what: string): KilnError =>
     `${url.href} ${what}; a mirror that is just being brought up to date mends itself, another base URL helps otherwise`,
   );
 
+/** What went wrong, by the innermost words that there are: fetch's own say nothing. */
 const wordsOf = (error: unknown): string => {
-  const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return inner instanceof Error ? inner.message.slice(0, 200) : 'no words';
+  const { cause, message } = error as { cause?: { message?: string; code?: string } } & Error;
+  return (cause?.message || cause?.code || message).slice(0, 200);
 };

@@ -163,6 +163,7 @@ License: GPL
 ${words.arch === 'noarch' ? 'BuildArch: noarch\n' : ''}${depends === '' ? '' : `Requires: ${depends}\n`}%global debug_package %{nil}
 %global __os_install_post %{nil}
 %global _build_id_links none
+%global _binaries_in_noarch_packages_terminate_build 0
 AutoReqProv: no
 %description
 .
