@@ -7,12 +7,15 @@ import {
   type Sought,
 } from '../../services/api/coordinator/kernel-demand.ts';
 import { createKernelIntake } from '../../services/api/coordinator/kernel-intake.ts';
+import { orFetch } from '../../services/api/http/missing-kernel.ts';
+import { KernelMissing } from '../../services/api/record/find-kernel.ts';
+import { CreateBuild } from '../../services/core/protocol/build.ts';
 import { openBlobDirectory } from '../../services/storage/blobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import type { Log } from '../../services/storage/log.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { makeArchive, type OwnArchive } from '../machine/own-archive.ts';
-import { emptyRecord } from '../machine/small-record.ts';
+import { addSource, emptyRecord } from '../machine/small-record.ts';
 import { refusal } from '../unit/samples.ts';
 
 /** Kernels that are fetched because somebody asks for them: a real archive, apt and record. */
@@ -181,6 +184,30 @@ describe('a kernel that somebody asks for', () => {
     await db.updateTable('archives').set({ sources: text }).execute();
     demand.forget();
     expect(await seekToTheEnd(OLD)).toEqual(wasTakenIn);
+  });
+
+  it('is not refused to somebody who asked just before it came', async () => {
+    await addKernel(OLD);
+    await archive.publish();
+    await follow('own', archive.sources);
+    await addSource(db, 'hello');
+    const wanted = CreateBuild.parse({ source: { name: 'hello' }, kernel: { release: OLD } });
+    const reader = { token: 'host', role: 'client' } as const;
+    const asked = (answers: readonly unknown[]): Promise<unknown> => {
+      const left = [...answers];
+      return orFetch({ db, kernelDemand: demand }, reader, wanted, async () => {
+        const answer = left.shift();
+        if (answer instanceof Error) throw answer;
+        return answer;
+      });
+    };
+    const missing = new KernelMissing('it is not here', OLD);
+    expect(await asked([missing])).toEqual({ waiting: expect.stringMatching(/looking for/) });
+    await demand.settled();
+    expect(await asked([missing, 'the build'])).toBe('the build');
+    await expect(asked([missing, missing])).rejects.toEqual(
+      refusal('not-found', /^it is not here; the archive own has no other headers of it$/),
+    );
   });
 
   it('waits for others: a token has four under way, all together sixteen', async () => {

@@ -53,7 +53,7 @@ describe('what wishes would be built as', () => {
       wishes.map((each) => CreateBuild.parse(each)),
       digestOf('script'),
       { token: 'token', role: 'client' },
-      (_, refusal) => Promise.reject(refusal),
+      (_, ask) => ask(),
     );
 
   it('is said of 20 modules on 5 kernels with a few looks at the record for each', async () => {

@@ -1,23 +1,26 @@
 import { setImmediate } from 'node:timers/promises';
-import { KilnError, type ErrorCode } from '../../core/errors.ts';
+import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { ResolvedView } from '../../core/protocol/build.ts';
+import type { BuildWait, ResolvedView } from '../../core/protocol/build.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from './resolve-build.ts';
 import type { Reader } from './readers.ts';
 import { findToolchain } from './toolchains.ts';
 
+/** Has something done, or the kernel fetched that it lacks: then the answer is what is being done (api/http/missing-kernel.ts). */
+export type OrFetch = <T>(wish: BuildRequest, ask: () => Promise<T>) => Promise<T | BuildWait>;
+
 /**
- * Resolves each wish to the build that it would be now, with that build's state, or to the reason why it cannot be built. Starts no
- * build. `fetchMissing` has a kernel fetched that a wish lacks, and tells what is being done; it throws where that is of no use.
+ * Resolves each wish to the build that it would be now, with that build's state, or to the reason why it cannot be built, if only for
+ * now. Starts no build.
  */
 export const resolveWishes = async (
   db: Database,
   wishes: readonly BuildRequest[],
   script: Digest,
   reader: Reader,
-  fetchMissing: (wish: BuildRequest, refusal: unknown) => Promise<string>,
+  orFetch: OrFetch,
 ): Promise<readonly ResolvedView[]> => {
   const views: ResolvedView[] = [];
   const lookups = lookupsIn(db, reader);
@@ -25,7 +28,12 @@ export const resolveWishes = async (
     // Lets other requests be answered between two wishes.
     await setImmediate();
     try {
-      const resolved = await resolveBuild(wish, script, lookups);
+      const resolved = await orFetch(wish, () => resolveBuild(wish, script, lookups));
+      if ('waiting' in resolved) {
+        const detail = `${resolved.waiting}; ask again`;
+        views.push({ problem: { code: 'unavailable', detail } });
+        continue;
+      }
       const { source, inputs, fingerprint } = resolved;
       const row = await db
         .selectFrom('builds')
@@ -43,20 +51,9 @@ export const resolveWishes = async (
         failure: row === undefined || row.failure === null ? null : fromJson(row.failure).message,
       });
     } catch (error) {
-      views.push({ problem: await problemOf(() => fetchMissing(wish, error)) });
+      if (!(error instanceof KilnError)) throw error;
+      views.push({ problem: { code: error.code, detail: error.message } });
     }
   }
   return views;
-};
-
-/** What is wrong for now where a kernel is being fetched, else for good. */
-const problemOf = async (
-  fetching: () => Promise<string>,
-): Promise<{ readonly code: ErrorCode; readonly detail: string }> => {
-  try {
-    return { code: 'unavailable', detail: `${await fetching()}; ask again` };
-  } catch (error) {
-    if (!(error instanceof KilnError)) throw error;
-    return { code: error.code, detail: error.message };
-  }
 };

@@ -3,16 +3,11 @@ import { z } from 'zod';
 import { BUILD_STATES } from '../../../core/build/build-state.ts';
 import { digest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
-import {
-  CancelBuild,
-  CreateBuild,
-  type BuildTicket,
-  type BuildWait,
-} from '../../../core/protocol/build.ts';
+import { CancelBuild, CreateBuild } from '../../../core/protocol/build.ts';
 import { PageQuery } from '../../../core/protocol/parts.ts';
 import type { ApiDeps } from '../deps.ts';
 import { followBuild } from '../follow-build.ts';
-import { fetchMissing } from '../missing-kernel.ts';
+import { orFetch } from '../missing-kernel.ts';
 import { sendLog } from '../send-log.ts';
 import { readUploadedBuild } from '../multipart.ts';
 import { noteLostBuild, noteRefusal } from '../../record/misses.ts';
@@ -20,8 +15,6 @@ import { mustHaveRoom } from '../../record/waiting.ts';
 import { rebuildView } from '../../coordinator/rebuilds.ts';
 import { mustReadBuild } from '../../record/readers.ts';
 import { buildView, listBuilds } from '../../record/build-views.ts';
-import type { BuildRequest } from '../../record/resolve-build.ts';
-import type { Caller } from '../../record/tokens.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 
 /** Seconds after which a request that waits for its kernel is to be made again. */
@@ -42,11 +35,6 @@ export const buildRoutes = (deps: ApiDeps): Router => {
   const { db, coordinator } = deps;
   const router = Router();
 
-  const ask = (wanted: BuildRequest, caller: Caller): Promise<BuildTicket | BuildWait> =>
-    coordinator.request(wanted, caller).catch(async (refusal: unknown) => ({
-      waiting: await fetchMissing(deps, caller, wanted, refusal),
-    }));
-
   router.post(
     '/v1/builds',
     route(deps, 'client', JSON_OR_FORM, async ({ body, caller, request, response }) => {
@@ -56,7 +44,8 @@ export const buildRoutes = (deps: ApiDeps): Router => {
           await mustHaveRoom(db, caller, 1);
           return readUploadedBuild(request, { ...deps, blobLimit }, caller);
         });
-        const ticket = await ask(wanted, caller);
+        const known = wanted;
+        const ticket = await orFetch(deps, caller, known, () => coordinator.request(known, caller));
         if ('waiting' in ticket) {
           response.setHeader('Retry-After', PAUSE);
           return { status: 202, json: ticket };
