@@ -90,8 +90,8 @@ it('it takes in modules’ sources of Debian 12 and 13 side by side, each of its
   const trixie = suite(sources).replace(/^Components:.*$/gm, 'Components: main contrib');
   const none = ['--headers', '(?<release>none)'];
   for (const [name, text, modules] of [
-    ['sources-12', sources, '(acpi-call|bbswitch|dh)-dkms'],
-    ['sources-13', trixie, '(acpi-call|bbswitch|zfs|v4l2loopback)-dkms'],
+    ['sources-12', sources, '(acpi-call|langford|dh)-dkms'],
+    ['sources-13', trixie, '(acpi-call|langford|zfs|v4l2loopback)-dkms'],
   ] as const)
     await kiln.json(
       'archive',
@@ -113,17 +113,17 @@ it('it takes in modules’ sources of Debian 12 and 13 side by side, each of its
   const names = sync.sources.map(({ name, version }) => `${name}/${version.split('.')[0] ?? ''}`);
   expect(names).toEqual([
     'acpi-call/1',
-    'bbswitch/0',
+    'langford/0',
     'acpi-call/1',
-    'bbswitch/0',
+    'langford/0',
     'v4l2loopback/0',
     'zfs/2',
   ]);
-  // Debian 13 has another bbswitch 0.8 than Debian 12: by that name it is the newer package's, and hosts of both are known by their trees.
+  // Debian 13 has another langford 0.0.20130108 than Debian 12: by that name it is the newer package's, and hosts of both are known by their trees.
   const [, of12, , of13] = sync.sources;
   expect(of12?.digest).not.toBe(of13?.digest);
   const named = await kiln.json<readonly { name: string; digest: string }[]>('source', 'list');
-  expect(named.filter(({ name }) => name === 'bbswitch')).toMatchObject([{ digest: of13?.digest }]);
+  expect(named.filter(({ name }) => name === 'langford')).toMatchObject([{ digest: of13?.digest }]);
   for (const name of ['sources-12', 'sources-13']) await kiln.kiln('archive', 'remove', name);
 });
 
