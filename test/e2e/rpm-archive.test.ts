@@ -34,22 +34,30 @@ const add = (name: string, repo: string, headers: string): Promise<unknown> =>
 
 describe('an archive of RPMs', () => {
   const RELEASE = '6.1.0-427.20.1.el9.x86_64';
+  // As text, it would be the newer one.
+  const OLDER = '6.1.0-427.9.1.el9.x86_64';
   let server: FileServer;
   let devel: string;
   beforeAll(async () => {
-    const { tree } = await ownKernel(await fewHeaders(shared.release), shared.release, RELEASE);
-    devel = await kernelDevel(tree, RELEASE);
-    const others = await Promise.all([
-      // As text, 9 comes after 20, and as text with numbers in it, so does a candidate of the next.
-      smallPackage({ version: '6.1.0', release: '427.9.1.el9' }),
-      smallPackage({ version: '6.1.0~rc5', release: '999.el9' }),
-      smallPackage({ name: 'kernel-debug-devel', version: '6.2.0' }),
-    ]);
+    const headers = await fewHeaders(shared.release);
+    const [newer, older] = [
+      await ownKernel(headers, shared.release, RELEASE),
+      await ownKernel(headers, shared.release, OLDER),
+    ];
+    devel = await kernelDevel(newer.tree, RELEASE);
+    const others = [
+      await kernelDevel(older.tree, OLDER),
+      await smallPackage({ version: '6.1.0~rc5', release: '999.el9' }),
+      await smallPackage({ name: 'kernel-debug-devel', version: '6.2.0' }),
+    ];
     server = await serveFiles(
       await rpmRepository([devel, ...others], { packages: key, metadata: null }),
     );
   });
-  afterAll(() => server.close());
+  afterAll(async () => {
+    await kiln.kiln('archive', 'remove', 'el9');
+    await server.close();
+  });
 
   it('whose packages alone are signed gives its newest kernel as verified, and what is marked for it is built', async () => {
     const repo = await repoFile(server.url, key, 'repo_gpgcheck=0');
@@ -82,7 +90,15 @@ describe('an archive of RPMs', () => {
       '/repodata/repomd.xml',
       expect.stringMatching(/^\/repodata\/[0-9a-f]+-primary\.xml\.gz$/),
     ]);
-    await kiln.kiln('archive', 'remove', 'el9');
+  });
+
+  it('gives an older kernel, too, when somebody asks for a module for it', async () => {
+    const built = await kiln.json<BuildView>('build', 'followed', '-k', OLDER);
+    expect(built).toMatchObject({
+      state: 'succeeded',
+      kernel: { release: OLDER },
+      signature: { kind: 'signed' },
+    });
   });
 });
 

@@ -9,6 +9,7 @@ import { refusal } from './samples.ts';
 
 const HEADERS = String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>amd64))`;
 const STANZA = 'Types: deb\nURIs: http://deb.example.org\nSuites: x\nSigned-By: /a.gpg\n';
+const REPO = '[a]\nbaseurl=https://rpm.example.org\ngpgkey=file:///a.asc\n';
 const archive = (given: Partial<KernelArchive>): KernelArchive => ({
   name: 'debian-12',
   kind: 'apt',
@@ -56,6 +57,8 @@ describe('an archive’s description', () => {
     [{ sources: `${STANZA}Check-Valid-Until: maybe\n` }, /Check-Valid-Until is yes or no/],
     [{ modules: '(' }, /modules’ packages is not a valid regular expression/],
     [{ modules: 'x'.repeat(301) }, /modules’ packages has over 300 characters/],
+    [{ kind: 'rpm' as const, modules: '.*-kmod' }, /\.repo file has a line/],
+    [{ kind: 'rpm' as const, sources: REPO, modules: '.*-kmod' }, /from apt archives alone/],
     [{ buildsAhead: true }, /no sources to build ahead/],
     [{ headers: 'linux-headers-.*' }, /needs a group \(\?<release>…\)/],
   ])('is refused with %j', (given, words) => {
