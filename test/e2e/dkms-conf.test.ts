@@ -111,8 +111,6 @@ sed -i 's/renamed/second/g' sub/Kbuild
   });
 
   it.each([
-    ['POST_INSTALL=x.sh', /uses POST_INSTALL, which Kiln cannot honour/],
-    ['PRE_INSTALL=x.sh', /uses PRE_INSTALL, which Kiln cannot honour/],
     ['BUILD_DEPENDS[0]="$(echo somebody)"', /BUILD_DEPENDS names somebody.*--depends somebody/],
   ])('with %s is refused by that name', async (line, words) => {
     const name = `refused-${/^\w+/.exec(line)?.[0].toLowerCase() ?? ''}`;

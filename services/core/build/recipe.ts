@@ -110,7 +110,10 @@ export const dkmsRecipe = (
       `dkms.conf says ${conf.name}/${conf.version}, but the source was pushed as ${source.name}/${source.version}; push it under its own name`,
     );
   }
-  const unannounced = conf.dependencies.filter((name) => !source.depends.includes(name));
+  // What a source says to need of itself is there when it is built.
+  const unannounced = conf.dependencies.filter(
+    (name) => name !== source.name && !source.depends.includes(name),
+  );
   if (unannounced.length > 0) {
     throw new KilnError(
       'bad-source',

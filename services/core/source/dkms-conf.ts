@@ -1,11 +1,4 @@
-import {
-  holds,
-  PASSED_OVER,
-  REFUSED,
-  valueAt,
-  valuesOf,
-  type EvaluatedConf,
-} from './dkms-evaluation.ts';
+import { holds, PASSED_OVER, valueAt, valuesOf, type EvaluatedConf } from './dkms-evaluation.ts';
 import { moduleExclusion, packageExclusion, type ConfTarget } from './dkms-exclusion.ts';
 import { KilnError } from '../errors.ts';
 import { MODULE_NAME } from '../module/module-file.ts';
@@ -46,11 +39,6 @@ const MAX_MODULES = 256;
 
 /** What the evaluated conf says for one kernel. Throws `KilnError('bad-source')` naming the directive that is wrong. */
 export const readDkmsConf = (conf: EvaluatedConf, target: ConfTarget): DkmsConf => {
-  for (const [directive, reason] of Object.entries(REFUSED)) {
-    if (valuesOf(conf, directive).length > 0) {
-      throw bad(`dkms.conf uses ${directive}, which Kiln cannot honour: ${reason}`);
-    }
-  }
   const modules = readModules(conf).map((module, index) => ({
     module,
     excluded: moduleExclusion(conf, index, target),
