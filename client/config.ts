@@ -14,6 +14,8 @@ export interface ClientConfig {
   readonly autoinstall: boolean;
   /** Kernel releases that hooks and timer leave alone: names, with `*` for any text. */
   readonly skipKernels: readonly string[];
+  /** Whether modules that policy left unsigned are installed. */
+  readonly allowUnsigned: boolean;
   /** Whether a module of another kernel may be linked, where it is proven to fit, instead of being built. */
   readonly weakUpdates: boolean;
   /** Whether initramfs images that hold one of the modules are made anew. */
@@ -54,6 +56,7 @@ export const readConfig = (flags: ConfigFlags): ClientConfig => {
     certificate: flags.certificate ?? file.get('certificate') ?? null,
     autoinstall: isYes(file, 'autoinstall', true),
     skipKernels: (file.get('skip-kernels') ?? '').split(/[\s,]+/).filter((name) => name !== ''),
+    allowUnsigned: isYes(file, 'allow-unsigned', false),
     weakUpdates: isYes(file, 'weak-updates', false),
     initramfs: file.get('initramfs') !== 'never',
     guard: isYes(file, 'guard', false),
@@ -84,7 +87,7 @@ export const isColourWanted = (stream: NodeJS.WriteStream): boolean =>
   stream.isTTY && (process.env['NO_COLOR'] ?? '') === '';
 
 const KEYS =
-  'server token-file certificate ca proxy patience autoinstall skip-kernels weak-updates initramfs guard'.split(
+  'server token-file certificate ca proxy patience autoinstall skip-kernels allow-unsigned weak-updates initramfs guard'.split(
     ' ',
   );
 

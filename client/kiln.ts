@@ -3,13 +3,12 @@ import { errorTable, exitStatus, KilnError } from '../services/core/errors.ts';
 import { BuildEnded } from './ask/ask.ts';
 import type { Command, Context } from './command.ts';
 import { COMMANDS, COMMON_HELP, COMMON_OPTIONS } from './commands.ts';
-import { isColourWanted, readConfig, readToken } from './config.ts';
+import { openDeps } from './ask/open-deps.ts';
+import { isColourWanted, readConfig } from './config.ts';
+import { runDkms } from './dkms/dkms.ts';
 import { openHost } from './host/host.ts';
 import { plain, writeOutput } from './terminal/output.ts';
-import { connect, type Send } from './wire/http.ts';
 import { createProgress } from './terminal/progress.ts';
-import { createPatience } from './wire/retry.ts';
-import { openService } from './wire/service.ts';
 
 const usage = (): string => {
   const width = Math.max(...COMMANDS.map(({ name, args }) => name.length + args.length + 1));
@@ -96,6 +95,7 @@ const parse = (command: Command, rest: readonly string[]) => {
 };
 
 const main = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
+  if (args[0] === 'dkms') return dkms(args.slice(1), signal);
   if (args[0] === 'help') return main([...args.slice(1), '--help'], signal);
   const { command, rest } = findCommand(args);
   if (command === null) {
@@ -127,22 +127,14 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     ca: option('ca'),
     patience: option('patience'),
   });
-  const { network } = config;
-  const lazy = lazily(() => connect(config.server, readToken(config.tokenFile), network));
-  const send: Send = async (call) => lazy()(call);
   const progress = createProgress(process.stderr, flag('quiet'));
-  const patience = createPatience({ seconds: config.patience, signal, say: progress.say });
   const context: Context = {
     config,
     args: positionals,
     option,
     options,
     flag,
-    send,
-    service: openService(send, patience),
-    progress,
-    patience,
-    signal,
+    ...openDeps(config, progress, signal),
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(plain(text)) } : {}),
     host: () => openHost(option('root'), flag('run-programs-of-root')),
     print: (text, json) => {
@@ -157,10 +149,25 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
   }
 };
 
-/** Makes a value when it is first asked for, so that a command which never asks the service needs no token. */
-const lazily = <T>(make: () => T): (() => T) => {
-  let made: { readonly value: T } | null = null;
-  return () => (made ??= { value: make() }).value;
+/** The other face: `dkms`, with dkms's own command line, words and exit statuses (package kiln-dkms). */
+const dkms = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
+  const config = readConfig({});
+  const progress = {
+    ...createProgress(process.stderr, true),
+    say: (text: string) => void process.stderr.write(`${plain(text)}\n`),
+  };
+  const context: Context = {
+    config,
+    args,
+    option: () => undefined,
+    options: () => [],
+    flag: () => false,
+    ...openDeps(config, progress, signal),
+    host: () => openHost(undefined),
+    print: (text) => writeOutput(`${plain(text)}\n`),
+  };
+  const status = await runDkms(context, await context.host(), args);
+  if (status !== 0) process.exit(status);
 };
 
 /** Whether the command's result was printed to standard output. */

@@ -71,7 +71,10 @@ const whyNotPush = async (
 };
 
 /** The host's own settings files for a source, which stand over its `dkms.conf` (source: dkms(8), `read_conf`). Throws where one is another machine's. */
-const settingsOf = async (host: Host, source: DkmsSource): Promise<Settings> => {
+export const settingsOf = async (
+  host: Host,
+  source: Pick<DkmsSource, 'name' | 'version'>,
+): Promise<Settings> => {
   const directory = await placeToRead(host, 'etc/dkms');
   const names = (await readdir(directory).catch(() => [])).filter(
     (name) =>

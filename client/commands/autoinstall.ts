@@ -8,6 +8,7 @@ import { plain } from '../terminal/output.ts';
 import { listReceipts } from '../installed/receipts.ts';
 import { asUnproven, isStillProven } from '../installed/weak-updates.ts';
 import { markStale, standings, withRequests, type Standing } from '../installed/standing.ts';
+import { bringUpDkms, leaveKernels } from '../dkms/bring-up.ts';
 import { readWanted } from '../installed/wanted.ts';
 import type { Granted, Wish } from '../install/wish.ts';
 import { tellGranted, termsOf } from './install.ts';
@@ -43,7 +44,10 @@ ${HOOK_HELP}
           : [await chooseRelease(host, undefined)];
       const releases = meant.filter((release) => !isLeftAlone(context, release));
       const started = performance.now();
-      const granted = await bringUp(context, host, releases);
+      const granted = [
+        ...(await bringUp(context, host, releases)),
+        ...(await bringUpDkms(context, host, releases)),
+      ];
       // The guard is asked even where nothing was installed: a kernel may have become complete in another way.
       await followGuard(context, host);
       if (granted.length === 0) {
@@ -73,6 +77,7 @@ ${HOOK_HELP}
       const host = await context.host();
       const releases = context.options('kernel');
       if (releases.length === 0) throw new KilnError('bad-request', 'name a kernel with -k');
+      await leaveKernels(context, host, releases);
       const { receipts } = await listReceipts(host);
       const going = receipts.filter(({ release }) => releases.includes(release));
       if (going.length === 0) {

@@ -1,14 +1,8 @@
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { pack } from 'tar-stream';
-import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import { askForBuild } from '../ask/ask.ts';
-import { artifactName, BUNDLE_INDEX, type Bundle } from '../install/bundle.ts';
-import type { Command, Context } from '../command.ts';
-import { syncPath } from '../transaction/whole-file.ts';
+import type { Command } from '../command.ts';
+import { writeBundle } from '../install/write-bundle.ts';
 import { BUILD_OPTIONS, namedRequest } from './request.ts';
 
 const bundle: Command = {
@@ -40,7 +34,15 @@ const bundle: Command = {
       for (const kernel of kernels)
         await take((await askForBuild(context, await namedRequest(context, source, kernel))).build);
     const file = context.option('output') ?? 'kiln.bundle';
-    await write(context, file, [...builds.values()]);
+    const content = {
+      server: context.config.server,
+      builds: [...builds.values()],
+      withdrawals: [...(await context.service.withdrawals())],
+    };
+    await writeBundle(file, content, (digest) => {
+      context.progress.step(`fetching ${digest.slice(0, 19)}`);
+      return context.service.artifact(digest);
+    });
     context.progress.done();
     context.print(
       `${file}: ${[...builds.values()].map(({ source, kernel }) => `${source.name}/${source.version} for ${kernel.release}`).join(', ')}`,
@@ -48,50 +50,5 @@ const bundle: Command = {
     );
   },
 };
-
-/** Writes the bundle to a file beside its place, and renames it into place. */
-const write = async (
-  context: Context,
-  file: string,
-  builds: readonly BuildView[],
-): Promise<void> => {
-  const arrival = `${file}.kiln-new`;
-  // Whatever has the name is removed first: writing through a link that somebody left there would change another file.
-  await rm(arrival, { force: true });
-  const tar = pack();
-  const written = pipeline(tar, createWriteStream(arrival, { flags: 'wx' }));
-  try {
-    const index: Bundle = {
-      format: 1,
-      server: context.config.server,
-      builds: [...builds],
-      withdrawals: [...(await context.service.withdrawals())],
-    };
-    const add = (name: string, bytes: Buffer): void =>
-      void tar.entry({ name, mtime: new Date(0) }, bytes);
-    add(BUNDLE_INDEX, Buffer.from(JSON.stringify(index)));
-    for (const digest of artifactsOf(builds)) {
-      context.progress.step(`fetching ${digest.slice(0, 19)}`);
-      add(artifactName(digest), await context.service.artifact(digest));
-    }
-    tar.finalize();
-    await written;
-    await syncPath(arrival);
-    await rename(arrival, file);
-  } catch (error) {
-    tar.destroy();
-    await written.catch(() => {});
-    await rm(arrival, { force: true });
-    throw error;
-  }
-};
-
-const artifactsOf = (builds: readonly BuildView[]): ReadonlySet<Digest> =>
-  new Set(
-    builds.flatMap(({ modules, attestation }) => [
-      ...modules.map(({ signed, unsigned }) => signed ?? unsigned),
-      ...(attestation === null ? [] : [attestation]),
-    ]),
-  );
 
 export const BUNDLE_COMMANDS: readonly Command[] = [bundle];

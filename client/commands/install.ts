@@ -17,7 +17,7 @@ export const termsOf = async (
   wanted: InstallTerms['wanted'],
   supply: Supply = serviceSupply(context, context.config.server),
 ): Promise<InstallTerms> => {
-  const allowUnsigned = context.flag('allow-unsigned');
+  const allowUnsigned = context.flag('allow-unsigned') || context.config.allowUnsigned;
   const certificate = readCertificate(context.config.certificate);
   return {
     supply,

@@ -73,7 +73,7 @@ const whyOlder = (offer: Offer, receipts: readonly Receipt[]): KilnError | null 
 
 const plansFor = async (
   host: Host,
-  { release }: Wish,
+  { release, plan: planner = planInstall }: Wish,
   offer: Offer,
   terms: InstallTerms,
   receipts: readonly Receipt[],
@@ -91,14 +91,14 @@ const plansFor = async (
   }
   const plans: Plan[] = [];
   for (const build of offer.builds) {
-    const plan = await planInstall(host, build, {
+    const plan = await planner(host, build, {
       server: terms.supply.name,
       signer: terms.certificate === null ? null : certificateId(terms.certificate),
       force: terms.force,
       keepDisplaced: terms.keepDisplaced,
       receipts: [...receipts, ...plans.map(({ receipt }) => receipt)],
     });
-    plans.push(plan);
+    if (plan !== null) plans.push(plan);
   }
   return plans;
 };

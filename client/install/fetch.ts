@@ -150,7 +150,7 @@ const certificateFor = (
     if (allowUnsigned) return null;
     throw new KilnError(
       'unverified',
-      `the module was built but not signed: ${signature?.reason ?? 'it is not signed'}; --allow-unsigned installs it all the same`,
+      `the module was built but not signed: ${signature?.reason ?? 'it is not signed'}; --allow-unsigned, or allow-unsigned = yes in the configuration, installs it all the same`,
     );
   }
   if (certificate !== null) return certificate;

@@ -70,7 +70,7 @@ const find = async (
         : null;
     if (link !== null && whyWithdrawn(withdrawals, link.origin) === null)
       return { kind: 'link', ...link };
-    const builds = await fetchBuilds(terms.supply, wish.request, terms);
+    const builds = await fetchBuilds(wish.supply ?? terms.supply, wish.request, terms);
     const kernel = await readOwnKernel(host, wish.release);
     for (const { build, modules } of builds) {
       mustBeGiven(withdrawals, build);
@@ -79,7 +79,7 @@ const find = async (
       const bytes = modules.map((module) => module.bytes);
       mustFitKernel(kernel, { name: `${source}/${version}`, options, modules: bytes });
     }
-    for (const each of builds) sayWhatIsLeft(context, each);
+    if (wish.plan === undefined) for (const each of builds) sayWhatIsLeft(context, each);
     return { kind: 'builds', builds };
   } catch (error) {
     if (error instanceof KilnError && error.code !== 'build-cancelled')
@@ -106,14 +106,23 @@ const mustBeGiven = (withdrawals: readonly Withdrawal[], build: BuildView): void
   if (why !== null) throw new KilnError('withdrawn', `${why}; nothing was installed`);
 };
 
+/** Scripts that a source wants run where it is installed: dkms runs them, for sources that are the host's own. */
+const SCRIPTS = ['POST_ADD', 'PRE_INSTALL', 'POST_INSTALL', 'POST_REMOVE'];
+
 /** Prints what a source's `dkms.conf` asks for at installation and Kiln leaves to the person. */
 const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
   const passedOver = build.recipe?.['passedOver'];
-  if (!Array.isArray(passedOver) || !passedOver.includes('MODPROBE_ON_INSTALL')) return;
-  const names = modules.map(({ modname }) => modname).join(' ');
-  context.progress.say(
-    `${build.source.name} asks to be loaded when it is installed (MODPROBE_ON_INSTALL), which Kiln leaves to you: modprobe -a ${names}`,
-  );
+  if (!Array.isArray(passedOver)) return;
+  const { name } = build.source;
+  if (passedOver.includes('MODPROBE_ON_INSTALL'))
+    context.progress.say(
+      `${name} asks to be loaded when it is installed (MODPROBE_ON_INSTALL), which Kiln leaves to you: modprobe -a ${modules.map(({ modname }) => modname).join(' ')}`,
+    );
+  const scripts = SCRIPTS.filter((each) => passedOver.includes(each));
+  if (scripts.length > 0)
+    context.progress.say(
+      `${name} has scripts for hosts (${scripts.join(', ')}), which kiln install never runs; read them, or have its package installed with kiln-dkms, whose dkms runs them`,
+    );
 };
 
 /** Whether a wish was found without compiling anything. */

@@ -44,11 +44,26 @@ export const planRemove = async (
     const place = inModules(release, path);
     const isUseful =
       Buffer.isBuffer(what) || (await isOnHost(host, resolve('/', dirname(place), what.link)));
-    if (isUseful && (await isPlaceFor(host, release, path)))
+    const isLeft = changes.some((each) => each.path === place && each.to === null);
+    if (isUseful && (isLeft || (await isPlaceFor(host, release, path))))
       changes.push({ path: place, to: what });
   }
-  return [...changes, ...(await planUnlink(host, linksTo(receipt, receipts))), noReceipt(receipt)];
+  return [
+    ...changes,
+    ...outOfDkms(receipt),
+    ...(await planUnlink(host, linksTo(receipt, receipts))),
+    noReceipt(receipt),
+  ];
 };
+
+/** The changes that have dkms's tree say that a source is no longer installed: what was built of it stays there. */
+const outOfDkms = ({ dkmsTree, name, release, arch, displaced }: Receipt): readonly Change[] =>
+  dkmsTree === null
+    ? []
+    : [
+        { path: `${dkmsTree.slice(1)}/${name}/kernel-${release}-${arch}`, to: null },
+        ...displaced.map(({ kept }): Change => ({ path: `${kept}.origin`, to: null })),
+      ];
 
 /** Whether a module that was moved aside may go back: its kernel is still there, and no other file is in its place. */
 const isPlaceFor = async (host: Host, release: string, path: string): Promise<boolean> => {

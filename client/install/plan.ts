@@ -21,57 +21,78 @@ export interface Plan {
   readonly receipt: Receipt;
 }
 
+/** The terms that a plan is made by. */
+export interface PlanTerms {
+  readonly server: string;
+  readonly signer: string | null;
+  readonly force: boolean;
+  /** Whether modules of the same names that are moved aside come back when these are removed. */
+  readonly keepDisplaced: boolean;
+  readonly receipts: readonly Receipt[];
+}
+
+/** Plans the installation of a verified build; `null` where nothing of it is to be laid down. */
+export type Planner = (host: Host, fetched: Fetched, terms: PlanTerms) => Promise<Plan | null>;
+
 /**
  * The plan that lays a verified build down, except for modules that the kernel itself has in the same or a newer version. Throws `in-tree`
  * where that leaves none, `install-failed` where another source has the place.
  */
 export const planInstall = async (
   host: Host,
-  { build, modules, isSigned, provenance }: Fetched,
-  given: {
-    readonly server: string;
-    readonly signer: string | null;
-    readonly force: boolean;
-    /** Whether modules of the same names that are moved aside come back when these are removed. */
-    readonly keepDisplaced: boolean;
-    readonly receipts: readonly Receipt[];
-  },
+  fetched: Fetched,
+  terms: PlanTerms,
 ): Promise<Plan> => {
+  const { build, modules } = fetched;
   const { release } = build.kernel;
-  const { laid, changes } = await layOut(host, build, modules, given.force);
-  refuseTaken(laid, build.source.name, release, given.receipts);
-  const before = standingOf(given.receipts, build.source.name, release);
-  const displaced = await displacedBy(host, release, laid, before, given.receipts);
-  const receipt: Receipt = {
-    name: build.source.name,
-    version: build.source.version,
-    release,
-    arch: build.kernel.arch,
-    vermagic: build.kernel.vermagic,
-    build: build.id,
-    fingerprint: build.fingerprint,
-    inputs: build.inputs,
-    toolchain: build.toolchain,
-    server: given.server,
-    signer: isSigned ? given.signer : null,
-    provenance,
-    mayLink: build.recipe?.['mayLink'] !== false,
-    linkedFrom: null,
-    provenWith: null,
-    modules: laid,
-    displaced: given.keepDisplaced ? displaced.list : (before?.displaced ?? []),
-    installedAt: Date.now(),
-  };
+  const { laid, changes } = await layOut(host, build, modules, terms.force);
+  refuseTaken(laid, build.source.name, release, terms.receipts);
+  const before = standingOf(terms.receipts, build.source.name, release);
+  const displaced = await displacedBy(host, release, laid, before, terms.receipts);
+  const receipt = receiptFor(fetched, terms, {
+    laid,
+    displaced: terms.keepDisplaced ? displaced.list : (before?.displaced ?? []),
+  });
   return {
     receipt,
     changes: [
-      ...displaced.changes.filter(({ to }) => given.keepDisplaced || to === null),
+      ...displaced.changes.filter(({ to }) => terms.keepDisplaced || to === null),
       ...gone(before, laid),
       ...changes,
       receiptChange(receipt),
     ],
   };
 };
+
+/** The receipt of a build whose modules are laid down. */
+export const receiptFor = (
+  { build, isSigned, provenance }: Fetched,
+  terms: Pick<PlanTerms, 'server' | 'signer'>,
+  {
+    laid,
+    displaced,
+  }: { readonly laid: Receipt['modules']; readonly displaced: Receipt['displaced'] },
+): Receipt => ({
+  name: build.source.name,
+  version: build.source.version,
+  release: build.kernel.release,
+  arch: build.kernel.arch,
+  vermagic: build.kernel.vermagic,
+  build: build.id,
+  fingerprint: build.fingerprint,
+  inputs: build.inputs,
+  toolchain: build.toolchain,
+  server: terms.server,
+  signer: isSigned ? terms.signer : null,
+  provenance,
+  mayLink: build.recipe?.['mayLink'] !== false,
+  linkedFrom: null,
+  provenWith: null,
+  modules: laid,
+  displaced,
+  dkmsTree: null,
+  installedAt: Date.now(),
+});
 
 /** The files of a build's modules, and the changes that write them. Throws `in-tree` where the kernel's own are preferred to all of them. */
 const layOut = async (
@@ -108,11 +129,15 @@ const layOut = async (
 };
 
 /** The receipt of a source on a kernel, or `null`. */
-const standingOf = (receipts: readonly Receipt[], name: string, release: string): Receipt | null =>
+export const standingOf = (
+  receipts: readonly Receipt[],
+  name: string,
+  release: string,
+): Receipt | null =>
   receipts.find((each) => each.name === name && each.release === release) ?? null;
 
 /** The changes that remove files of the former receipt which the new one does not have. */
-const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change[] => {
+export const gone = (before: Receipt | null, laid: Receipt['modules']): readonly Change[] => {
   const kept = new Set(laid.map(({ path }) => path));
   return (before?.modules ?? []).flatMap(({ path }): readonly Change[] =>
     before === null || kept.has(path) ? [] : [{ path: inModules(before.release, path), to: null }],

@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Receipt } from '../installed/receipts.ts';
+import type { Planner } from './plan.ts';
 import type { Supply } from './supply.ts';
 import type { Wanted } from '../installed/wanted.ts';
 
@@ -13,6 +14,10 @@ export interface Wish {
   readonly request: CreateBuild;
   /** Whether a person has allowed an older version than the host has. */
   readonly mayGoDown: boolean;
+  /** Plans its installation, where that is not as `kiln install` lays modules down. */
+  readonly plan?: Planner;
+  /** Where its build comes from, if not from where the others' do. */
+  readonly supply?: Supply;
 }
 
 /** Options of an installation, the same for all wishes of a run. */

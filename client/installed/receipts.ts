@@ -18,6 +18,10 @@ const pathBelow = (directory: string) =>
     .startsWith(directory)
     .regex(/^[^/\0][^\0]*$/)
     .refine((path) => !path.split('/').includes('..'));
+/** Where what was moved aside is kept: by us, or in dkms's tree as dkms has it. */
+const keptPath = pathBelow('').refine(
+  (path) => path.startsWith('var/lib/kiln/displaced/') || path.includes('/original_module/'),
+);
 const releaseName = z.string().refine(isKernelRelease);
 
 /** The record of one installed source on one kernel: enough to check it, to say where it came from and what has changed, and to remove it. */
@@ -58,7 +62,13 @@ const Receipt = z.object({
     }),
   ),
   /** Modules of the same names that were moved aside: from where, and to where below the root. */
-  displaced: z.array(z.object({ path: pathBelow(''), kept: pathBelow('var/lib/kiln/displaced/') })),
+  displaced: z.array(z.object({ path: pathBelow(''), kept: keptPath })),
+  /** The tree of dkms that it was installed from; `null` where `kiln install` did it. */
+  dkmsTree: z
+    .string()
+    .regex(/^\/[^\0]+$/)
+    .nullable()
+    .default(null),
   installedAt: z.number(),
 });
 export type Receipt = z.infer<typeof Receipt>;

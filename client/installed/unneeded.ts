@@ -8,7 +8,7 @@ const Inputs = z.object({ dependencies: z.array(z.object({ name: z.string() })) 
 const neededBy = ({ inputs }: Receipt): readonly string[] =>
   Inputs.safeParse(inputs).data?.dependencies.map(({ name }) => name) ?? [];
 
-/** The receipts to remove, together with those that were installed for them alone: not wanted by name, and needed by none that stays. */
+/** The receipts to remove, together with those that were installed for them alone: not wanted by name, not added to dkms, and needed by none that stays. */
 export const withUnneeded = (
   going: readonly Receipt[],
   receipts: readonly Receipt[],
@@ -23,7 +23,8 @@ export const withUnneeded = (
   for (const receipt of gone)
     for (const name of neededBy(receipt)) {
       const found = receipts.find((each) => each.release === receipt.release && each.name === name);
-      if (found === undefined || wanted.some((each) => each.name === name)) continue;
+      if (found === undefined || found.dkmsTree !== null) continue;
+      if (wanted.some((each) => each.name === name)) continue;
       if (!isNeeded(found)) gone.add(found);
     }
   return [...gone];

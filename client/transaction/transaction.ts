@@ -32,9 +32,12 @@ import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
 
 const JOURNAL = 'var/lib/kiln/journal.json';
 
+/** Places of modules, of what we keep, of images; and what dkms's tree, wherever it is, has of an installation. */
+const PLACES =
+  /^(?:(?:lib\/modules|var\/lib\/kiln|boot|efi)\/[^\0]+|[^\0]+\/(?:kernel-[^/\0]+|original_module\/[^\0]+))$/;
 const belowRoot = z
   .string()
-  .regex(/^(lib\/modules|var\/lib\/kiln|boot|efi)\/[^\0]+$/)
+  .regex(PLACES)
   .refine((path) => !path.split('/').includes('..'));
 const Journal = z.object({
   state: z.enum(['staging', 'applying', 'done']),
@@ -221,7 +224,7 @@ const dropLeftovers = async (directory: string): Promise<void> => {
 
 /** Directories that this client makes or empties, and removes with the last file in them. */
 const OUR_OWN =
-  /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?)$/;
+  /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?|.+\/original_module(\/.+)?)$/;
 
 const dropEmptyDirectories = async (host: Host, directory: string): Promise<void> => {
   for (let each = directory; OUR_OWN.test(each); each = dirname(each)) {

@@ -39,6 +39,7 @@ const receipt: Receipt = {
     },
   ],
   displaced: [],
+  dkmsTree: null,
   installedAt: 0,
 };
 
