@@ -37,11 +37,26 @@ const elsewhere = (stanza: string, { suite = OWN_SUITE, component = 'main' }: Or
     .replace(/^Suites:.*$/m, (line) => line.replaceAll(OWN_SUITE, suite))
     .replace(/^Components:.*$/m, `Components: ${component}`);
 
+/** Options with which apt's programs read the sources of a suite's packages. */
+export const sourceOptions = (suite: string): Promise<readonly string[]> =>
+  ownApt(join(WORK, 'debian', suite, 'apt-sources'), (stanza) =>
+    elsewhere(stanza, { suite }).replace(/^Types:.*$/m, 'Types: deb-src'),
+  );
+
 /** Options for apt's programs with which they read a part of the archive: an apt of its own, made once, with the same keys. */
 export const aptOptions = async (origin: Origin): Promise<readonly string[]> => {
   const { suite, component = 'main' } = origin;
   if (suite === undefined && component === 'main') return [];
-  const place = join(WORK, 'debian', suite ?? '', `apt-${component}`);
+  return ownApt(join(WORK, 'debian', suite ?? '', `apt-${component}`), (stanza) =>
+    elsewhere(stanza, origin),
+  );
+};
+
+/** Options for an apt of its own at a place, made once, that reads this machine's sources as `change` has them. */
+const ownApt = async (
+  place: string,
+  change: (stanza: string) => string,
+): Promise<readonly string[]> => {
   const optionsIn = (directory: string): readonly string[] =>
     [
       `Dir::Etc::sourcelist=${directory}/list.sources`,
@@ -58,10 +73,7 @@ export const aptOptions = async (origin: Origin): Promise<readonly string[]> => 
     await mkdir(join(arrival, 'lists/partial'), { recursive: true });
     await mkdir(join(arrival, 'cache/archives/partial'), { recursive: true });
     const stanzas = await debianSources();
-    await writeFile(
-      join(arrival, 'list.sources'),
-      stanzas.map((stanza) => elsewhere(stanza, origin)).join('\n\n'),
-    );
+    await writeFile(join(arrival, 'list.sources'), stanzas.map(change).join('\n\n'));
     await mustRun('apt-get', ['update', '-q', ...optionsIn(arrival)]);
     await settle(arrival, place);
   }

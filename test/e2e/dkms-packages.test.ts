@@ -1,0 +1,111 @@
+import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { bareRoot, runInside } from '../machine/debian-root.ts';
+import { debianPackage } from '../machine/debian.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { ourPackages } from '../machine/packages.ts';
+import { mustRun, type Ran } from '../machine/run.ts';
+import { sharedKiln } from '../machine/shared.ts';
+import { addKernel } from '../machine/small-root.ts';
+
+/** Debian's own `*-dkms` packages, unchanged, on a minimal Debian that has kiln-dkms and no compiler. */
+
+const kiln = sharedKiln();
+const PACKAGES = ['v4l2loopback-dkms', 'acpi-call-dkms'];
+let root: string;
+const dpkg = (...args: string[]): Promise<Ran> =>
+  runInside(root, 'env', ['DEBIAN_FRONTEND=noninteractive', 'dpkg', ...args]);
+const inRoot = (program: string, ...args: string[]): Promise<Ran> => runInside(root, program, args);
+const bring = async (file: string): Promise<string> => {
+  await copyFile(file, join(root, 'root', basename(file)));
+  return `/root/${basename(file)}`;
+};
+const isThere = (path: string): Promise<boolean> =>
+  stat(join(root, path)).then(
+    () => true,
+    () => false,
+  );
+
+beforeAll(async () => {
+  root = join(await freshDirectory('dkms-packages'), 'root');
+  await mustRun('cp', ['-a', await bareRoot(), root]);
+  await addKernel(root, kiln.release);
+  const ours = await ourPackages();
+  const installed = await dpkg('-i', await bring(ours.kiln), await bring(ours.dkms));
+  expect([installed.status, installed.stderr]).toEqual([0, '']);
+  await mkdir(join(root, 'etc/kiln'), { recursive: true });
+  const token = await kiln.newToken('dkms-packages', 'ci');
+  await writeFile(join(root, 'etc/kiln/token'), `${token}\n`, { mode: 0o600 });
+  const setup = ['setup', kiln.url, '--token-file', '/etc/kiln/token', '--trust-first-use'];
+  expect((await inRoot('kiln', ...setup)).status).toBe(0);
+});
+
+describe('packages that depend on dkms', () => {
+  const modules = (): string => join(root, 'lib/modules', kiln.release, 'updates/dkms');
+
+  it('install as they are, their modules together at the end of the run', async () => {
+    const files: string[] = [];
+    for (const name of PACKAGES) files.push(await bring(await debianPackage(name)));
+    const ran = await dpkg('-i', ...files);
+    expect(ran.status).toBe(0);
+    expect(ran.stdout).toMatch(/Processing triggers for kiln-dkms/);
+    expect(`${ran.stdout}${ran.stderr}`.match(/^install /gm)).toHaveLength(1);
+    expect((await readdir(modules())).sort()).toEqual(['acpi_call.ko', 'v4l2loopback.ko']);
+    const { stdout } = await inRoot('dkms', 'status');
+    expect(stdout.match(/: installed$/gm)).toHaveLength(2);
+    const index = await readFile(join(root, 'lib/modules', kiln.release, 'modules.dep'), 'utf8');
+    expect(index).toContain('updates/dkms/v4l2loopback.ko:');
+  });
+
+  it('bring no compiler and no headers', async () => {
+    const { stdout } = await dpkg('--get-selections');
+    expect(stdout).toMatch(/^kiln-dkms\s+install$/m);
+    expect(stdout).not.toMatch(/^(gcc(-[0-9]+)?|make|linux-headers\S*|dkms)\s/m);
+  });
+
+  it('are built anew where their module is lost, by the timer’s command', async () => {
+    expect((await inRoot('kiln', 'remove', 'acpi-call', '-k', kiln.release)).status).toBe(0);
+    expect((await inRoot('kiln', 'autoinstall', '--all', '--hook')).status).toBe(0);
+    expect((await readdir(modules())).sort()).toEqual(['acpi_call.ko', 'v4l2loopback.ko']);
+  });
+
+  it('leave nothing behind when they are purged', async () => {
+    const ran = await dpkg('--purge', ...PACKAGES);
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    expect(await isThere(`lib/modules/${kiln.release}/updates`)).toBe(false);
+    expect(await readdir(join(root, 'var/lib/dkms'))).toEqual([]);
+    expect((await inRoot('kiln', 'status')).stdout).toBe('nothing is installed by kiln\n');
+  });
+
+  it('are configured also while the service cannot be reached, and the timer finishes', async () => {
+    const config = join(root, 'etc/kiln/config');
+    const text = await readFile(config, 'utf8');
+    await writeFile(
+      config,
+      `${text.replace(/^server = .*$/m, 'server = http://127.0.0.1:9')}\npatience = 0\n`,
+    );
+    const file = await bring(await debianPackage('v4l2loopback-dkms'));
+    const ran = await dpkg('-i', file);
+    expect(ran.status).toBe(0);
+    expect((await dpkg('-s', 'v4l2loopback-dkms')).stdout).toMatch(
+      /^Status: install ok installed$/m,
+    );
+    expect(await isThere(`lib/modules/${kiln.release}/updates`)).toBe(false);
+    await writeFile(config, text);
+    expect((await inRoot('kiln', 'autoinstall', '--all', '--hook')).status).toBe(0);
+    expect(await readdir(modules())).toEqual(['v4l2loopback.ko']);
+  });
+
+  it('stay where kiln-dkms goes: dkms itself would go on from its tree', async () => {
+    const ran = await dpkg('--remove', '--force-depends', 'kiln-dkms');
+    expect(ran.status).toBe(0);
+    expect(await readdir(modules())).toEqual(['v4l2loopback.ko']);
+    expect((await inRoot('kiln', 'status')).stdout).toBe('nothing is installed by kiln\n');
+    const [link] = (await readdir(join(root, 'var/lib/dkms/v4l2loopback'))).filter((name) =>
+      name.startsWith('kernel-'),
+    );
+    expect(link).toBe(`kernel-${kiln.release}-x86_64`);
+    await rm(root, { recursive: true });
+  });
+});
