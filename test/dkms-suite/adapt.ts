@@ -70,10 +70,10 @@ export const readOutcome = (output: string): Outcome => {
       });
       words = [];
     } else if (line.startsWith('*** ')) group = line.slice(4);
-    else if (/^ ?[A-Z][a-z]+ing? .*|^ ?[A-Z][a-z]+ /.test(line) && !line.startsWith('Error')) {
+    // What the suite says it does comes before what a check says of it.
+    else if (words.length === 0 && /^ ?[A-Z(][a-z]/.test(line) && !line.startsWith('Error'))
       title = line.trim();
-      words = [];
-    } else words.push(line);
+    else words.push(line);
   }
   return { passed, misses };
 };
