@@ -64,6 +64,9 @@ export const requestFor = async (
       if (known !== null) return;
       const { blob } = await sendTree(context, [directory], labelOf(target));
       await context.service.createSource(blob, claims);
+      // Of a source that it does not know the service says nothing more: now it tells of the kernel.
+      const [now] = await context.service.resolve([request]);
+      mustHaveHeaders(session, target.release, now);
     },
   };
 };
