@@ -4,6 +4,7 @@ import { machine, release as runningRelease, tmpdir } from 'node:os';
 import { run as runProgram } from '../host/programs.ts';
 import { DkmsEnd, EXIT } from './end.ts';
 import { isDirectory, isFile, isThere } from './look.ts';
+import { DKMS_NAME } from './names.ts';
 import type { DkmsRun } from './run.ts';
 import { runScript } from './scripts.ts';
 import { buildHome, isAdded, labelOf, sourceLink, type Added } from './tree.ts';
@@ -102,11 +103,9 @@ export const addSourceTree = async (run: DkmsRun, from: string): Promise<Added> 
   return added;
 };
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_.+~-]{0,127}$/;
-
 /** A source's own words become a path: nothing else than a name may. */
 const mustBeNames = ({ module, version }: Added): void => {
-  if (NAME.test(module) && NAME.test(version)) return;
+  if (DKMS_NAME.test(module) && DKMS_NAME.test(version)) return;
   throw new DkmsEnd(10, [
     'Malformed dkms.conf file. Cannot load source tree.',
     `PACKAGE_NAME ${JSON.stringify(module)} and PACKAGE_VERSION ${JSON.stringify(version)} must be names of letters, digits, _ . + ~ and -.`,
@@ -154,7 +153,7 @@ export const loadTarball = async (run: DkmsRun, archive: string): Promise<Added>
 const loadBuilt = async ({ session }: DkmsRun, added: Added, main: string): Promise<void> => {
   for (const release of await readdir(main))
     for (const arch of await readdir(join(main, release))) {
-      if (!NAME.test(release) || !NAME.test(arch)) continue;
+      if (!DKMS_NAME.test(release) || !DKMS_NAME.test(arch)) continue;
       const place = join(session.places.tree, added.module, added.version, release, arch);
       if ((await isDirectory(place)) && !session.call.force) {
         session.complain(`Warning: ${place} already exists. Skipping...`);

@@ -1,6 +1,7 @@
 import { lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { DkmsEnd } from './end.ts';
+import { DkmsEnd, EXIT } from './end.ts';
+import { DKMS_NAME } from './names.ts';
 
 /** The verbs of dkms. */
 export const VERBS = [
@@ -174,7 +175,17 @@ export const readCall = (
     wants,
   };
   mustAgree(call);
+  mustBeNames(call);
   return call;
+};
+
+const mustBeNames = ({ module, version, kernels, arches, template }: DkmsCall): void => {
+  const words = [module, version, ...kernels, ...arches, template ?? ''];
+  const strange = words.find((word) => word !== '' && !DKMS_NAME.test(word));
+  if (strange !== undefined)
+    throw new DkmsEnd(EXIT.usage, [
+      `${JSON.stringify(strange)} is no name: letters, digits, _ . + ~ and - are, after a letter or digit.`,
+    ]);
 };
 
 const isVerb = (word: string): word is Verb => (VERBS as readonly string[]).includes(word);

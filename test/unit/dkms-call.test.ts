@@ -55,6 +55,10 @@ describe('a command line of dkms', () => {
     ['a kernel and all', ['build', '-k', '6.1', '--all'], 2],
     ['an architecture and all', ['build', '-a', 'x86_64', '--all'], 3],
     ['more architectures than kernels', ['build', '-a', 'x', '-a', 'y', '-k', '6.1'], 1],
+    ['a module that is a path', ['remove', '-m', '../..', '-v', '1'], 1],
+    ['a version that is a path', ['remove', 'a/../..'], 1],
+    ['a kernel that is a path', ['build', 'a/1', '-k', '..'], 1],
+    ['an architecture that is a path', ['build', 'a/1', '-k', '6.1', '-a', '../x'], 1],
     ['binaries only and sources only', ['mktarball', '--binaries-only', '--source-only'], 8],
   ])('with %s ends as dkms ends', (_, args, status) => {
     const end = ((): unknown => {
