@@ -191,7 +191,7 @@ describe('a source that nobody vouches for', () => {
     expect([made.status, made.stdout]).toEqual([
       0,
       expect.stringContaining(
-        'The modules are not signed: the source was not pushed by ci or an admin',
+        'The modules are not signed: the source was neither pushed by ci or an admin nor verified',
       ),
     ]);
     const ran = await other.run('dkms', 'install', 'unknown/1.0', '-k', other.release);
