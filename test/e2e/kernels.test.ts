@@ -123,14 +123,8 @@ it('a kernel that is not here is answered with the package of its headers, by th
     'etc/os-release': 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\n',
   });
   const release = '5.14.0-999.el9.x86_64';
-  const { status, stderr } = await kiln.kiln(
-    'build',
-    'v4l2loopback',
-    '-k',
-    release,
-    '--root',
-    host,
-  );
+  const source = await dkmsSource('wanting', '');
+  const { status, stderr } = await kiln.kiln('build', source, '-k', release, '--root', host);
   expect([status, stderr]).toEqual([
     3,
     expect.stringMatching(
