@@ -200,7 +200,7 @@ describe('records that go', () => {
     const tables = await db.introspection.getTables();
     const naming = tables.flatMap(({ name, columns }) =>
       columns.flatMap((column) =>
-        ['token', 'made_by'].includes(column.name) ? [`${name}.${column.name}`] : [],
+        ['token', 'made_by', 'owner'].includes(column.name) ? [`${name}.${column.name}`] : [],
       ),
     );
     expect(TOKEN_COLUMNS.map((column) => column.join('.')).sort()).toEqual(naming.sort());
