@@ -41,11 +41,16 @@ const anotherBuilder = async (cache: string): Promise<{ status: number | null; l
 
 describe('a second builder on the same Docker', () => {
   it('does not start in the cache of the first, and takes no container from it, there or elsewhere', async () => {
-    const building = kiln.json<BuildView>('build', await heldSource('two'), '-k', kiln.kernel);
+    const building = kiln.json<BuildView>(
+      'build',
+      await heldSource('two-builders'),
+      '-k',
+      kiln.kernel,
+    );
     // Others' builds on this Kiln come and go.
     const running = async (): Promise<readonly string[]> => {
       const builds = await kiln.json<BuildView[]>('list');
-      const id = builds.find(({ source }) => source.name === 'two')?.id ?? 'none yet';
+      const id = builds.find(({ source }) => source.name === 'two-builders')?.id ?? 'none yet';
       return containersOf(kiln.data, 'status=running', `label=kiln.build=${PREFIX}.${id}`);
     };
     await until('the build to run', async () => (await running()).length === 1);
