@@ -11,7 +11,8 @@ import { markStale, standings, withRequests, type Standing } from '../installed/
 import { bringUpDkms, leaveKernels } from '../dkms/bring-up.ts';
 import { readWanted } from '../installed/wanted.ts';
 import type { Granted, Wish } from '../install/wish.ts';
-import { tellGranted, termsOf } from './install.ts';
+import { termsOf } from './install.ts';
+import { tellGranted } from './tell-granted.ts';
 
 const HOOK_HELP = `      --hook             for package managers and units: nothing that fails ends with an error`;
 

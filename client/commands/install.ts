@@ -1,15 +1,18 @@
 import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { bundleSupply } from '../install/bundle.ts';
-import { table, type Command, type Context } from '../command.ts';
+import type { Command, Context } from '../command.ts';
+import { release as runningRelease } from 'node:os';
 import { chooseRelease, hostKernels, type Host } from '../host/host.ts';
 import { installAll } from '../install/install.ts';
 import { INSTALL_DIRECTORY } from '../installed/receipts.ts';
 import { serviceSupply, type Supply } from '../install/supply.ts';
+import { loadModules, readParameters, type Loaded, type Parameters } from '../install/load.ts';
 import { readCertificate } from '../installed/verify.ts';
 import type { Wanted } from '../installed/wanted.ts';
 import type { Granted, InstallTerms, Wish } from '../install/wish.ts';
 import { BUILD_OPTIONS, namedRequest } from './request.ts';
+import { tellGranted } from './tell-granted.ts';
 
 /** The terms of an installation, from a command's options and the configuration. */
 export const termsOf = async (
@@ -39,54 +42,36 @@ const namedKernels = async (context: Context, host: Host): Promise<readonly stri
   return named.length > 0 ? named : [await chooseRelease(host, undefined)];
 };
 
-/** Prints how each wish ended. Throws the first problem, which becomes the exit status. */
-export const tellGranted = (
+/** The parameters that modules are loaded with; `null` where none is to be loaded. Throws `bad-request` where they cannot be. */
+const loadingOf = (
   context: Context,
-  granted: readonly Granted[],
-  seconds: number,
-): void => {
-  const done = granted.filter(({ receipt }) => receipt !== null);
-  const failed = granted.flatMap(({ name, release, problem }) =>
-    problem === null ? [] : [{ name, release, problem }],
-  );
-  const paths = done.flatMap(({ release, receipt }) =>
-    (receipt?.modules ?? []).map(({ path }) => `/lib/modules/${release}/${path}`),
-  );
-  const rows = done.map(({ release, receipt, isCached }) => [
-    `${receipt?.name ?? ''}/${receipt?.version ?? ''}`,
-    release,
-    receipt?.linkedFrom === null
-      ? `installed (${isCached ? 'was there already' : 'built now'})`
-      : `linked from ${receipt?.linkedFrom ?? ''}`,
-  ]);
-  context.progress.done();
-  if (done.length > 0 || context.flag('json')) {
-    context.print(`${table(rows)}\n${paths.join('\n')}\nafter ${seconds.toFixed(2)} s`, {
-      installed: paths,
-      cached: done.every(({ isCached }) => isCached),
-      seconds,
-      receipts: done.map(({ receipt }) => receipt),
-      problems: failed.map(({ name, release, problem: { code, message } }) => ({
-        name,
-        release,
-        code,
-        message,
-      })),
-    });
+  host: Host,
+  releases: readonly string[],
+): Parameters | null => {
+  const given = context.options('parameter');
+  if (!context.flag('load')) {
+    if (given.length === 0) return null;
+    throw new KilnError('bad-request', '--parameter is for loading; add --load');
   }
-  const [first] = failed;
-  if (first === undefined) return;
-  if (granted.length === 1) throw first.problem;
-  const reasons = Map.groupBy(failed, ({ problem }) => problem.message);
-  const lines = [...reasons].map(
-    ([message, each]) =>
-      `\n  ${each.map(({ name, release }) => `${name} for ${release}`).join(', ')}: ${message}`,
-  );
-  throw new KilnError(
-    first.problem.code,
-    `${failed.length} of ${granted.length} could not be installed:${lines.join('')}`,
-  );
+  if (host.root !== '/' || !releases.includes(runningRelease()))
+    throw new KilnError(
+      'bad-request',
+      `--load loads into the running kernel, ${runningRelease()}; leave out --load, or --root and -k`,
+    );
+  return readParameters(given);
 };
+
+/** Loads what was installed for the running kernel. */
+const loadGranted = (
+  granted: readonly Granted[],
+  parameters: Parameters,
+): Promise<readonly Loaded[]> =>
+  loadModules(
+    granted.flatMap(({ release, receipt }) =>
+      release === runningRelease() && receipt !== null ? [receipt] : [],
+    ),
+    parameters,
+  );
 
 const asWanted = (
   name: string,
@@ -116,6 +101,8 @@ come get it, too (kiln autoinstall).
       --force            also where the kernel's own module is the same or newer
       --allow-unsigned   install also what policy left unsigned
       --no-initramfs     leave initramfs images alone
+      --load             then load what was installed into the running kernel, and say what is not in it after that
+      --parameter MODULE.NAME=VALUE   load a module with a parameter; may be repeated
       --name, --version, --toolchain, --retry   as for kiln build`,
   options: {
     ...BUILD_OPTIONS,
@@ -127,6 +114,8 @@ come get it, too (kiln autoinstall).
     'allow-withdrawn': { type: 'boolean' },
     'allow-unsigned': { type: 'boolean' },
     'no-initramfs': { type: 'boolean' },
+    load: { type: 'boolean' },
+    parameter: { type: 'string', multiple: true },
     log: { type: 'boolean' },
   },
   async run(context) {
@@ -136,6 +125,7 @@ come get it, too (kiln autoinstall).
     const started = performance.now();
     const wishes: Wish[] = [];
     const releases = await namedKernels(context, host);
+    const parameters = loadingOf(context, host, releases);
     for (const source of context.args)
       for (const release of releases) {
         const request = await namedRequest(context, source, release);
@@ -153,6 +143,8 @@ come get it, too (kiln autoinstall).
       bundle === undefined ? undefined : await bundleSupply(bundle),
     );
     const granted = await installAll(context, host, wishes, terms);
-    tellGranted(context, granted, (performance.now() - started) / 1000);
+    const seconds = (performance.now() - started) / 1000;
+    const loaded = parameters === null ? [] : await loadGranted(granted, parameters);
+    tellGranted(context, granted, seconds, loaded);
   },
 };

@@ -114,9 +114,9 @@ const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
   const passedOver = build.recipe?.['passedOver'];
   if (!Array.isArray(passedOver)) return;
   const { name } = build.source;
-  if (passedOver.includes('MODPROBE_ON_INSTALL'))
+  if (passedOver.includes('MODPROBE_ON_INSTALL') && !context.flag('load'))
     context.progress.say(
-      `${name} asks to be loaded when it is installed (MODPROBE_ON_INSTALL), which Kiln leaves to you: modprobe -a ${modules.map(({ modname }) => modname).join(' ')}`,
+      `${name} asks to be loaded when it is installed (MODPROBE_ON_INSTALL): kiln install --load does that, or modprobe -a ${modules.map(({ modname }) => modname).join(' ')}`,
     );
   const scripts = SCRIPTS.filter((each) => passedOver.includes(each));
   if (scripts.length > 0)

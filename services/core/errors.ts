@@ -34,6 +34,11 @@ const ERRORS = {
   withdrawn: { status: 410, exit: 6, meaning: 'It was withdrawn: hosts are not given it any more' },
   unverified: { status: 422, exit: 6, meaning: 'The module did not pass verification' },
   'install-failed': { status: 500, exit: 7, meaning: 'The host could not be changed' },
+  'not-loaded': {
+    status: 500,
+    exit: 8,
+    meaning: 'The module is installed, and is not in the running kernel',
+  },
   internal: { status: 500, exit: 70, meaning: 'A defect in Kiln' },
 } as const;
 

@@ -253,6 +253,23 @@ describe('a host without compiler, headers or Node', () => {
     });
   });
 
+  it('loads into the running kernel only, and says so before anything is installed', async () => {
+    const named = ['install', 'v4l2loopback', '-k', kiln.release];
+    const other = await host.run('kiln', ...named, '--load');
+    expect(other).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(
+        /--load loads into the running kernel, \S+; leave out --load, or --root and -k/,
+      ),
+    });
+    const alone = await host.run('kiln', ...named, '--parameter', 'v4l2loopback.devices=2');
+    expect(alone).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('--parameter is for loading; add --load'),
+    });
+    expect((await host.run('kiln', 'status')).stdout).toMatch(/nothing is installed/);
+  });
+
   it('says which kernels there are when the one named is not installed', async () => {
     expect(
       await host.run('kiln', 'install', 'v4l2loopback', '-k', '6.1.0-1-amd64', '-q'),

@@ -37,6 +37,10 @@ const elsewhere = (stanza: string, { suite = OWN_SUITE, component = 'main' }: Or
     .replace(/^Suites:.*$/m, (line) => line.replaceAll(OWN_SUITE, suite))
     .replace(/^Components:.*$/m, `Components: ${component}`);
 
+/** A part of the archive as sources.list(5) names it, in deb822. */
+export const sourcesOf = async (origin: Origin): Promise<string> =>
+  (await debianSources()).map((stanza) => elsewhere(stanza, origin)).join('\n\n');
+
 /** Options with which apt's programs read the sources of a suite's packages. */
 export const sourceOptions = (suite: string): Promise<readonly string[]> =>
   ownApt(join(WORK, 'debian', suite, 'apt-sources'), (stanza) =>

@@ -1,22 +1,28 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sourcesOf } from './apt.ts';
 import { freshDirectory } from './make-source.ts';
 import { WORK } from './places.ts';
 import { mustRun, run, type Ran } from './run.ts';
 
-/** Makes a root once, below `.kiln/debian`, with mmdebstrap's options for it; whoever wants the same meanwhile waits. */
-const rootOnce = async (label: string, ...options: readonly string[]): Promise<string> => {
+/** Makes a root once, below `.kiln/debian`; whoever wants the same meanwhile waits. `script` makes `$0.part`, with `args` behind it. */
+const rootOnce = async (
+  label: string,
+  script: string,
+  ...args: readonly string[]
+): Promise<string> => {
   const place = join(WORK, 'debian', `root-${label}`);
-  const script =
-    '[ -e "$0" ] || { rm -rf "$0.part" && mmdebstrap --quiet --format=directory "$@" bookworm "$0.part" && mv "$0.part" "$0"; }';
+  const once = `[ -e "$0" ] || { rm -rf "$0.part" && ${script} && mv "$0.part" "$0"; }`;
   await mkdir(join(WORK, 'debian'), { recursive: true });
-  await mustRun('flock', [`${place}.lock`, 'sh', '-c', script, place, ...options]);
+  await mustRun('flock', [`${place}.lock`, 'sh', '-c', once, place, ...args]);
   return place;
 };
 
+const BOOTSTRAP = 'mmdebstrap --quiet --format=directory "$@" bookworm "$0.part"';
+
 /** A minimal Debian with kmod, as a directory that nobody changes. */
 export const bareRoot = (): Promise<string> =>
-  rootOnce('bare', '--variant=minbase', '--include=kmod');
+  rootOnce('bare', BOOTSTRAP, '--variant=minbase', '--include=kmod');
 
 /** mmdebstrap's options that install packages to a copy of the bare root: a quarter of the work of making a root of its own. */
 export const onBareRoot = async (...packages: readonly string[]): Promise<readonly string[]> => [
@@ -27,7 +33,29 @@ export const onBareRoot = async (...packages: readonly string[]): Promise<readon
 
 /** A minimal Debian with these packages, as a directory that nobody changes. */
 export const debianRoot = async (label: string, packages: readonly string[]): Promise<string> =>
-  rootOnce(label, ...(await onBareRoot(...packages)));
+  rootOnce(label, BOOTSTRAP, ...(await onBareRoot(...packages)));
+
+/**
+ * A minimal Debian of a suite with these packages and an apt of its own, which reads all of the archive as this machine's reads it; as a
+ * directory that nobody changes.
+ */
+export const aptRoot = async (
+  label: string,
+  suite: string,
+  packages: readonly string[],
+): Promise<string> => {
+  const component = 'main contrib non-free non-free-firmware';
+  const sources = join(await freshDirectory('apt-root'), 'debian.sources');
+  await writeFile(sources, `${await sourcesOf({ suite, component })}\n`);
+  const script = String.raw`
+    mmdebstrap --quiet --format=directory --variant=apt --include="$1" "$2" "$0.part" "$3" &&
+    rm -f "$0.part"/etc/apt/sources.list "$0.part"/etc/apt/sources.list.d/* &&
+    cp "$3" "$0.part/etc/apt/sources.list.d/debian.sources" &&
+    cp /etc/resolv.conf "$0.part/etc/resolv.conf" &&
+    apt-config dump | grep '^Acquire::' >"$0.part/etc/apt/apt.conf.d/99machine" &&
+    chroot "$0.part" apt-get update -q`;
+  return rootOnce(label, script, packages.join(','), suite, sources);
+};
 
 /** A copy of such a root for one test to change. */
 export const copyRoot = async (label: string, packages: readonly string[]): Promise<string> => {

@@ -48,7 +48,8 @@ export const PASSED_OVER: Readonly<Record<string, string>> = {
   PRE_INSTALL: 'hosts run it where dkms installs the module; kiln install runs no script',
   POST_INSTALL: 'hosts run it where dkms installs the module; kiln install runs no script',
   POST_REMOVE: 'hosts run it where dkms removes the module; kiln install runs no script',
-  MODPROBE_ON_INSTALL: 'Kiln installs modules and loads none; modprobe loads them',
+  MODPROBE_ON_INSTALL:
+    'hosts load modules where they are told to: dkms by this, kiln install by --load',
   REMAKE_INITRD: 'an initramfs is made anew where it holds the module',
   MODULES_CONF: 'Kiln does not change a host’s modprobe.d',
   MODULES_CONF_ALIAS_TYPE: 'Kiln does not change a host’s modprobe.d',

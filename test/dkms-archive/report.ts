@@ -1,0 +1,77 @@
+import type { Line } from './one-package.ts';
+
+/** What it takes to have modules at all: what apt fetches and how long it takes, on a host with a kernel and nothing else. */
+export interface Needs {
+  readonly packages: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** A suite's part of the table. */
+export interface Part {
+  readonly suite: string;
+  readonly release: string;
+  readonly needs: { readonly kiln: Needs; readonly dkms: Needs };
+  readonly lines: readonly Line[];
+}
+
+/** Whether a package fared the same on both hosts, to the byte, and left nothing. */
+export const isWell = (line: Line): boolean => verdictOf(line).isWell;
+
+/** Packages whose modules dkms does not make the same twice, and why. */
+const UNREPEATED: Readonly<Record<string, string>> = {
+  'openafs-modules-dkms': 'embeds the date of its build',
+};
+
+const verdictOf = (line: Line): { readonly words: string; readonly isWell: boolean } => {
+  const { kiln, dkms, left, lost, status } = line;
+  const wrong: string[] = [];
+  let words: string = kiln.outcome;
+  if (kiln.outcome !== dkms.outcome) wrong.push(`kiln-dkms ${kiln.outcome}, dkms ${dkms.outcome}`);
+  else if (kiln.outcome === 'built') {
+    const names = [...new Set([...Object.keys(kiln.modules), ...Object.keys(dkms.modules)])];
+    const others = names.filter((name) => kiln.modules[name] !== dkms.modules[name]);
+    words = `${names.length - others.length} identical`;
+    const reason = UNREPEATED[line.package];
+    if (others.length > 0 && reason !== undefined) words += `, ${others.join(', ')} ${reason}`;
+    else if (others.length > 0) wrong.push(`${others.join(', ')} differ`);
+  }
+  if (status !== 0) wrong.push(`apt ended with ${status}`);
+  if (left.length > 0) wrong.push(`left behind: ${left.join(' ')}`);
+  if (lost.length > 0) wrong.push(`lost: ${lost.join(' ')}`);
+  return wrong.length === 0
+    ? { words, isWell: true }
+    : { words: `**${[words, ...wrong].join('; ')}**`, isWell: false };
+};
+
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+const sum = (numbers: readonly number[]): number => numbers.reduce((all, each) => all + each, 0);
+
+/** The table, in Markdown, with the sums. */
+export const reportOf = ({ suite, release, needs, lines }: Part): string => {
+  const rows = lines.map((line) => {
+    const { kiln, dkms, bytes, packages } = line;
+    const times = [kiln.seconds, kiln.coldSeconds, dkms.seconds].map((each) => each.toFixed(1));
+    return `| ${line.package} ${line.version} | ${verdictOf(line).words} | ${packages} | ${megabytes(bytes)} | ${times.join(' | ')} |`;
+  });
+  const well = lines.filter(isWell).length;
+  const total = {
+    kiln: sum(lines.map(({ kiln }) => kiln.seconds)),
+    dkms: sum(lines.map(({ dkms }) => dkms.seconds)),
+  };
+  const row = (what: string, { packages, bytes, seconds }: Needs): string =>
+    `| ${what} | ${packages} | ${megabytes(bytes)} | ${seconds.toFixed(1)} |`;
+  return `## ${suite}, ${release}
+
+| a host needs | packages | MB | seconds |
+|---|---|---|---|
+${row('kiln-dkms', needs.kiln)}
+${row('dkms, headers, compiler', needs.dkms)}
+
+| package | modules | packages | MB | kiln-dkms, s | and building, s | dkms, s |
+|---|---|---|---|---|---|---|
+${rows.join('\n')}
+
+${lines.length} packages, ${well} the same on both hosts with nothing left behind. With modules that were built before, apt takes ${total.kiln.toFixed(0)} s in sum with kiln-dkms and ${total.dkms.toFixed(0)} s with dkms: ${(total.dkms / total.kiln).toFixed(1)} times faster.
+`;
+};

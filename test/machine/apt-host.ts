@@ -1,0 +1,76 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { digestOf } from '../../services/core/digest.ts';
+import { splitModule } from '../../services/core/module/module-signature.ts';
+import { moduleName, readModule } from '../../client/host/kernel-modules.ts';
+import { mustRunIn, runInside } from './debian-root.ts';
+import { mustRun, type Ran } from './run.ts';
+
+/** A Debian root with an apt of its own, driven as a user drives it. */
+export interface AptHost {
+  readonly root: string;
+  run(program: string, ...args: string[]): Promise<Ran>;
+  mustRun(program: string, ...args: string[]): Promise<string>;
+  /** `apt-get`, which asks nothing and installs nothing that is only recommended. */
+  apt(...args: string[]): Promise<Ran>;
+}
+
+const UNASKED = [
+  'DEBIAN_FRONTEND=noninteractive',
+  'apt-get',
+  '-y',
+  '-q',
+  '--no-install-recommends',
+];
+
+/** The host of a root. */
+export const aptHost = (root: string): AptHost => ({
+  root,
+  run: (program, ...args) => runInside(root, program, args),
+  mustRun: (program, ...args) => mustRunIn(root, program, ...args),
+  apt: (...args) => runInside(root, 'env', [...UNASKED, ...args]),
+});
+
+/** What apt would fetch to install packages: how many, and their bytes. */
+export const wouldFetch = async (
+  host: AptHost,
+  names: readonly string[],
+): Promise<{ readonly packages: number; readonly bytes: number }> => {
+  const { status, stdout, stderr } = await host.apt('install', '--print-uris', '-qq', ...names);
+  if (status !== 0) throw new Error(`apt-get install ${names.join(' ')}: ${stderr}`);
+  const sizes = [...stdout.matchAll(/^'\S+' \S+ (\d+)/gm)].map(([, size]) => Number(size));
+  return { packages: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+};
+
+/** The modules that dkms installed for a kernel: digests of them unsigned and not compressed, by name. */
+export const dkmsModules = async (
+  root: string,
+  release: string,
+): Promise<Readonly<Record<string, string>>> => {
+  const place = join(root, 'lib/modules', release, 'updates/dkms');
+  const files = (await readdir(place).catch(() => [])).filter((name) => name.includes('.ko'));
+  const modules: Record<string, string> = {};
+  for (const file of files.sort()) {
+    const bytes = await readModule(join(place, file));
+    modules[moduleName(file)] = digestOf(splitModule(bytes)?.unsigned ?? bytes);
+  }
+  return modules;
+};
+
+/** Where package managers and logs keep what they did: it is nobody's leftover. */
+const UNCOUNTED = [
+  'proc',
+  'tmp',
+  'var/cache',
+  'var/log',
+  'var/lib/apt',
+  'var/lib/dpkg',
+  'var/lib/kiln',
+];
+
+/** All paths below a root that count, in order. */
+export const pathsIn = async (root: string): Promise<readonly string[]> => {
+  const pruned = UNCOUNTED.flatMap((path) => ['-o', '-path', `./${path}`]).slice(1);
+  const args = ['.', '(', ...pruned, ')', '-prune', '-o', '-print'];
+  return (await mustRun('find', args, { cwd: root })).split('\n').filter(Boolean).sort();
+};
