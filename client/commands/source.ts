@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { KilnError } from '../../services/core/errors.ts';
 import { archiveOf } from '../../services/core/policy/ownership.ts';
+import type { HostFileClaims } from '../../services/core/source/host-files.ts';
 import type { Settings, SourceClaims } from '../../services/core/source/source.ts';
 import { sendTree } from '../ask/ask.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
@@ -13,13 +14,17 @@ export const SOURCE_OPTIONS = {
   depends: { type: 'string' },
   needs: { type: 'string' },
   setting: { type: 'string', multiple: true },
+  file: { type: 'string', multiple: true },
 } as const;
 
 export const SOURCE_HELP = `      --name, --version  name a source that does not name itself
       --depends A,B      sources it is built against, where BUILD_DEPENDS does not say so in plain words
       --needs P,Q        packages its build needs besides the usual ones (libxtables-dev); default: the -dev packages that
                          a .deb depends on
-      --setting /etc/PATH=FILE   a file that its dkms.conf reads from the host; may be repeated`;
+      --setting /etc/PATH=FILE   a file that its dkms.conf reads from the host; may be repeated
+      --file PLACE=PATH  a file of the source that hosts get with its modules, and lose with them; may be repeated. PLACE is
+                         /lib/firmware/PATH (it goes to /lib/firmware/updates/RELEASE/PATH, which that kernel prefers),
+                         /lib/udev/rules.d/NAME.rules, or NAME.conf in /lib/modprobe.d, /lib/depmod.d or /lib/modules-load.d`;
 
 /** The pusher's claims about a source, from the options; settings are read by `readSettings`. */
 export const sourceClaims = (context: Context): SourceClaims => ({
@@ -27,7 +32,22 @@ export const sourceClaims = (context: Context): SourceClaims => ({
   version: context.option('version'),
   depends: listOption(context, 'depends'),
   needs: listOption(context, 'needs'),
+  files: hostFileClaims(context),
 });
+
+/** What `--file` says. Throws `bad-request`. */
+const hostFileClaims = (context: Context): HostFileClaims | undefined => {
+  const given = context.options('file');
+  if (given.length === 0) return undefined;
+  return Object.fromEntries(
+    given.map((each) => {
+      const [place = '', path] = each.split(/=(.*)/s);
+      if (path === undefined)
+        throw new KilnError('bad-request', `--file takes PLACE=PATH, not ${each}`);
+      return [place, path];
+    }),
+  );
+};
 
 /** The files that `--setting` names. Throws `bad-request`. */
 export const readSettings = async (context: Context): Promise<Settings | undefined> => {

@@ -28,7 +28,8 @@ ${ANSWER_SECONDS} seconds at most; where it does not answer that is said, and wh
   async run(context) {
     const host = await context.host();
     const [name] = context.args;
-    const receipts = await meantBy(host, name);
+    const all = await soundReceipts(host);
+    const receipts = all.filter((receipt) => name === undefined || receipt.name === name);
     const others = context.flag('all') ? await notOurs(host) : [];
     if (receipts.length === 0 && others.length === 0)
       throw new KilnError(
@@ -38,7 +39,7 @@ ${ANSWER_SECONDS} seconds at most; where it does not answer that is said, and wh
     const verdicts = (
       await Promise.all(
         receipts.map((receipt) =>
-          verifyReceipt(host, receipt, () => readCertificate(context.config.certificate)),
+          verifyReceipt(host, receipt, all, () => readCertificate(context.config.certificate)),
         ),
       )
     ).flat();
@@ -59,7 +60,7 @@ ${ANSWER_SECONDS} seconds at most; where it does not answer that is said, and wh
     if (bad.length > 0)
       throw new KilnError(
         'unverified',
-        `${bad.length} of ${verdicts.length} modules did not pass; ${installAgain(receipts, bad)} installs them as the service signs them now`,
+        `${bad.length} of ${verdicts.length} files did not pass; ${installAgain(receipts, bad)} installs them as the service signs them now`,
       );
     const [first] = withdrawn;
     if (first !== undefined)
@@ -67,15 +68,15 @@ ${ANSWER_SECONDS} seconds at most; where it does not answer that is said, and wh
   },
 };
 
-/** The receipts of a source, or all. Throws `unverified` where some are damaged. */
-const meantBy = async (host: Host, name: string | undefined): Promise<readonly Receipt[]> => {
+/** All receipts of a host. Throws `unverified` where some are damaged. */
+const soundReceipts = async (host: Host): Promise<readonly Receipt[]> => {
   const { receipts, damaged } = await listReceipts(host);
   if (damaged.length > 0)
     throw new KilnError(
       'unverified',
       `damaged receipts: ${damaged.join(', ')}; install their modules again`,
     );
-  return receipts.filter((receipt) => name === undefined || receipt.name === name);
+  return receipts;
 };
 
 /** The withdrawals by the service's word, or as last known. `unasked`: why a service that is set up was asked in vain, or `null`. */
@@ -106,10 +107,7 @@ const hearWithdrawals = async (
 /** The command that installs again the modules that did not pass. */
 const installAgain = (receipts: readonly Receipt[], bad: readonly Verdict[]): string => {
   const meant = receipts.filter((receipt) =>
-    bad.some(
-      ({ module, release }) =>
-        release === receipt.release && receipt.modules.some(({ name }) => name === module),
-    ),
+    bad.some(({ source, release }) => release === receipt.release && source === receipt.name),
   );
   const unsigned = meant.some(({ signer }) => signer === null) ? ' --allow-unsigned' : '';
   const names = new Set(meant.map(({ name }) => name));

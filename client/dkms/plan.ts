@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { readModule } from '../host/kernel-modules.ts';
+import { firmwareGone, layFiles } from '../install/host-files.ts';
 import { gone, receiptFor, standingOf, type Planner } from '../install/plan.ts';
 import { receiptChange, type Receipt } from '../installed/receipts.ts';
 import type { Change } from '../transaction/change.ts';
@@ -38,7 +39,7 @@ export const planDkms =
       readonly originals: readonly Original[];
     },
   ): Planner =>
-  async (_host, fetched, terms) => {
+  async (host, fetched, terms) => {
     const { build, modules } = fetched;
     // What it was built against has been installed by its own name.
     if (build.source.name !== target.module || build.source.version !== target.version) return null;
@@ -84,15 +85,18 @@ export const planDkms =
         { path: `lib/modules/${target.release}/${below}`, to: null },
       );
     }
+    const brought = await layFiles(host, fetched, terms.receipts);
     const receipt: Receipt = {
-      ...receiptFor(fetched, terms, { laid, displaced }),
+      ...receiptFor(fetched, terms, { laid, files: brought.files, displaced }),
       dkmsTree: places.tree,
     };
     return {
       receipt,
       changes: [
         ...gone(before, laid),
+        ...firmwareGone(before, brought.files),
         ...changes,
+        ...brought.changes,
         { path: activeLink(places, target).slice(1), to: { link: activeTarget(target) } },
         receiptChange(receipt),
       ],

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
 import {
@@ -9,6 +10,8 @@ import { canonicalJson, type Canonical } from '../../services/core/format/canoni
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { buildIdOf } from '../../services/core/build/fingerprint.ts';
+import { hostFiles } from '../../services/core/jobs/message-parts.ts';
+import { firmwarePath, hostFileLimit } from '../../services/core/source/host-files.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Supply } from './supply.ts';
 import type { InstallTerms } from './wish.ts';
@@ -22,10 +25,18 @@ export interface FetchedModule {
   readonly bytes: Buffer;
 }
 
+/** A file that a source brings beside its modules, for a place on hosts. */
+export interface FetchedFile {
+  readonly place: string;
+  readonly bytes: Buffer;
+}
+
 /** A build whose modules are here and verified: digests, signatures, provenance, names, vermagic. */
 export interface Fetched {
   readonly build: BuildView;
   readonly modules: readonly FetchedModule[];
+  /** None of a build that is not signed: nobody vouches for them. */
+  readonly files: readonly FetchedFile[];
   readonly isSigned: boolean;
   /** Whether it had been built before it was asked for. */
   readonly isCached: boolean;
@@ -61,7 +72,9 @@ export const fetchBuilds = async (
     const certificate = certificateFor(build, terms);
     const modules = await fetchModules(supply, build, certificate);
     const provenance = certificate === null ? null : await readSigned(supply, build, certificate);
-    for (const { name, version, fingerprint } of mustBeCovered(build)) {
+    const { dependencies, files: brought } = mustBeCovered(build);
+    const files = certificate === null ? [] : await fetchFiles(supply, brought);
+    for (const { name, version, fingerprint } of dependencies) {
       const id = buildIdOf(fingerprint);
       if (fetched.has(id)) continue;
       const dependency = await supply.dependency(id);
@@ -76,7 +89,8 @@ export const fetchBuilds = async (
         throw bad(`another build than ${id} was sent for the dependency ${name}/${version}`);
       await take(dependency, isCached, [...above, build.id]);
     }
-    fetched.set(build.id, { build, modules, isSigned: certificate !== null, provenance, isCached });
+    const isSigned = certificate !== null;
+    fetched.set(build.id, { build, modules, files, isSigned, provenance, isCached });
   };
   const { build, isCached } = await supply.build(request);
   mustBeAsked(build, request);
@@ -107,16 +121,18 @@ const Said = z.object({
   dependencies: z.array(
     z.object({ name: z.string(), version: z.string(), fingerprint: z.custom<Digest>() }),
   ),
+  files: hostFiles.default({}),
 });
+type Said = z.output<typeof Said>;
 
-/** The builds that a build is built against. Throws where the build's facts are not those that its fingerprint, which is signed, covers. */
+/** What a build is built against, and the files that its source brings. Throws where the build's facts are not those that its fingerprint, which is signed, covers. */
 const mustBeCovered = ({
   fingerprint,
   inputs,
   source,
   kernel,
   dependencies,
-}: BuildView): z.output<typeof Said>['dependencies'] => {
+}: BuildView): Pick<Said, 'dependencies' | 'files'> => {
   const said = Said.safeParse(inputs).data;
   const isCovered =
     said?.source.digest === source.digest &&
@@ -127,7 +143,7 @@ const mustBeCovered = ({
     dependenciesOf(said).join() === dependencies.toSorted().join();
   if (!isCovered || fingerprintOf(inputs) !== fingerprint)
     throw bad('the build was sent with other inputs than its fingerprint covers');
-  return said.dependencies;
+  return said;
 };
 
 const fingerprintOf = (inputs: BuildView['inputs']): string | null => {
@@ -188,6 +204,22 @@ const sayNewKey = (
   return bad(
     `the module was signed with another key than the pinned certificate’s (SHA-256 ${pinned}): the service signs with SHA-256 ${key}, it says; where the admin says the same, run kiln setup ${server} --replace-certificate --fingerprint ${key}, then this again`,
   );
+};
+
+/** The files that a source brings, whose digests its signed provenance covers. Throws `unverified` for settings that are no text. */
+const fetchFiles = async (
+  supply: Supply,
+  files: Said['files'],
+): Promise<readonly FetchedFile[]> => {
+  const fetched: FetchedFile[] = [];
+  for (const [place, digest] of Object.entries(files)) {
+    const bytes = await supply.artifact(digest);
+    const isSetting = firmwarePath(place) === null;
+    if (bytes.length > hostFileLimit(place) || (isSetting && !isUtf8(bytes)))
+      throw bad(`the service sent bytes for ${place} that can be no such file`);
+    fetched.push({ place, bytes });
+  }
+  return fetched;
 };
 
 /** A build's modules, verified: signed by the certificate's key, or unsigned where `certificate` is `null`. */

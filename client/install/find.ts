@@ -1,4 +1,5 @@
 import type { Digest } from '../../services/core/digest.ts';
+import { hostFiles } from '../../services/core/jobs/message-parts.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
@@ -110,7 +111,12 @@ const mustBeGiven = (withdrawals: readonly Withdrawal[], build: BuildView): void
 const SCRIPTS = ['POST_ADD', 'PRE_INSTALL', 'POST_INSTALL', 'POST_REMOVE'];
 
 /** Prints what a source's `dkms.conf` asks for at installation and Kiln leaves to the person. */
-const sayWhatIsLeft = (context: Context, { build, modules }: Fetched): void => {
+const sayWhatIsLeft = (context: Context, { build, modules, isSigned }: Fetched): void => {
+  const brought = Object.keys(hostFiles.safeParse(build.inputs['files']).data ?? {});
+  if (!isSigned && brought.length > 0)
+    context.progress.say(
+      `${build.source.name} brings files for hosts (${brought.join(', ')}), which are left out: the build is not signed, so nobody vouches for them`,
+    );
   const passedOver = build.recipe?.['passedOver'];
   if (!Array.isArray(passedOver)) return;
   const { name } = build.source;

@@ -7,6 +7,7 @@ import { mergeWanted, noteFailures, readWanted, wantedChange } from '../installe
 import { changeHost, recoverAloud, type PassedOver } from './change-host.ts';
 import { decideAll, plansIn, type Decision } from './decide.ts';
 import { findAll, isCached, type FoundWish } from './find.ts';
+import { settingsChanges } from './host-files.ts';
 import { linksTo, planUnlink } from './plan-remove.ts';
 import type { Granted, InstallTerms, Wish } from './wish.ts';
 
@@ -53,6 +54,7 @@ const carryOut = async (
     changes: [
       ...plans.flatMap(({ changes }) => changes),
       ...(await planUnlink(host, dropped)),
+      ...settingsChanges(before, standingAfter(before, laid, dropped)),
       wantedChange(mergeWanted(await readWanted(host), newlyWanted(decisions, terms))),
     ],
     laid,
@@ -61,6 +63,18 @@ const carryOut = async (
   });
   if (passedOver === null) await tellDropped(context, host, dropped);
   return passedOver;
+};
+
+/** The receipts that stand when some were laid down and others dropped. */
+const standingAfter = (
+  before: readonly Receipt[],
+  laid: readonly Receipt[],
+  dropped: readonly Receipt[],
+): readonly Receipt[] => {
+  const now = new Map(before.map((receipt) => [receiptKey(receipt), receipt]));
+  for (const receipt of dropped) now.delete(receiptKey(receipt));
+  for (const receipt of laid) now.set(receiptKey(receipt), receipt);
+  return [...now.values()];
 };
 
 /** The wishes anew, where the one whose module depmod passes over is refused. */

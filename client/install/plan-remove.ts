@@ -22,7 +22,7 @@ export const planUnlink = async (
 };
 
 /**
- * The plan that removes a source's modules and the links to them, and moves back what had been moved aside for them.
+ * The plan that removes a source's modules, its firmware and the links to them, and moves back what had been moved aside for them.
  * A file that somebody else has changed since is left alone.
  */
 export const planRemove = async (
@@ -37,6 +37,9 @@ export const planRemove = async (
     if (await isOurs(join(host.root, path), receipt, module.digest))
       changes.push({ path, to: null });
   }
+  for (const { path, digest, text } of receipt.files)
+    if (text === null && (await isOurs(join(host.root, path), receipt, digest)))
+      changes.push({ path, to: null });
   for (const { path, kept } of receipt.displaced) {
     const what = await fileOrLink(host, kept);
     if (what === null) continue;

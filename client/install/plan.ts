@@ -4,6 +4,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { readModuleFile } from '../../services/core/module/module-file.ts';
 import { compareModuleVersions, isKeptInTree } from '../../services/core/module/module-version.ts';
 import type { Fetched } from './fetch.ts';
+import { firmwareGone, layFiles, linkFiles } from './host-files.ts';
 import { displacedBy } from '../installed/displaced.ts';
 import { inModules, modulesDirectory, type Host } from '../host/host.ts';
 import { compressModule, inTree, moduleName, readModule } from '../host/kernel-modules.ts';
@@ -49,8 +50,10 @@ export const planInstall = async (
   refuseTaken(laid, build.source.name, release, terms.receipts);
   const before = standingOf(terms.receipts, build.source.name, release);
   const displaced = await displacedBy(host, release, laid, before, terms.receipts);
+  const brought = await layFiles(host, fetched, terms.receipts);
   const receipt = receiptFor(fetched, terms, {
     laid,
+    files: brought.files,
     displaced: terms.keepDisplaced ? displaced.list : (before?.displaced ?? []),
   });
   return {
@@ -58,7 +61,9 @@ export const planInstall = async (
     changes: [
       ...displaced.changes.filter(({ to }) => terms.keepDisplaced || to === null),
       ...gone(before, laid),
+      ...firmwareGone(before, brought.files),
       ...changes,
+      ...brought.changes,
       receiptChange(receipt),
     ],
   };
@@ -70,8 +75,13 @@ export const receiptFor = (
   terms: Pick<PlanTerms, 'server' | 'signer'>,
   {
     laid,
+    files,
     displaced,
-  }: { readonly laid: Receipt['modules']; readonly displaced: Receipt['displaced'] },
+  }: {
+    readonly laid: Receipt['modules'];
+    readonly files: Receipt['files'];
+    readonly displaced: Receipt['displaced'];
+  },
 ): Receipt => ({
   name: build.source.name,
   version: build.source.version,
@@ -89,6 +99,7 @@ export const receiptFor = (
   linkedFrom: null,
   provenWith: null,
   modules: laid,
+  files,
   displaced,
   dkmsTree: null,
   installedAt: Date.now(),
@@ -157,10 +168,12 @@ export const planLink = (
   }));
   refuseTaken(modules, origin.name, release, receipts);
   const before = standingOf(receipts, origin.name, release);
+  const brought = linkFiles(origin, release);
   const receipt: Receipt = {
     ...origin,
     release,
     modules,
+    files: brought.files,
     linkedFrom: origin.release,
     provenWith,
     displaced: before?.displaced ?? [],
@@ -171,7 +184,16 @@ export const planLink = (
     const to = inModules(origin.release, path);
     return { path: at, to: { link: relative(dirname(at), to) } };
   });
-  return { receipt, changes: [...gone(before, modules), ...links, receiptChange(receipt)] };
+  return {
+    receipt,
+    changes: [
+      ...gone(before, modules),
+      ...firmwareGone(before, brought.files),
+      ...links,
+      ...brought.changes,
+      receiptChange(receipt),
+    ],
+  };
 };
 
 /** Kernels whose indexes a plan's changes concern. */

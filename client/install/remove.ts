@@ -6,7 +6,8 @@ import { withUnneeded } from '../installed/unneeded.ts';
 import { noteFailures, readFailures, readWanted, wantedChange } from '../installed/wanted.ts';
 import type { Change } from '../transaction/change.ts';
 import { changeHost, recoverAloud } from './change-host.ts';
-import { planRemove } from './plan-remove.ts';
+import { settingsChanges } from './host-files.ts';
+import { linksTo, planRemove } from './plan-remove.ts';
 
 /**
  * Removes sources from some kernels or all, in one transaction, and with them what they were built against and nobody else needs. Gives
@@ -29,6 +30,9 @@ export const removeAll = (
     const going = withUnneeded(named, receipts, left);
     const changes: Change[] = [];
     for (const receipt of going) changes.push(...(await planRemove(host, receipt, receipts)));
+    const gone = new Set(going.flatMap((each) => [each, ...linksTo(each, receipts)]));
+    const staying = receipts.filter((each) => !gone.has(each));
+    changes.push(...settingsChanges(receipts, staying));
     const titles = going.map(({ name, version, release }) => `${name}/${version} from ${release}`);
     await changeHost(context, host, {
       title: `remove ${[...titles, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,

@@ -5,7 +5,7 @@ import { isDigest, type Digest } from '../../services/core/digest.ts';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { isKernelRelease } from '../../services/core/kernel/kernel.ts';
 import { SOURCE_NAME } from '../../services/core/source/source.ts';
-import { hostKernels, placeToRead, type Host } from '../host/host.ts';
+import { hostKernels, inModules, placeToRead, type Host } from '../host/host.ts';
 import { linkTarget } from '../host/host-files.ts';
 import type { Change } from '../transaction/change.ts';
 
@@ -61,6 +61,10 @@ const Receipt = z.object({
       unsigned: digest,
     }),
   ),
+  /** Files that came beside the modules: firmware, which `text` is `null` for, and settings that all kernels of the host share. */
+  files: z
+    .array(z.object({ path: pathBelow('lib/'), digest, text: z.string().nullable() }))
+    .default([]),
   /** Modules of the same names that were moved aside: from where, and to where below the root. */
   displaced: z.array(z.object({ path: pathBelow(''), kept: keptPath })),
   /** The tree of dkms that it was installed from; `null` where `kiln install` did it. */
@@ -79,9 +83,13 @@ export const receiptKey = ({ release, name }: Pick<Receipt, 'release' | 'name'>)
 
 /** Whether two receipts of one source and kernel speak of the same module set. */
 export const isSameSet = (one: Receipt, other: Receipt): boolean => {
-  const files = ({ modules, linkedFrom }: Receipt): string =>
-    JSON.stringify([linkedFrom, modules.map(({ path, module }) => [path, module])]);
-  return files(one) === files(other);
+  const set = ({ modules, linkedFrom, files }: Receipt): string =>
+    JSON.stringify([
+      linkedFrom,
+      modules.map(({ path, module }) => [path, module]),
+      files.map(({ path, digest: of }) => [path, of]),
+    ]);
+  return set(one) === set(other);
 };
 
 /** The directory of our modules below `/lib/modules/RELEASE`: depmod prefers `updates/` to what came with the kernel. */
@@ -169,7 +177,9 @@ const linksOfOthers = async (
       });
       if (modules.length < origin.modules.length) continue;
       const { release: linkedFrom } = origin;
-      found.push({ ...origin, release, modules, linkedFrom, provenWith: null, displaced: [] });
+      // The tool links modules alone.
+      const own = { release, modules, linkedFrom, provenWith: null, files: [], displaced: [] };
+      found.push({ ...origin, ...own });
     }
   }
   return found;
@@ -199,7 +209,9 @@ export const leadsToOurs = async (
 };
 
 /** The file of a module that a receipt speaks of: what its link leads to on that host, where it is one. */
-export const moduleFile = async (host: Host, release: string, path: string): Promise<string> => {
-  const place = join('/lib/modules', release, path);
-  return join(host.root, (await linkTarget(host, place)) ?? place);
-};
+export const moduleFile = (host: Host, release: string, path: string): Promise<string> =>
+  installedFile(host, inModules(release, path));
+
+/** The file at a path below a host's root: what its link leads to on that host, where it is one. */
+export const installedFile = async (host: Host, path: string): Promise<string> =>
+  join(host.root, (await linkTarget(host, join('/', path))) ?? path);

@@ -6,6 +6,7 @@ import { explainInputs, isStaleness } from '../../services/core/build/explain.ts
 import type { CreateBuild, ResolvedView } from '../../services/core/protocol/build.ts';
 import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
 import { hostKernels, hostKernel, type Host } from '../host/host.ts';
+import { lookAtFiles } from './brought-files.ts';
 import { listReceipts, moduleFile, type Receipt } from './receipts.ts';
 import type { Service } from '../wire/service.ts';
 import { newerHere, versionIn } from './newest-here.ts';
@@ -48,7 +49,7 @@ export const standings = async (host: Host): Promise<readonly Standing[]> => {
     rows.push({
       name: receipt.name,
       release: receipt.release,
-      ...(await stateOf(host, receipt)),
+      ...(await stateOf(host, receipt, receipts)),
       since: null,
       older: null,
       receipt,
@@ -182,6 +183,7 @@ const whyStale = ({ receipt }: Standing, view: ResolvedView | undefined): readon
 const stateOf = async (
   host: Host,
   receipt: Receipt,
+  receipts: readonly Receipt[],
 ): Promise<Pick<Standing, 'state' | 'because'>> => {
   const isLinked = receipt.linkedFrom !== null;
   for (const { path, digest } of receipt.modules) {
@@ -200,6 +202,11 @@ const stateOf = async (
       return { state: 'overridden', because: [`${path} has other bytes than were installed`] };
     }
   }
+  const wrong = (await lookAtFiles(host, receipt, receipts)).find(
+    ({ problem }) => problem !== null,
+  );
+  if (wrong !== undefined)
+    return { state: 'overridden', because: [`/${wrong.path} ${wrong.problem}`] };
   return { state: isLinked ? 'linked' : 'installed', because: [] };
 };
 

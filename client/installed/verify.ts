@@ -8,8 +8,9 @@ import { KilnError } from '../../services/core/errors.ts';
 import type { Arch } from '../../services/core/arch.ts';
 import { checkModule, readModuleFile } from '../../services/core/module/module-file.ts';
 import { splitModule, verifyModule } from '../../services/core/module/module-signature.ts';
-import type { Host } from '../host/host.ts';
+import { inModules, type Host } from '../host/host.ts';
 import { readModule } from '../host/kernel-modules.ts';
+import { lookAtFiles, unattested } from './brought-files.ts';
 import { moduleFile, type Receipt } from './receipts.ts';
 
 /** The pinned certificate, from its PEM file. Throws `unverified` with what to do. */
@@ -70,29 +71,38 @@ export const verifyBytes = (
 
 /** One installed file, checked. `problem` is `null` if all is well. */
 export interface Verdict {
-  readonly module: string;
+  readonly source: string;
+  /** `null` for a file that came beside the modules. */
+  readonly module: string | null;
   readonly release: string;
   readonly path: string;
   readonly problem: string | null;
 }
 
-/** Checks a receipt against the files on the disk: bytes, signatures, provenance. The service is not asked. */
+/** Checks a receipt against the files on the disk: bytes, signatures, provenance. `receipts`: all of the host. The service is not asked. */
 export const verifyReceipt = async (
   host: Host,
   receipt: Receipt,
+  receipts: readonly Receipt[],
   certificate: () => Promise<X509Certificate>,
 ): Promise<readonly Verdict[]> => {
+  const { name: source, release } = receipt;
   const otherKey = await problemOf(() => checkKey(receipt, certificate));
   const provenance = otherKey ?? (await problemOf(() => checkProvenance(receipt, certificate)));
-  return Promise.all(
+  const modules = await Promise.all(
     receipt.modules.map(async (module) => {
-      const path = join(host.root, 'lib/modules', receipt.release, module.path);
-      const file = await moduleFile(host, receipt.release, module.path);
+      const path = join(host.root, inModules(release, module.path));
+      const file = await moduleFile(host, release, module.path);
       const problem = await problemOf(() => checkFile(file, receipt, module, certificate));
-      const { release } = receipt;
-      return { module: module.name, release, path, problem: otherKey ?? problem ?? provenance };
+      return { module: module.name, path, problem: otherKey ?? problem ?? provenance };
     }),
   );
+  const files = (await lookAtFiles(host, receipt, receipts)).map(({ path, problem }) => ({
+    module: null,
+    path: join(host.root, path),
+    problem: otherKey ?? (problem === null ? provenance : `it ${problem}`),
+  }));
+  return [...modules, ...files].map((each) => ({ source, release, ...each }));
 };
 
 const problemOf = async (check: () => Promise<void>): Promise<string | null> => {
@@ -144,9 +154,10 @@ const checkFile = async (
 };
 
 const checkProvenance = async (
-  { signer, provenance, fingerprint, modules, inputs, name, version, mayLink }: Receipt,
+  receipt: Receipt,
   certificate: () => Promise<X509Certificate>,
 ): Promise<void> => {
+  const { signer, provenance, fingerprint, modules, inputs, name, version, mayLink } = receipt;
   if (signer === null) return;
   if (provenance === null)
     throw new KilnError('unverified', 'no provenance was kept; install the module again');
@@ -162,6 +173,12 @@ const checkProvenance = async (
     throw new KilnError(
       'unverified',
       'its receipt says otherwise than its provenance; install the module again',
+    );
+  const stray = unattested(receipt, attested.inputs.files ?? {});
+  if (stray !== null)
+    throw new KilnError(
+      'unverified',
+      `the provenance does not speak of these bytes of /${stray}; install the module again`,
     );
   for (const { name: file, module } of modules)
     if (attested.modules.get(file)?.signed !== module)

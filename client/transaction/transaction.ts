@@ -32,9 +32,9 @@ import { syncPath, writeSynced, writeWhole } from './whole-file.ts';
 
 const JOURNAL = 'var/lib/kiln/journal.json';
 
-/** Places of modules, of what we keep, of images; and what dkms's tree, wherever it is, has of an installation. */
+/** Places of modules, of what sources bring beside them, of what we keep, of images; and what dkms's tree, wherever it is, has of an installation. */
 const PLACES =
-  /^(?:(?:lib\/modules|var\/lib\/kiln|boot|efi)\/[^\0]+|[^\0]+\/(?:kernel-[^/\0]+|original_module\/[^\0]+))$/;
+  /^(?:(?:lib\/modules|lib\/firmware\/updates|lib\/udev\/rules\.d|lib\/(?:modprobe|depmod|modules-load)\.d|var\/lib\/kiln|boot|efi)\/[^\0]+|[^\0]+\/(?:kernel-[^/\0]+|original_module\/[^\0]+))$/;
 const belowRoot = z
   .string()
   .regex(PLACES)
@@ -224,7 +224,7 @@ const dropLeftovers = async (directory: string): Promise<void> => {
 
 /** Directories that this client makes or empties, and removes with the last file in them. */
 const OUR_OWN =
-  /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?|.+\/original_module(\/.+)?)$/;
+  /^(lib\/modules\/[^/]+\/(updates|weak-updates|extra)(\/.+)?|lib\/firmware\/updates(\/.+)?|var\/lib\/kiln\/(receipts|displaced)(\/.+)?|.+\/original_module(\/.+)?)$/;
 
 const dropEmptyDirectories = async (host: Host, directory: string): Promise<void> => {
   for (let each = directory; OUR_OWN.test(each); each = dirname(each)) {

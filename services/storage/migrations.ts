@@ -182,6 +182,9 @@ const RPM_ARCHIVES = [
   `ALTER TABLE archives ADD COLUMN newest BIGINT`,
 ];
 
+/** Sources may bring files for hosts; those that there were, bring none. */
+const HOST_FILES = [`UPDATE sources SET facts = '{"files":{},' || substr(facts, 2)`];
+
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
 const inOrder = (...steps: readonly Step[]): Migration => ({
@@ -208,4 +211,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '011-claims': inOrder(CLAIMS),
   '012-archive-sources': inOrder(ARCHIVE_SOURCES),
   '013-rpm-archives': inOrder(RPM_ARCHIVES),
+  '014-host-files': inOrder(HOST_FILES),
 };

@@ -16,8 +16,8 @@ import type { ToolchainState } from '../core/toolchain/toolchain.ts';
 import type { Withdrawable } from '../core/policy/withdrawal.ts';
 import type { JsonText } from './json-text.ts';
 
-/** A module as it came out of the sandbox, the same signed, a log, what builds that depend on this one need of it, and its provenance. */
-export type ArtifactKind = 'unsigned' | 'signed' | 'log' | 'exports' | 'attestation';
+/** A module as it came out of the sandbox, the same signed, a log, what builds that depend on this one need of it, its provenance, and a file for hosts. */
+export type ArtifactKind = 'unsigned' | 'signed' | 'log' | 'exports' | 'attestation' | 'file';
 
 /** A truth value: SQLite has none of its own. */
 export type Flag = 0 | 1;

@@ -59,6 +59,7 @@ describe('a plan', () => {
         vermagic: release,
       },
     }),
+    files: [],
     modules: modules.map((module) => ({
       name: module,
       modname: module,

@@ -115,7 +115,9 @@ describe('a host with weak-modules', () => {
     const { receipts } = await listReceipts(host);
     for (const receipt of receipts)
       expect(
-        await verifyReceipt(host, receipt, () => Promise.reject(new Error('it is unsigned'))),
+        await verifyReceipt(host, receipt, receipts, () =>
+          Promise.reject(new Error('it is unsigned')),
+        ),
       ).toMatchObject([{ problem: null }]);
     await rm(inModules(OTHER, 'weak-updates/kiln/hello.ko'));
     expect(await standings(host)).toMatchObject([{ release }]);

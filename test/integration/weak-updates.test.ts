@@ -28,6 +28,7 @@ const receipt: Receipt = {
   mayLink: true,
   linkedFrom: null,
   provenWith: null,
+  files: [],
   modules: [
     {
       name: 'a',

@@ -94,9 +94,9 @@ export const addSource = async (
   name: string,
   depends: readonly string[] = [],
 ): Promise<void> => {
-  const { tree, version, kind, autoinstall, needs, settings } = dkmsSource;
+  const { tree, version, kind, autoinstall, needs, settings, files } = dkmsSource;
   const digest = digestOf(name);
-  const facts = toJson({ autoinstall, depends, needs, hasRust: false, settings });
+  const facts = toJson({ autoinstall, depends, needs, hasRust: false, settings, files });
   await db
     .insertInto('sources')
     .values({ ...stored, digest, tree, name, version, kind, facts, commit_id: null })

@@ -9,7 +9,7 @@ const here = { name: 'acpi-call', version: '1.2.2', tree: digestOf('tree') };
 
 /** A source as a service tells of it. */
 const told = (given: Partial<SourceView> = {}): SourceView => {
-  const facts = { ...here, depends: [], needs: ['libelf-dev'], settings: {}, ...given };
+  const facts = { ...here, depends: [], needs: ['libelf-dev'], settings: {}, files: {}, ...given };
   return {
     kind: 'dkms',
     autoinstall: true,

@@ -25,7 +25,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   signers: 'key certificate',
   source_names: 'name version source made_by',
   source_owners: 'name owner',
-  sources: 'digest tree name version kind facts commit_id layout trust made_by',
+  sources: 'digest tree name version kind commit_id layout trust made_by',
   tokens: 'id name role hash names made_by quotas',
   toolchain_packages: 'toolchain name version',
   toolchains: 'name state contents problem builder made_by description',

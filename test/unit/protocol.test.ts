@@ -14,6 +14,7 @@ describe('a source from the wire', () => {
     depends: ['zfs'],
     needs: ['libxtables-dev'],
     settings: { '/etc/dkms/a.conf': 'a' },
+    files: { '/lib/firmware/a.bin': digestOf('a') },
     commit: null,
     trust: 'admin',
     madeBy: { id: 'token', name: 'ci' },

@@ -67,6 +67,7 @@ export const dkmsSource: Source = {
   needs: [],
   hasRust: false,
   settings: {},
+  files: {},
 };
 
 /** The variables of a conf; a bare word stands for the value at index 0. */

@@ -60,7 +60,7 @@ export const exportsOf = async (db: Database, build: string): Promise<Digest | n
   return row?.digest ?? null;
 };
 
-/** Keeps what a builder made, in place of all that the build had. */
+/** Keeps what a builder made, and the files for hosts of its source, in place of all that the build had. */
 export const keepBuilt = async (
   db: Database,
   { build, modules, exports, log }: Extract<Outcome, { kind: 'built' }>,
@@ -75,6 +75,13 @@ export const keepBuilt = async (
       .execute();
     await keep(db, { build, kind: 'unsigned', name, digest: unsigned });
   }
+  const { inputs } = await db
+    .selectFrom('builds')
+    .select('inputs')
+    .where('id', '=', build)
+    .executeTakeFirstOrThrow();
+  for (const [name, digest] of Object.entries(fromJson(inputs).files ?? {}))
+    await keep(db, { build, kind: 'file', name, digest });
   await keep(db, { build, kind: 'exports', digest: exports });
   await keep(db, { build, kind: 'log', digest: log });
 };

@@ -12,6 +12,7 @@ import type { ScannedTree } from '../../core/tree/tree.ts';
 import type { Database } from '../../storage/database.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
 import { toJson } from '../../storage/json-text.ts';
+import { withHostFiles } from './host-files.ts';
 import { sourceOf, type StoredSource } from './records.ts';
 import { publishPushed } from './publish.ts';
 import type { Caller } from './tokens.ts';
@@ -34,16 +35,18 @@ export const ingestSource = async (
   useUpload(deps, blob, by, async () => {
     const scanned = await scanSource(deps, blob);
     const found = inspectSource(scanned, given);
-    return deps.db.transaction().execute(async (db) => {
-      const stored = await recordSource(
-        db,
-        { ...found, blob, commit: commit ?? null },
-        voucher(by),
-        deps.now(),
-      );
-      if (roleReaches(by.role, 'ci')) await publishPushed(db, stored, by.token, deps.now());
-      return stored;
-    });
+    const record = (): Promise<StoredSource> =>
+      deps.db.transaction().execute(async (db) => {
+        const stored = await recordSource(
+          db,
+          { ...found, blob, commit: commit ?? null },
+          voucher(by),
+          deps.now(),
+        );
+        if (roleReaches(by.role, 'ci')) await publishPushed(db, stored, by.token, deps.now());
+        return stored;
+      });
+    return withHostFiles(deps, blob, by, { ...scanned, ...found, limits: SOURCE_LIMITS }, record);
   });
 
 /** Reads a tarball or package as one of modules' sources. Throws `bad-tarball` or `too-large`. */

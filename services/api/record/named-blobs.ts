@@ -19,8 +19,11 @@ export const BLOB_COLUMNS: readonly Column[] = [
   ['artifacts', 'digest'],
 ];
 
-/** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`. */
-export const BLOB_TEXTS: readonly Column[] = [['kernels', 'record']];
+/** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`, a source's files for hosts. */
+export const BLOB_TEXTS: readonly Column[] = [
+  ['kernels', 'record'],
+  ['sources', 'facts'],
+];
 
 /** Whether any record names a blob. */
 export const isNamed = async (db: Database, blob: Digest): Promise<boolean> => {

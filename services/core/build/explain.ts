@@ -6,6 +6,7 @@ export type InputPart =
   | 'waivers'
   | 'dependencies'
   | 'settings'
+  | 'files'
   | 'recipe'
   | 'environment'
   | 'build script';
@@ -29,6 +30,7 @@ export const explainInputs = (before: Inputs, after: Inputs): readonly Differenc
   ...explainValue('waivers', 'what was waived of the compiler contract', before, after, 'waived'),
   ...explainDependencies(before, after),
   ...explainMembers('settings', 'the setting', before, after, 'settings'),
+  ...explainMembers('files', 'the file for hosts', before, after, 'files'),
   ...explainValue('recipe', 'how the steps are worked out', before, after, 'recipe'),
   ...explainMembers('environment', 'the variable', before, after, 'environment'),
   ...explainValue('build script', 'Kiln’s build script', before, after, 'script'),

@@ -5,6 +5,7 @@ import { digestOf, hexOf, type Digest } from '../digest.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Arch } from '../arch.ts';
 import { buildDirectory } from './recipe.ts';
+import type { HostFiles } from '../source/host-files.ts';
 import type { Settings, Source } from '../source/source.ts';
 
 /** Everything that can change a module's bytes. Same inputs, same fingerprint, same bytes. */
@@ -29,6 +30,8 @@ export interface FingerprintInputs {
   })[];
   /** Files laid below `/etc` for the build, by digest. */
   readonly settings: Readonly<Record<string, Digest>>;
+  /** Files that hosts get beside the modules, by their places there; left out where the source has none. */
+  readonly files?: HostFiles;
   /** What the steps are worked out from. They follow from source, kernel and script, which are covered already. */
   readonly recipe: { readonly from: 'dkms.conf' | 'kbuild'; readonly directory: string };
   readonly environment: Readonly<Record<string, string>>;
@@ -76,6 +79,7 @@ export const fingerprintInputs = (
       digestOf(text),
     ]),
   ),
+  ...(Object.keys(source.files).length === 0 ? {} : { files: source.files }),
   recipe: {
     from: source.kind === 'dkms' ? 'dkms.conf' : 'kbuild',
     directory: buildDirectory(source),

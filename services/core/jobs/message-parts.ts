@@ -15,6 +15,7 @@ import {
   SOURCE_VERSION,
   type Source,
 } from '../source/source.ts';
+import { HOST_FILES, isHostFilePlace } from '../source/host-files.ts';
 import type { Move } from '../tree/tree.ts';
 
 /**
@@ -72,6 +73,11 @@ export const settings = z
     error: 'too many settings files',
   });
 
+/** Digests of files for hosts, by their places there. */
+export const hostFiles = z
+  .record(z.string().refine(isHostFilePlace), digest)
+  .refine((files) => Object.keys(files).length <= HOST_FILES, { error: 'too many files' });
+
 const source = {
   digest,
   tree: digest,
@@ -83,6 +89,7 @@ const source = {
   needs: list(line(100), 256),
   hasRust: z.boolean(),
   settings,
+  files: hostFiles,
 };
 const bareSource = z.strictObject(source) satisfies z.ZodType<Source>;
 /** A source, with the place of its tree among the blobs. */
@@ -134,6 +141,7 @@ export const fingerprintInputs = z.strictObject({
     256,
   ),
   settings: z.record(settingsPath, digest),
+  files: hostFiles.exactOptional(),
   recipe: z.strictObject({ from: z.enum(['dkms.conf', 'kbuild']), directory: absolutePath }),
   environment: z.record(line(128), line(64 * 1024)),
   script: digest,

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { TRUSTS } from '../policy/policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
 import { digest } from '../digest.ts';
+import { hostFiles } from '../jobs/message-parts.ts';
 import { text, packageName, settings, Maker, PageQuery } from './parts.ts';
 import { withdrawn } from './withdrawal.ts';
 
@@ -13,6 +14,8 @@ export const CreateSource = z.strictObject({
   depends: z.array(z.string().regex(SOURCE_NAME)).max(32).optional(),
   needs: z.array(packageName).max(64).optional(),
   settings: settings.optional(),
+  /** Files of the tree that hosts get beside the modules: for each place there a path in the tree. */
+  files: z.record(text(1024), text(1024)).optional(),
   /** The Git commit the tree was checked out from. */
   commit: z
     .string()
@@ -42,6 +45,7 @@ export const SourceView = z.object({
   depends: z.array(z.string().regex(SOURCE_NAME)),
   needs: z.array(packageName),
   settings,
+  files: hostFiles,
   commit: z.string().nullable(),
   trust: z.enum(TRUSTS),
   madeBy: Maker,

@@ -1,6 +1,7 @@
 import { canonicalJson } from '../format/canonical-json.ts';
 import { digestOf, shortDigest, type Digest } from '../digest.ts';
 import { KilnError } from '../errors.ts';
+import { claimedFiles, type HostFileClaims, type HostFiles } from './host-files.ts';
 import { type ScannedTree, layTree, mustKeepLinks, type Move, type Tree } from '../tree/tree.ts';
 
 /** A module's source tree. */
@@ -22,12 +23,14 @@ export interface Source {
   readonly hasRust: boolean;
   /** Files that a host would hold for it, such as `/etc/dkms/zfs.conf`. */
   readonly settings: Settings;
+  /** Files that hosts get beside its modules. */
+  readonly files: HostFiles;
 }
 
 /** What the pusher and the tree itself say of a source, besides its name and kind. */
 export type SourceFacts = Pick<
   Source,
-  'autoinstall' | 'depends' | 'needs' | 'hasRust' | 'settings'
+  'autoinstall' | 'depends' | 'needs' | 'hasRust' | 'settings' | 'files'
 >;
 
 /** Settings files by their absolute path, below `/etc/dkms`, `/etc/default` or `/etc/sysconfig`. */
@@ -51,6 +54,7 @@ export interface SourceClaims {
   readonly depends?: readonly string[] | undefined;
   readonly needs?: readonly string[] | undefined;
   readonly settings?: Settings | undefined;
+  readonly files?: HostFileClaims | undefined;
 }
 
 /** A source that was found in a tarball, and the layout that makes its tree of the tarball. */
@@ -114,16 +118,25 @@ export const sourceAt = (
   const depends = [...new Set(given.depends ?? literals(confText, 'BUILD_DEPENDS'))].sort();
   const needs = [...new Set(given.needs ?? packagesNeeded(scanned))].sort();
   const settings = checkSettings(given.settings ?? {});
+  const files = claimedFiles(given.files ?? {}, tree);
   if (depends.includes(name))
     throw new KilnError(
       'bad-source',
       `${name} depends on itself; take it out of its BUILD_DEPENDS, or of --depends`,
     );
-  const digest = sourceDigest({ name, version, tree: tree.digest, depends, needs, settings });
+  const digest = sourceDigest({
+    name,
+    version,
+    tree: tree.digest,
+    depends,
+    needs,
+    settings,
+    files,
+  });
   const autoinstall = /^y/i.test(literal(confText, 'AUTOINSTALL') ?? '');
   const hasRust = tree.entries.some(({ path }) => path.endsWith('.rs'));
   const source = { digest, tree: tree.digest, name, version, kind, autoinstall, hasRust } as const;
-  return { source: { ...source, depends, needs, settings }, tree, layout };
+  return { source: { ...source, depends, needs, settings, files }, tree, layout };
 };
 
 /** A source's digest: of all that tells it from others. */
@@ -134,8 +147,23 @@ export const sourceDigest = ({
   depends,
   needs,
   settings,
-}: Pick<Source, 'name' | 'version' | 'tree' | 'depends' | 'needs' | 'settings'>): Digest =>
-  digestOf(canonicalJson({ name, version, tree, depends, needs, settings: { ...settings } }));
+  files,
+}: Pick<
+  Source,
+  'name' | 'version' | 'tree' | 'depends' | 'needs' | 'settings' | 'files'
+>): Digest =>
+  digestOf(
+    canonicalJson({
+      name,
+      version,
+      tree,
+      depends,
+      needs,
+      settings: { ...settings },
+      // Sources without any keep the digests that they had before there were such files.
+      ...(Object.keys(files).length === 0 ? {} : { files: { ...files } }),
+    }),
+  );
 
 /** The text of a directory's `dkms.conf`; '' where it has none. */
 export const confIn = (scanned: ScannedTree, home: string): string =>
