@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, realpath, rm, symlink } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { machine, release as runningRelease, tmpdir } from 'node:os';
 import { run as runProgram } from '../host/programs.ts';
@@ -7,7 +7,8 @@ import { isDirectory, isFile, isThere } from './look.ts';
 import { DKMS_NAME } from './names.ts';
 import type { DkmsRun } from './run.ts';
 import { runScript } from './scripts.ts';
-import { buildHome, isAdded, labelOf, sourceLink, type Added } from './tree.ts';
+import { buildHome, homeOf, isAdded, labelOf, sourceLink, type Added } from './tree.ts';
+import { layVersion } from './whole.ts';
 
 /** What a command names, once a directory or a tarball that stands for it was taken into the source tree. Throws `DkmsEnd(1)` where nothing is named. */
 export const namedModule = async (run: DkmsRun, verb: string): Promise<Added> => {
@@ -53,9 +54,7 @@ export const addModule = async (run: DkmsRun, added: Added): Promise<void> => {
   );
   const link = sourceLink(places, added);
   session.say(`Creating symlink ${link} -> ${source}`);
-  await mkdir(buildHome(places, added), { recursive: true, mode: 0o755 });
-  await rm(link, { force: true });
-  await symlink(source, link);
+  await layVersion(homeOf(places, added), source);
   await runScript(session, added, 'post_add', conf.scripts);
 };
 

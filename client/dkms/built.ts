@@ -1,13 +1,15 @@
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { compressModule, inTree, type Suffix } from '../host/kernel-modules.ts';
 import { forEverybody } from '../host/umask.ts';
 import type { Fetched } from '../install/fetch.ts';
 import { writeBundle } from '../install/write-bundle.ts';
+import { syncPath, writeSynced } from '../transaction/whole-file.ts';
 import type { DkmsRun } from './run.ts';
 import { builtHome, type Target } from './tree.ts';
+import { layWhole } from './whole.ts';
 
 /** The file of a build in dkms's tree that Kiln installs from: the modules with all that proves where they come from. */
 export const BUNDLE_FILE = 'kiln.bundle';
@@ -22,31 +24,22 @@ export const layIntoTree = async (
   const { session } = run;
   const last = fetched.at(-1);
   if (last === undefined) return;
-  const place = builtHome(session.places, target);
-  const above = dirname(place);
-  await forEverybody(async () => {
-    await mkdir(above, { recursive: true });
-    const arrival = await mkdtemp(join(above, `.tmp_${target.arch}_`));
-    try {
-      const suffix = await suffixFor(run, target);
+  const suffix = await suffixFor(run, target);
+  await forEverybody(() =>
+    layWhole(builtHome(session.places, target), async (arrival) => {
       await mkdir(join(arrival, 'module'));
       await mkdir(join(arrival, 'log'));
       for (const { name, bytes } of last.modules) {
         const file = await compressModule(bytes, suffix);
-        await writeFile(
-          join(arrival, 'module', `${name}.ko${file === null ? '' : suffix}`),
-          file ?? bytes,
-        );
+        const path = join(arrival, 'module', `${name}.ko${file === null ? '' : suffix}`);
+        await writeSynced(path, file ?? bytes);
       }
-      await writeFile(join(arrival, 'log', 'make.log'), log);
+      await writeSynced(join(arrival, 'log', 'make.log'), Buffer.from(log));
       await writeBundle(join(arrival, BUNDLE_FILE), contentOf(run, fetched), artifactsIn(fetched));
-      await rm(place, { recursive: true, force: true });
-      await rename(arrival, place);
-    } catch (error) {
-      await rm(arrival, { recursive: true, force: true });
-      throw error;
-    }
-  });
+      for (const path of [arrival, join(arrival, 'module'), join(arrival, 'log')])
+        await syncPath(path);
+    }),
+  );
 };
 
 const contentOf = ({ session }: DkmsRun, fetched: readonly Fetched[]) => ({

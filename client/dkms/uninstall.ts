@@ -6,6 +6,7 @@ import { isThere } from './look.ts';
 import type { HostConf } from './conf.ts';
 import type { DkmsRun } from './run.ts';
 import { runScript } from './scripts.ts';
+import { dropLeftovers, dropWhole } from './whole.ts';
 import { removeForeign } from './foreign.ts';
 import {
   activeLink,
@@ -140,7 +141,8 @@ export const dropBuilt = async (
   target: Target,
 ): Promise<void> => {
   const home = builtHome(places, target);
-  await rm(home, { recursive: true, force: true });
+  await dropWhole(home);
+  await dropLeftovers(dirname(home));
   await rmdir(dirname(home)).catch(() => {});
 };
 
@@ -179,15 +181,19 @@ export const removeModule = async (
     session.say('');
   }
   const entries = await readdir(home, { withFileTypes: true }).catch(() => []);
-  for (const entry of entries)
-    if (entry.isDirectory()) await rmdir(join(home, entry.name)).catch(() => {});
+  for (const entry of entries) {
+    if (!entry.isDirectory()) continue;
+    await dropLeftovers(join(home, entry.name));
+    await rmdir(join(home, entry.name)).catch(() => {});
+  }
   const left = (await readdir(home, { withFileTypes: true }).catch(() => [])).filter(
     (entry) => entry.isDirectory() && !NOT_A_KERNEL.test(entry.name),
   );
   if (left.length === 0) {
     session.say(`Deleting module ${labelOf(added)} completely from the DKMS tree.`);
-    await rm(home, { recursive: true, force: true });
+    await dropWhole(home);
   }
+  await dropLeftovers(dirname(home));
   if ((await versionsIn(session.places, { ...ANY, module: added.module })).length === 0)
     await rmdir(dirname(home)).catch(() => {});
 };

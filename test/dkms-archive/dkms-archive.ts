@@ -1,44 +1,27 @@
-import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { wouldFetch, type AptHost } from '../machine/apt-host.ts';
-import { aptOptions, sourcesOf } from '../machine/apt.ts';
-import { newestRelease } from '../machine/debian.ts';
-import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
-import { CHECKOUT, DKMS_TOOLCHAIN, WORK, madeToolchain } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
+import { releasesOf } from '../machine/debian.ts';
+import { startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { CHECKOUT, WORK } from '../machine/places.ts';
 import { NEEDS, installTimed, plainHost, setUpKiln, type Place } from './hosts.ts';
+import { openStore, type Store } from './kept.ts';
+import { groupsOf, tryLife, type Life } from './life.ts';
 import { tryPackage, type Line } from './one-package.ts';
 import { isWell, reportOf, type Needs, type Part } from './report.ts';
+import { SUITES, follow, packagesOf, type Suite } from './suites.ts';
 
 /**
  * Installs every `*-dkms` package of Debian 12 and 13 with apt, on a host with kiln-dkms and on one with dkms, a compiler and headers, and
- * compares outcomes, bytes and times; then purges it. What was tried is kept, so that an interrupted run goes on where it was.
+ * compares outcomes, bytes and times; then purges it. Then all that can be together are, on a host that gets a newer kernel and newer
+ * versions of them. What was tried is kept, so that an interrupted run goes on where it was.
  *
  * usage   npm run dkms-archive [-- --suite SUITE] [--only PACKAGE,…] [--again | --report]
  * output  a table in Markdown, also in test/dkms-archive/RESULTS.md; what apt said is in .kiln/dkms-archive/SUITE.log
- * exit    0 all packages are the same on both · 1 one is not, or is not tried yet
+ * exit    0 all packages are the same on both · 1 one is not
  */
-
-const COMPONENTS = 'main contrib non-free non-free-firmware';
-const SUITES = {
-  bookworm: {
-    toolchain: DKMS_TOOLCHAIN,
-    kernels: String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>amd64))`,
-    newest: () => newestRelease('amd64'),
-  },
-  trixie: {
-    toolchain: madeToolchain('debian-13-gcc-14'),
-    kernels: String.raw`linux-headers-(?<release>6\.12\.\d+\+deb13-(?<flavour>amd64))`,
-    newest: () => newestRelease('amd64', '6.12 of Debian 13'),
-  },
-} as const;
-type Suite = keyof typeof SUITES;
-/** They bring no module: a helper of packagers, and what dkms's own package is tested with. */
-const NO_MODULES = /^dh-dkms$|^dkms-.*test-dkms$/;
-/** These take minutes: they come last, so that an interrupted run has most of the table. */
-const LONG = /^(nvidia|openafs|zfs|ezurio)/;
 
 const { values } = parseArgs({
   options: {
@@ -52,109 +35,104 @@ const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const home = join(WORK, 'dkms-archive');
 await mkdir(home, { recursive: true });
 
-const packagesOf = async (suite: Suite): Promise<readonly string[]> => {
-  if (values.only !== undefined) return values.only.split(',');
-  const options = await aptOptions({ suite, component: COMPONENTS });
-  const names = (await mustRun('apt-cache', [...options, 'pkgnames'])).split('\n');
-  const found = names.filter((name) => name.endsWith('-dkms') && !NO_MODULES.test(name)).sort();
-  return [...found.filter((name) => !LONG.test(name)), ...found.filter((name) => LONG.test(name))];
-};
-
-/** What a run of a suite keeps: what the hosts need, and a line for each package that was tried. */
-interface Kept {
-  readonly needs?: Part['needs'];
-  readonly line?: Line;
-}
-
-const keptOf = async (file: string, release: string): Promise<readonly Kept[]> => {
-  const text = await readFile(file, 'utf8').catch(() => '');
-  const all = text
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as Kept & { readonly release: string });
-  return all.filter((each) => each.release === release);
-};
-
-const measureNeeds = async (host: AptHost, names: readonly string[]): Promise<Needs> => {
+/** Installs what is needed for modules at all, and says what that takes. */
+const meet = async (host: AptHost, names: readonly string[]): Promise<Needs> => {
   const fetched = await wouldFetch(host, names);
   const { status, words, seconds } = await installTimed(host, names);
   if (status !== 0) throw new Error(`apt-get install ${names.join(' ')}: ${words}`);
   return { ...fetched, seconds };
 };
 
-const follow = async (kiln: KilnService, suite: Suite, names: readonly string[]): Promise<void> => {
-  const { toolchain, kernels } = SUITES[suite];
-  say('pinning the toolchain');
-  await pinToolchain(kiln, toolchain);
-  const sources = join(home, `${suite}.sources`);
-  await writeFile(sources, await sourcesOf({ suite, component: COMPONENTS }));
-  const modules = names.map((name) => name.replaceAll('.', String.raw`\.`)).join('|');
-  say('following the archive');
-  const what = ['--sources', sources, '--headers', kernels, '--modules', modules];
-  await kiln.json('archive', 'add', suite, ...what);
-  const { problems } = await kiln.json<{ problems: unknown[] }>('kernel', 'sync', '--wait');
-  if (problems.length > 0) say(`the archive: ${JSON.stringify(problems, null, 2)}`);
+/** A host with kiln-dkms that is set up for the service. */
+const kilnHost = async (
+  kiln: KilnService,
+  place: Place,
+  root: string,
+): Promise<{ readonly host: AptHost; readonly needs: Needs }> => {
+  const host = await plainHost(place, join(home, root));
+  const needs = await meet(host, NEEDS.kiln());
+  const { secret } = await kiln.json<IssuedToken>('token', 'create', root, '--role', 'ci');
+  await setUpKiln(host, kiln.url, secret);
+  return { host, needs };
+};
+
+type Log = (text: string) => Promise<void>;
+
+/** Each package alone, on both hosts. */
+const tryEach = async (
+  kiln: KilnService,
+  place: Place,
+  todo: readonly string[],
+  store: Store,
+  log: Log,
+): Promise<void> => {
+  say('making the hosts');
+  const ours = await kilnHost(kiln, place, `${place.suite}-kiln`);
+  const theirs = await plainHost(place, join(home, `${place.suite}-dkms`));
+  await store.keep({ needs: { kiln: ours.needs, dkms: await meet(theirs, NEEDS.dkms(place)) } });
+  for (const [index, name] of todo.entries()) {
+    say(`${index + 1}/${todo.length} ${name}`);
+    const line = await tryPackage(place, name, { kiln: ours.host, dkms: theirs }, log);
+    const verdict = isWell(line) ? 'well' : 'NOT WELL';
+    say(
+      `  ${verdict}: kiln-dkms ${line.kiln.outcome} in ${line.kiln.seconds.toFixed(1)} s, dkms ${line.dkms.outcome} in ${line.dkms.seconds.toFixed(1)} s`,
+    );
+    await store.keep({ line });
+  }
+};
+
+/** What was built, together, on a host with an older kernel. */
+const tryTogether = async (
+  kiln: KilnService,
+  place: Place,
+  older: string,
+  lines: readonly Line[],
+  log: Log,
+): Promise<readonly Life[]> => {
+  const { host } = await kilnHost(kiln, { ...place, release: older }, `${place.suite}-life`);
+  const built = lines.filter((line) => line.kiln.outcome === 'built');
+  const names = built.map((line) => line.package);
+  const lives: Life[] = [];
+  for (const group of await groupsOf(host, names)) {
+    say(`together: ${group.join(' ')}`);
+    const those = built.filter((line) => group.includes(line.package));
+    const life = await tryLife(place, older, host, those, log);
+    for (const problem of life.problems) say(`  NOT WELL: ${problem}`);
+    lives.push(life);
+  }
+  return lives;
 };
 
 const trySuite = async (suite: Suite): Promise<Part | null> => {
-  const place: Place = { suite, release: await SUITES[suite].newest() };
-  const { release } = place;
+  const [release = '', older = ''] = await releasesOf('amd64', SUITES[suite].series);
   const file = join(home, `${suite}.jsonl`);
   if (values.again === true) await rm(file, { force: true });
-  const names = await packagesOf(suite);
-  let kept = await keptOf(file, release);
-  const keep = async (each: Kept): Promise<void> => {
-    kept = [...kept, each];
-    await appendFile(file, `${JSON.stringify({ release, ...each })}\n`);
-  };
-  const isKept = (name: string): boolean => kept.some(({ line }) => line?.package === name);
-  const todo = names.filter((name) => !isKept(name));
-  if (values.report !== true && todo.length > 0) {
+  const store = await openStore(file, release);
+  const names = values.only?.split(',') ?? (await packagesOf(suite));
+  const linesOf = (): readonly Line[] => names.flatMap((name) => store.line(name) ?? []);
+  const todo = names.filter((name) => store.line(name) === undefined);
+  const isWhole = todo.length === 0 && store.lives() !== undefined;
+  if (values.report !== true && !isWhole) {
     const kiln = await startKiln(join(home, suite), {
       KILN_LOG_LEVEL: 'warn',
       KILN_BUILD_SECONDS: '3600',
     });
+    const log: Log = (text) => appendFile(join(home, `${suite}.log`), text);
     try {
-      await follow(kiln, suite, todo);
-      const token = await kiln.json<IssuedToken>('token', 'create', 'dkms-archive', '--role', 'ci');
-      say('making the hosts');
-      const hosts = {
-        kiln: await plainHost(place, join(home, `${suite}-kiln`)),
-        dkms: await plainHost(place, join(home, `${suite}-dkms`)),
-      };
-      await keep({
-        needs: {
-          kiln: await measureNeeds(hosts.kiln, NEEDS.kiln()),
-          dkms: await measureNeeds(hosts.dkms, NEEDS.dkms(place)),
-        },
-      });
-      await setUpKiln(hosts.kiln, kiln.url, token.secret);
-      for (const name of todo) {
-        say(`${names.indexOf(name) + 1}/${names.length} ${name}`);
-        const line = await tryPackage(place, name, hosts, async (text) =>
-          appendFile(join(home, `${suite}.log`), text),
-        );
-        say(
-          `  ${isWell(line) ? 'well' : 'NOT WELL'}: kiln-dkms ${line.kiln.outcome} in ${line.kiln.seconds.toFixed(1)} s, dkms ${line.dkms.outcome} in ${line.dkms.seconds.toFixed(1)} s`,
-        );
-        await keep({ line });
-      }
+      say(`following the archive of ${suite}`);
+      for (const problem of await follow(kiln, suite, names)) say(JSON.stringify(problem));
+      if (todo.length > 0) await tryEach(kiln, { suite, release }, todo, store, log);
+      const lives = await tryTogether(kiln, { suite, release }, older, linesOf(), log);
+      await store.keep({ lives });
     } finally {
       await kiln.stop();
     }
   }
-  const needs = kept.findLast((each) => each.needs !== undefined)?.needs;
-  const lines = names.flatMap(
-    (name) => kept.findLast(({ line }) => line?.package === name)?.line ?? [],
-  );
-  return needs === undefined ? null : { ...place, needs, lines };
+  const needs = store.needs();
+  if (needs === undefined) return null;
+  return { suite, release, needs, lines: linesOf(), lives: store.lives() ?? [] };
 };
 
-const parts: Part[] = [];
-for (const suite of values.suite === undefined ? Object.keys(SUITES) : [values.suite]) {
-  const part = await trySuite(suite as Suite);
-  if (part !== null) parts.push(part);
-}
 const HEAD = `# Debian’s *-dkms packages, unchanged
 
 Every package is installed with \`apt-get\` on two hosts, of a kernel’s package and little else: one with kiln-dkms, one with dkms, a compiler
@@ -162,8 +140,18 @@ and headers. Modules are compared without signature and compression. apt’s sec
 behind on the host with kiln-dkms is told. Written by \`npm run dkms-archive\`.
 
 `;
+
+const suites = values.suite === undefined ? Object.keys(SUITES) : [values.suite];
+const parts: Part[] = [];
+for (const suite of suites) {
+  const part = await trySuite(suite as Suite);
+  if (part !== null) parts.push(part);
+}
 const text = parts.map(reportOf).join('\n');
 process.stdout.write(text);
-if (values.only === undefined)
+if (values.only === undefined && values.suite === undefined)
   await writeFile(join(CHECKOUT, 'test/dkms-archive/RESULTS.md'), `${HEAD}${text}`);
-process.exit(parts.every(({ lines }) => lines.every(isWell)) ? 0 : 1);
+const areWell = parts.every(
+  ({ lines, lives }) => lines.every(isWell) && lives.every(({ problems }) => problems.length === 0),
+);
+process.exit(areWell ? 0 : 1);

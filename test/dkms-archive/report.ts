@@ -1,3 +1,4 @@
+import type { Life } from './life.ts';
 import type { Line } from './one-package.ts';
 
 /** What it takes to have modules at all: what apt fetches and how long it takes, on a host with a kernel and nothing else. */
@@ -13,6 +14,7 @@ export interface Part {
   readonly release: string;
   readonly needs: { readonly kiln: Needs; readonly dkms: Needs };
   readonly lines: readonly Line[];
+  readonly lives: readonly Life[];
 }
 
 /** Whether a package fared the same on both hosts, to the byte, and left nothing. */
@@ -48,7 +50,7 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 const sum = (numbers: readonly number[]): number => numbers.reduce((all, each) => all + each, 0);
 
 /** The table, in Markdown, with the sums. */
-export const reportOf = ({ suite, release, needs, lines }: Part): string => {
+export const reportOf = ({ suite, release, needs, lines, lives }: Part): string => {
   const rows = lines.map((line) => {
     const { kiln, dkms, bytes, packages } = line;
     const times = [kiln.seconds, kiln.coldSeconds, dkms.seconds].map((each) => each.toFixed(1));
@@ -73,5 +75,15 @@ ${row('dkms, headers, compiler', needs.dkms)}
 ${rows.join('\n')}
 
 ${lines.length} packages, ${well} the same on both hosts with nothing left behind. With modules that were built before, apt takes ${total.kiln.toFixed(0)} s in sum with kiln-dkms and ${total.dkms.toFixed(0)} s with dkms: ${(total.dkms / total.kiln).toFixed(1)} times faster.
-`;
+${lives.map(livesRow).join('')}`;
+};
+
+/** What became of packages that were installed together. */
+const livesRow = ({ packages, install, kernel, upgrade, purge, problems }: Life): string => {
+  const times = `installed in ${install.toFixed(0)} s, a new kernel in ${kernel.toFixed(0)} s, upgraded in ${upgrade.toFixed(0)} s, purged in ${purge.toFixed(0)} s`;
+  const end =
+    problems.length === 0
+      ? 'the same modules after each step, nothing left behind.'
+      : `**${problems.join('; ')}**`;
+  return `\n${packages.length} packages together (${packages.join(', ')}): ${times}; ${end}\n`;
 };

@@ -78,6 +78,18 @@ describe('packages that depend on dkms', () => {
     expect((await inRoot('kiln', 'status')).stdout).toBe('nothing is installed by kiln\n');
   });
 
+  it('come and go where power was lost while a version came into dkms’s tree, or went', async () => {
+    const tree = join(root, 'var/lib/dkms/acpi-call');
+    for (const path of ['1.2.2/build', '.kiln-new-1.2.2/build', '.kiln-gone-1.2.1/source'])
+      await mkdir(join(tree, path), { recursive: true });
+    const ran = await dpkg('-i', await bring(await debianPackage('acpi-call-dkms')));
+    expect([ran.status, ran.stderr]).toEqual([0, expect.not.stringContaining('Error!')]);
+    expect(await readdir(modules())).toEqual(['acpi_call.ko']);
+    await mkdir(join(tree, '1.2.2', kiln.release, '.kiln-new-x86_64-a1'), { recursive: true });
+    expect(await dpkg('--purge', 'acpi-call-dkms')).toMatchObject({ status: 0 });
+    expect(await readdir(join(root, 'var/lib/dkms'))).toEqual([]);
+  });
+
   it('are configured also while the service cannot be reached, and the timer finishes', async () => {
     const config = join(root, 'etc/kiln/config');
     const text = await readFile(config, 'utf8');
