@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView } from '../../services/core/protocol/build.ts';
+import { filesOf, type BuildView } from '../../services/core/protocol/build.ts';
 import { onlyArgument, table, type Command } from '../command.ts';
 
 /** A build in a few lines. */
@@ -17,6 +17,7 @@ export const describeBuild = (build: BuildView): string =>
       [`${name}.ko`, `unsigned  ${unsigned}`],
       ...(signed === null ? [] : [['', `signed    ${signed}`]]),
     ]),
+    ...Object.entries(filesOf(build)).map(([place, digest]) => [place, `for hosts ${digest}`]),
     ...(build.signature?.kind === 'unsigned' ? [['not signed', build.signature.reason]] : []),
     ...(build.stale === null
       ? []

@@ -1,7 +1,6 @@
 import type { Digest } from '../../services/core/digest.ts';
-import { hostFiles } from '../../services/core/jobs/message-parts.ts';
 import { KilnError } from '../../services/core/errors.ts';
-import type { BuildView } from '../../services/core/protocol/build.ts';
+import { filesOf, type BuildView } from '../../services/core/protocol/build.ts';
 import type { Withdrawal } from '../../services/core/policy/withdrawal.ts';
 import { mustFitKernel, readOwnKernel } from '../installed/kernel-fit.ts';
 import { whyWithdrawn } from '../installed/withdrawn.ts';
@@ -112,7 +111,7 @@ const SCRIPTS = ['POST_ADD', 'PRE_INSTALL', 'POST_INSTALL', 'POST_REMOVE'];
 
 /** Prints what a source's `dkms.conf` asks for at installation and Kiln leaves to the person. */
 const sayWhatIsLeft = (context: Context, { build, modules, isSigned }: Fetched): void => {
-  const brought = Object.keys(hostFiles.safeParse(build.inputs['files']).data ?? {});
+  const brought = Object.keys(filesOf(build));
   if (!isSigned && brought.length > 0)
     context.progress.say(
       `${build.source.name} brings files for hosts (${brought.join(', ')}), which are left out: the build is not signed, so nobody vouches for them`,

@@ -1,11 +1,11 @@
-import { lstat } from 'node:fs/promises';
+import { lstat, readFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { firmwarePath } from '../../services/core/source/host-files.ts';
 import type { Host } from '../host/host.ts';
 import { firmwareHome, latestOf } from '../installed/brought-files.ts';
-import type { Receipt } from '../installed/receipts.ts';
+import { installedFile, type Receipt } from '../installed/receipts.ts';
 import type { Change } from '../transaction/change.ts';
 import type { Fetched } from './fetch.ts';
 
@@ -84,6 +84,21 @@ export const settingsChanges = (
     const text = latestOf(path, after)?.text ?? null;
     return { path, to: text === null ? null : Buffer.from(text) };
   });
+};
+
+/** Those of such changes that take away or replace what was installed: a file that somebody else has changed since is left alone. */
+export const settingsTaken = async (
+  host: Host,
+  before: readonly Receipt[],
+  after: readonly Receipt[],
+): Promise<readonly Change[]> => {
+  const changes: Change[] = [];
+  for (const change of settingsChanges(before, after)) {
+    const bytes = await readFile(await installedFile(host, change.path)).catch(() => null);
+    if (bytes === null || digestOf(bytes) === latestOf(change.path, before)?.digest)
+      changes.push(change);
+  }
+  return changes;
 };
 
 const isThere = (path: string): Promise<boolean> =>

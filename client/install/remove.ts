@@ -6,7 +6,7 @@ import { withUnneeded } from '../installed/unneeded.ts';
 import { noteFailures, readFailures, readWanted, wantedChange } from '../installed/wanted.ts';
 import type { Change } from '../transaction/change.ts';
 import { changeHost, recoverAloud } from './change-host.ts';
-import { settingsChanges } from './host-files.ts';
+import { settingsTaken } from './host-files.ts';
 import { linksTo, planRemove } from './plan-remove.ts';
 
 /**
@@ -32,7 +32,7 @@ export const removeAll = (
     for (const receipt of going) changes.push(...(await planRemove(host, receipt, receipts)));
     const gone = new Set(going.flatMap((each) => [each, ...linksTo(each, receipts)]));
     const staying = receipts.filter((each) => !gone.has(each));
-    changes.push(...settingsChanges(receipts, staying));
+    changes.push(...(await settingsTaken(host, receipts, staying)));
     const titles = going.map(({ name, version, release }) => `${name}/${version} from ${release}`);
     await changeHost(context, host, {
       title: `remove ${[...titles, ...(going.length === 0 ? terms.forget : [])].join(', ')}`,

@@ -3,8 +3,7 @@ import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { pack } from 'tar-stream';
 import type { Digest } from '../../services/core/digest.ts';
-import { hostFiles } from '../../services/core/jobs/message-parts.ts';
-import type { BuildView } from '../../services/core/protocol/build.ts';
+import { filesOf, type BuildView } from '../../services/core/protocol/build.ts';
 import { syncPath } from '../transaction/whole-file.ts';
 import { artifactName, BUNDLE_INDEX, type Bundle } from './bundle.ts';
 
@@ -38,13 +37,10 @@ export const writeBundle = async (
   }
 };
 
-const filesOf = (inputs: BuildView['inputs']): readonly Digest[] =>
-  Object.values(hostFiles.safeParse(inputs['files']).data ?? {});
-
 const artifactsOf = (builds: readonly BuildView[]): ReadonlySet<Digest> =>
   new Set(
-    builds.flatMap(({ modules, attestation, inputs }) => [
-      ...modules.map(({ signed, unsigned }) => signed ?? unsigned),
-      ...(attestation === null ? [] : [attestation, ...filesOf(inputs)]),
+    builds.flatMap((build) => [
+      ...build.modules.map(({ signed, unsigned }) => signed ?? unsigned),
+      ...(build.attestation === null ? [] : [build.attestation, ...Object.values(filesOf(build))]),
     ]),
   );

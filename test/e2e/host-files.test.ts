@@ -2,6 +2,7 @@ import { readdir, readFile, rm, stat, symlink, writeFile, mkdir } from 'node:fs/
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { releasesOf } from '../machine/debian.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
@@ -110,6 +111,10 @@ describe('files that a source’s owner names for hosts', () => {
     const verified = await onHost('verify', '--offline');
     expect(verified).toMatchObject({ status: 0 });
     expect(verified.stdout).toContain(join(root, RULES));
+    const [build] = await kiln.json<BuildView[]>('list');
+    expect((await kiln.kiln('show', build?.id ?? '')).stdout).toMatch(
+      /^\/lib\/modprobe\.d\/camera\.conf +for hosts sha256:/m,
+    );
     expect((await onHost('status')).stdout.match(/camera\/1 +installed/g)).toHaveLength(2);
   });
 
@@ -154,6 +159,14 @@ describe('files that a source’s owner names for hosts', () => {
     expect(await onHost('remove', 'camera')).toMatchObject({ status: 0 });
     for (const path of [RULES, CONF]) expect(await read(path)).toBe(null);
     await expect(stat(join(root, 'lib/firmware/updates'))).rejects.toThrow('ENOENT');
+  });
+
+  it('stay where somebody has changed them since', async () => {
+    expect(await onHost('install', 'camera/1', '-k', older)).toMatchObject({ status: 0 });
+    await writeFile(join(root, CONF), 'options camera a=2\n');
+    expect(await onHost('remove', 'camera')).toMatchObject({ status: 0 });
+    expect([await read(RULES), await read(CONF)]).toEqual([null, 'options camera a=2\n']);
+    await rm(join(root, CONF));
   });
 
   it('take nobody’s place', async () => {

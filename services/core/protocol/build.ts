@@ -3,7 +3,9 @@ import { BUILD_STATES } from '../build/build-state.ts';
 import { CONTRACT_PARTS } from '../kernel/compiler-contract.ts';
 import { MODULE_NAME } from '../module/module-file.ts';
 import { SETTINGS_LIMIT, type Settings } from '../source/source.ts';
+import type { HostFiles } from '../source/host-files.ts';
 import { digest } from '../digest.ts';
+import { hostFiles } from '../jobs/message-parts.ts';
 import { text, id, pairs, settings, Maker } from './parts.ts';
 import { Problem } from './problem.ts';
 import { SourceView } from './source.ts';
@@ -112,6 +114,10 @@ export const BuildView = z.object({
   finishedAt: z.number().nullable(),
 });
 export type BuildView = z.infer<typeof BuildView>;
+
+/** The files for hosts that a build's source brings, by their places; none where its inputs do not say so in form. */
+export const filesOf = ({ inputs }: Pick<BuildView, 'inputs'>): HostFiles =>
+  hostFiles.safeParse(inputs['files']).data ?? {};
 
 /** What a wish would be built as now, or why it cannot be. */
 export const ResolvedView = z.union([
