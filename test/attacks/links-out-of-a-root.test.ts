@@ -8,6 +8,7 @@ import { changedPaths, liveWithLink, type Life } from '../machine/planted-links.
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { layDkms, settle } from '../machine/settled-root.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { IS_THOROUGH } from '../machine/thorough.ts';
 import { makeSmallRoot } from '../machine/small-root.ts';
 
 /**
@@ -21,6 +22,13 @@ const NAME = 'in-a-foreign-root';
 const DKMS_NAME = 'dkms-in-a-foreign-root';
 /** The same kernel under a newer name, as a rebuilt one with the same symbols. */
 const TWIN = release.replace(/-(\d+)-/, (_, abi: string) => `-${Number(abi) + 1}-`);
+
+/** Files that the source brings for hosts. */
+const FOR_HOSTS = [
+  '--file=/lib/firmware/foreign/a.bin=a.bin',
+  '--file=/lib/udev/rules.d/60-foreign.rules=a.rules',
+  '--file=/lib/modprobe.d/foreign.conf=a.conf',
+];
 
 let certificate: string;
 let pristine: string;
@@ -90,9 +98,10 @@ const fullLife: Life = {
 beforeAll(async () => {
   for (const version of ['1.0', '2.0']) {
     const code = moduleCode(`MODULE_DESCRIPTION("${version}");`);
-    const source = await dkmsSource(NAME, 'AUTOINSTALL=yes', { [`${NAME}.c`]: code });
+    const files = { 'a.conf': '# of the source\n', 'a.rules': '# too\n', 'a.bin': version };
+    const source = await dkmsSource(NAME, 'AUTOINSTALL=yes', { [`${NAME}.c`]: code, ...files });
     await mustRun('sed', ['-i', `s/VERSION=1.0/VERSION=${version}/`, join(source, 'dkms.conf')]);
-    await kiln.json('source', 'push', source);
+    await kiln.json('source', 'push', source, ...FOR_HOSTS);
   }
   pristine = await makeSmallRoot(release);
   settled = await freshDirectory('settled');
@@ -109,15 +118,23 @@ beforeAll(async () => {
   await writeFile(certificate, items[0]?.certificate ?? '');
 });
 
+/** Of paths in one directory, one of each ending that the client gives files meanwhile; all where it is thorough. */
+const oneOfEachKind = (paths: readonly string[]): readonly string[] => {
+  if (IS_THOROUGH) return paths;
+  const kindOf = (path: string): string =>
+    `${dirname(path)} ${/\.kiln-\w+$/.exec(path)?.[0] ?? ''}`;
+  return [...new Map(paths.map((path) => [kindOf(path), path])).values()];
+};
+
 describe('a root with a link to somewhere else', () => {
   it('at any path that the client changes leaves what is there as it was, and nothing new beside it', async () => {
     const paths = await changedPaths(plainLife);
     // It is the whole life: files, what is beside them meanwhile, receipts, the journal, what is kept for a rollback, the lock.
     const parts =
-      'updates/kiln/ .kiln-new .kiln-old receipts/ journal.json previous failures.json lock modules.dep';
+      'updates/kiln/ .kiln-new .kiln-old receipts/ journal.json previous failures.json lock modules.dep firmware/updates/ rules.d/ modprobe.d/';
     for (const part of parts.split(' '))
       expect([...paths.keys()].filter((path) => path.includes(part))).not.toEqual([]);
-    for (const path of paths.keys()) {
+    for (const path of oneOfEachKind([...paths.keys()])) {
       const { before, after } = await liveWithLink(plainLife, paths, path);
       expect({ path, state: after }).toEqual({ path, state: before });
     }
@@ -135,7 +152,14 @@ describe('a root with a link to somewhere else', () => {
         part,
         paths: [],
       });
-    for (const path of [...added, 'boot/grub', 'etc', 'usr/src', 'lib/modules', 'var/lib/kiln']) {
+    for (const path of [
+      ...oneOfEachKind(added),
+      'boot/grub',
+      'etc',
+      'usr/src',
+      'lib/modules',
+      'var/lib/kiln',
+    ]) {
       const { before, after } = await liveWithLink(fullLife, paths, path);
       expect({ path, state: after }).toEqual({ path, state: before });
     }

@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { dkmsModules, pathsIn, type AptHost } from '../machine/apt-host.ts';
+import { dkmsModules, strayPaths, type AptHost } from '../machine/apt-host.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
 import { installTimed, type Place } from './hosts.ts';
@@ -51,7 +51,7 @@ export const tryLife = async (
 ): Promise<Life> => {
   const names = lines.map((line) => line.package);
   const problems: string[] = [];
-  const before = await pathsIn(host.root);
+  const before = await strayPaths(host.root);
   const timed = async (what: string, packages: readonly string[]): Promise<number> => {
     const { status, words, seconds } = await installTimed(host, packages);
     await log(`== ${what}: ${status}\n${words}`);
@@ -79,7 +79,7 @@ export const tryLife = async (
   const purge = (performance.now() - started) / 1000;
   await log(`== purge: ${purged.status}\n${purged.stdout}${purged.stderr}`);
   if (purged.status !== 0) problems.push(`purge: apt ended with ${purged.status}`);
-  const after = await pathsIn(host.root);
+  const after = await strayPaths(host.root);
   const left = after.filter((path) => !before.includes(path));
   const lost = before.filter((path) => !after.includes(path));
   if (left.length > 0) problems.push(`purge: left behind: ${left.slice(0, 20).join(' ')}`);

@@ -1,4 +1,4 @@
-import { dkmsModules, pathsIn, wouldFetch, type AptHost } from '../machine/apt-host.ts';
+import { dkmsModules, strayPaths, wouldFetch, type AptHost } from '../machine/apt-host.ts';
 import { installTimed, type Place } from './hosts.ts';
 
 /** How one of the two hosts fared with a package. */
@@ -67,7 +67,7 @@ export const tryPackage = async (
 ): Promise<Line> => {
   const { kiln, dkms } = hosts;
   const version = await versionOf(kiln, name);
-  const before = await pathsIn(kiln.root);
+  const before = await strayPaths(kiln.root);
   const fetched = await wouldFetch(kiln, [name]);
   const cold = await installTimed(kiln, [name]);
   await log(`== kiln-dkms, ${name}, not built yet: ${cold.status}\n${cold.words}`);
@@ -76,7 +76,7 @@ export const tryPackage = async (
   await log(`== kiln-dkms, ${name}: ${warm.status}\n${warm.words}`);
   const withKiln = await faredOf(kiln, release, warm);
   await purge(kiln, name);
-  const after = await pathsIn(kiln.root);
+  const after = await strayPaths(kiln.root);
   const theirs = await installTimed(dkms, [name]);
   await log(`== dkms, ${name}: ${theirs.status}\n${theirs.words}`);
   const withDkms = await faredOf(dkms, release, theirs);

@@ -39,8 +39,8 @@ const verdictOf = (line: Line): { readonly words: string; readonly isWell: boole
     else if (others.length > 0) wrong.push(`${others.join(', ')} differ`);
   }
   if (status !== 0) wrong.push(`apt ended with ${status}`);
-  if (left.length > 0) wrong.push(`left behind: ${left.join(' ')}`);
-  if (lost.length > 0) wrong.push(`lost: ${lost.join(' ')}`);
+  if (left.length > 0) wrong.push(`left behind: ${left.slice(0, 20).join(' ')}`);
+  if (lost.length > 0) wrong.push(`lost: ${lost.slice(0, 20).join(' ')}`);
   return wrong.length === 0
     ? { words, isWell: true }
     : { words: `**${[words, ...wrong].join('; ')}**`, isWell: false };

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { splitModule } from '../../services/core/module/module-signature.ts';
@@ -59,6 +59,7 @@ export const dkmsModules = async (
 
 /** Where package managers and logs keep what they did: it is nobody's leftover. */
 const UNCOUNTED = [
+  'etc/alternatives',
   'proc',
   'tmp',
   'var/cache',
@@ -68,9 +69,19 @@ const UNCOUNTED = [
   'var/lib/kiln',
 ];
 
-/** All paths below a root that count, in order. */
-export const pathsIn = async (root: string): Promise<readonly string[]> => {
+/** All paths below a root, but for those of installed packages and what update-alternatives made of them. */
+export const strayPaths = async (root: string): Promise<readonly string[]> => {
+  const info = join(root, 'var/lib/dpkg/info');
+  const owned = new Set<string>();
+  for (const name of await readdir(info))
+    if (name.endsWith('.list'))
+      for (const path of (await readFile(join(info, name), 'utf8')).split('\n'))
+        owned.add(merged(path));
   const pruned = UNCOUNTED.flatMap((path) => ['-o', '-path', `./${path}`]).slice(1);
-  const args = ['.', '(', ...pruned, ')', '-prune', '-o', '-print'];
-  return (await mustRun('find', args, { cwd: root })).split('\n').filter(Boolean).sort();
+  const args = ['.', '(', ...pruned, ')', '-prune', '-o', '!', '-lname', '/etc/alternatives/*'];
+  const found = (await mustRun('find', [...args, '-print'], { cwd: root })).split('\n');
+  return found.filter((path) => path !== '' && !owned.has(merged(path.slice(1)))).sort();
 };
+
+/** A path as a root has it whose `/lib`, `/bin` and `/sbin` are links below `/usr`. */
+const merged = (path: string): string => path.replace(/^\/(lib64|lib|bin|sbin)(?=\/|$)/, '/usr/$1');

@@ -31,6 +31,7 @@ const SECONDS: Readonly<Record<string, number>> = {
   'test/e2e/bad-input.test.ts': 101,
   'test/cases/initramfs-places.test.ts': 90,
   'test/e2e/own-kernel.test.ts': 87,
+  'test/e2e/host-files.test.ts': 90,
   'test/e2e/kernel-demand.test.ts': 85,
   'test/e2e/transaction.test.ts': 83,
   'test/e2e/archive-sources.test.ts': 82,
