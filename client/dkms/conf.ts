@@ -9,6 +9,7 @@ import { packageExclusion } from '../../services/core/source/dkms-exclusion.ts';
 import type { DkmsSession } from './session.ts';
 import { DkmsEnd } from './end.ts';
 import { CONF_VARIABLES, evaluateConfs } from './evaluate.ts';
+import { withHeaders } from './headers.ts';
 
 /** A module of a dkms.conf, as it is installed. */
 export interface ConfModule {
@@ -112,11 +113,8 @@ const judge = async (session: DkmsSession, place: ConfPlace): Promise<Judged> =>
       `--${release}-${arch}`,
     ].map(own),
   ];
-  const values = await evaluateConfs(
-    files,
-    CONF_VARIABLES,
-    { ...session.variables(place), arch },
-    (text) => session.complain(text),
+  const values = await withHeaders({ ...session.variables(place), arch }, (variables) =>
+    evaluateConfs(files, CONF_VARIABLES, variables, (text) => session.complain(text)),
   );
   for (const directive of session.call.directives)
     setDirective(values as Map<string, Map<number, string>>, directive);

@@ -1,4 +1,4 @@
-import { chmod, chown, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { makeDkmsHost } from '../machine/dkms-host.ts';
@@ -65,6 +65,20 @@ describe('dkms', () => {
     expect(await readFile(at(`lib/modules/${host.release}/modules.dep`), 'utf8')).toContain(
       'updates/dkms/first.ko:',
     );
+  });
+
+  it('knows the kernel’s options where there are no headers: a dkms.conf may ask for them there', async () => {
+    const config = join(kiln.headers, 'usr/src', `linux-headers-${host.release}`, '.config');
+    await mkdir(at('boot'), { recursive: true });
+    await mustRun('cp', [config, at(`boot/config-${host.release}`)]);
+    await bring(
+      'asks-config',
+      'grep -q "^CONFIG_I2C=[ym]$" "$kernel_source_dir/.config" || BUILD_EXCLUSIVE_ARCH="^none$"',
+    );
+    const ran = await host.run('dkms', 'install', 'asks-config/1.0', '-k', host.release);
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    expect((await host.run('dkms', 'remove', 'asks-config/1.0', '--all')).status).toBe(0);
+    await rm(at(`boot/config-${host.release}`));
   });
 
   it('leaves what others read: the module, the log, and the link to the installed version', async () => {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
@@ -57,19 +58,11 @@ export const dkmsModules = async (
   return modules;
 };
 
-/** Where package managers and logs keep what they did: it is nobody's leftover. */
-const UNCOUNTED = [
-  'etc/alternatives',
-  'proc',
-  'tmp',
-  'var/cache',
-  'var/log',
-  'var/lib/apt',
-  'var/lib/dpkg',
-  'var/lib/kiln',
-];
+/** Where modules, their sources and what belongs to them lie. */
+const COUNTED =
+  'boot etc/depmod.d etc/dkms etc/modprobe.d etc/modules-load.d usr/lib/modules usr/lib/firmware usr/src var/lib/dkms';
 
-/** All paths below a root, but for those of installed packages and what update-alternatives made of them. */
+/** All paths of a root at places of modules, but for those of installed packages. */
 export const strayPaths = async (root: string): Promise<readonly string[]> => {
   const info = join(root, 'var/lib/dpkg/info');
   const owned = new Set<string>();
@@ -77,10 +70,9 @@ export const strayPaths = async (root: string): Promise<readonly string[]> => {
     if (name.endsWith('.list'))
       for (const path of (await readFile(join(info, name), 'utf8')).split('\n'))
         owned.add(merged(path));
-  const pruned = UNCOUNTED.flatMap((path) => ['-o', '-path', `./${path}`]).slice(1);
-  const args = ['.', '(', ...pruned, ')', '-prune', '-o', '!', '-lname', '/etc/alternatives/*'];
-  const found = (await mustRun('find', [...args, '-print'], { cwd: root })).split('\n');
-  return found.filter((path) => path !== '' && !owned.has(merged(path.slice(1)))).sort();
+  const places = COUNTED.split(' ').filter((place) => existsSync(join(root, place)));
+  const found = (await mustRun('find', places, { cwd: root })).split('\n');
+  return found.filter((path) => path !== '' && !owned.has(merged(`/${path}`))).sort();
 };
 
 /** A path as a root has it whose `/lib`, `/bin` and `/sbin` are links below `/usr`. */
