@@ -10,6 +10,7 @@ import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-servi
 import { makeArchive } from '../machine/own-archive.ts';
 import { ourPackages } from '../machine/packages.ts';
 import { WORK } from '../machine/places.ts';
+import { mustRun } from '../machine/run.ts';
 import { CRASHING } from './kernels.ts';
 
 const MINUTES = 60_000;
@@ -86,6 +87,8 @@ describe('a Secure Boot host with kiln-dkms', () => {
     await cp(archive.directory, home, { recursive: true });
     const key = /^Signed-By: (.*)$/m.exec(archive.sources)?.[1] ?? '';
     await copyFile(key, join(home, 'key.gpg'));
+    // apt reads as a user of its own.
+    await mustRun('chmod', ['-R', 'a+rX', home]);
     await writeFile(
       join(guest.shared, 'own.sources'),
       'Types: deb\nURIs: file:/host/archive\nSuites: ./\nSigned-By: /host/archive/key.gpg\n',
@@ -125,7 +128,7 @@ describe('a Secure Boot host with kiln-dkms', () => {
     'has the module loaded after a reboot, once it is set up',
     async () => {
       const { secret } = await kiln.json<IssuedToken>('token', 'create', 'guest', '--role', 'ci');
-      await guest.mustRun(`umask 077 && echo '${secret}' >/etc/kiln/token`);
+      await guest.mustRun(`umask 077 && mkdir -p /etc/kiln && echo '${secret}' >/etc/kiln/token`);
       await guest.mustRun(
         `kiln setup ${URL_IN_GUEST} --token-file /etc/kiln/token --certificate /host/signer.pem`,
         600,
