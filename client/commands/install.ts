@@ -1,8 +1,8 @@
+import { release as runningRelease } from 'node:os';
 import { KilnError } from '../../services/core/errors.ts';
 import type { CreateBuild } from '../../services/core/protocol/build.ts';
 import { bundleSupply } from '../install/bundle.ts';
 import type { Command, Context } from '../command.ts';
-import { release as runningRelease } from 'node:os';
 import { chooseRelease, hostKernels, type Host } from '../host/host.ts';
 import { installAll } from '../install/install.ts';
 import { INSTALL_DIRECTORY } from '../installed/receipts.ts';

@@ -10,8 +10,8 @@ import type { Change } from '../transaction/change.ts';
 import type { Fetched } from './fetch.ts';
 
 /**
- * Files that a source brings beside its modules. Firmware goes to where only the kernel of one release looks for it. Settings of udev, modprobe, depmod and
- * systemd are shared by all kernels: of several receipts that have one, the latest counts.
+ * Files that a source brings beside its modules. Firmware goes to where only the kernel of one release looks for it. Settings of udev,
+ * modprobe, depmod and systemd are shared by all kernels: of several receipts that have one, the latest counts.
  */
 
 /** The files of a build as a receipt has them, and the changes that lay its firmware down. Throws `install-failed` where somebody else has a place. */

@@ -20,10 +20,10 @@ export interface Part {
 /** Whether a package fared the same on both hosts, to the byte, and left nothing. */
 export const isWell = (line: Line): boolean => verdictOf(line).isWell;
 
-/** Packages whose modules differ, and why. */
+/** Modules that differ, and why. */
 const DIFFERING: Readonly<Record<string, string>> = {
-  'openafs-modules-dkms': 'embeds the date of its build',
-  'gost-crypto-dkms':
+  openafs: 'embeds the date of its build',
+  streebog_generic:
     'is the kernel’s own, too, without a version: dkms 3.0 keeps that, dkms 3.2 (and Kiln) installs the other',
 };
 
@@ -36,9 +36,11 @@ const verdictOf = (line: Line): { readonly words: string; readonly isWell: boole
     const names = [...new Set([...Object.keys(kiln.modules), ...Object.keys(dkms.modules)])];
     const others = names.filter((name) => kiln.modules[name] !== dkms.modules[name]);
     words = `${names.length - others.length} identical`;
-    const reason = DIFFERING[line.package];
-    if (others.length > 0 && reason !== undefined) words += `, ${others.join(', ')} ${reason}`;
-    else if (others.length > 0) wrong.push(`${others.join(', ')} differ`);
+    for (const name of others) {
+      const reason = DIFFERING[name];
+      if (reason === undefined) wrong.push(`${name} differs`);
+      else words += `, ${name} ${reason}`;
+    }
   }
   if (status !== 0) wrong.push(`apt ended with ${status}`);
   if (left.length > 0) wrong.push(`left behind: ${left.slice(0, 20).join(' ')}`);

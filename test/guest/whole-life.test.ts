@@ -2,13 +2,13 @@ import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
-import { debianHeaders, debianPackage, debianSource, releasesOf } from '../machine/debian.ts';
+import { debianHeaders, debianPackage, debianSource } from '../machine/debian.ts';
 import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
 import { makeGuest, type Guest } from '../machine/guest.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { ourPackages } from '../machine/packages.ts';
 import { WORK } from '../machine/places.ts';
-import { CRASHING } from './kernels.ts';
+import { modulesOf, twoReleases } from './kernels.ts';
 
 const MINUTES = 60_000;
 
@@ -37,16 +37,14 @@ describe('a Secure Boot host with Debian’s kernel', () => {
   let untouched: string;
 
   beforeAll(async () => {
-    const releases = await releasesOf('amd64');
-    newer = releases[0] ?? '';
-    older = releases.find((each) => each !== newer && each !== CRASHING) ?? '';
+    ({ older, newer } = await twoReleases());
     kiln = await startService();
     guest = await makeGuest('whole-life', older);
     await copyFile((await ourPackages()).kiln, join(guest.shared, 'kiln.deb'));
     await copyFile(await debianPackage(`linux-image-${newer}`), join(guest.shared, 'newer.deb'));
     await copyFile(FIRMWARE_CERTIFICATE, join(guest.shared, 'signer.pem'));
     await guest.boot();
-    untouched = await modulesOf(older);
+    untouched = await modulesOf(guest, older);
   }, 30 * MINUTES);
 
   afterAll(async () => {
@@ -72,12 +70,6 @@ describe('a Secure Boot host with Debian’s kernel', () => {
       );
     return service;
   };
-
-  /** Names and sizes of a kernel's files, and the digests of its indexes. */
-  const modulesOf = (release: string): Promise<string> =>
-    guest.mustRun(
-      `cd /lib/modules/${release} && find . -printf '%p %s\\n' | grep -v '^\\./modules\\.\\|^\\. ' | LC_ALL=C sort && sha256sum modules.dep modules.alias modules.symbols`,
-    );
 
   const loaded = async (): Promise<string[]> => {
     const names = (await guest.mustRun('cut -d " " -f 1 /proc/modules')).split('\n');
@@ -181,7 +173,7 @@ describe('a Secure Boot host with Debian’s kernel', () => {
       await guest.mustRun(`kiln remove ${NAMES.join(' ')}`, 600);
       await guest.mustRun('rm /etc/modules-load.d/whole-life.conf');
       expect(await status()).toMatch(/nothing is installed/);
-      expect(await modulesOf(older)).toBe(untouched);
+      expect(await modulesOf(guest, older)).toBe(untouched);
       expect((await guest.run(`find /var/lib/kiln/receipts /var/lib/kiln/displaced`)).stdout).toBe(
         '',
       );
