@@ -12,6 +12,7 @@ import { importDkms } from './commands/import-dkms.ts';
 import { install } from './commands/install.ts';
 import { KERNEL_COMMANDS } from './commands/kernel.ts';
 import { MISS_COMMANDS } from './commands/misses.ts';
+import { packageCommand } from './commands/package.ts';
 import { recover } from './commands/recover.ts';
 import { remove } from './commands/remove.ts';
 import { rollback } from './commands/rollback.ts';
@@ -40,6 +41,7 @@ export const COMMANDS: readonly Command[] = [
   guard(incomplete),
   build,
   ...BUILDS_COMMANDS,
+  packageCommand,
   ...SETUP_COMMANDS,
   ...DOCTOR_COMMANDS,
   ...ENROLL_COMMANDS,

@@ -38,7 +38,12 @@ const show: Command = {
   options: {},
   async run(context) {
     const found = await context.service.build(onlyArgument(context, 'build'));
-    context.print(describeBuild(found), found);
+    const packages = await context.service.packagesOf(found.id);
+    const rows = packages.map(({ file, state, digest }) => ['package', file, digest ?? state]);
+    context.print([describeBuild(found), ...(rows.length === 0 ? [] : [table(rows)])].join('\n'), {
+      ...found,
+      packages,
+    });
   },
 };
 

@@ -13,6 +13,7 @@ import {
   ResolvedView,
   type CreateBuild,
 } from '../../services/core/protocol/build.ts';
+import { PackageView } from '../../services/core/protocol/package.ts';
 import { CreateWithdrawal, WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { IssuedToken, TokenView, type CreateToken } from '../../services/core/protocol/token.ts';
 import { KernelView, type HostKernel } from '../../services/core/protocol/kernel.ts';
@@ -55,6 +56,13 @@ export interface Service {
   retireToolchain(digest: Digest): Promise<ToolchainView>;
   rebuild(build: string): Promise<RebuildView>;
   rebuildState(rebuild: string): Promise<RebuildView>;
+  /** Asks for packages of a build's signed modules: those, and what they need of the service's. */
+  createPackages(build: string, format: PackageView['format']): Promise<readonly PackageView[]>;
+  package(id: string): Promise<PackageView>;
+  /** The packages that a build's modules are in. */
+  packagesOf(build: string): Promise<readonly PackageView[]>;
+  /** A package's bytes, their digest checked. */
+  packageFile(id: string, digest: Digest): Promise<Buffer>;
   toolchain(digest: Digest): Promise<ToolchainView>;
   /**
    * Asks for a build. While the service fetches the kernel from an archive, `onWait` hears what it does, and it is asked again. Throws
@@ -216,6 +224,17 @@ export const openService = (send: Send, patience: Patience): Service => {
     rebuild: (build) =>
       postOnce(RebuildView, `/v1/builds/${encodeURIComponent(build)}/rebuild`, {}),
     rebuildState: (id) => read(RebuildView, `/v1/rebuilds/${encodeURIComponent(id)}`),
+    createPackages: async (build, format) =>
+      (
+        await post(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`, {
+          format,
+        })
+      ).items,
+    package: (id) => read(PackageView, `/v1/packages/${encodeURIComponent(id)}`),
+    packagesOf: async (build) =>
+      (await read(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`)).items,
+    packageFile: (id, digest) =>
+      download(send, patience, `/v1/packages/${encodeURIComponent(id)}/file`, digest),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),
     async createBuild(request, onWait) {
       const since = performance.now();

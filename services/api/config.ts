@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
-import { readBuildScript } from '../storage/build-script.ts';
+import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
@@ -94,6 +94,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
       keepDays: settings.KILN_KEEP_DAYS,
     },
     script: digestOf(readBuildScript()),
+    packageScript: digestOf(readPackageScript()),
     logLevel: settings.KILN_LOG_LEVEL,
   };
 };

@@ -17,6 +17,7 @@ import { createEvidence } from './coordinator/evidence.ts';
 import { createArchives } from './coordinator/archives.ts';
 import { createKernelDemand } from './coordinator/kernel-demand.ts';
 import { createKernelIntake } from './coordinator/kernel-intake.ts';
+import { createPacking } from './coordinator/packing.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { keepCollecting, type CollectingConfig } from './keep-collecting.ts';
 import { provideAdminToken } from './record/tokens.ts';
@@ -46,6 +47,8 @@ export interface ApiConfig {
   readonly collecting: CollectingConfig;
   /** Digest of the in-container build script. */
   readonly script: Digest;
+  /** Digest of `images/package`. */
+  readonly packageScript: Digest;
 }
 
 const SWEEP_INTERVAL = 5_000;
@@ -69,7 +72,7 @@ export const startApi = async (
   const signer = openQueue('signer', { ...link, senders: new Map() });
   const outcomes = openQueue('outcomes', { ...link, senders: new Map([...builders, ...signers]) });
   const signals = await openSignals(redis, prefix, { kind: 'writes', own });
-  const coordinator = createCoordinator({
+  const coordinating = {
     db,
     builder,
     signer,
@@ -79,7 +82,9 @@ export const startApi = async (
     script: config.script,
     now: Date.now,
     log,
-  });
+  };
+  const packing = createPacking({ ...coordinating, blobs, packageScript: config.packageScript });
+  const coordinator = createCoordinator(coordinating, packing);
 
   const working = outcomes.work((outcome, { sender }) => coordinator.accept(outcome, sender), {
     concurrency: 1,
@@ -121,6 +126,7 @@ export const startApi = async (
     blobs,
     signals,
     coordinator,
+    packing,
     kernelSync,
     kernelDemand,
     script: config.script,

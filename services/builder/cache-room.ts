@@ -37,7 +37,7 @@ export interface CacheRoom {
 }
 
 const DAY = 24 * 3_600_000;
-const TREE = /^(tree|dependency|setting|answers)-[0-9a-f]{64}$/;
+const TREE = /^(tree|dependency|setting|answers|package)-[0-9a-f]{64}$/;
 const IMAGE = /^image-([0-9a-f]{64})$/;
 
 /** The name that a toolchain's image has here. */

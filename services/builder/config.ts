@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/sandbox/build-users.ts';
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/sandbox/limits.ts';
-import { readBuildScript } from '../storage/build-script.ts';
+import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { BuilderConfig } from './start-builder.ts';
@@ -69,7 +69,11 @@ export const builderConfig = (
       pids: settings.KILN_BUILD_PIDS,
       cpus: settings.KILN_BUILD_CPUS,
     },
-    scripts: { build: readBuildScript(), measure: script('measure') },
+    scripts: {
+      build: readBuildScript(),
+      measure: script('measure'),
+      package: readPackageScript(),
+    },
     seccomp: script('seccomp.json'),
     logLevel: settings.KILN_LOG_LEVEL,
   };

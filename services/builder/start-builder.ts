@@ -7,7 +7,7 @@ import { hexOf } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs/jobs.ts';
 import type { SandboxLimits } from '../core/sandbox/limits.ts';
-import { runOf } from '../core/jobs/run-name.ts';
+import { packageRun, runOf } from '../core/jobs/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
@@ -18,6 +18,7 @@ import { openCacheRoom, type Keeping } from './cache-room.ts';
 import { connectDocker, type ContainerEngine } from './docker.ts';
 import { createImageCache, measureToolchain } from './image-cache.ts';
 import { runBuild } from './run-build.ts';
+import { runPackage } from './run-package.ts';
 import { createSandbox, layMachine } from './sandbox.ts';
 import { openTreeCache } from './tree-cache.ts';
 
@@ -41,7 +42,7 @@ export interface BuilderConfig {
   readonly users: BuildUsers;
   readonly concurrency: number;
   readonly limits: SandboxLimits;
-  readonly scripts: { readonly build: string; readonly measure: string };
+  readonly scripts: { readonly build: string; readonly measure: string; readonly package: string };
   /** The system calls of builds (`images/seccomp.json`). */
   readonly seccomp: string;
 }
@@ -187,13 +188,52 @@ export const startBuilder = async (
     }
   };
 
+  const pack = async (
+    job: Extract<BuilderJob, { kind: 'package' }>,
+    run: JobRun,
+  ): Promise<void> => {
+    const { package: id, attempt } = job;
+    const name = packageRun(id, attempt);
+    try {
+      await report(`${name}-packing-${run.starts}`, { kind: 'packing', package: id, attempt });
+      const deps = {
+        blobs,
+        trees,
+        images,
+        sandbox,
+        prefix: config.prefix,
+        script: config.scripts.package,
+      };
+      const outcome = await runPackage(job, deps, run.stopping);
+      await report(`${name}-packed`, outcome);
+      log.info({ package: id, outcome: outcome.kind }, 'package ended');
+    } catch (error) {
+      if (run.stopping.aborted) throw new Interrupted();
+      log.error({ package: id, err: error }, 'this machine failed a package');
+      if (!run.isLast && run.starts < MAX_STARTS) throw error;
+      const problem =
+        'no builder could make this package; ask the admin to look at the builders’ log';
+      await report(`${name}-packed`, { kind: 'unpackable', package: id, attempt, problem });
+    }
+  };
+
   const offer = (): void =>
     void signals.offerSlots(`${hostname()}:${cache}`, config.concurrency).catch(() => {});
   offer();
   const offering = setInterval(offer, OFFER_INTERVAL);
 
   const working = jobs.work(
-    (job, run) => withCache(() => (job.kind === 'build' ? build(job, run) : measure(job, run))),
+    (job, run) =>
+      withCache(() => {
+        switch (job.kind) {
+          case 'build':
+            return build(job, run);
+          case 'package':
+            return pack(job, run);
+          case 'measure':
+            return measure(job, run);
+        }
+      }),
     {
       concurrency: config.concurrency,
       onError: (error) => log.warn({ err: error }, 'queue'),

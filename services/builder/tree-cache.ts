@@ -50,6 +50,8 @@ export interface TreeCache {
   settings(settings: Settings): Promise<readonly Mount[]>;
   /** A directory that `fill` makes once for a key: the digest of everything its content depends on. */
   answers(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
+  /** The same for what is to be packed. */
+  planned(key: Digest, fill: (at: string) => Promise<void>): Promise<string>;
 }
 
 const MODULE_LIMIT = 1024 ** 3;
@@ -79,7 +81,7 @@ export const openTreeCache = async (
 
   /** Makes a place in the cache once, however many builds ask for it at the same time. */
   const once = (
-    kind: 'tree' | 'dependency' | 'setting' | 'answers',
+    kind: 'tree' | 'dependency' | 'setting' | 'answers' | 'package',
     digest: Digest,
     fill: (at: string) => Promise<void>,
   ): Promise<string> => {
@@ -173,6 +175,7 @@ export const openTreeCache = async (
       ),
 
     answers: (key, fill) => once('answers', key, fill),
+    planned: (key, fill) => once('package', key, fill),
   };
 };
 

@@ -5,3 +5,7 @@ export const readBuildScript = (): string =>
   ['stand-ins', 'build']
     .map((name) => readFileSync(new URL(`../../images/${name}`, import.meta.url), 'utf8'))
     .join('');
+
+/** What packs modules in the sandbox: `images/package`. Its digest is part of every package's fingerprint. */
+export const readPackageScript = (): string =>
+  readFileSync(new URL('../../images/package', import.meta.url), 'utf8');

@@ -185,6 +185,16 @@ const RPM_ARCHIVES = [
 /** Sources may bring files for hosts; those that there were, bring none. */
 const HOST_FILES = [`UPDATE sources SET facts = '{"files":{},' || substr(facts, 2)`];
 
+const PACKAGES = [
+  `CREATE TABLE packages (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, format TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+     version TEXT NOT NULL, file TEXT NOT NULL, source TEXT NOT NULL, build TEXT NOT NULL, key TEXT NOT NULL, subject TEXT NOT NULL,
+     made_of TEXT NOT NULL, plan TEXT NOT NULL, toolchain TEXT NOT NULL REFERENCES toolchains (digest), state TEXT NOT NULL,
+     attempt INTEGER NOT NULL, builder TEXT, digest TEXT, size BIGINT, problem TEXT, made_by TEXT NOT NULL, created_at BIGINT NOT NULL,
+     finished_at BIGINT, UNIQUE (format, name, version), UNIQUE (format, made_of))`,
+  `CREATE INDEX packages_by_build ON packages (build)`,
+  `CREATE INDEX packages_by_state ON packages (state)`,
+];
+
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
 const inOrder = (...steps: readonly Step[]): Migration => ({
@@ -212,4 +222,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '012-archive-sources': inOrder(ARCHIVE_SOURCES),
   '013-rpm-archives': inOrder(RPM_ARCHIVES),
   '014-host-files': inOrder(HOST_FILES),
+  '015-packages': inOrder(PACKAGES),
 };

@@ -6,6 +6,8 @@ import type { BuildFailure, BuildTimings, BuiltModule, TreeOrigin } from '../cor
 import type { ArchiveKind } from '../core/kernel/archive.ts';
 import type { Kernel } from '../core/kernel/kernel.ts';
 import type { ToolchainContents } from '../core/toolchain/measurement.ts';
+import type { PackageFormat, PackagePlan, PackageState } from '../core/packages/plan.ts';
+import type { PackageSubject } from '../core/packages/subject.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
 import type { RebuildView } from '../core/protocol/build.ts';
 import type { OwnQuotas } from '../core/policy/quotas.ts';
@@ -175,6 +177,37 @@ export interface Schema {
     created_at: number;
   };
   archive_sources: { package: Digest; source: Digest };
+  /** Packages of what was signed (core/packages). None is ever removed: a version is given once. */
+  packages: {
+    id: string;
+    fingerprint: Digest;
+    format: PackageFormat;
+    kind: PackageSubject['kind'];
+    name: string;
+    version: string;
+    /** The package's own file. */
+    file: string;
+    /** The source's name; '' for what belongs to none. */
+    source: string;
+    /** The build whose modules are in it, and the signer's key; '' for a package without modules. */
+    build: string;
+    key: string;
+    subject: JsonText<PackageSubject>;
+    /** Digest of the subject without its revision, by which a package is found that was made of the same. */
+    made_of: Digest;
+    plan: JsonText<PackagePlan>;
+    toolchain: Digest;
+    state: PackageState;
+    attempt: number;
+    /** As for a build. */
+    builder: string | null;
+    digest: Digest | null;
+    size: number | null;
+    problem: string | null;
+    made_by: string;
+    created_at: number;
+    finished_at: number | null;
+  };
   /** Finished builds made again, to see whether the bytes are the same. */
   rebuilds: {
     id: string;

@@ -79,6 +79,8 @@ export interface StillCoordinator extends Coordinator {
   readonly cancelled: ReadonlySet<string>;
 }
 
+const unwanted = (): Promise<never> => Promise.reject(new Error('no package is made here'));
+
 /** Makes one. Builds are made with the script `digestOf('script')`. */
 export const stillCoordinator = (
   db: Database,
@@ -86,17 +88,20 @@ export const stillCoordinator = (
 ): StillCoordinator => {
   const builder = stillQueue<BuilderJob>();
   const signals = stillSignals(announce);
-  const coordinator = createCoordinator({
-    db,
-    builder,
-    signer: stillQueue(),
-    signals,
-    signers: new Map([[SIGNER, generateKeyPairSync('ed25519').publicKey]]),
-    evidence: unseen,
-    script: digestOf('script'),
-    now: () => 2,
-    log: openLog('api', 'silent'),
-  });
+  const coordinator = createCoordinator(
+    {
+      db,
+      builder,
+      signer: stillQueue(),
+      signals,
+      signers: new Map([[SIGNER, generateKeyPairSync('ed25519').publicKey]]),
+      evidence: unseen,
+      script: digestOf('script'),
+      now: () => 2,
+      log: openLog('api', 'silent'),
+    },
+    { enqueue: unwanted, take: unwanted },
+  );
   return {
     ...coordinator,
     builder,

@@ -19,6 +19,7 @@ import { createOutcomes } from './outcomes.ts';
 import { noteRequest } from './note-request.ts';
 import type { Caller } from '../record/tokens.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
+import type { Packing } from './packing.ts';
 import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
 import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
@@ -40,7 +41,10 @@ export interface Coordinator {
   sweep(): Promise<void>;
 }
 
-export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
+export const createCoordinator = (
+  deps: CoordinatorDeps,
+  packing: Pick<Packing, 'take' | 'enqueue'>,
+): Coordinator => {
   const { db, now } = deps;
   const moves = createBuildMoves(deps);
   const { decide } = moves;
@@ -76,7 +80,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     return isMoved && reason === null;
   };
 
-  const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, goOnFromBuilt });
+  const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, packing, goOnFromBuilt });
 
   /** Starts a build that is asked for, anew if it has ended. Gives the step to take once the decision is written. */
   const wake = async (
@@ -111,7 +115,7 @@ export const createCoordinator = (deps: CoordinatorDeps): Coordinator => {
     rebuild: (build) => rebuilds.start(build),
     withdraw,
     cancel: (build, request) => cancellations.cancel(build, request),
-    sweep: createSweep(deps, enqueue, dependents, rebuilds, turns),
+    sweep: createSweep(deps, { enqueue, dependents, rebuilds, packing, turns }),
 
     async request(wanted, caller) {
       // All is read again here: since the request was resolved, a toolchain may have been retired or an ended build started for somebody else.

@@ -5,6 +5,7 @@ import { toJson } from '../../storage/json-text.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
+import type { Packing } from './packing.ts';
 import { problemOf } from './evidence.ts';
 import {
   builtRecord,
@@ -32,12 +33,13 @@ export interface OutcomeDeps {
   readonly moves: BuildMoves;
   readonly rebuilds: Pick<Rebuilds, 'begin' | 'accept'>;
   readonly enqueue: Pick<Enqueue, 'signing'>;
+  readonly packing: Pick<Packing, 'take'>;
   goOnFromBuilt(on: Database, made: Moves, id: string, change: Change): Promise<boolean>;
 }
 
 export const createOutcomes = (
   deps: CoordinatorDeps,
-  { moves, rebuilds, enqueue, goOnFromBuilt }: OutcomeDeps,
+  { moves, rebuilds, enqueue, packing, goOnFromBuilt }: OutcomeDeps,
 ): Outcomes => {
   const { db, now, evidence, signals } = deps;
 
@@ -147,6 +149,10 @@ export const createOutcomes = (
         return takeMeasurement(deps, { ...outcome, builder: sender }, outcome.contents);
       case 'unmeasurable':
         return takeMeasurement(deps, { ...outcome, builder: sender }, outcome.problem);
+      case 'packing':
+      case 'packed':
+      case 'unpackable':
+        return packing.take(outcome, sender);
       case 'signed':
       case 'unsignable':
         return false;

@@ -2,16 +2,24 @@ import type { WorkQueue } from '../../storage/queues.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
+import { packageRun } from '../../core/jobs/run-name.ts';
+import type { Packing } from './packing.ts';
 import type { Turns } from './turns.ts';
 import type { Rebuilds } from './rebuilds.ts';
+
+/** The coordinator's parts that put work on the queues. */
+export interface SweptParts {
+  readonly enqueue: Enqueue;
+  readonly dependents: Pick<Dependents, 'settle'>;
+  readonly rebuilds: Pick<Rebuilds, 'goOn'>;
+  readonly packing: Pick<Packing, 'enqueue'>;
+  readonly turns: Pick<Turns, 'current' | 'overdue'>;
+}
 
 /** Makes the sweep, which puts back on the queues work that is under way in SQL and missing from them, as after Redis has lost its data. */
 export const createSweep = (
   deps: CoordinatorDeps,
-  enqueue: Enqueue,
-  dependents: Pick<Dependents, 'settle'>,
-  rebuilds: Pick<Rebuilds, 'goOn'>,
-  turns: Pick<Turns, 'current' | 'overdue'>,
+  { enqueue, dependents, rebuilds, packing, turns }: SweptParts,
 ): (() => Promise<void>) => {
   const { db } = deps;
   const missing = new Map<string, number>();
@@ -53,6 +61,13 @@ export const createSweep = (
       .execute();
     for (const { id, build } of rebuilding)
       await putBack(deps.builder, id, () => rebuilds.goOn(id, build));
+    const unpacked = await db
+      .selectFrom('packages')
+      .select(['id', 'attempt'])
+      .where('state', 'in', ['queued', 'packing'])
+      .execute();
+    for (const { id, attempt } of unpacked)
+      await putBack(deps.builder, packageRun(id, attempt), () => packing.enqueue(id));
     const unmeasured = await db
       .selectFrom('toolchains')
       .select(['digest', 'attempt'])

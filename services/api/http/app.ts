@@ -8,6 +8,7 @@ import { buildRoutes } from './routes/builds.ts';
 import { healthRoutes } from './routes/health.ts';
 import { endUnread } from './unread.ts';
 import { missRoutes } from './routes/misses.ts';
+import { packageRoutes } from './routes/packages.ts';
 import { resolveRoutes } from './routes/resolve.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { toolchainRoutes } from './routes/toolchains.ts';
@@ -29,6 +30,7 @@ export const createApp = (deps: ApiDeps): Express => {
     toolchainRoutes,
     buildRoutes,
     artifactRoutes,
+    packageRoutes,
     tokenRoutes,
     missRoutes,
     withdrawalRoutes,

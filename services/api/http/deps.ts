@@ -4,6 +4,7 @@ import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
+import type { Packing } from '../coordinator/packing.ts';
 import type { Pace } from './pace.ts';
 import type { Usage } from './usage.ts';
 import type { KernelDemand } from '../coordinator/kernel-demand.ts';
@@ -15,6 +16,7 @@ export interface ApiDeps {
   readonly blobs: Blobs;
   readonly signals: Signals;
   readonly coordinator: Coordinator;
+  readonly packing: Packing;
   readonly kernelSync: KernelSync;
   readonly kernelDemand: KernelDemand;
   /** Digest of the in-container build script. */

@@ -17,12 +17,14 @@ export const BLOB_COLUMNS: readonly Column[] = [
   ['toolchains', 'digest'],
   ['toolchain_packages', 'blob'],
   ['artifacts', 'digest'],
+  ['packages', 'digest'],
 ];
 
-/** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`, a source's files for hosts. */
+/** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`, a source's files for hosts, what a package is made of. */
 export const BLOB_TEXTS: readonly Column[] = [
   ['kernels', 'record'],
   ['sources', 'facts'],
+  ['packages', 'plan'],
 ];
 
 /** Whether any record names a blob. */

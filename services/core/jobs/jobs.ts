@@ -13,6 +13,7 @@ import {
   treeOrigin,
 } from './message-parts.ts';
 import { HASHES } from '../module/module-signature.ts';
+import { PackagePlan } from '../packages/plan.ts';
 
 /**
  * The messages between the roles, in one place for both sides. A message is parsed where it arrives (`storage/queues.ts`), after its
@@ -48,9 +49,23 @@ const BuildJob = z.strictObject({
   inputs: fingerprintInputs,
 });
 
+const packageId = z.string().regex(/^[0-9a-f]{24}$/);
+
+/** A package that is to be made of what was signed. */
+const PackageJob = z.strictObject({
+  kind: z.literal('package'),
+  package: packageId,
+  attempt,
+  plan: PackagePlan,
+  toolchain: digest,
+  /** Digest of `images/package`. */
+  script: digest,
+});
+
 /** Work for a builder. */
 export const BuilderJob = z.discriminatedUnion('kind', [
   BuildJob,
+  PackageJob,
   z.strictObject({ kind: z.literal('measure'), toolchain: digest, attempt }),
 ]);
 
@@ -165,6 +180,19 @@ export const Outcome = z.discriminatedUnion('kind', [
     contents: toolchainContents,
   }),
   z.strictObject({ kind: z.literal('unmeasurable'), toolchain: digest, attempt, problem: words }),
+  z.strictObject({ kind: z.literal('packing'), package: packageId, attempt }),
+  z.strictObject({
+    kind: z.literal('packed'),
+    package: packageId,
+    attempt,
+    digest,
+    size: z
+      .number()
+      .int()
+      .min(0)
+      .max(2 ** 40),
+  }),
+  z.strictObject({ kind: z.literal('unpackable'), package: packageId, attempt, problem: words }),
 ]);
 
 const Origin = z.strictObject(treeOrigin);

@@ -7,3 +7,6 @@ export const runOf = (job: {
   readonly attempt: number;
   readonly rebuild: string | null;
 }): string => job.rebuild ?? runName(job.build, job.attempt);
+
+/** The name of one try to make a package. */
+export const packageRun = (id: string, attempt: number): string => `package-${id}-${attempt}`;

@@ -1,0 +1,85 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KilnError } from '../../services/core/errors.ts';
+import { PACKAGE_FORMATS } from '../../services/core/packages/plan.ts';
+import type { PackageView } from '../../services/core/protocol/package.ts';
+import { askForBuild } from '../ask/ask.ts';
+import { onlyArgument, table, type Command, type Context } from '../command.ts';
+import { chooseRelease } from '../host/host.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
+import { BUILD_OPTIONS, namedRequest } from './request.ts';
+import { SOURCE_HELP } from './source.ts';
+
+/** Milliseconds between two looks at what is being packed. */
+const PAUSE = 300;
+
+export const packageCommand: Command = {
+  name: 'package',
+  args: 'BUILD | SOURCE',
+  summary: 'make packages of a build’s signed modules and, with -o, fetch them',
+  help: `BUILD is a build's id (kiln list). SOURCE and the kernel are as for kiln build, and are built first if they are not yet. What is
+there already is compiled, or packed, once.
+
+      --format FORMAT    ${PACKAGE_FORMATS.join(', ')} (default: deb)
+  -o, --output DIR       write the packages there, with those that they need from here
+  -k, --kernel KERNEL    default: the running kernel
+${SOURCE_HELP}`,
+  options: {
+    ...BUILD_OPTIONS,
+    background: { type: 'boolean' },
+    format: { type: 'string' },
+    output: { type: 'string', short: 'o' },
+  },
+  async run(context) {
+    const format = formatOption(context);
+    const build = await namedBuild(context, onlyArgument(context, 'build or source'));
+    const asked = await context.service.createPackages(build, format);
+    const made: PackageView[] = [];
+    for (const each of asked) made.push(await waitFor(context, each));
+    const output = context.option('output');
+    if (output !== undefined) {
+      await mkdir(output, { recursive: true });
+      for (const { id, file, digest } of made) {
+        context.progress.step(`fetching ${file}`);
+        if (digest === null)
+          throw new KilnError('internal', `package ${id} is made, and has no file`);
+        await writeWhole(join(output, file), await context.service.packageFile(id, digest));
+      }
+    }
+    context.progress.done();
+    const rows = made.map(({ id, file, size, digest }) => [id, file, String(size), digest ?? '']);
+    context.print(table([['PACKAGE', 'FILE', 'BYTES', 'DIGEST'], ...rows]), made);
+  },
+};
+
+/** Throws `bad-request`. */
+const formatOption = (context: Context): PackageView['format'] => {
+  const given = context.option('format') ?? 'deb';
+  const known = PACKAGE_FORMATS.find((each) => each === given);
+  if (known === undefined)
+    throw new KilnError('bad-request', `--format takes ${PACKAGE_FORMATS.join(', ')}`);
+  return known;
+};
+
+/** The id of the build that a command line means; one that is not there yet is asked for. */
+const namedBuild = async (context: Context, named: string): Promise<string> => {
+  if (/^[0-9a-f]{24}$/.test(named)) return named;
+  const kernel = context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
+  return (await askForBuild(context, await namedRequest(context, named, kernel))).build.id;
+};
+
+/** A package once it is made. Throws `build-failed` where it cannot be. */
+const waitFor = async (context: Context, asked: PackageView): Promise<PackageView> => {
+  let view = asked;
+  while (view.state === 'queued' || view.state === 'packing') {
+    context.progress.step(`packing ${view.file}`);
+    await sleep(PAUSE, undefined, { signal: context.signal });
+    view = await context.service.package(view.id);
+  }
+  if (view.state === 'made') return view;
+  throw new KilnError(
+    'build-failed',
+    `the package could not be made: ${view.problem ?? 'the service does not say why'}`,
+  );
+};

@@ -1,0 +1,153 @@
+import { KilnError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { Outcome } from '../../core/jobs/jobs.ts';
+import { packageRun } from '../../core/jobs/run-name.ts';
+import { bringsSettings, licensesOf } from '../../core/packages/deb-plan.ts';
+import { unpackedLimit } from '../../core/packages/plan-package.ts';
+import type { PackageFormat } from '../../core/packages/plan.ts';
+import type { Blobs } from '../../storage/blobs.ts';
+import { checkDeb } from '../../storage/check-deb.ts';
+import { fromJson } from '../../storage/json-text.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { problemOf } from './evidence.ts';
+import {
+  findOrMakePackage,
+  findPackage,
+  type PackageRow,
+  type Unrevised,
+} from '../record/packages.ts';
+import { modulesSubject } from '../record/package-subjects.ts';
+import { buildView } from '../record/build-views.ts';
+
+type Of<Kind extends Outcome['kind']> = Extract<Outcome, { kind: Kind }>;
+
+/** Makes packages of what was signed. Like builds, they are rows first and jobs after. */
+export interface Packing {
+  /**
+   * The packages of a build in a format, and what they need beside them; those that are not there yet are begun. Throws `not-found`,
+   * `withdrawn`, `conflict` or `no-toolchain`.
+   */
+  ofBuild(build: string, format: PackageFormat, madeBy: string): Promise<readonly PackageRow[]>;
+  /** One package; begun if it is not there. */
+  of(subject: Unrevised, format: PackageFormat, madeBy: string): Promise<PackageRow>;
+  /** Takes an outcome in; false if it changes nothing. */
+  take(outcome: Of<'packing' | 'packed' | 'unpackable'>, sender: string): Promise<boolean>;
+  /** Puts a package on the builders' queue. */
+  enqueue(id: string): Promise<void>;
+}
+
+/** What packing needs besides. */
+export interface PackingDeps extends CoordinatorDeps {
+  readonly blobs: Blobs;
+  /** Digest of `images/package`. */
+  readonly packageScript: Digest;
+}
+
+export const createPacking = (deps: PackingDeps): Packing => {
+  const { db, blobs, now, packageScript, evidence } = deps;
+
+  const enqueue = async (id: string): Promise<void> => {
+    const { attempt, plan, toolchain, state } = await findPackage(db, id);
+    if (state !== 'queued' && state !== 'packing') return;
+    await deps.builder.add(packageRun(id, attempt), {
+      kind: 'package',
+      package: id,
+      attempt,
+      plan: fromJson(plan),
+      toolchain,
+      script: packageScript,
+    });
+  };
+
+  const of: Packing['of'] = async (subject, format, madeBy) => {
+    const key = subject.kind === 'modules' ? evidence.key : '';
+    const row = await db
+      .transaction()
+      .execute((on) =>
+        findOrMakePackage(
+          on,
+          { format, subject, key, madeBy },
+          { script: packageScript, now: now() },
+        ),
+      );
+    if (row.state === 'queued') await enqueue(row.id);
+    return row;
+  };
+
+  /** Ends a builder's try; false if it is not the one that is at work. */
+  const end = async (
+    { package: id, attempt }: Of<'packed' | 'unpackable'>,
+    sender: string,
+    change: Partial<PackageRow>,
+  ): Promise<boolean> => {
+    const { numUpdatedRows } = await db
+      .updateTable('packages')
+      .set({ ...change, finished_at: now() })
+      .where('id', '=', id)
+      .where('state', '=', 'packing')
+      .where('attempt', '=', attempt)
+      .where('builder', '=', sender)
+      .executeTakeFirst();
+    return numUpdatedRows > 0n;
+  };
+
+  return {
+    of,
+    enqueue,
+
+    async ofBuild(build, format, madeBy) {
+      const subject = await modulesSubject({ db, blobs, key: evidence.key }, build);
+      const rows = [await of(subject, format, madeBy)];
+      if (bringsSettings(subject)) {
+        const { source, files } = subject;
+        const licenses = licensesOf({ ...subject, revision: 1 });
+        rows.push(await of({ kind: 'settings', source, files, licenses }, format, madeBy));
+      }
+      rows.push(await of({ kind: 'common' }, format, madeBy));
+      for (const needed of (await buildView(db, build)).dependencies)
+        rows.push(...(await this.ofBuild(needed, format, madeBy)));
+      return [...new Map(rows.map((row) => [row.id, row])).values()];
+    },
+
+    async take(outcome, sender) {
+      if (outcome.kind === 'packing') {
+        const { numUpdatedRows } = await db
+          .updateTable('packages')
+          .set({ state: 'packing', builder: sender })
+          .where('id', '=', outcome.package)
+          .where('state', 'in', ['queued', 'packing'])
+          .where('attempt', '=', outcome.attempt)
+          .executeTakeFirst();
+        return numUpdatedRows > 0n;
+      }
+      if (outcome.kind === 'unpackable')
+        return end(outcome, sender, { state: 'failed', problem: outcome.problem });
+      const row = await findPackage(db, outcome.package).catch(() => null);
+      if (row === null || row.state !== 'packing' || row.builder !== sender) return false;
+      const problem = await problemOf(checkPackage(blobs, row, outcome.digest, outcome.size));
+      return end(
+        outcome,
+        sender,
+        problem === null
+          ? { state: 'made', digest: outcome.digest, size: outcome.size, problem: null }
+          : {
+              state: 'failed',
+              problem: `what the builder packed is not what was planned: ${problem}`,
+            },
+      );
+    },
+  };
+};
+
+/** Checks that a stored package is what was planned. */
+const checkPackage = async (
+  blobs: Blobs,
+  { subject, plan }: Pick<PackageRow, 'subject' | 'plan'>,
+  digest: Digest,
+  size: number,
+): Promise<void> => {
+  const info = await blobs.find(digest);
+  if (info?.size !== size)
+    throw new KilnError('unverified', 'it is not stored in the size that was reported');
+  await checkDeb(await blobs.open(digest), fromJson(plan), unpackedLimit(fromJson(subject)));
+};

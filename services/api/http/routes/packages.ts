@@ -1,0 +1,69 @@
+import { Router } from 'express';
+import { KilnError } from '../../../core/errors.ts';
+import { CreatePackages } from '../../../core/protocol/package.ts';
+import type { ApiDeps } from '../deps.ts';
+import { findPackage, packagesOf, packageViews, type PackageRow } from '../../record/packages.ts';
+import { buildView } from '../../record/build-views.ts';
+import { mustReadBuild } from '../../record/readers.ts';
+import { roleReaches } from '../../../core/policy/policy.ts';
+import type { Caller } from '../../record/tokens.ts';
+import { NO_BODY, ok, route } from '../route.ts';
+import { sendBlob } from '../send-blob.ts';
+
+/** `/v1/builds/ID/packages` and `/v1/packages/ID`: packages of what was signed, for package managers. */
+export const packageRoutes = (deps: ApiDeps): Router => {
+  const { db, blobs, packing } = deps;
+  const router = Router();
+
+  router.post(
+    '/v1/builds/:id/packages',
+    route(deps, 'client', CreatePackages, async ({ caller, param, body }) => {
+      await mustReadBuild(db, caller, param('id'));
+      const rows = await packing.ofBuild(param('id'), body.format, caller.token);
+      return { status: 202, json: { items: await packageViews(db, rows) } };
+    }),
+  );
+
+  router.get(
+    '/v1/builds/:id/packages',
+    route(deps, 'client', NO_BODY, async ({ caller, param }) => {
+      await mustReadBuild(db, caller, param('id'));
+      return ok({ items: await packageViews(db, await packagesOf(db, param('id'))) });
+    }),
+  );
+
+  const readable = async (caller: Caller, id: string): Promise<PackageRow> => {
+    const row = await findPackage(db, id);
+    if (row.build !== '')
+      await mustReadBuild(db, caller, row.build).catch(() => {
+        throw new KilnError('not-found', `there is no package ${id}`);
+      });
+    else if (
+      row.kind !== 'common' &&
+      row.made_by !== caller.token &&
+      !roleReaches(caller.role, 'ci')
+    )
+      throw new KilnError('not-found', `there is no package ${id}`);
+    return row;
+  };
+
+  router.get(
+    '/v1/packages/:id',
+    route(deps, 'client', NO_BODY, async ({ caller, param }) =>
+      ok((await packageViews(db, [await readable(caller, param('id'))]))[0]),
+    ),
+  );
+
+  router.get(
+    '/v1/packages/:id/file',
+    route(deps, 'client', NO_BODY, async ({ caller, param, request, response }) => {
+      const { digest, id, build } = await readable(caller, param('id'));
+      const info = digest === null ? null : await blobs.find(digest);
+      if (info === null) throw new KilnError('not-found', `package ${id} is not made yet`);
+      const { withdrawn } = build === '' ? { withdrawn: null } : await buildView(db, build);
+      if (withdrawn !== null) throw new KilnError('withdrawn', withdrawn);
+      return sendBlob(blobs, info, request, response);
+    }),
+  );
+  return router;
+};

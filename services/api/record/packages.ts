@@ -1,0 +1,173 @@
+import { KilnError } from '../../core/errors.ts';
+import { choosePacker, packersOf } from '../../core/packages/packers.ts';
+import { madeOfDigest, planPackage } from '../../core/packages/plan-package.ts';
+import { packageFingerprint, type PackageFormat } from '../../core/packages/plan.ts';
+import type { PackageSubject } from '../../core/packages/subject.ts';
+import { PackageView } from '../../core/protocol/package.ts';
+import { hexOf, type Digest } from '../../core/digest.ts';
+import type { Database } from '../../storage/database.ts';
+import { toJson } from '../../storage/json-text.ts';
+import type { Schema } from '../../storage/schema.ts';
+import { findMakers, makerIn } from './makers.ts';
+import { toolchainsIn } from './records.ts';
+
+/** Packages: rows that are found or made for what they are made of. */
+
+export type PackageRow = Schema['packages'];
+
+/** A subject whose revision is still to be given. */
+export type Unrevised = PackageSubject extends infer Each
+  ? Each extends { readonly revision: number }
+    ? Omit<Each, 'revision'>
+    : Each
+  : never;
+
+/** Who asks for a package. */
+export interface PackageRequest {
+  readonly format: PackageFormat;
+  readonly subject: Unrevised;
+  /** The signer's key whose signatures are in it; '' where there are none. */
+  readonly key: string;
+  readonly madeBy: string;
+}
+
+const MOST_REVISIONS = 10_000;
+
+/**
+ * Finds the package that was made of a subject, or notes that it is to be made, in a version that no other package of its name has. One
+ * that failed is begun anew. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
+ */
+export const findOrMakePackage = async (
+  on: Database,
+  { format, subject: unrevised, key, madeBy }: PackageRequest,
+  { script, now }: { readonly script: Digest; readonly now: number },
+): Promise<PackageRow> => {
+  const first = { ...unrevised, revision: 1 } as PackageSubject;
+  const made_of = madeOfDigest(first);
+  const known = await on
+    .selectFrom('packages')
+    .selectAll()
+    .where('format', '=', format)
+    .where('made_of', '=', made_of)
+    .executeTakeFirst();
+  if (known !== undefined) return known.state === 'failed' ? beginAnew(on, known) : known;
+  const packer = choosePacker(format, await toolchainsIn(on, 'pinned'));
+  if (packer === null)
+    throw new KilnError(
+      'no-toolchain',
+      `no pinned toolchain has ${packersOf(format)}, which pack a .${format}; push and pin one that has (images/debian-12-gcc-12)`,
+    );
+  const source = 'source' in first ? first.source.name : '';
+  await mustBeItsName(on, format, planPackage(format, first).name, source);
+  for (let revision = 1; revision <= MOST_REVISIONS; revision += 1) {
+    const subject = 'revision' in first ? { ...first, revision } : first;
+    const plan = planPackage(format, subject);
+    const fingerprint = packageFingerprint(plan, packer.digest, script);
+    const { numInsertedOrUpdatedRows } = await on
+      .insertInto('packages')
+      .values({
+        id: hexOf(fingerprint).slice(0, 24),
+        fingerprint,
+        format,
+        kind: subject.kind,
+        name: plan.name,
+        version: plan.version,
+        file: plan.file,
+        source,
+        build: subject.kind === 'modules' ? subject.build : '',
+        key,
+        subject: toJson(subject),
+        made_of,
+        plan: toJson(plan),
+        toolchain: packer.digest,
+        state: 'queued',
+        attempt: 0,
+        builder: null,
+        digest: null,
+        size: null,
+        problem: null,
+        made_by: madeBy,
+        created_at: now,
+        finished_at: null,
+      })
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
+    if (numInsertedOrUpdatedRows === 1n) return findPackage(on, hexOf(fingerprint).slice(0, 24));
+    if (!('revision' in first))
+      throw new KilnError(
+        'conflict',
+        `another ${plan.name} ${plan.version} was made by another version of Kiln; its version is to be raised`,
+      );
+  }
+  throw new KilnError(
+    'conflict',
+    `there are ${MOST_REVISIONS} packages of one version; withdraw some`,
+  );
+};
+
+/** Different sources may not have packages of one name: names of packages have fewer letters than names of sources. */
+const mustBeItsName = async (
+  on: Database,
+  format: PackageFormat,
+  name: string,
+  source: string,
+): Promise<void> => {
+  const other = await on
+    .selectFrom('packages')
+    .select('source')
+    .where('format', '=', format)
+    .where('name', '=', name)
+    .where('source', '!=', source)
+    .executeTakeFirst();
+  if (other !== undefined)
+    throw new KilnError(
+      'conflict',
+      `the package ${name} is that of the source ${other.source}; push ${source} under a name that differs in more than case and punctuation`,
+    );
+};
+
+const beginAnew = async (on: Database, { id, attempt }: PackageRow): Promise<PackageRow> => {
+  await on
+    .updateTable('packages')
+    .set({ state: 'queued', attempt: attempt + 1, builder: null, problem: null, finished_at: null })
+    .where('id', '=', id)
+    .execute();
+  return findPackage(on, id);
+};
+
+/** A package's row. Throws `not-found`. */
+export const findPackage = async (db: Database, id: string): Promise<PackageRow> => {
+  const row = await db.selectFrom('packages').selectAll().where('id', '=', id).executeTakeFirst();
+  if (row === undefined) throw new KilnError('not-found', `there is no package ${id}`);
+  return row;
+};
+
+/** Packages as the wire shows them. */
+export const packageViews = async (
+  db: Database,
+  rows: readonly PackageRow[],
+): Promise<readonly PackageView[]> => {
+  const makers = await findMakers(
+    db,
+    rows.map(({ made_by }) => made_by),
+  );
+  return rows.map(({ made_by, created_at, finished_at, ...row }) =>
+    PackageView.parse({
+      ...row,
+      madeBy: makerIn(makers, made_by),
+      createdAt: created_at,
+      finishedAt: finished_at,
+    }),
+  );
+};
+
+/** The packages that a build's modules are in, with those that are needed beside them, by name. */
+export const packagesOf = async (db: Database, build: string): Promise<readonly PackageRow[]> => {
+  const own = await db
+    .selectFrom('packages')
+    .selectAll()
+    .where('build', '=', build)
+    .orderBy('name')
+    .execute();
+  return own;
+};

@@ -1,0 +1,57 @@
+import type { PlannedFile } from './plan.ts';
+
+/** `kiln-modules-common`: the one package whose scripts run on hosts. Packages of modules have none. */
+
+/** What dpkg calls once for all packages of modules that came or went in one run, as its trigger. */
+const UPDATE = `#!/bin/sh
+# Makes the module index, and the initramfs where there is one, anew for every kernel whose modules below updates/ have changed.
+# Packages of modules have no scripts of their own: dpkg, or rpm, calls this once when all of them are there.
+set -e
+state=/var/lib/kiln-modules
+mkdir -p "$state"
+for modules in /lib/modules/*; do
+  release=\${modules##*/}
+  [ -d "$modules" ] || continue
+  now=$(cd "$modules" && find updates -type f -printf '%p %s %T@ %i\\n' 2>/dev/null | sort)
+  before=$(cat "$state/$release" 2>/dev/null || :)
+  [ "$now" != "$before" ] || continue
+  # A kernel that is not whole: its package is about to come, and makes both itself, or has gone.
+  if [ -e "$modules/modules.order" ] || [ -e "$modules/modules.builtin" ]; then
+    depmod "$release"
+    if [ -e "/boot/initrd.img-$release" ] && command -v update-initramfs >/dev/null; then
+      update-initramfs -u -k "$release"
+    elif [ -e "/boot/initramfs-$release.img" ] && command -v dracut >/dev/null; then
+      dracut --force "/boot/initramfs-$release.img" "$release"
+    fi
+  elif [ -z "$now" ]; then
+    # Nothing but the index of what was there.
+    rm -f "$modules"/modules.*
+    rmdir --ignore-fail-on-non-empty "$modules" 2>/dev/null || :
+  fi
+  if [ -n "$now" ]; then printf '%s\\n' "$now" >"$state/$release"; else rm -f "$state/$release"; fi
+done
+for kept in "$state"/*; do
+  [ ! -f "$kept" ] || [ -d "/lib/modules/\${kept##*/}" ] || rm -f "$kept"
+done
+`;
+
+export const UPDATE_SCRIPT = '/usr/lib/kiln-modules/update';
+
+export const COMMON_FILES: readonly PlannedFile[] = [
+  { place: UPDATE_SCRIPT, content: { text: UPDATE }, executable: true },
+];
+
+/** The scripts of the .deb. The trigger is dpkg's own on files: it has no need of anything in the packages of modules. */
+export const COMMON_DEB_CONTROL: Readonly<Record<string, string>> = {
+  triggers: 'interest-noawait /lib/modules\ninterest-noawait /usr/lib/modules\n',
+  postinst: `#!/bin/sh
+set -e
+case $1 in
+  configure | triggered) ${UPDATE_SCRIPT} ;;
+esac
+`,
+  postrm: `#!/bin/sh
+set -e
+if [ "$1" = purge ]; then rm -rf /var/lib/kiln-modules; fi
+`,
+};

@@ -1,0 +1,55 @@
+import { z } from 'zod';
+import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
+import { digest, digestOf, type Digest } from '../digest.ts';
+import { list } from '../jobs/message-parts.ts';
+
+/** The kinds of packages that are made. */
+export const PACKAGE_FORMATS = ['deb'] as const;
+export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
+
+/** The states of a package: it waits, a builder is at it, it is there, or it could not be made. */
+export const PACKAGE_STATES = ['queued', 'packing', 'made', 'failed'] as const;
+export type PackageState = (typeof PACKAGE_STATES)[number];
+
+const TEXT_LIMIT = 256 * 1024;
+const FILES = 1024;
+const text = z.string().max(TEXT_LIMIT);
+/** A part of a path, or a name: nothing that a shell or a packer reads as anything else. */
+const WORD = '[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}';
+const word = z.string().regex(new RegExp(`^${WORD}$`));
+
+/** A file of a package, at its place on a host. It belongs to root; everybody may read it. */
+const PlannedFile = z.strictObject({
+  place: z
+    .string()
+    .max(1024)
+    .regex(new RegExp(`^(/${WORD})+$`)),
+  /** A stored blob; a text; or a text that is packed with gzip, whose bytes are the packer's own. */
+  content: z.union([
+    z.strictObject({ blob: digest }),
+    z.strictObject({ text }),
+    z.strictObject({ gzip: text }),
+  ]),
+  executable: z.literal(true).exactOptional(),
+});
+export type PlannedFile = z.infer<typeof PlannedFile>;
+
+/** All that is in a package, worked out before it is made. What is made is then compared with this, by whoever is to rely on it. */
+export const PackagePlan = z.strictObject({
+  format: z.enum(PACKAGE_FORMATS),
+  name: word,
+  version: word,
+  arch: word,
+  /** The name of the package's own file. */
+  file: word,
+  /** What the packer is told besides the files: of a .deb, the files of its control part. */
+  control: z
+    .record(z.string().regex(/^[a-z0-9]{1,32}$/), text)
+    .refine((files) => Object.keys(files).length <= 8),
+  files: list(PlannedFile, FILES),
+});
+export type PackagePlan = z.infer<typeof PackagePlan>;
+
+/** The digest of all that a package's bytes depend on: the plan, the tools and the script that packs. */
+export const packageFingerprint = (plan: PackagePlan, toolchain: Digest, script: Digest): Digest =>
+  digestOf(canonicalJson({ plan: plan as unknown as Canonical, script, toolchain }));

@@ -1,0 +1,170 @@
+import { createReadStream } from 'node:fs';
+import { chmod, chown, cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
+import { checkDeb } from '../../services/storage/check-deb.ts';
+import type { PackagePlan } from '../../services/core/packages/plan.ts';
+import { freshDirectory } from '../machine/make-source.ts';
+import { mustRun } from '../machine/run.ts';
+
+/** A Debian package is what its plan says and nothing else: real packages, made by dpkg-deb, each wrong in one way. */
+
+const plan: PackagePlan = {
+  format: 'deb',
+  name: 'x',
+  version: '1',
+  arch: 'all',
+  file: 'x_1_all.deb',
+  control: {
+    control:
+      'Package: x\nVersion: 1\nArchitecture: all\nMaintainer: K <k@x.invalid>\nDescription: x\n',
+  },
+  files: [
+    { place: '/lib/modules/6.1/x.ko', content: { blob: digestOf('module') } },
+    { place: '/usr/share/doc/x/copyright', content: { text: 'free' } },
+    { place: '/usr/share/doc/x/changelog.gz', content: { gzip: 'changed' } },
+    { place: '/usr/lib/x/run', content: { text: '#!/bin/sh\n' }, executable: true },
+  ],
+};
+const MOST = 1024 ** 2;
+let good: string;
+
+beforeAll(async () => {
+  good = await freshDirectory('good');
+  const put = async (path: string, text: string): Promise<void> => {
+    await mkdir(dirname(join(good, path)), { recursive: true });
+    await writeFile(join(good, path), text);
+  };
+  await put('lib/modules/6.1/x.ko', 'module');
+  await put('usr/share/doc/x/copyright', 'free');
+  await put('usr/share/doc/x/changelog', 'changed');
+  await put('usr/lib/x/run', '#!/bin/sh\n');
+  await chmod(join(good, 'usr/lib/x/run'), 0o755);
+  await mustRun('gzip', ['-9n', join(good, 'usr/share/doc/x/changelog')]);
+  await put('DEBIAN/control', plan.control['control'] ?? '');
+  await sums(good);
+});
+
+const sums = (tree: string): Promise<string> =>
+  mustRun('bash', [
+    '-c',
+    `cd ${tree} && find . -path ./DEBIAN -prune -o -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' md5sum >DEBIAN/md5sums`,
+  ]);
+
+/** Packs the good tree, changed. */
+const packed = async (
+  change: (tree: string) => Promise<unknown>,
+  ...options: readonly string[]
+): Promise<string> => {
+  const home = await freshDirectory('deb');
+  const tree = join(home, 'tree');
+  await cp(good, tree, { recursive: true });
+  await chmod(tree, 0o755);
+  await change(tree);
+  const file = join(home, 'x.deb');
+  await mustRun('dpkg-deb', ['-Zxz', ...options, '--build', tree, file]);
+  return file;
+};
+const ROOT = '--root-owner-group';
+const check = (file: string, most = MOST): Promise<void> =>
+  checkDeb(createReadStream(file), plan, most);
+const unchanged = async (): Promise<void> => {};
+
+describe('a package', () => {
+  it('passes where it is what was planned', async () => {
+    await expect(check(await packed(unchanged, ROOT))).resolves.toBeUndefined();
+  });
+
+  it.each<[string, (tree: string) => Promise<unknown>, RegExp]>([
+    [
+      'a file more',
+      (tree) => writeFile(join(tree, 'usr/lib/x/more'), ''),
+      /has \/usr\/lib\/x\/more, which is not planned/,
+    ],
+    [
+      'a directory more',
+      (tree) => mkdir(join(tree, 'usr/lib/y')),
+      /has \/usr\/lib\/y, which is not planned/,
+    ],
+    [
+      'a file less',
+      (tree) => rm(join(tree, 'usr/share/doc/x/copyright')),
+      /lacks \/usr\/share\/doc\/x\/copyright/,
+    ],
+    [
+      'another module',
+      (tree) => writeFile(join(tree, 'lib/modules/6.1/x.ko'), 'other'),
+      /has other bytes in \/lib\/modules\/6.1\/x.ko/,
+    ],
+    [
+      'another text in gzip',
+      (tree) =>
+        mustRun('bash', ['-c', `echo other | gzip -9n >${tree}/usr/share/doc/x/changelog.gz`]),
+      /has other bytes in \/usr\/share\/doc\/x\/changelog.gz/,
+    ],
+    [
+      'a link for a file',
+      async (tree) => {
+        await rm(join(tree, 'lib/modules/6.1/x.ko'));
+        await symlink('/etc/passwd', join(tree, 'lib/modules/6.1/x.ko'));
+      },
+      /has \/lib\/modules\/6.1\/x.ko, which is not planned/,
+    ],
+    [
+      'a program that runs as its owner',
+      (tree) => chmod(join(tree, 'usr/lib/x/run'), 0o4755),
+      /has \/usr\/lib\/x\/run with other permissions/,
+    ],
+    [
+      'a file that everybody may write',
+      (tree) => chmod(join(tree, 'lib/modules/6.1/x.ko'), 0o666),
+      /has \/lib\/modules\/6.1\/x.ko with other permissions/,
+    ],
+    [
+      'a script',
+      (tree) => writeFile(join(tree, 'DEBIAN/postinst'), '#!/bin/sh\n', { mode: 0o755 }),
+      /has \/postinst in its control part, which is not planned/,
+    ],
+    [
+      'another field',
+      (tree) =>
+        writeFile(join(tree, 'DEBIAN/control'), `${plan.control['control']}Essential: yes\n`),
+      /has another control in its control part/,
+    ],
+    ['no sums', (tree) => rm(join(tree, 'DEBIAN/md5sums')), /lacks md5sums in its control part/],
+    [
+      'other sums',
+      (tree) => writeFile(join(tree, 'DEBIAN/md5sums'), 'a  b\n'),
+      /has another md5sums in its control part/,
+    ],
+  ])('is refused with %s', async (_, change, words) => {
+    const changeAll = async (tree: string): Promise<void> => {
+      await change(tree);
+      const isAboutSums = /sums/.test(String(words));
+      if (!isAboutSums) await sums(tree);
+    };
+    await expect(check(await packed(changeAll, ROOT))).rejects.toThrow(words);
+  });
+
+  it('is refused where its files are not root’s', async () => {
+    const file = await packed((tree) => chown(join(tree, 'lib/modules/6.1/x.ko'), 1000, 1000));
+    await expect(check(file)).rejects.toThrow(/has \/lib\/modules\/6.1\/x.ko, which is not root’s/);
+  });
+
+  it('is refused where it has a part twice, or not at all', async () => {
+    const file = await packed(unchanged, ROOT);
+    const home = dirname(file);
+    const parts = `cd ${home} && ar x x.deb && cp data.tar.xz b && cp control.tar.xz c`;
+    await mustRun('bash', ['-c', `${parts} && mv b data.tar && ar q x.deb data.tar`]);
+    await expect(check(file)).rejects.toThrow(/has its files twice/);
+    await mustRun('bash', ['-c', `cd ${home} && ar d x.deb data.tar data.tar.xz`]);
+    await expect(check(file)).rejects.toThrow(/is malformed/);
+  });
+
+  it('is refused where more comes out of it than may', async () => {
+    await expect(check(await packed(unchanged, ROOT), 1000)).rejects.toThrow(
+      /unpacks to over 1000 bytes/,
+    );
+  });
+});
