@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
@@ -34,6 +35,11 @@ export const API_SETTINGS = {
     .min(1)
     .transform((file) => readCertificate(file))
     .describe('file of the signing key’s certificate'),
+  KILN_REPOSITORY_PUBLIC_KEY: z
+    .string()
+    .min(1)
+    .transform((file) => readFileSync(file, 'utf8'))
+    .describe('file of the public key of package repositories (OpenPGP, armored)'),
   KILN_DATABASE: z.string().min(1).describe('file of the record'),
   KILN_HOST: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
   KILN_PORT: whole(8070, 0).describe('port that the API listens on; 0: any free one'),
@@ -76,6 +82,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     builders: settings.KILN_BUILDERS,
     signers: settings.KILN_SIGNERS,
     certificate: settings.KILN_SIGNING_CERTIFICATE,
+    repositoryKey: settings.KILN_REPOSITORY_PUBLIC_KEY,
     database: settings.KILN_DATABASE,
     host: settings.KILN_HOST,
     port: settings.KILN_PORT,

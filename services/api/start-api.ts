@@ -18,6 +18,7 @@ import { createArchives } from './coordinator/archives.ts';
 import { createKernelDemand } from './coordinator/kernel-demand.ts';
 import { createKernelIntake } from './coordinator/kernel-intake.ts';
 import { createPacking } from './coordinator/packing.ts';
+import { createPublishing } from './coordinator/publishing.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { keepCollecting, type CollectingConfig } from './keep-collecting.ts';
 import { provideAdminToken } from './record/tokens.ts';
@@ -32,6 +33,8 @@ export interface ApiConfig {
   readonly signers: Senders;
   /** The certificate of the key that modules are signed with. */
   readonly certificate: X509Certificate;
+  /** The armored public key of package repositories. */
+  readonly repositoryKey: string;
   readonly blobs: string;
   readonly database: string;
   readonly host: string;
@@ -84,7 +87,9 @@ export const startApi = async (
     log,
   };
   const packing = createPacking({ ...coordinating, blobs, packageScript: config.packageScript });
-  const coordinator = createCoordinator(coordinating, packing);
+  const { repositoryKey } = config;
+  const publishing = createPublishing({ ...coordinating, blobs, packing, repositoryKey });
+  const coordinator = createCoordinator(coordinating, packing, publishing);
 
   const working = outcomes.work((outcome, { sender }) => coordinator.accept(outcome, sender), {
     concurrency: 1,
@@ -127,6 +132,8 @@ export const startApi = async (
     signals,
     coordinator,
     packing,
+    publishing,
+    repositoryKey,
     kernelSync,
     kernelDemand,
     script: config.script,
@@ -157,7 +164,7 @@ export const startApi = async (
       await closed;
       clearInterval(idler);
       clearTimeout(deadline);
-      await Promise.all([working.stop(), collecting.stop()]);
+      await Promise.all([working.stop(), collecting.stop(), publishing.settled()]);
       await Promise.all([builder.close(), signer.close(), outcomes.close()]);
       signals.close();
       await db.destroy();

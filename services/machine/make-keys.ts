@@ -2,6 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:cry
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
+import { makeRepositoryKey, publicKeyOf, readRepositoryKey } from '../storage/openpgp.ts';
 import { makeSigningKey } from './make-signing-key.ts';
 import { readIfThere, writeSecret } from './write-secret.ts';
 
@@ -9,6 +10,9 @@ import { readIfThere, writeSecret } from './write-secret.ts';
 export interface KeyPlaces {
   readonly signingKey: string;
   readonly signingCertificate: string;
+  /** The key of package repositories (OpenPGP), and its public half. */
+  readonly repositoryKey: string;
+  readonly repositoryPublicKey: string;
   /** A role's private key. */
   privateKey(role: KeyedRole): string;
   /** The public keys of those in a role: more builders are added by appending theirs, and taken out by removing them. */
@@ -25,6 +29,8 @@ export const keyPlaces = (
 ): KeyPlaces => ({
   signingKey: signing?.key ?? join(directory, 'signer/signing.pem'),
   signingCertificate: signing?.certificate ?? join(directory, 'public/signing.crt'),
+  repositoryKey: join(directory, 'signer/repository.asc'),
+  repositoryPublicKey: join(directory, 'public/repository.asc'),
   privateKey: (role) => join(directory, role, 'key.pem'),
   publicKeys: (role) => join(directory, 'public', `${role}.pub`),
 });
@@ -44,6 +50,7 @@ export const makeKeys = async (directory: string, places: KeyPlaces): Promise<vo
     if (!known.includes(own))
       await writeFile(places.publicKeys(role), `${known}${own}`, { mode: 0o644 });
   }
+  await makeRepositoryKeys(places);
   if ((await readIfThere(places.signingKey)) === null)
     await makeSigningKey(places.signingKey, places.signingCertificate);
   else if ((await readIfThere(places.signingCertificate)) === null)
@@ -51,6 +58,19 @@ export const makeKeys = async (directory: string, places: KeyPlaces): Promise<vo
       'bad-request',
       `the signing key’s certificate ${places.signingCertificate} is missing; put it back, or remove the key too for a new pair`,
     );
+};
+
+const makeRepositoryKeys = async ({
+  repositoryKey,
+  repositoryPublicKey,
+}: KeyPlaces): Promise<void> => {
+  const known = await readIfThere(repositoryKey);
+  if (known === null) await writeSecret(repositoryKey, (await makeRepositoryKey()).privateKey);
+  const armored = known ?? (await readIfThere(repositoryKey));
+  if (armored === null || (known !== null && (await readIfThere(repositoryPublicKey)) !== null))
+    return;
+  const publicKey = publicKeyOf(await readRepositoryKey(armored));
+  await writeFile(repositoryPublicKey, publicKey, { mode: 0o644 });
 };
 
 const makeRoleKey = async (file: string): Promise<string> => {

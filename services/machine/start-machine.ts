@@ -37,6 +37,7 @@ export const startMachine = async (
     signer: {
       KILN_KEY: keys.privateKey('signer'),
       KILN_SIGNING_KEY: keys.signingKey,
+      KILN_REPOSITORY_KEY: keys.repositoryKey,
       ...certificate,
       ...coordinator,
     },
@@ -49,6 +50,7 @@ export const startMachine = async (
       KILN_KEY: keys.privateKey('api'),
       KILN_BUILDERS: keys.publicKeys('builder'),
       KILN_SIGNERS: keys.publicKeys('signer'),
+      KILN_REPOSITORY_PUBLIC_KEY: keys.repositoryPublicKey,
       KILN_DATABASE: at('kiln.sqlite'),
       KILN_ADMIN_TOKEN_FILE: at('admin.token'),
       ...certificate,

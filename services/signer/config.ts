@@ -15,6 +15,10 @@ export const SIGNER_SETTINGS = {
     .describe('file of the API’s public key, whose jobs are done'),
   KILN_SIGNING_KEY: z.string().min(1).describe('file of the signing key (PEM)'),
   KILN_SIGNING_CERTIFICATE: z.string().min(1).describe('file of its certificate (PEM)'),
+  KILN_REPOSITORY_KEY: z
+    .string()
+    .min(1)
+    .describe('file of the key of package repositories (OpenPGP, armored)'),
 };
 
 /** The signer's settings from its environment. */
@@ -27,6 +31,7 @@ export const signerConfig = (
     coordinator: settings.KILN_COORDINATOR,
     script: digestOf(readBuildScript()),
     keyFile: settings.KILN_SIGNING_KEY,
+    repositoryKeyFile: settings.KILN_REPOSITORY_KEY,
     certificateFile: settings.KILN_SIGNING_CERTIFICATE,
     logLevel: settings.KILN_LOG_LEVEL,
   };

@@ -2,6 +2,7 @@ import { createPrivateKey, sign, X509Certificate, type KeyObject } from 'node:cr
 import { readFile, stat } from 'node:fs/promises';
 import { hasErrno, KilnError } from '../core/errors.ts';
 import { certificateId } from '../core/module/module-signer.ts';
+import { readRepositoryKey, type RepositoryKey } from '../storage/openpgp.ts';
 import type { RawSigner } from '../core/module/module-signature.ts';
 
 /** A signing key with its certificate. Only the signer's process ever has one. */
@@ -25,13 +26,7 @@ export const loadSigningKey = async (
       'bad-request',
       `the signing key ${keyFile} is missing; kilnd keys makes one`,
     );
-  const { mode } = await stat(keyFile);
-  if ((mode & 0o077) !== 0) {
-    throw new KilnError(
-      'bad-request',
-      `others may read the signing key ${keyFile}; run chmod 600 ${keyFile}`,
-    );
-  }
+  await mustBePrivate(keyFile, 'the signing key');
   const certificatePem = await readIfThere(certificateFile);
   if (certificatePem === null)
     throw new KilnError(
@@ -53,6 +48,24 @@ export const loadSigningKey = async (
     );
   }
   return keyOf(privateKey, certificate);
+};
+
+/** Loads the key of package repositories (OpenPGP, armored, mode 0600); `kilnd keys` makes one. Throws `KilnError('bad-request')`. */
+export const loadRepositoryKey = async (file: string): Promise<RepositoryKey> => {
+  const armored = await readIfThere(file);
+  if (armored === null)
+    throw new KilnError(
+      'bad-request',
+      `the repository’s key ${file} is missing; kilnd keys makes one`,
+    );
+  await mustBePrivate(file, 'the repository’s key');
+  return readRepositoryKey(armored.toString('utf8'));
+};
+
+const mustBePrivate = async (file: string, what: string): Promise<void> => {
+  const { mode } = await stat(file);
+  if ((mode & 0o077) !== 0)
+    throw new KilnError('bad-request', `others may read ${what} ${file}; run chmod 600 ${file}`);
 };
 
 const keyOf = (privateKey: KeyObject, certificate: X509Certificate): SigningKey => ({

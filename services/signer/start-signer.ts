@@ -1,14 +1,15 @@
 import type { Digest } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
-import { shortened } from '../core/jobs/jobs.ts';
-import { runName } from '../core/jobs/run-name.ts';
+import { shortened, WORDS_LIMIT, type IndexJob } from '../core/jobs/jobs.ts';
+import { indexRun, runName } from '../core/jobs/run-name.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
-import { openQueue } from '../storage/queues.ts';
+import { openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
-import { loadSigningKey } from './key-file.ts';
+import { loadRepositoryKey, loadSigningKey } from './key-file.ts';
 import { signBuild } from './sign-build.ts';
+import { signIndex } from './sign-index.ts';
 
 /** A signer's settings (see `config.ts`). */
 export interface SignerConfig {
@@ -22,6 +23,8 @@ export interface SignerConfig {
   readonly blobs: string;
   readonly keyFile: string;
   readonly certificateFile: string;
+  /** The OpenPGP key of repositories. */
+  readonly repositoryKeyFile: string;
 }
 
 /** Starts a signer. It listens on nothing. */
@@ -30,13 +33,39 @@ export const startSigner = async (
   log: Log,
 ): Promise<{ close(): Promise<void> }> => {
   const key = await loadSigningKey(config.keyFile, config.certificateFile);
+  const repositoryKey = await loadRepositoryKey(config.repositoryKeyFile);
+  const checked = new Set<Digest>();
   const blobs = await openBlobDirectory(config.blobs);
   const { redis, prefix, own, coordinator: senders } = config;
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
   const jobs = openQueue('signer', { redis, prefix, own, senders });
 
+  const index = async (job: IndexJob, run: JobRun): Promise<void> => {
+    const { format, suite, channel } = job.repository;
+    const { generation } = job;
+    const name = `${indexRun(job.repository, generation)}-indexed`;
+    try {
+      const deps = { blobs, certificate: key.certificate, repositoryKey, checked };
+      await outcomes.add(name, await signIndex(job, deps));
+      log.info({ format, suite, channel, generation }, 'repository signed');
+    } catch (error) {
+      log.error({ format, suite, channel, err: error }, 'cannot sign the repository');
+      const isRefused = error instanceof KilnError && error.code === 'unverified';
+      if (!run.isLast && !isRefused) throw error;
+      const problem = isRefused
+        ? `the signer refused the repository: ${error.message}`
+        : 'the repository could not be signed; ask the admin to look at the signer’s log';
+      await outcomes.add(name, {
+        kind: 'unindexable',
+        ...{ format, suite, channel, generation },
+        problem: problem.slice(0, WORDS_LIMIT),
+      });
+    }
+  };
+
   const working = jobs.work(
     async (job, run) => {
+      if (job.kind === 'index') return index(job, run);
       const name = `${runName(job.build, job.attempt)}-signed`;
       try {
         await outcomes.add(name, await signBuild(job, { key, blobs, script: config.script }));

@@ -1,11 +1,11 @@
 import { Queue, WaitingError, Worker, type Job, type JobsOptions } from 'bullmq';
 import { z } from 'zod';
 import { seal, unseal, type Identity, type Senders } from '../core/jobs/envelope.ts';
-import { BuilderJob, Outcome, SignJob } from '../core/jobs/jobs.ts';
+import { BuilderJob, Outcome, SignerJob } from '../core/jobs/jobs.ts';
 import { patientOptions, type RedisAddress } from './redis.ts';
 
 /** The three queues and what travels on each. SQL is the truth; a queue only wakes a worker. */
-const MESSAGES = { builder: BuilderJob, signer: SignJob, outcomes: Outcome };
+const MESSAGES = { builder: BuilderJob, signer: SignerJob, outcomes: Outcome };
 /** A queue’s name. */
 export type QueueName = keyof typeof MESSAGES;
 /** The message that travels on a queue. */

@@ -8,6 +8,7 @@ import type { Kernel } from '../core/kernel/kernel.ts';
 import type { ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { PackageFormat, PackagePlan, PackageState } from '../core/packages/plan.ts';
 import type { PackageSubject } from '../core/packages/subject.ts';
+import type { Channel } from '../core/repository/repository.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
 import type { RebuildView } from '../core/protocol/build.ts';
 import type { OwnQuotas } from '../core/policy/quotas.ts';
@@ -207,6 +208,46 @@ export interface Schema {
     made_by: string;
     created_at: number;
     finished_at: number | null;
+  };
+  /** Sources whose packages are published in repositories. */
+  publications: {
+    source: string;
+    formats: JsonText<readonly PackageFormat[]>;
+    channel: Channel;
+    is_held: Flag;
+    made_by: string;
+    created_at: number;
+  };
+  /** What is in each repository. */
+  channel_packages: {
+    format: PackageFormat;
+    suite: string;
+    channel: Channel;
+    package: string;
+    since: number;
+  };
+  /** Repositories, with the index that was asked of the signer last (`generation`), and the one that is served (`current`). */
+  repositories: {
+    format: PackageFormat;
+    suite: string;
+    channel: Channel;
+    generation: number;
+    current: number | null;
+    /** Digest of what is in it. */
+    content: Digest;
+    made_at: number;
+    valid_until: number;
+    problem: string | null;
+  };
+  /** The files of signed indexes; of those before the current one, too, as somebody may be reading them. */
+  index_files: {
+    format: PackageFormat;
+    suite: string;
+    channel: Channel;
+    generation: number;
+    path: string;
+    digest: Digest;
+    size: number;
   };
   /** Finished builds made again, to see whether the bytes are the same. */
   rebuilds: {

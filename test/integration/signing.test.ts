@@ -66,7 +66,7 @@ describe('a signed build', () => {
     };
   };
   const sign = async (of: BuiltRecord, signing: SigningKey, change = {}): Promise<Signed> => {
-    const job = SignJob.parse({ ...of, attempt: 0, hash: 'sha256', ...change });
+    const job = SignJob.parse({ kind: 'sign', ...of, attempt: 0, hash: 'sha256', ...change });
     return (await signBuild(job, { key: signing, blobs, script })) as Signed;
   };
   const check = (outcome: Signed): Promise<void> =>

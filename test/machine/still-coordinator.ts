@@ -101,6 +101,7 @@ export const stillCoordinator = (
       log: openLog('api', 'silent'),
     },
     { enqueue: unwanted, take: unwanted },
+    { poke: () => {}, sweep: async () => {}, take: unwanted },
   );
   return {
     ...coordinator,

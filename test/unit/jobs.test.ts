@@ -51,6 +51,7 @@ const recipe = {
   passedOver: [],
 };
 const signJob = {
+  kind: 'sign',
   ...run,
   fingerprint,
   hash: 'sha256',

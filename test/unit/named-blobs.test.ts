@@ -13,15 +13,19 @@ const OTHERS: Readonly<Record<string, string>> = {
   askers: 'build token role',
   builds:
     'id fingerprint state builder source kernel toolchain inputs asker made_by settings recipe unsigned_because failure exclusion timings',
+  channel_packages: 'format suite channel package',
   dependencies: 'build needs',
+  index_files: 'format suite channel path',
   kernels: 'digest release arch layout trust made_by',
   misses: 'reason source release',
   modules: 'build name modinfo',
   // What its plan has besides is in the subject as well.
   packages:
     'id fingerprint format kind name version file source build key subject made_of toolchain state builder problem made_by',
+  publications: 'source formats channel made_by',
   pushers: 'tree token',
   rebuilds: 'id build builder state findings',
+  repositories: 'format suite channel content problem',
   requests: 'id build token',
   sent: 'token',
   signatures: 'build key hash',

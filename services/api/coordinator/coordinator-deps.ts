@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import type { Senders } from '../../core/jobs/envelope.ts';
-import type { BuilderJob, SignJob } from '../../core/jobs/jobs.ts';
+import type { BuilderJob, SignerJob } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
@@ -11,7 +11,7 @@ import type { Evidence } from './evidence.ts';
 export interface CoordinatorDeps {
   readonly db: Database;
   readonly builder: WorkQueue<BuilderJob>;
-  readonly signer: WorkQueue<SignJob>;
+  readonly signer: WorkQueue<SignerJob>;
   readonly signals: Signals;
   /** The signer's keys: outcomes by other senders are builders'. */
   readonly signers: Senders;

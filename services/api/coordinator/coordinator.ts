@@ -20,6 +20,7 @@ import { noteRequest } from './note-request.ts';
 import type { Caller } from '../record/tokens.ts';
 import { lookupsIn, resolveBuild, type BuildRequest } from '../record/resolve-build.ts';
 import type { Packing } from './packing.ts';
+import type { Publishing } from './publishing.ts';
 import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
 import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
@@ -44,6 +45,7 @@ export interface Coordinator {
 export const createCoordinator = (
   deps: CoordinatorDeps,
   packing: Pick<Packing, 'take' | 'enqueue'>,
+  publishing: Pick<Publishing, 'take' | 'poke' | 'sweep'>,
 ): Coordinator => {
   const { db, now } = deps;
   const moves = createBuildMoves(deps);
@@ -55,6 +57,7 @@ export const createCoordinator = (
   const withdraw: Coordinator['withdraw'] = async (given, madeBy) => {
     await noteWithdrawal(db, now(), given, madeBy);
     await cancellations.cancelWithdrawn();
+    publishing.poke();
   };
   const rebuilds = createRebuilds(db, enqueue, deps, withdraw);
 
@@ -80,7 +83,14 @@ export const createCoordinator = (
     return isMoved && reason === null;
   };
 
-  const outcomes = createOutcomes(deps, { moves, rebuilds, enqueue, packing, goOnFromBuilt });
+  const outcomes = createOutcomes(deps, {
+    moves,
+    rebuilds,
+    enqueue,
+    packing,
+    publishing,
+    goOnFromBuilt,
+  });
 
   /** Starts a build that is asked for, anew if it has ended. Gives the step to take once the decision is written. */
   const wake = async (
@@ -115,7 +125,7 @@ export const createCoordinator = (
     rebuild: (build) => rebuilds.start(build),
     withdraw,
     cancel: (build, request) => cancellations.cancel(build, request),
-    sweep: createSweep(deps, { enqueue, dependents, rebuilds, packing, turns }),
+    sweep: createSweep(deps, { enqueue, dependents, rebuilds, packing, publishing, turns }),
 
     async request(wanted, caller) {
       // All is read again here: since the request was resolved, a toolchain may have been retired or an ended build started for somebody else.
@@ -153,6 +163,7 @@ export const createCoordinator = (
         );
         return;
       }
+      if (outcome.kind === 'signed' || outcome.kind === 'packed') publishing.poke();
       if ('build' in outcome) await dependents.settleThoseOf(outcome.build);
     },
   };

@@ -62,7 +62,7 @@ export const createEnqueue = (
     const hash = kernel.signatureHash;
     if (!isSignatureHash(hash)) throw new Error(`policy should not have let ${hash} through`);
     const { attempt } = build;
-    const job: SignJob = { ...(await builtRecord(db, build)), attempt, hash };
+    const job: SignJob = { kind: 'sign', ...(await builtRecord(db, build)), attempt, hash };
     await deps.signer.add(jobName.build(id, attempt), job);
   };
 

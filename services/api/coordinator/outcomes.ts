@@ -6,6 +6,7 @@ import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
 import type { Packing } from './packing.ts';
+import type { Publishing } from './publishing.ts';
 import { problemOf } from './evidence.ts';
 import {
   builtRecord,
@@ -34,12 +35,13 @@ export interface OutcomeDeps {
   readonly rebuilds: Pick<Rebuilds, 'begin' | 'accept'>;
   readonly enqueue: Pick<Enqueue, 'signing'>;
   readonly packing: Pick<Packing, 'take'>;
+  readonly publishing: Pick<Publishing, 'take'>;
   goOnFromBuilt(on: Database, made: Moves, id: string, change: Change): Promise<boolean>;
 }
 
 export const createOutcomes = (
   deps: CoordinatorDeps,
-  { moves, rebuilds, enqueue, packing, goOnFromBuilt }: OutcomeDeps,
+  { moves, rebuilds, enqueue, packing, publishing, goOnFromBuilt }: OutcomeDeps,
 ): Outcomes => {
   const { db, now, evidence, signals } = deps;
 
@@ -112,6 +114,8 @@ export const createOutcomes = (
 
   const takeFromSigner = async (outcome: Outcome): Promise<boolean> => {
     if (outcome.kind === 'signed') return takeSigned(outcome);
+    if (outcome.kind === 'indexed' || outcome.kind === 'unindexable')
+      return publishing.take(outcome);
     if (outcome.kind !== 'unsignable' || (await toBeSigned(outcome)) === null) return false;
     return moves.fail(outcome.build, outcome.attempt, outcome.failure);
   };
@@ -155,6 +159,8 @@ export const createOutcomes = (
         return packing.take(outcome, sender);
       case 'signed':
       case 'unsignable':
+      case 'indexed':
+      case 'unindexable':
         return false;
     }
   };

@@ -27,9 +27,19 @@ export interface Packing {
    * The packages of a build in a format, and what they need beside them; those that are not there yet are begun. Throws `not-found`,
    * `withdrawn`, `conflict` or `no-toolchain`.
    */
-  ofBuild(build: string, format: PackageFormat, madeBy: string): Promise<readonly PackageRow[]>;
-  /** One package; begun if it is not there. */
-  of(subject: Unrevised, format: PackageFormat, madeBy: string): Promise<PackageRow>;
+  ofBuild(
+    build: string,
+    format: PackageFormat,
+    madeBy: string,
+    isRetry: boolean,
+  ): Promise<readonly PackageRow[]>;
+  /** One package; begun if it is not there, or failed and is to be tried again. */
+  of(
+    subject: Unrevised,
+    format: PackageFormat,
+    madeBy: string,
+    isRetry: boolean,
+  ): Promise<PackageRow>;
   /** Takes an outcome in; false if it changes nothing. */
   take(outcome: Of<'packing' | 'packed' | 'unpackable'>, sender: string): Promise<boolean>;
   /** Puts a package on the builders' queue. */
@@ -59,14 +69,14 @@ export const createPacking = (deps: PackingDeps): Packing => {
     });
   };
 
-  const of: Packing['of'] = async (subject, format, madeBy) => {
+  const of: Packing['of'] = async (subject, format, madeBy, isRetry) => {
     const key = subject.kind === 'modules' ? evidence.key : '';
     const row = await db
       .transaction()
       .execute((on) =>
         findOrMakePackage(
           on,
-          { format, subject, key, madeBy },
+          { format, subject, key, madeBy, isRetry },
           { script: packageScript, now: now() },
         ),
       );
@@ -95,17 +105,17 @@ export const createPacking = (deps: PackingDeps): Packing => {
     of,
     enqueue,
 
-    async ofBuild(build, format, madeBy) {
+    async ofBuild(build, format, madeBy, isRetry) {
       const subject = await modulesSubject({ db, blobs, key: evidence.key }, build);
-      const rows = [await of(subject, format, madeBy)];
+      const rows = [await of(subject, format, madeBy, isRetry)];
       if (bringsSettings(subject)) {
         const { source, files } = subject;
         const licenses = licensesOf({ ...subject, revision: 1 });
-        rows.push(await of({ kind: 'settings', source, files, licenses }, format, madeBy));
+        rows.push(await of({ kind: 'settings', source, files, licenses }, format, madeBy, isRetry));
       }
-      rows.push(await of({ kind: 'common' }, format, madeBy));
+      rows.push(await of({ kind: 'common' }, format, madeBy, isRetry));
       for (const needed of (await buildView(db, build)).dependencies)
-        rows.push(...(await this.ofBuild(needed, format, madeBy)));
+        rows.push(...(await this.ofBuild(needed, format, madeBy, isRetry)));
       return [...new Map(rows.map((row) => [row.id, row])).values()];
     },
 

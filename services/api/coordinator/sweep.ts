@@ -3,6 +3,7 @@ import type { CoordinatorDeps } from './coordinator-deps.ts';
 import type { Dependents } from './dependents.ts';
 import { jobName, type Enqueue } from './enqueue.ts';
 import { packageRun } from '../../core/jobs/run-name.ts';
+import type { Publishing } from './publishing.ts';
 import type { Packing } from './packing.ts';
 import type { Turns } from './turns.ts';
 import type { Rebuilds } from './rebuilds.ts';
@@ -13,13 +14,14 @@ export interface SweptParts {
   readonly dependents: Pick<Dependents, 'settle'>;
   readonly rebuilds: Pick<Rebuilds, 'goOn'>;
   readonly packing: Pick<Packing, 'enqueue'>;
+  readonly publishing: Pick<Publishing, 'sweep'>;
   readonly turns: Pick<Turns, 'current' | 'overdue'>;
 }
 
 /** Makes the sweep, which puts back on the queues work that is under way in SQL and missing from them, as after Redis has lost its data. */
 export const createSweep = (
   deps: CoordinatorDeps,
-  { enqueue, dependents, rebuilds, packing, turns }: SweptParts,
+  { enqueue, dependents, rebuilds, packing, publishing, turns }: SweptParts,
 ): (() => Promise<void>) => {
   const { db } = deps;
   const missing = new Map<string, number>();
@@ -68,6 +70,7 @@ export const createSweep = (
       .execute();
     for (const { id, attempt } of unpacked)
       await putBack(deps.builder, packageRun(id, attempt), () => packing.enqueue(id));
+    await publishing.sweep();
     const unmeasured = await db
       .selectFrom('toolchains')
       .select(['digest', 'attempt'])

@@ -9,13 +9,15 @@ import { healthRoutes } from './routes/health.ts';
 import { endUnread } from './unread.ts';
 import { missRoutes } from './routes/misses.ts';
 import { packageRoutes } from './routes/packages.ts';
+import { repositoryFileRoutes } from './routes/repository-files.ts';
+import { repositoryRoutes } from './routes/repositories.ts';
 import { resolveRoutes } from './routes/resolve.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { toolchainRoutes } from './routes/toolchains.ts';
 import { treeRoutes } from './routes/trees.ts';
 import { withdrawalRoutes } from './routes/withdrawals.ts';
 
-/** The HTTP service: `/healthz`, `/readyz` and `/v1`. */
+/** The HTTP service: `/healthz`, `/readyz`, `/v1` and `/repo`. */
 export const createApp = (deps: ApiDeps): Express => {
   const app = express();
   app.disable('x-powered-by');
@@ -31,6 +33,8 @@ export const createApp = (deps: ApiDeps): Express => {
     buildRoutes,
     artifactRoutes,
     packageRoutes,
+    repositoryRoutes,
+    repositoryFileRoutes,
     tokenRoutes,
     missRoutes,
     withdrawalRoutes,

@@ -5,6 +5,7 @@ import type { Log } from '../../storage/log.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { Packing } from '../coordinator/packing.ts';
+import type { Publishing } from '../coordinator/publishing.ts';
 import type { Pace } from './pace.ts';
 import type { Usage } from './usage.ts';
 import type { KernelDemand } from '../coordinator/kernel-demand.ts';
@@ -17,6 +18,9 @@ export interface ApiDeps {
   readonly signals: Signals;
   readonly coordinator: Coordinator;
   readonly packing: Packing;
+  readonly publishing: Publishing;
+  /** The armored public key of repositories. */
+  readonly repositoryKey: string;
   readonly kernelSync: KernelSync;
   readonly kernelDemand: KernelDemand;
   /** Digest of the in-container build script. */

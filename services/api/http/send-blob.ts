@@ -20,12 +20,20 @@ const wantedRange = (
   return found[0] ?? null;
 };
 
-/** Answers with a blob's bytes, or the range of them that was asked for. It may be cached for ever, as its name is its digest. */
+/** How long an answer may be kept, and by whom: what is called after its digest for ever, by who asked; the others are everybody's. */
+const KEPT = {
+  'by who asked': 'private, max-age=31536000, immutable',
+  'for ever': 'public, max-age=31536000, immutable',
+  'asked each time': 'public, no-cache',
+} as const;
+
+/** Answers with a blob's bytes, or the range of them that was asked for. */
 export const sendBlob = async (
   blobs: Blobs,
   { digest, size }: BlobInfo,
   request: Request,
   response: Response,
+  kept: keyof typeof KEPT = 'by who asked',
 ): Promise<null> => {
   const etag = `"${digest}"`;
   const range = wantedRange(request, size, etag);
@@ -34,7 +42,7 @@ export const sendBlob = async (
   response.set({
     'Accept-Ranges': 'bytes',
     ETag: etag,
-    'Cache-Control': 'private, max-age=31536000, immutable',
+    'Cache-Control': KEPT[kept],
   });
   if (range === 'outside' || bytes === null) {
     response.status(416).set('Content-Range', `bytes */${size}`).end();

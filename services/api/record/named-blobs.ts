@@ -18,6 +18,7 @@ export const BLOB_COLUMNS: readonly Column[] = [
   ['toolchain_packages', 'blob'],
   ['artifacts', 'digest'],
   ['packages', 'digest'],
+  ['index_files', 'digest'],
 ];
 
 /** Columns of JSON that names blobs, among other things: a kernel's `Module.symvers`, a source's files for hosts, what a package is made of. */

@@ -14,7 +14,7 @@ export interface OldRecord {
 /** Columns that name a token. */
 export const TOKEN_COLUMNS: readonly (readonly [table: keyof Schema, column: string])[] = [
   ...(['sources', 'source_names', 'kernels', 'toolchains', 'builds'] as const),
-  ...(['archives', 'tokens', 'withdrawals', 'packages'] as const),
+  ...(['archives', 'tokens', 'withdrawals', 'packages', 'publications'] as const),
 ]
   .map((table): readonly [keyof Schema, string] => [table, 'made_by'])
   .concat(

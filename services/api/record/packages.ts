@@ -29,6 +29,8 @@ export interface PackageRequest {
   /** The signer's key whose signatures are in it; '' where there are none. */
   readonly key: string;
   readonly madeBy: string;
+  /** Whether one that failed is begun anew. */
+  readonly isRetry: boolean;
 }
 
 const MOST_REVISIONS = 10_000;
@@ -39,7 +41,7 @@ const MOST_REVISIONS = 10_000;
  */
 export const findOrMakePackage = async (
   on: Database,
-  { format, subject: unrevised, key, madeBy }: PackageRequest,
+  { format, subject: unrevised, key, madeBy, isRetry }: PackageRequest,
   { script, now }: { readonly script: Digest; readonly now: number },
 ): Promise<PackageRow> => {
   const first = { ...unrevised, revision: 1 } as PackageSubject;
@@ -50,7 +52,8 @@ export const findOrMakePackage = async (
     .where('format', '=', format)
     .where('made_of', '=', made_of)
     .executeTakeFirst();
-  if (known !== undefined) return known.state === 'failed' ? beginAnew(on, known) : known;
+  if (known !== undefined)
+    return known.state === 'failed' && isRetry ? beginAnew(on, known) : known;
   const packer = choosePacker(format, await toolchainsIn(on, 'pinned'));
   if (packer === null)
     throw new KilnError(

@@ -14,6 +14,7 @@ import {
 } from './message-parts.ts';
 import { HASHES } from '../module/module-signature.ts';
 import { PackagePlan } from '../packages/plan.ts';
+import { IndexFile, RepositoryContent, RepositoryName } from '../repository/repository.ts';
 
 /**
  * The messages between the roles, in one place for both sides. A message is parsed where it arrives (`storage/queues.ts`), after its
@@ -69,8 +70,9 @@ export const BuilderJob = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('measure'), toolchain: digest, attempt }),
 ]);
 
-/** Work for a signer. */
+/** A build to sign. */
 export const SignJob = z.strictObject({
+  kind: z.literal('sign'),
   build,
   attempt,
   fingerprint: digest,
@@ -79,6 +81,18 @@ export const SignJob = z.strictObject({
   recipe,
   modules: list(unsignedModule, MODULES).refine((modules) => modules.length > 0),
 });
+
+const generation = z.number().int().min(1).max(1_000_000_000);
+
+/** A repository whose index is to be written and signed. */
+const IndexRepositoryJob = z.strictObject({
+  kind: z.literal('index'),
+  generation,
+  repository: RepositoryContent,
+});
+
+/** Work for a signer. */
+export const SignerJob = z.discriminatedUnion('kind', [SignJob, IndexRepositoryJob]);
 
 /** The most modinfo of one build, names and values, in characters. */
 export const MODINFO_LIMIT = 4 * 1024 ** 2;
@@ -174,6 +188,18 @@ export const Outcome = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('unsignable'), ...run, failure: BuildFailure }),
   z.strictObject({
+    kind: z.literal('indexed'),
+    ...RepositoryName.shape,
+    generation,
+    files: list(IndexFile, 100),
+  }),
+  z.strictObject({
+    kind: z.literal('unindexable'),
+    ...RepositoryName.shape,
+    generation,
+    problem: words,
+  }),
+  z.strictObject({
     kind: z.literal('measured'),
     toolchain: digest,
     attempt,
@@ -200,7 +226,9 @@ const Origin = z.strictObject(treeOrigin);
 export type TreeOrigin = z.infer<typeof Origin>;
 export type Dependency = z.infer<typeof Dependency>;
 export type BuilderJob = z.infer<typeof BuilderJob>;
+export type SignerJob = z.infer<typeof SignerJob>;
 export type SignJob = z.infer<typeof SignJob>;
+export type IndexJob = Extract<SignerJob, { kind: 'index' }>;
 /** A module as it came out of the sandbox, checked and stripped. */
 export type BuiltModule = z.infer<typeof BuiltModule>;
 /** Why a build ended without modules: a code for scripts, a sentence for people, and the lines that say it. */

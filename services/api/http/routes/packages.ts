@@ -19,7 +19,7 @@ export const packageRoutes = (deps: ApiDeps): Router => {
     '/v1/builds/:id/packages',
     route(deps, 'client', CreatePackages, async ({ caller, param, body }) => {
       await mustReadBuild(db, caller, param('id'));
-      const rows = await packing.ofBuild(param('id'), body.format, caller.token);
+      const rows = await packing.ofBuild(param('id'), body.format, caller.token, true);
       return { status: 202, json: { items: await packageViews(db, rows) } };
     }),
   );

@@ -1,0 +1,74 @@
+import { Readable } from 'node:stream';
+import type { X509Certificate } from 'node:crypto';
+import { canonicalJson, type Canonical } from '../core/format/canonical-json.ts';
+import { digestOf, type Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
+import type { IndexJob, Outcome } from '../core/jobs/jobs.ts';
+import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
+import type { ModulesSubject } from '../core/packages/subject.ts';
+import { readAttested } from '../core/provenance/attested.ts';
+import { aptIndex } from '../core/repository/apt-index.ts';
+import { mustBeAttestedModules, mustBringSettings } from '../core/repository/attested-content.ts';
+import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
+import type { Blobs } from '../storage/blobs.ts';
+import { checkDeb } from '../storage/check-deb.ts';
+import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
+
+const ATTESTATION_LIMIT = 64 * 1024 ** 2;
+
+/** What repositories are signed with. */
+export interface IndexDeps {
+  readonly blobs: Blobs;
+  /** The certificate of the key that modules and provenance are signed with. */
+  readonly certificate: X509Certificate;
+  readonly repositoryKey: RepositoryKey;
+  /** Packages that were checked since the signer began, by what they are made of and their bytes. */
+  readonly checked: Set<Digest>;
+}
+
+/**
+ * Writes and signs the index of a repository. The signer writes it itself: of packages that hold what it signed as modules, and nothing
+ * else. Throws `KilnError('unverified')` for any other.
+ */
+export const signIndex = async (
+  { repository, generation }: IndexJob,
+  deps: IndexDeps,
+): Promise<Outcome> => {
+  const { packages, format, suite, channel } = repository;
+  const modules = packages.flatMap(({ subject }) => (subject.kind === 'modules' ? subject : []));
+  for (const each of packages) await checkPackage(each, repository.format, modules, deps);
+  const { lists, release } = aptIndex(repository);
+  const files: IndexFile[] = [];
+  const put = async (path: string, bytes: Buffer | string): Promise<void> => {
+    const whole = Buffer.from(bytes);
+    const stored = await deps.blobs.put(Readable.from([whole], { objectMode: false }), {
+      limit: whole.length,
+    });
+    files.push({ path, ...stored });
+  };
+  for (const [path, text] of lists) await put(path, text);
+  await put('Release', release);
+  await put('Release.gpg', await signDetached(release, deps.repositoryKey));
+  await put('InRelease', await signInline(release, deps.repositoryKey));
+  return { kind: 'indexed', format, suite, channel, generation, files };
+};
+
+const checkPackage = async (
+  { subject, digest, size }: IndexedPackage,
+  format: IndexJob['repository']['format'],
+  modules: readonly ModulesSubject[],
+  { blobs, certificate, checked }: IndexDeps,
+): Promise<void> => {
+  if (subject.kind === 'settings') mustBringSettings(subject, modules);
+  const key = digestOf(canonicalJson([digest, size, format, subject as unknown as Canonical]));
+  if (checked.has(key)) return;
+  if (subject.kind === 'modules') {
+    const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);
+    mustBeAttestedModules(subject, readAttested(envelope.toString('utf8'), certificate));
+  }
+  const info = await blobs.find(digest);
+  if (info?.size !== size)
+    throw new KilnError('unverified', `a package is not stored as ${digest} of ${size} bytes`);
+  await checkDeb(await blobs.open(digest), planPackage(format, subject), unpackedLimit(subject));
+  checked.add(key);
+};
