@@ -15,6 +15,7 @@ import { MISS_COMMANDS } from './commands/misses.ts';
 import { packageCommand } from './commands/package.ts';
 import { recover } from './commands/recover.ts';
 import { remove } from './commands/remove.ts';
+import { REPO_COMMANDS } from './commands/repo.ts';
 import { rollback } from './commands/rollback.ts';
 import { SETUP_COMMANDS } from './commands/setup.ts';
 import { SOURCE_COMMANDS } from './commands/source.ts';
@@ -48,6 +49,7 @@ export const COMMANDS: readonly Command[] = [
   ...SOURCE_COMMANDS,
   ...KERNEL_COMMANDS,
   ...ARCHIVE_COMMANDS,
+  ...REPO_COMMANDS,
   ...TOOLCHAIN_COMMANDS,
   ...TOKEN_COMMANDS,
   ...WITHDRAW_COMMANDS,

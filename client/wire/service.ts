@@ -14,6 +14,10 @@ import {
   type CreateBuild,
 } from '../../services/core/protocol/build.ts';
 import { PackageView } from '../../services/core/protocol/package.ts';
+import {
+  RepositoriesView,
+  type CreatePublication,
+} from '../../services/core/protocol/repository.ts';
 import { CreateWithdrawal, WithdrawalView } from '../../services/core/protocol/withdrawal.ts';
 import { IssuedToken, TokenView, type CreateToken } from '../../services/core/protocol/token.ts';
 import { KernelView, type HostKernel } from '../../services/core/protocol/kernel.ts';
@@ -61,6 +65,12 @@ export interface Service {
   package(id: string): Promise<PackageView>;
   /** The packages that a build's modules are in. */
   packagesOf(build: string): Promise<readonly PackageView[]>;
+  /** What is published, and the repositories. */
+  repositories(): Promise<RepositoriesView>;
+  publish(wanted: z.input<typeof CreatePublication>): Promise<RepositoriesView>;
+  unpublish(source: string): Promise<void>;
+  /** Gives all hosts what is staged: of one source, or (`null`) of all. */
+  promote(source: string | null): Promise<RepositoriesView>;
   /** A package's bytes, their digest checked. */
   packageFile(id: string, digest: Digest): Promise<Buffer>;
   toolchain(digest: Digest): Promise<ToolchainView>;
@@ -233,6 +243,11 @@ export const openService = (send: Send, patience: Patience): Service => {
     package: (id) => read(PackageView, `/v1/packages/${encodeURIComponent(id)}`),
     packagesOf: async (build) =>
       (await read(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`)).items,
+    repositories: () => read(RepositoriesView, '/v1/repositories'),
+    publish: (wanted) => post(RepositoriesView, '/v1/publications', wanted),
+    unpublish: (source) => remove(`/v1/publications/${encodeURIComponent(source)}`),
+    promote: (source) =>
+      post(RepositoriesView, '/v1/repositories/promote', source === null ? {} : { source }),
     packageFile: (id, digest) =>
       download(send, patience, `/v1/packages/${encodeURIComponent(id)}/file`, digest),
     toolchain: (digest) => read(ToolchainView, `/v1/toolchains/${digest}`),

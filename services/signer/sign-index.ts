@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { X509Certificate } from 'node:crypto';
-import { canonicalJson, type Canonical } from '../core/format/canonical-json.ts';
+import { canonicalJson } from '../core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { IndexJob, Outcome } from '../core/jobs/jobs.ts';
@@ -60,7 +60,7 @@ const checkPackage = async (
   { blobs, certificate, checked }: IndexDeps,
 ): Promise<void> => {
   if (subject.kind === 'settings') mustBringSettings(subject, modules);
-  const key = digestOf(canonicalJson([digest, size, format, subject as unknown as Canonical]));
+  const key = digestOf(canonicalJson([digest, size, format, subject]));
   if (checked.has(key)) return;
   if (subject.kind === 'modules') {
     const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);

@@ -57,7 +57,10 @@ export const startSigner = async (
         : 'the repository could not be signed; ask the admin to look at the signer’s log';
       await outcomes.add(name, {
         kind: 'unindexable',
-        ...{ format, suite, channel, generation },
+        format,
+        suite,
+        channel,
+        generation,
         problem: problem.slice(0, WORDS_LIMIT),
       });
     }

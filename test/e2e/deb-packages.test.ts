@@ -33,7 +33,11 @@ afterAll(() => kiln.stop());
 
 const push = (name: string, version: string): Promise<unknown> =>
   kiln.json(
-    ...['source', 'push', source, '--name', name, '--version', version],
+    'source',
+    'push',
+    source,
+    `--name=${name}`,
+    `--version=${version}`,
     '--file=/lib/firmware/camera/boot.bin=firmware/boot.bin',
     '--file=/lib/modprobe.d/camera.conf=camera.conf',
   );
@@ -99,9 +103,7 @@ describe('a build’s packages', () => {
       await other.json('kernel', 'push', await fewHeaders(release));
       const files = ['--file=/lib/modprobe.d/camera.conf=camera.conf'];
       files.push('--file=/lib/firmware/camera/boot.bin=firmware/boot.bin');
-      await other.json(
-        ...['source', 'push', source, '--name', 'Web_Cam', '--version', '1.0-2', ...files],
-      );
+      await other.json('source', 'push', source, '--name=Web_Cam', '--version=1.0-2', ...files);
       const there = await freshDirectory('there');
       await other.json('package', 'Web_Cam', '-k', release, '-o', there);
       for (const name of common)

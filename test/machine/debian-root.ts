@@ -57,6 +57,17 @@ export const aptRoot = async (
   return rootOnce(label, script, packages.join(','), suite, sources);
 };
 
+/** A copy of a root with an apt of its own, for one test to change. */
+export const copyAptRoot = async (
+  label: string,
+  suite: string,
+  packages: readonly string[],
+): Promise<string> => {
+  const root = join(await freshDirectory(label), 'root');
+  await mustRun('cp', ['-a', await aptRoot(`${suite}-${label}`, suite, packages), root]);
+  return root;
+};
+
 /** A copy of such a root for one test to change. */
 export const copyRoot = async (label: string, packages: readonly string[]): Promise<string> => {
   const root = join(await freshDirectory(label), 'root');

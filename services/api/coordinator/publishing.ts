@@ -58,23 +58,34 @@ export interface PublishingDeps extends CoordinatorDeps {
   readonly repositoryKey: string;
 }
 
+/** Packages that are to be in a repository, and the names of those that are, or are being made. */
+interface Wanted {
+  readonly rows: readonly PackageRow[];
+  readonly names: readonly string[];
+}
+const NOTHING: Wanted = { rows: [], names: [] };
+
 export const createPublishing = (deps: PublishingDeps): Publishing => {
   const { db, now, evidence, packing, log } = deps;
   let isWanted = true;
   let underWay: Promise<void> | null = null;
 
-  /** Packages of a publication by suite, those that are being made included. */
+  /** Packages of a publication by suite. Those of a build come when all of them are there. */
   const packagesOf = async (
     { source }: Publication,
     format: PackageFormat,
-  ): Promise<ReadonlyMap<string, readonly PackageRow[]>> => {
-    const found = new Map<string, PackageRow[]>();
+  ): Promise<ReadonlyMap<string, Wanted>> => {
+    const found = new Map<string, Wanted>();
     const add = (suite: string, rows: readonly PackageRow[]): void => {
-      found.set(suite, [...(found.get(suite) ?? []), ...rows]);
+      const isWhole = rows.every(({ state }) => state === 'made');
+      const before = found.get(suite) ?? NOTHING;
+      found.set(suite, {
+        rows: [...before.rows, ...(isWhole ? rows : [])],
+        names: [...before.names, ...rows.map(({ name }) => name)],
+      });
     };
-    const builds = await publishedBuilds(db, source, evidence.key);
     const made: PublishedBuild[] = [];
-    for (const build of builds) {
+    for (const build of await publishedBuilds(db, source, evidence.key)) {
       const rows = await packing.ofBuild(build.id, format, PUBLISHER, false);
       for (const suite of build.suites) add(suite, rows);
       if (rows.every(({ state }) => state === 'made')) made.push(build);
@@ -85,25 +96,23 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
     return found;
   };
 
-  /** What a channel has next: what is wanted and made, and of each package one version before, to go back to. */
+  /** What a channel has next: what is wanted, and of each package one version before, to go back to. */
   const nextOf = async (
     of: RepositoryName,
-    wanted: readonly PackageRow[],
+    wanted: Wanted,
     stays: (row: PackageRow) => boolean,
   ): Promise<ReadonlySet<string>> => {
-    const next = new Map(
-      wanted.flatMap((row) => (row.state === 'made' ? [[row.id, row] as const] : [])),
-    );
-    const names = new Set(wanted.map(({ name }) => name));
+    const next = new Set(wanted.rows.map(({ id }) => id));
+    const names = new Set(wanted.names);
     const there = (await packagesIn(db, of)).filter(({ id }) => !next.has(id));
-    for (const row of await withoutWithdrawn(there))
-      if (stays(row)) next.set(row.id, row);
-      else if (names.has(row.name)) {
-        const older = there.filter(({ name }) => name === row.name);
-        if (older.every(({ version }) => compareVersions(version, row.version) <= 0))
-          next.set(row.id, row);
-      }
-    return new Set(next.keys());
+    const left = await withoutWithdrawn(there);
+    for (const row of left) {
+      const isNewest = left.every(
+        ({ name, version }) => name !== row.name || compareVersions(version, row.version) <= 0,
+      );
+      if (stays(row) || (names.has(row.name) && isNewest)) next.add(row.id);
+    }
+    return next;
   };
 
   const withoutWithdrawn = async (rows: readonly PackageRow[]): Promise<readonly PackageRow[]> => {
@@ -116,7 +125,7 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
   /** Brings what is in the repositories up to the record. */
   const fill = async (): Promise<void> => {
     const publications = await readPublications(db);
-    const wanted = new Map<string, { of: Omit<RepositoryName, 'channel'>; rows: PackageRow[] }>();
+    const wanted = new Map<string, { of: Omit<RepositoryName, 'channel'> } & Wanted>();
     const direct = new Set<string>();
     const still = new Set<string>();
     for (const publication of publications) {
@@ -127,11 +136,14 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
       if (publication.channel === 'stable') direct.add(publication.source);
       for (const format of publication.formats) {
         try {
-          for (const [suite, rows] of await packagesOf(publication, format)) {
+          for (const [suite, more] of await packagesOf(publication, format)) {
             const key = `${format} ${suite}`;
-            const known = wanted.get(key) ?? { of: { format, suite }, rows: [] };
-            known.rows.push(...rows);
-            wanted.set(key, known);
+            const before = wanted.get(key) ?? NOTHING;
+            wanted.set(key, {
+              of: { format, suite },
+              rows: [...before.rows, ...more.rows],
+              names: [...before.names, ...more.names],
+            });
           }
         } catch (error) {
           if (!(error instanceof KilnError)) throw error;
@@ -142,15 +154,15 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
     }
     for (const { format, suite } of await readRepositories(db))
       if (!wanted.has(`${format} ${suite}`))
-        wanted.set(`${format} ${suite}`, { of: { format, suite }, rows: [] });
+        wanted.set(`${format} ${suite}`, { of: { format, suite }, ...NOTHING });
     const known = new Set(publications.map(({ source }) => source));
-    for (const { of, rows } of wanted.values()) {
+    for (const { of, rows, names } of wanted.values()) {
       for (const channel of CHANNELS) {
         const isStaged = (source: string): boolean =>
           channel === 'stable' && known.has(source) && source !== '' && !direct.has(source);
         const next = await nextOf(
           { ...of, channel },
-          rows.filter(({ source }) => !isStaged(source)),
+          { rows: rows.filter(({ source }) => !isStaged(source)), names },
           ({ source }) => still.has(source) || isStaged(source),
         );
         await db
@@ -198,7 +210,9 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
   const contentOf = async ({ format, suite, channel, made_at, valid_until }: RepositoryRow) => {
     const packages = await packagesIn(db, { format, suite, channel });
     return {
-      ...{ format, suite, channel },
+      format,
+      suite,
+      channel,
       packages: packages.flatMap(({ subject, digest, size }) =>
         digest === null || size === null ? [] : [{ subject: fromJson(subject), digest, size }],
       ),

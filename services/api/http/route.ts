@@ -32,6 +32,11 @@ const BODY_LIMIT = 256 * 1024;
 /** Answers 200 with JSON. */
 export const ok = (json: unknown): Answer => ({ status: 200, json });
 
+/** A route for whoever reaches the service. */
+export const openRoute = (
+  handle: (request: Request, response: Response) => Promise<void>,
+): RequestHandler => handle;
+
 /** Admits callers that have the role, before any of the body is read or asked for. Throws `unauthenticated` or `forbidden`. */
 const admit =
   (deps: ApiDeps, role: Role): RequestHandler =>

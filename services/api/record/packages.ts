@@ -44,7 +44,7 @@ export const findOrMakePackage = async (
   { format, subject: unrevised, key, madeBy, isRetry }: PackageRequest,
   { script, now }: { readonly script: Digest; readonly now: number },
 ): Promise<PackageRow> => {
-  const first = { ...unrevised, revision: 1 } as PackageSubject;
+  const first = revised(unrevised, 1);
   const made_of = madeOfDigest(first);
   const known = await on
     .selectFrom('packages')
@@ -63,7 +63,7 @@ export const findOrMakePackage = async (
   const source = 'source' in first ? first.source.name : '';
   await mustBeItsName(on, format, planPackage(format, first).name, source);
   for (let revision = 1; revision <= MOST_REVISIONS; revision += 1) {
-    const subject = 'revision' in first ? { ...first, revision } : first;
+    const subject = revised(unrevised, revision);
     const plan = planPackage(format, subject);
     const fingerprint = packageFingerprint(plan, packer.digest, script);
     const { numInsertedOrUpdatedRows } = await on
@@ -107,6 +107,10 @@ export const findOrMakePackage = async (
     `there are ${MOST_REVISIONS} packages of one version; withdraw some`,
   );
 };
+
+/** A subject with its revision; what belongs to no source has none. */
+const revised = (subject: Unrevised, revision: number): PackageSubject =>
+  subject.kind === 'common' ? subject : { ...subject, revision };
 
 /** Different sources may not have packages of one name: names of packages have fewer letters than names of sources. */
 const mustBeItsName = async (

@@ -18,8 +18,16 @@ for modules in /lib/modules/*; do
   # A kernel that is not whole: its package is about to come, and makes both itself, or has gone.
   if [ -e "$modules/modules.order" ] || [ -e "$modules/modules.builtin" ]; then
     depmod "$release"
-    if [ -e "/boot/initrd.img-$release" ] && command -v update-initramfs >/dev/null; then
+    image=/boot/initrd.img-$release
+    # The kernel's own package may have made it since, in the same run. dpkg keeps the times that files had; when they came shows in ctime.
+    if [ -n "$now" ] && [ -e "$image" ] && [ -z "$(find "$modules/updates" -cnewer "$image")" ]; then
+      :
+    elif [ -e "$image" ] && command -v update-initramfs >/dev/null; then
       update-initramfs -u -k "$release"
+    elif [ -e "$image" ] && [ -x /etc/kernel/postinst.d/dracut ]; then
+      /etc/kernel/postinst.d/dracut "$release" "/boot/vmlinuz-$release"
+    elif [ -e "$image" ] && [ -x /etc/kernel/postinst.d/tiny-initramfs ]; then
+      /etc/kernel/postinst.d/tiny-initramfs "$release" "/boot/vmlinuz-$release"
     elif [ -e "/boot/initramfs-$release.img" ] && command -v dracut >/dev/null; then
       dracut --force "/boot/initramfs-$release.img" "$release"
     fi

@@ -31,7 +31,10 @@ export const repositoryRoutes = (deps: ApiDeps): Router => {
       const { format, suite, channel, generation, current, problem } = row;
       const packages = await packagesIn(db, row);
       repositories.push({
-        ...{ format, suite, channel, problem },
+        format,
+        suite,
+        channel,
+        problem,
         packages: packages.map(({ name, version }) => ({ name, version })),
         isCurrent: current === generation,
         isServed: current !== null,
@@ -69,7 +72,9 @@ export const repositoryRoutes = (deps: ApiDeps): Router => {
           `there is no source ${source}; kiln source list shows those that there are`,
         );
       await notePublication(db, {
-        ...{ source, formats, channel },
+        source,
+        formats,
+        channel,
         isHeld: hold,
         madeBy: caller.token,
         createdAt: now(),

@@ -5,6 +5,7 @@ import { PACKAGE_FORMATS } from '../../../core/packages/plan.ts';
 import { CHANNELS, type RepositoryName } from '../../../core/repository/repository.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findIndexFile, findPublishedFile } from '../../record/repositories.ts';
+import { openRoute } from '../route.ts';
 import { sendBlob } from '../send-blob.ts';
 
 /**
@@ -22,32 +23,40 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
     response.type('application/pgp-keys').send(deps.repositoryKey);
   });
 
-  router.get('/repo/:format/dists/:suite/*path', async (request, response) => {
-    const of = named(request);
-    const path = pathOf(request);
-    const hex = /(?:^|\/)by-hash\/SHA256\/([0-9a-f]{64})$/.exec(path)?.[1];
-    const found =
-      of === null
-        ? undefined
-        : await findIndexFile(db, of, hex === undefined ? { path } : { digest: toDigest(hex) });
-    if (found === undefined) throw absent(request);
-    const lastModified = Math.floor(found.madeAt / 1000) * 1000;
-    response.set({ 'Last-Modified': new Date(lastModified).toUTCString() });
-    const isKnown = Date.parse(request.get('If-Modified-Since') ?? '') >= lastModified;
-    if (hex === undefined && isKnown && request.get('Range') === undefined) {
-      response.status(304).end();
-      return;
-    }
-    await send(found.digest, hex !== undefined, request, response);
-  });
+  router.get(
+    '/repo/:format/dists/:suite/*path',
+    openRoute(async (request, response) => {
+      const of = named(request);
+      const path = pathOf(request);
+      const hex = /(?:^|\/)by-hash\/SHA256\/([0-9a-f]{64})$/.exec(path)?.[1];
+      const found =
+        of === null
+          ? undefined
+          : await findIndexFile(db, of, hex === undefined ? { path } : { digest: toDigest(hex) });
+      if (found === undefined) throw absent(request);
+      const lastModified = Math.floor(found.madeAt / 1000) * 1000;
+      response.set({ 'Last-Modified': new Date(lastModified).toUTCString() });
+      const isKnown = Date.parse(request.get('If-Modified-Since') ?? '') >= lastModified;
+      if (hex === undefined && isKnown && request.get('Range') === undefined) {
+        response.status(304).end();
+        return;
+      }
+      await send(found.digest, hex !== undefined, request, response);
+    }),
+  );
 
-  router.get('/repo/:format/pool/:source/:file', async (request, response) => {
-    const format = formatOf(request);
-    const digest =
-      format === null ? null : await findPublishedFile(db, format, request.params['file'] ?? '');
-    if (digest === null) throw absent(request);
-    await send(digest, true, request, response);
-  });
+  router.get(
+    '/repo/:format/pool/:source/:file',
+    openRoute(async (request, response) => {
+      const format = formatOf(request);
+      const digest =
+        format === null
+          ? null
+          : await findPublishedFile(db, format, String(request.params['file']));
+      if (digest === null) throw absent(request);
+      await send(digest, true, request, response);
+    }),
+  );
 
   const send = async (
     digest: Parameters<typeof blobs.find>[0],

@@ -1,0 +1,174 @@
+import { KilnError } from '../../services/core/errors.ts';
+import { PACKAGE_FORMATS, type PackageFormat } from '../../services/core/packages/plan.ts';
+import { suiteName } from '../../services/core/repository/repository.ts';
+import type {
+  PublicationView,
+  RepositoriesView,
+  RepositoryView,
+} from '../../services/core/protocol/repository.ts';
+import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
+
+const FORMAT_HELP = `      --format FORMAT,…  ${PACKAGE_FORMATS.join(', ')} (default: deb)`;
+
+const list: Command = {
+  name: 'repo list',
+  args: '',
+  summary: 'list what is published in package repositories, and the repositories',
+  help: '',
+  options: {},
+  async run(context) {
+    const view = await context.service.repositories();
+    context.print(describe(view), view);
+  },
+};
+
+const publish: Command = {
+  name: 'repo publish',
+  args: 'SOURCE',
+  summary: 'publish a source’s packages, for each kernel that it is built and signed for (admin)',
+  help: `Its packages are made of the newest version for each of the newest kernels, and kept up: a new build comes into the repository by
+itself. Whoever reaches the service may read a repository, without a token.
+
+      --to CHANNEL       where what is new goes first: staging, until kiln repo promote gives it to all (default), or stable
+${FORMAT_HELP}`,
+  options: { to: { type: 'string' }, format: { type: 'string' } },
+  async run(context) {
+    const source = onlyArgument(context, 'source');
+    const view = await context.service.publish({
+      source,
+      channel: channelOption(context),
+      formats: formatsOption(context),
+      hold: false,
+    });
+    context.print(describe(view), view);
+  },
+};
+
+const hold: Command = {
+  name: 'repo hold',
+  args: 'SOURCE',
+  summary: 'publish nothing new of a source for now; what is there stays (admin)',
+  help: `      --undo             go on`,
+  options: { undo: { type: 'boolean' } },
+  async run(context) {
+    const source = onlyArgument(context, 'source');
+    const { publications } = await context.service.repositories();
+    const known = publications.find((each) => each.source === source);
+    if (known === undefined)
+      throw new KilnError(
+        'not-found',
+        `${source} is not published; kiln repo publish ${source} publishes its packages`,
+      );
+    const { formats, channel } = known;
+    const isHeld = !context.flag('undo');
+    const view = await context.service.publish({
+      source,
+      channel,
+      formats: [...formats],
+      hold: isHeld,
+    });
+    context.print(describe(view), view);
+  },
+};
+
+const unpublish: Command = {
+  name: 'repo unpublish',
+  args: 'SOURCE',
+  summary: 'take a source’s packages out of the repositories (admin)',
+  help: 'Hosts that have them keep them.',
+  options: {},
+  async run(context) {
+    const source = onlyArgument(context, 'source');
+    await context.service.unpublish(source);
+    context.print(`${source} is not published any more`, { source });
+  },
+};
+
+const promote: Command = {
+  name: 'repo promote',
+  args: '[SOURCE]',
+  summary: 'give all hosts what those of staging have: of one source, or of all (admin)',
+  help: '',
+  options: {},
+  async run(context) {
+    const [source, ...others] = context.args;
+    if (others.length > 0) throw new KilnError('bad-request', 'give one source, or none for all');
+    const view = await context.service.promote(source ?? null);
+    context.print(describe(view), view);
+  },
+};
+
+const sources: Command = {
+  name: 'repo sources',
+  args: 'SUITE',
+  summary: 'print what a host’s package manager is told about a repository',
+  help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. SUITE is one of kiln repo list:
+NAME, or NAME-staging for those who try first.`,
+  options: {},
+  async run(context) {
+    const suite = onlyArgument(context, 'suite');
+    const { repositories, key } = await context.service.repositories();
+    if (!repositories.some((each) => suiteName(each) === suite))
+      throw new KilnError(
+        'not-found',
+        `there is no repository ${suite}; kiln repo list shows those that there are`,
+      );
+    const text = aptSources(`${context.config.server ?? ''}/repo/deb`, suite, key);
+    context.print(text, { sources: text });
+  },
+};
+
+/** A repository in deb822, with its key (source: sources.list(5)). */
+const aptSources = (uri: string, suite: string, key: string): string => {
+  const lines = key
+    .trim()
+    .split(/\r?\n/)
+    .map((line) => (line === '' ? ' .' : ` ${line}`));
+  return `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: main\nSigned-By:\n${lines.join('\n')}`;
+};
+
+/** Throws `bad-request`. */
+const channelOption = (context: Context): PublicationView['channel'] => {
+  const given = context.option('to') ?? 'staging';
+  if (given === 'staging' || given === 'stable') return given;
+  throw new KilnError('bad-request', '--to takes staging or stable');
+};
+
+/** Throws `bad-request`. */
+const formatsOption = (context: Context): PackageFormat[] =>
+  (listOption(context, 'format') ?? ['deb']).map((given) => {
+    const known = PACKAGE_FORMATS.find((each) => each === given);
+    if (known !== undefined) return known;
+    throw new KilnError('bad-request', `--format takes ${PACKAGE_FORMATS.join(', ')}`);
+  });
+
+const describe = ({ publications, repositories }: RepositoriesView): string => {
+  if (publications.length === 0)
+    return 'nothing is published; kiln repo publish SOURCE publishes a source’s packages';
+  const published = publications.map(({ source, formats, channel, isHeld, madeBy }) => [
+    source,
+    formats.join(', '),
+    isHeld ? 'held' : channel,
+    madeBy.name,
+  ]);
+  const rows = repositories.map((each) => [
+    each.format,
+    suiteName(each),
+    String(each.packages.length),
+    stateOf(each),
+  ]);
+  return [
+    table([['SOURCE', 'FORMATS', 'NEW GOES TO', 'PUBLISHED BY'], ...published]),
+    ...(rows.length === 0 ? [] : ['', table([['FORMAT', 'SUITE', 'PACKAGES', 'STATE'], ...rows])]),
+  ].join('\n');
+};
+
+const stateOf = ({ problem, isCurrent, isServed, validUntil }: RepositoryView): string => {
+  if (problem !== null) return problem;
+  if (!isServed) return 'being signed';
+  const until = new Date(validUntil).toISOString().slice(0, 10);
+  return `${isCurrent ? 'served' : 'served, being signed anew'}, good until ${until}`;
+};
+
+/** Commands for repositories of packages. */
+export const REPO_COMMANDS: readonly Command[] = [list, publish, promote, hold, unpublish, sources];
