@@ -1,11 +1,11 @@
 import { createReadStream } from 'node:fs';
-import { chmod, chown, cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import { checkDeb } from '../../services/storage/check-deb.ts';
 import type { PackagePlan } from '../../services/core/packages/plan.ts';
-import { freshDirectory } from '../machine/make-source.ts';
+import { packPlan, sum } from '../machine/pack-plan.ts';
 import { mustRun } from '../machine/run.ts';
 
 /** A Debian package is what its plan says and nothing else: real packages, made by dpkg-deb, each wrong in one way. */
@@ -28,44 +28,12 @@ const plan: PackagePlan = {
   ],
 };
 const MOST = 1024 ** 2;
-let good: string;
 
-beforeAll(async () => {
-  good = await freshDirectory('good');
-  const put = async (path: string, text: string): Promise<void> => {
-    await mkdir(dirname(join(good, path)), { recursive: true });
-    await writeFile(join(good, path), text);
-  };
-  await put('lib/modules/6.1/x.ko', 'module');
-  await put('usr/share/doc/x/copyright', 'free');
-  await put('usr/share/doc/x/changelog', 'changed');
-  await put('usr/lib/x/run', '#!/bin/sh\n');
-  await chmod(join(good, 'usr/lib/x/run'), 0o755);
-  await mustRun('gzip', ['-9n', join(good, 'usr/share/doc/x/changelog')]);
-  await put('DEBIAN/control', plan.control['control'] ?? '');
-  await sums(good);
-});
-
-const sums = (tree: string): Promise<string> =>
-  mustRun('bash', [
-    '-c',
-    `cd ${tree} && find . -path ./DEBIAN -prune -o -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' md5sum >DEBIAN/md5sums`,
-  ]);
-
-/** Packs the good tree, changed. */
-const packed = async (
+/** Packs what was planned, changed. */
+const packed = (
   change: (tree: string) => Promise<unknown>,
   ...options: readonly string[]
-): Promise<string> => {
-  const home = await freshDirectory('deb');
-  const tree = join(home, 'tree');
-  await cp(good, tree, { recursive: true });
-  await chmod(tree, 0o755);
-  await change(tree);
-  const file = join(home, 'x.deb');
-  await mustRun('dpkg-deb', ['-Zxz', ...options, '--build', tree, file]);
-  return file;
-};
+): Promise<string> => packPlan(plan, async () => 'module', change, options);
 const ROOT = '--root-owner-group';
 const check = (file: string, most = MOST): Promise<void> =>
   checkDeb(createReadStream(file), plan, most);
@@ -142,7 +110,7 @@ describe('a package', () => {
     const changeAll = async (tree: string): Promise<void> => {
       await change(tree);
       const isAboutSums = /sums/.test(String(words));
-      if (!isAboutSums) await sums(tree);
+      if (!isAboutSums) await sum(tree);
     };
     await expect(check(await packed(changeAll, ROOT))).rejects.toThrow(words);
   });
@@ -155,10 +123,10 @@ describe('a package', () => {
   it('is refused where it has a part twice, or not at all', async () => {
     const file = await packed(unchanged, ROOT);
     const home = dirname(file);
-    const parts = `cd ${home} && ar x x.deb && cp data.tar.xz b && cp control.tar.xz c`;
-    await mustRun('bash', ['-c', `${parts} && mv b data.tar && ar q x.deb data.tar`]);
+    const parts = `cd ${home} && ar x x_1_all.deb && cp data.tar.xz b && cp control.tar.xz c`;
+    await mustRun('bash', ['-c', `${parts} && mv b data.tar && ar q x_1_all.deb data.tar`]);
     await expect(check(file)).rejects.toThrow(/has its files twice/);
-    await mustRun('bash', ['-c', `cd ${home} && ar d x.deb data.tar data.tar.xz`]);
+    await mustRun('bash', ['-c', `cd ${home} && ar d x_1_all.deb data.tar data.tar.xz`]);
     await expect(check(file)).rejects.toThrow(/is malformed/);
   });
 
