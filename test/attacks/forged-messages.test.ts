@@ -392,9 +392,11 @@ describe('the keys', () => {
       'public',
       'public/api.pub',
       'public/builder.pub',
+      'public/repository.asc',
       'public/signer.pub',
       'signer',
       'signer/key.pem',
+      'signer/repository.asc',
     ]);
     for (const role of ['api', 'builder', 'signer']) {
       const environment = await readFile(`/proc/${processOf(role)}/environ`, 'utf8');

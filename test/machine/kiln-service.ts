@@ -4,6 +4,7 @@ import { link, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { noteKilnd } from './containers.ts';
+import { laySeed } from './seed.ts';
 import { CLIENT, KILND, NODE, TOOLCHAIN, type MadeToolchain } from './places.ts';
 import { mustRun, run, type Ran, type RunOptions } from './run.ts';
 
@@ -29,6 +30,7 @@ export const startKiln = async (
   listen: string | null = '127.0.0.1:0',
 ): Promise<KilnService> => {
   await noteKilnd(data);
+  await laySeed(data);
   const kilnd = [NODE, KILND, '--data', data, ...(listen === null ? [] : ['--listen', listen])];
   // However the tests end, it ends with them, and cleans up.
   const child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kilnd], {

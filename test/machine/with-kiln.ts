@@ -6,6 +6,7 @@ import { removeLeft } from './containers.ts';
 import { debianHeaders, debianSource, newestRelease } from './debian.ts';
 import { pinToolchain, startKiln } from './kiln-service.ts';
 import { WORK } from './places.ts';
+import { makeSeed } from './seed.ts';
 
 /**
  * Runs a command (jest) while a Kiln of its own is up that has a toolchain, Debian's newest 6.1 headers and v4l2loopback.
@@ -18,6 +19,7 @@ const withKiln = async (program: string, args: readonly string[]): Promise<numbe
   const release = await newestRelease();
   const headers = await debianHeaders(release);
   const source = await debianSource('v4l2loopback-dkms');
+  await makeSeed();
   const kiln = await startKiln(data, { KILN_CONCURRENCY: '2', KILN_LOG_LEVEL: 'warn' });
   try {
     const toolchain = await pinToolchain(kiln);
