@@ -4,7 +4,7 @@ import { link, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { noteKilnd } from './containers.ts';
-import { laySeed } from './seed.ts';
+import { laySeed } from './lay-seed.ts';
 import { CLIENT, KILND, NODE, TOOLCHAIN, type MadeToolchain } from './places.ts';
 import { mustRun, run, type Ran, type RunOptions } from './run.ts';
 

@@ -1,20 +1,18 @@
-import { cp, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { readBuildScript } from '../../services/storage/build-script.ts';
 import { releasesOf } from './debian.ts';
 import { fewHeaders } from './few-headers.ts';
 import { pinToolchain, startKiln } from './kiln-service.ts';
+import { SEED } from './lay-seed.ts';
 import { kbuildSource } from './make-source.ts';
 import { TOOLCHAIN, WORK } from './places.ts';
-import { mustRun } from './run.ts';
 
 /**
  * What a builder's cache holds after it has built for the kernels that most tests build for: their headers unpacked, and what the toolchain
  * answers them. A Kiln that a test starts begins with it, and so need not unpack the same headers for the fortieth time.
  */
-
-const SEED = 'KILN_TEST_SEED';
 
 /** Makes it once, below `.kiln/test`, and has every Kiln that is started from here on begin with it. */
 export const makeSeed = async (): Promise<void> => {
@@ -41,23 +39,4 @@ export const makeSeed = async (): Promise<void> => {
     await rm(data, { recursive: true, force: true });
   }
   process.env[SEED] = place;
-};
-
-const SEEDED = /^(tree|answers)-/;
-
-/** Lays it into the data directory of a Kiln that has no cache yet. Nobody writes to trees, so that they share their files. */
-export const laySeed = async (data: string): Promise<void> => {
-  const seed = process.env[SEED];
-  const cache = join(data, 'builder');
-  const isThere = await stat(cache).then(
-    () => true,
-    () => false,
-  );
-  if (seed === undefined || isThere) return;
-  await mkdir(join(cache, 'used'), { recursive: true });
-  for (const name of await readdir(seed)) {
-    if (!SEEDED.test(name)) continue;
-    await mustRun('cp', ['-al', join(seed, name), cache]);
-    await cp(join(seed, 'used', name), join(cache, 'used', name));
-  }
 };
