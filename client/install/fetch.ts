@@ -10,7 +10,7 @@ import { canonicalJson, type Canonical } from '../../services/core/format/canoni
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
 import { buildIdOf } from '../../services/core/build/fingerprint.ts';
-import { hostFiles } from '../../services/core/jobs/message-parts.ts';
+import { hostFiles } from '../../services/core/schemas/domain.ts';
 import { firmwarePath, hostFileLimit } from '../../services/core/source/host-files.ts';
 import type { BuildView, CreateBuild } from '../../services/core/protocol/build.ts';
 import type { Supply } from './supply.ts';

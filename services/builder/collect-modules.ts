@@ -8,7 +8,7 @@ import type { Kernel } from '../core/kernel/kernel.ts';
 import { checkImports, parseSymvers, type Symvers } from '../core/module/kabi.ts';
 import { checkModule, readModuleFile } from '../core/module/module-file.ts';
 import { splitModule } from '../core/module/module-signature.ts';
-import { MODULES } from '../core/jobs/message-parts.ts';
+import { MODULES } from '../core/schemas/domain.ts';
 import { builtNameOf, type Recipe } from '../core/build/recipe.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { readTarball } from '../storage/read-tarball.ts';

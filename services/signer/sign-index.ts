@@ -8,7 +8,7 @@ import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
 import { readAttested } from '../core/provenance/attested.ts';
 import { aptIndex } from '../core/repository/apt-index.ts';
-import { mustBeAttestedModules, mustBringSettings } from '../core/repository/attested-content.ts';
+import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
 import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
 import type { Blobs } from '../storage/blobs.ts';
 import { checkDeb } from '../storage/check-deb.ts';

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { collect as collectFrom, summarise } from '../../services/api/record/collect.ts';
+import { debPlan } from '../../services/core/packages/deb-plan.ts';
 import { BLOB_COLUMNS } from '../../services/api/record/named-blobs.ts';
 import {
   claimUpload,
@@ -121,6 +122,40 @@ describe('blobs that are collected', () => {
     await here.db
       .insertInto('toolchain_packages')
       .values({ toolchain: digestOf('gcc'), name: 'gcc', version: '1', blob: none })
+      .execute();
+    const repository = { format: 'deb', suite: 'own', channel: 'stable' } as const;
+    const file = { path: 'Release', digest: none, size: 1 };
+    await here.db
+      .insertInto('index_files')
+      .values({ ...repository, generation: 1, ...file })
+      .execute();
+    await here.db
+      .insertInto('packages')
+      .values({
+        id: 'package',
+        fingerprint: none,
+        format: 'deb',
+        kind: 'common',
+        name: 'common',
+        version: '1',
+        file: 'common.deb',
+        source: '',
+        build: '',
+        key: '',
+        subject: toJson({ kind: 'common' }),
+        made_of: none,
+        plan: toJson({ ...debPlan({ kind: 'common' }) }),
+        toolchain: digestOf('gcc'),
+        state: 'made',
+        attempt: 0,
+        builder: null,
+        digest: none,
+        size: 1,
+        problem: null,
+        made_by: 'admin',
+        created_at: 1,
+        finished_at: 1,
+      })
       .execute();
     const kept: Digest[] = [];
     for (const [table, column] of BLOB_COLUMNS) {

@@ -11,7 +11,7 @@ import {
   storedSource,
   toolchainContents,
   treeOrigin,
-} from './message-parts.ts';
+} from '../schemas/domain.ts';
 import { HASHES } from '../module/module-signature.ts';
 import { PackagePlan } from '../packages/plan.ts';
 import { IndexFile, RepositoryContent, RepositoryName } from '../repository/repository.ts';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
 import { digest, digestOf, type Digest } from '../digest.ts';
-import { list } from '../jobs/message-parts.ts';
+import { list } from '../schemas/domain.ts';
 
 /** The kinds of packages that are made. */
 export const PACKAGE_FORMATS = ['deb'] as const;

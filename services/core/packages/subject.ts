@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ARCHES } from '../arch.ts';
 import { digest } from '../digest.ts';
-import { list, moduleName, MODULES, sourceName, sourceVersion } from '../jobs/message-parts.ts';
+import { list, moduleName, MODULES, sourceName, sourceVersion } from '../schemas/domain.ts';
 import { isKernelRelease } from '../kernel/kernel.ts';
 import { HOST_FILES, isHostFilePlace } from '../source/host-files.ts';
 

@@ -5,7 +5,7 @@ import { MODULE_NAME } from '../module/module-file.ts';
 import { SETTINGS_LIMIT, type Settings } from '../source/source.ts';
 import type { HostFiles } from '../source/host-files.ts';
 import { digest } from '../digest.ts';
-import { hostFiles } from '../jobs/message-parts.ts';
+import { hostFiles } from '../schemas/domain.ts';
 import { text, id, pairs, settings, Maker } from './parts.ts';
 import { Problem } from './problem.ts';
 import { SourceView } from './source.ts';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { TRUSTS } from '../policy/policy.ts';
 import { SOURCE_NAME, SOURCE_VERSION } from '../source/source.ts';
 import { digest } from '../digest.ts';
-import { hostFiles } from '../jobs/message-parts.ts';
+import { hostFiles } from '../schemas/domain.ts';
 import { text, packageName, settings, Maker, PageQuery } from './parts.ts';
 import { withdrawn } from './withdrawal.ts';
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { TOOLCHAIN_STATES } from '../toolchain/toolchain.ts';
 import { digest } from '../digest.ts';
-import { toolchainContents } from '../jobs/message-parts.ts';
+import { toolchainContents } from '../schemas/domain.ts';
 import { text, Maker } from './parts.ts';
 
 /** A toolchain to take in: its root file system is a blob. */

@@ -5,7 +5,7 @@ import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
 import { digestOf, isDigest, toDigest, type Digest } from '../digest.ts';
 import { KilnError } from '../errors.ts';
 import { buildIdOf, type FingerprintInputs } from '../build/fingerprint.ts';
-import { fingerprintInputs, recipe } from '../jobs/message-parts.ts';
+import { fingerprintInputs, recipe } from '../schemas/domain.ts';
 import type { BuildView } from '../protocol/build.ts';
 import type { Recipe } from '../build/recipe.ts';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { digest } from '../digest.ts';
-import { list } from '../jobs/message-parts.ts';
+import { list } from '../schemas/domain.ts';
 import { PACKAGE_FORMATS } from '../packages/plan.ts';
 import { PackageSubject } from '../packages/subject.ts';
 

@@ -2,7 +2,7 @@ import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
 import { KilnError } from '../errors.ts';
 import { buildIdOf } from '../build/fingerprint.ts';
 import type { ModulesSubject, SettingsSubject } from '../packages/subject.ts';
-import type { Attested } from '../provenance/attested.ts';
+import type { Attested } from './attested.ts';
 
 /** What may be in a repository: packages of which a signed provenance tells what is in them. */
 
