@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { chmod, chown, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
@@ -37,6 +37,17 @@ const packed = (
 const ROOT = '--root-owner-group';
 const check = (file: string, most = MOST): Promise<void> =>
   checkDeb(createReadStream(file), plan, most);
+/** Puts files beside a package together as dpkg-deb does, in its place. */
+const writeAr = async (file: string, names: readonly string[]): Promise<void> => {
+  const pieces = [Buffer.from('!<arch>\n')];
+  for (const name of names) {
+    const bytes = await readFile(join(dirname(file), name));
+    const size = String(bytes.length).padEnd(10);
+    pieces.push(Buffer.from(`${name.padEnd(16)}${'0'.padEnd(12)}0     0     100644  ${size}\`\n`));
+    pieces.push(bytes, Buffer.from(bytes.length % 2 === 1 ? '\n' : ''));
+  }
+  await writeFile(file, Buffer.concat(pieces));
+};
 const unchanged = async (): Promise<void> => {};
 
 describe('a package', () => {
@@ -77,7 +88,7 @@ describe('a package', () => {
         await rm(join(tree, 'lib/modules/6.1/x.ko'));
         await symlink('/etc/passwd', join(tree, 'lib/modules/6.1/x.ko'));
       },
-      /has \/lib\/modules\/6.1\/x.ko, which is not planned/,
+      /has something else than files and directories/,
     ],
     [
       'a program that runs as its owner',
@@ -117,17 +128,63 @@ describe('a package', () => {
 
   it('is refused where its files are not root’s', async () => {
     const file = await packed((tree) => chown(join(tree, 'lib/modules/6.1/x.ko'), 1000, 1000));
-    await expect(check(file)).rejects.toThrow(/has \/lib\/modules\/6.1\/x.ko, which is not root’s/);
+    await expect(check(file)).rejects.toThrow(/has files that are not root’s/);
   });
 
-  it('is refused where it has a part twice, or not at all', async () => {
+  it('is refused where it has a part more, twice, in another form, or not at all', async () => {
+    const inParts = async (script: string, ...parts: readonly string[]): Promise<string> => {
+      const file = await packed(unchanged, ROOT);
+      await mustRun('bash', ['-ec', `cd ${dirname(file)} && ar x ${file} && ${script}`]);
+      await writeAr(file, parts);
+      return file;
+    };
+    const [binary, control, data] = ['debian-binary', 'control.tar.xz', 'data.tar.xz'];
+    await expect(check(await inParts(':', binary, control, data))).resolves.toBeUndefined();
+    for (const [script, parts, words] of [
+      ['cp data.tar.xz b', [binary, control, data, 'b'], /has more parts/],
+      [':', [binary, control, data, data], /has more parts/],
+      [':', [binary, data, control], /has no control.tar.xz where/],
+      [':', [binary, control], /has no data.tar.xz where/],
+      ['unxz data.tar.xz', [binary, control, 'data.tar'], /has no data.tar.xz where/],
+      [
+        'unxz data.tar.xz && mv data.tar data.tar.xz',
+        [binary, control, data],
+        /not packed with xz/,
+      ],
+      ['echo 3.0 >debian-binary', [binary, control, data], /of another version/],
+    ] as const)
+      await expect(check(await inParts(script, ...parts))).rejects.toThrow(words);
+  });
+
+  // What Kiln reads in one way and dpkg in another could have anything in it.
+  it.each<[string, string, RegExp]>([
+    ['in pax’s format', 'tar --format=pax --pax-option=foo=bar', /dpkg-deb does not write/],
+    ['in ustar’s format', 'tar --format=ustar', /dpkg-deb does not write/],
+    ['with another owner’s name', 'tar --format=gnu --owner=www-data:0', /not root’s/],
+    ['with another group’s name', 'tar --format=gnu --group=shadow:0', /not root’s/],
+    ['with a time of its own', "tar --format=gnu --mtime='2020-01-01'", /a time of its own/],
+    ['with other names', 'tar --format=gnu --transform=s,^./,,', /has a file called/],
+  ])('is refused with a tarball %s', async (_, tar, words) => {
     const file = await packed(unchanged, ROOT);
     const home = dirname(file);
-    const parts = `cd ${home} && ar x x_1_all.deb && cp data.tar.xz b && cp control.tar.xz c`;
-    await mustRun('bash', ['-c', `${parts} && mv b data.tar && ar q x_1_all.deb data.tar`]);
-    await expect(check(file)).rejects.toThrow(/has its files twice/);
-    await mustRun('bash', ['-c', `cd ${home} && ar d x_1_all.deb data.tar data.tar.xz`]);
-    await expect(check(file)).rejects.toThrow(/is malformed/);
+    const owner = /--owner/.test(tar) ? '' : '--owner=root:0';
+    const group = /--group/.test(tar) ? '' : '--group=root:0';
+    await mustRun('bash', [
+      '-ec',
+      `cd ${home}/tree && ${tar} ${owner} ${group} --exclude=./DEBIAN -cJf ../data.tar.xz . && cd .. && ar x ${file} debian-binary control.tar.xz`,
+    ]);
+    await writeAr(file, ['debian-binary', 'control.tar.xz', 'data.tar.xz']);
+    await expect(check(file)).rejects.toThrow(words);
+  });
+
+  it('is refused with bytes behind a tarball’s end', async () => {
+    const file = await packed(unchanged, ROOT);
+    await mustRun('bash', [
+      '-ec',
+      `cd ${dirname(file)} && ar x ${file} && unxz data.tar.xz && echo evil >>data.tar && xz data.tar`,
+    ]);
+    await writeAr(file, ['debian-binary', 'control.tar.xz', 'data.tar.xz']);
+    await expect(check(file)).rejects.toThrow(/bytes behind the end of a tarball/);
   });
 
   it('is refused where more comes out of it than may', async () => {

@@ -33,6 +33,7 @@ export const packPlan = async (
     });
   await sum(tree);
   await change(tree);
+  await mustRun('find', [tree, '-exec', 'touch', '-h', '-d', '@1000000000', '{}', '+']);
   const file = join(home, plan.file);
   await mustRun('dpkg-deb', ['-Zxz', ...options, '--build', tree, file]);
   return file;
