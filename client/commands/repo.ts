@@ -108,10 +108,10 @@ NAME, or NAME-staging for those who try first.`,
   async run(context) {
     const suite = onlyArgument(context, 'suite');
     const { repositories, key } = await context.service.repositories();
-    if (!repositories.some((each) => suiteName(each) === suite))
+    if (!repositories.some((each) => suiteName(each) === suite && each.isServed))
       throw new KilnError(
         'not-found',
-        `there is no repository ${suite}; kiln repo list shows those that there are`,
+        `no repository ${suite} is served; kiln repo list shows those that there are`,
       );
     const text = aptSources(`${context.config.server ?? ''}/repo/deb`, suite, key);
     context.print(text, { sources: text });
@@ -145,11 +145,12 @@ const formatsOption = (context: Context): PackageFormat[] =>
 const describe = ({ publications, repositories }: RepositoriesView): string => {
   if (publications.length === 0)
     return 'nothing is published; kiln repo publish SOURCE publishes a source’s packages';
-  const published = publications.map(({ source, formats, channel, isHeld, madeBy }) => [
+  const published = publications.map(({ source, formats, channel, isHeld, madeBy, problem }) => [
     source,
     formats.join(', '),
     isHeld ? 'held' : channel,
     madeBy.name,
+    problem ?? '',
   ]);
   const rows = repositories.map((each) => [
     each.format,
@@ -158,7 +159,7 @@ const describe = ({ publications, repositories }: RepositoriesView): string => {
     stateOf(each),
   ]);
   return [
-    table([['SOURCE', 'FORMATS', 'NEW GOES TO', 'PUBLISHED BY'], ...published]),
+    table([['SOURCE', 'FORMATS', 'NEW GOES TO', 'PUBLISHED BY', 'PROBLEM'], ...published]),
     ...(rows.length === 0 ? [] : ['', table([['FORMAT', 'SUITE', 'PACKAGES', 'STATE'], ...rows])]),
   ].join('\n');
 };

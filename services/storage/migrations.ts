@@ -197,12 +197,13 @@ const PACKAGES = [
 
 const REPOSITORIES = [
   `CREATE TABLE publications (source TEXT PRIMARY KEY, formats TEXT NOT NULL, channel TEXT NOT NULL, is_held INTEGER NOT NULL,
-     made_by TEXT NOT NULL, created_at BIGINT NOT NULL)`,
+     problem TEXT, made_by TEXT NOT NULL, created_at BIGINT NOT NULL)`,
   `CREATE TABLE channel_packages (format TEXT NOT NULL, suite TEXT NOT NULL, channel TEXT NOT NULL,
      package TEXT NOT NULL REFERENCES packages (id), since BIGINT NOT NULL, PRIMARY KEY (format, suite, channel, package))`,
   `CREATE INDEX channel_packages_by_package ON channel_packages (package)`,
   `CREATE TABLE repositories (format TEXT NOT NULL, suite TEXT NOT NULL, channel TEXT NOT NULL, generation BIGINT NOT NULL, current BIGINT,
-     content TEXT NOT NULL, made_at BIGINT NOT NULL, valid_until BIGINT NOT NULL, problem TEXT, PRIMARY KEY (format, suite, channel))`,
+     content TEXT NOT NULL, made_at BIGINT NOT NULL, valid_until BIGINT NOT NULL, served_made_at BIGINT,
+     served_until BIGINT, problem TEXT, PRIMARY KEY (format, suite, channel))`,
   `CREATE TABLE index_files (format TEXT NOT NULL, suite TEXT NOT NULL, channel TEXT NOT NULL, generation BIGINT NOT NULL, path TEXT NOT NULL,
      digest TEXT NOT NULL, size BIGINT NOT NULL, PRIMARY KEY (format, suite, channel, generation, path))`,
   `CREATE INDEX index_files_by_digest ON index_files (digest)`,

@@ -215,6 +215,8 @@ export interface Schema {
     formats: JsonText<readonly PackageFormat[]>;
     channel: Channel;
     is_held: Flag;
+    /** Why not all of its packages are published. */
+    problem: string | null;
     made_by: string;
     created_at: number;
   };
@@ -237,6 +239,9 @@ export interface Schema {
     content: Digest;
     made_at: number;
     valid_until: number;
+    /** The same of the index that is served. */
+    served_made_at: number | null;
+    served_until: number | null;
     problem: string | null;
   };
   /** The files of signed indexes; of those before the current one, too, as somebody may be reading them. */

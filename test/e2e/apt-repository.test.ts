@@ -159,9 +159,12 @@ describe('a source that is published', () => {
   });
 
   it('leaves nothing behind when it is purged with its kernels', async () => {
-    await mustApt('purge', modules(older), modules(newer), 'camera-modules-amd64');
-    for (const release of [older, newer]) expect(await indexed(release)).not.toMatch(/camera/);
-    await mustApt('purge', 'kiln-modules-common', 'linux-image-amd64', `linux-image-${older}`);
+    await mustApt('purge', modules(older), 'camera-modules-amd64');
+    expect(await indexed(older)).not.toMatch(/camera/);
+    // The trigger's own package goes in the same run.
+    await mustApt('purge', modules(newer), 'kiln-modules-common');
+    expect(await indexed(newer)).not.toMatch(/camera/);
+    await mustApt('purge', 'linux-image-amd64', `linux-image-${older}`);
     await mustApt('purge', `linux-image-${newer}`);
     expect(await strayPaths(host.root)).toEqual(pristine);
   });
@@ -228,13 +231,15 @@ describe('a repository', () => {
     await kiln.json('withdraw', 'source', 'camera/1.1', '--reason', 'it crashes');
     await until('1.1 has gone', async () => {
       const there = await packagesOf('own');
-      return there.length > 0 && !there.some((each) => /^camera-modules-6\S* 1\.1-/.test(each));
+      return there.length > 0 && !there.some((each) => / 1\.1-/.test(each));
     });
+    expect(await packagesOf('own')).toContain('kiln-modules-common 1');
     await kiln.json('repo', 'hold', 'camera');
     await push('1.2');
     await build(newer);
     await new Promise((resolve) => setTimeout(resolve, 3000));
     expect(await packagesOf('own')).not.toContainEqual(expect.stringMatching(/ 1\.2-/));
+    expect(await packagesOf('own')).toContain('kiln-modules-common 1');
     await kiln.json('repo', 'hold', 'camera', '--undo');
     await isThere('own', / 1\.2-/);
   });
@@ -255,7 +260,7 @@ describe('a repository', () => {
       /there is no source nothing/,
     );
     expect((await kiln.kiln('repo', 'sources', 'nowhere')).stderr).toMatch(
-      /there is no repository nowhere; kiln repo list/,
+      /no repository nowhere is served; kiln repo list/,
     );
     expect((await kiln.kiln('repo', 'list')).stdout).toMatch(/^camera +deb +stable +/m);
     for (const path of ['deb/dists/own/../../x', 'deb/pool/camera/x.deb', 'zip/dists/own/Release'])

@@ -81,7 +81,7 @@ describe('a build’s packages', () => {
     const file = join(out, modules);
     expect(await field(file, 'Version')).toMatch(/^1\.0-2\+6\.[0-9.]+\+1$/);
     expect(await field(file, 'Depends')).toBe(
-      `kiln-modules-common, linux-image-${release} | linux-image-${release}-unsigned, web-cam-modules-settings`,
+      `kiln-modules-common, linux-image-${release} | linux-image-${release}-unsigned | linux-image-unsigned-${release}, web-cam-modules-settings`,
     );
     expect(await field(file, 'Provides')).toBe('web-cam-modules');
     expect((await kiln.kiln('show', build?.id ?? '')).stdout).toContain(modules);

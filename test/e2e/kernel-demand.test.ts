@@ -36,7 +36,7 @@ describe('a kernel that only an archive has', () => {
     const file = join(archive.directory, 'own.sources');
     await writeFile(file, `${archive.sources}Check-Valid-Until: no\n`);
     const headers = String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>amd64))`;
-    await kiln.json('archive', 'add', 'own', '--sources', file, '--headers', headers);
+    await kiln.json('archive', 'add', 'mine', '--sources', file, '--headers', headers);
     host = await kiln.json('token', 'create', 'host');
     await writeFile(join(kiln.data, 'host.token'), host.secret, { mode: 0o600 });
   });
@@ -82,7 +82,7 @@ describe('a kernel that only an archive has', () => {
         signature: { kind: 'signed' },
       });
     }
-    expect(asked.some(({ stderr }) => stderr.includes(`fetching kernel ${older} from own`))).toBe(
+    expect(asked.some(({ stderr }) => stderr.includes(`fetching kernel ${older} from mine`))).toBe(
       true,
     );
     expect(await kernels()).toMatchObject([{ release: older, trust: 'archive' }]);

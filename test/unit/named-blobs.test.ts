@@ -22,7 +22,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   // What its plan has besides is in the subject as well.
   packages:
     'id fingerprint format kind name version file source build key subject made_of toolchain state builder problem made_by',
-  publications: 'source formats channel made_by',
+  publications: 'source formats channel problem made_by',
   pushers: 'tree token',
   rebuilds: 'id build builder state findings',
   repositories: 'format suite channel content problem',

@@ -30,6 +30,13 @@ export const publishedBuilds = async (
   const rows = await db
     .selectFrom('builds')
     .innerJoin('sources', 'sources.digest', 'builds.source')
+    // What has the name by its owner's word: an archive's packages may have sources of a token's name, for their own hosts.
+    .innerJoin('source_names', (join) =>
+      join
+        .onRef('source_names.source', '=', 'sources.digest')
+        .onRef('source_names.name', '=', 'sources.name')
+        .onRef('source_names.version', '=', 'sources.version'),
+    )
     .innerJoin('signatures', 'signatures.build', 'builds.id')
     .select(['builds.id', 'builds.inputs', 'builds.fingerprint', 'builds.kernel'])
     .select(['builds.created_at', 'sources.version', 'sources.tree'])

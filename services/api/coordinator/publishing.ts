@@ -11,6 +11,7 @@ import type { Blobs } from '../../storage/blobs.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { checkIndex } from './index-evidence.ts';
+import { together, usable, withNeeded } from './in-one-repository.ts';
 import type { Packing } from './packing.ts';
 import { publishedBuilds, type PublishedBuild } from './published.ts';
 import { problemOf } from './evidence.ts';
@@ -19,6 +20,7 @@ import {
   askIndex,
   findRepository,
   keepIndex,
+  noteProblem,
   packagesIn,
   readPublications,
   readRepositories,
@@ -26,7 +28,6 @@ import {
   type Publication,
   type RepositoryRow,
 } from '../record/repositories.ts';
-import { buildView } from '../record/build-views.ts';
 
 type Of<Kind extends Outcome['kind']> = Extract<Outcome, { kind: Kind }>;
 
@@ -36,6 +37,8 @@ const HOUR = 3_600_000;
 /** How long an index is good for, and when it is signed anew where nothing has changed. */
 const VALIDITY = 7 * 24 * HOUR;
 const RENEWAL = VALIDITY / 2;
+/** After so long what failed is tried again. */
+const PAUSE = HOUR / 6;
 
 /** Keeps the repositories as the record is: packages are made of what is published, put in their channels, and the signer writes the index. */
 export interface Publishing {
@@ -58,6 +61,19 @@ export interface PublishingDeps extends CoordinatorDeps {
   readonly repositoryKey: string;
 }
 
+const nothing = (): undefined => undefined;
+
+/** What is asked for; nothing, with the words, where it cannot be had. */
+const orProblem = (
+  asked: Promise<readonly PackageRow[]>,
+  problem: (words: string) => void,
+): Promise<readonly PackageRow[]> =>
+  asked.catch((error: unknown) => {
+    if (!(error instanceof KilnError)) throw error;
+    problem(error.message);
+    return [];
+  });
+
 /** Packages that are to be in a repository, and the names of those that are, or are being made. */
 interface Wanted {
   readonly rows: readonly PackageRow[];
@@ -68,12 +84,15 @@ const NOTHING: Wanted = { rows: [], names: [] };
 export const createPublishing = (deps: PublishingDeps): Publishing => {
   const { db, now, evidence, packing, log } = deps;
   let isWanted = true;
-  let underWay: Promise<void> | null = null;
+  let isBegun = false;
+  let lookedAt = 0;
+  let underWay: Promise<void> = Promise.resolve();
 
   /** Packages of a publication by suite. Those of a build come when all of them are there. */
   const packagesOf = async (
     { source }: Publication,
     format: PackageFormat,
+    problem: (words: string) => void,
   ): Promise<ReadonlyMap<string, Wanted>> => {
     const found = new Map<string, Wanted>();
     const add = (suite: string, rows: readonly PackageRow[]): void => {
@@ -86,40 +105,44 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
     };
     const made: PublishedBuild[] = [];
     for (const build of await publishedBuilds(db, source, evidence.key)) {
-      const rows = await packing.ofBuild(build.id, format, PUBLISHER, false);
+      const rows = await orProblem(packing.ofBuild(build.id, format, PUBLISHER, false), problem);
+      for (const { file, problem: words } of rows) if (words !== null) problem(`${file}: ${words}`);
       for (const suite of build.suites) add(suite, rows);
-      if (rows.every(({ state }) => state === 'made')) made.push(build);
+      if (rows.length > 0 && rows.every(({ state }) => state === 'made')) made.push(build);
     }
     for (const suite of new Set(made.flatMap(({ suites }) => suites)))
       for (const newest of newestOfFlavours(made.filter(({ suites }) => suites.includes(suite))))
-        add(suite, [await packing.of(newest, format, PUBLISHER, false)]);
+        add(
+          suite,
+          await orProblem(
+            packing.of(newest, format, PUBLISHER, false).then((row) => [row]),
+            problem,
+          ),
+        );
     return found;
   };
 
-  /** What a channel has next: what is wanted, and of each package one version before, to go back to. */
+  /** What a channel has next: what is wanted, of each package one version before, to go back to, and what all of these need. */
   const nextOf = async (
     of: RepositoryName,
     wanted: Wanted,
     stays: (row: PackageRow) => boolean,
-  ): Promise<ReadonlySet<string>> => {
-    const next = new Set(wanted.rows.map(({ id }) => id));
+  ): Promise<readonly string[]> => {
+    const ids = new Set(wanted.rows.map(({ id }) => id));
     const names = new Set(wanted.names);
-    const there = (await packagesIn(db, of)).filter(({ id }) => !next.has(id));
-    const left = await withoutWithdrawn(there);
-    for (const row of left) {
+    const left = await usable(
+      db,
+      (await packagesIn(db, of)).filter(({ id }) => !ids.has(id)),
+      evidence.key,
+    );
+    const kept = left.filter((row) => {
       const isNewest = left.every(
         ({ name, version }) => name !== row.name || compareVersions(version, row.version) <= 0,
       );
-      if (stays(row) || (names.has(row.name) && isNewest)) next.add(row.id);
-    }
-    return next;
-  };
-
-  const withoutWithdrawn = async (rows: readonly PackageRow[]): Promise<readonly PackageRow[]> => {
-    const stay: PackageRow[] = [];
-    for (const row of rows)
-      if (row.build === '' || (await buildView(db, row.build)).withdrawn === null) stay.push(row);
-    return stay;
+      return stays(row) || (names.has(row.name) && isNewest);
+    });
+    const fresh = await usable(db, wanted.rows, evidence.key);
+    return together(withNeeded([...fresh, ...kept], left)).map(({ id }) => id);
   };
 
   /** Brings what is in the repositories up to the record. */
@@ -134,23 +157,22 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
         continue;
       }
       if (publication.channel === 'stable') direct.add(publication.source);
-      for (const format of publication.formats) {
-        try {
-          for (const [suite, more] of await packagesOf(publication, format)) {
-            const key = `${format} ${suite}`;
-            const before = wanted.get(key) ?? NOTHING;
-            wanted.set(key, {
-              of: { format, suite },
-              rows: [...before.rows, ...more.rows],
-              names: [...before.names, ...more.names],
-            });
-          }
-        } catch (error) {
-          if (!(error instanceof KilnError)) throw error;
-          still.add(publication.source);
-          log.warn({ err: error, source: publication.source }, 'its packages are not published');
+      const problems: string[] = [];
+      for (const format of publication.formats)
+        for (const [suite, more] of await packagesOf(publication, format, (words) =>
+          problems.push(words),
+        )) {
+          const key = `${format} ${suite}`;
+          const before = wanted.get(key) ?? NOTHING;
+          wanted.set(key, {
+            of: { format, suite },
+            rows: [...before.rows, ...more.rows],
+            names: [...before.names, ...more.names],
+          });
         }
-      }
+      // What is there of it stays until all of it can be told.
+      if (problems.length > 0) still.add(publication.source);
+      await noteProblem(db, publication.source, problems[0] ?? null);
     }
     for (const { format, suite } of await readRepositories(db))
       if (!wanted.has(`${format} ${suite}`))
@@ -186,7 +208,10 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
       const packages = await packagesIn(db, of);
       const content = contentDigest(packages);
       const row = await findRepository(db, of);
-      const isAsked = row?.content === content && row.valid_until - now() > RENEWAL;
+      const isAsked =
+        row?.content === content &&
+        row.valid_until - now() > RENEWAL &&
+        (row.problem === null || now() - row.made_at < PAUSE);
       if (isAsked) continue;
       const generation = await askIndex(db, of, {
         content,
@@ -224,17 +249,25 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
   const look = async (): Promise<void> => {
     while (isWanted) {
       isWanted = false;
+      lookedAt = now();
       await fill();
       await index();
     }
   };
 
+  /** One after the other: what is in a channel is read, and written, by one at a time. */
+  const inTurn = <T>(act: () => Promise<T>): Promise<T> => {
+    const turn = underWay.then(act);
+    underWay = turn.then(nothing, nothing);
+    return turn;
+  };
   const begin = (): void => {
-    underWay ??= look()
-      .catch((error: unknown) => log.warn({ err: error }, 'publishing'))
-      .finally(() => {
-        underWay = null;
-      });
+    if (isBegun) return;
+    isBegun = true;
+    void inTurn(async () => {
+      isBegun = false;
+      await look().catch((error: unknown) => log.warn({ err: error }, 'publishing'));
+    });
   };
 
   const missing = new Map<string, number>();
@@ -244,33 +277,33 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
       begin();
     },
 
-    settled: async () => {
-      await underWay;
-    },
+    settled: () => underWay,
 
-    async promote(source) {
-      await underWay;
-      const published = (await readPublications(db)).map((each) => each.source);
-      const meant = source === null ? published : published.filter((each) => each === source);
-      if (meant.length === 0)
-        throw new KilnError(
-          'not-found',
-          source === null
-            ? 'nothing is published; kiln repo publish NAME publishes a source’s packages'
-            : `${source} is not published; kiln repo publish ${source} publishes its packages`,
-        );
-      for (const { format, suite, channel } of await readRepositories(db)) {
-        if (channel !== 'staging') continue;
-        const staged = await packagesIn(db, { format, suite, channel });
-        const stable = { format, suite, channel: 'stable' as const };
-        const others = (await packagesIn(db, stable)).filter((row) => !meant.includes(row.source));
-        const moved = staged.filter((row) => meant.includes(row.source) || row.source === '');
-        const ids = [...others, ...moved].map(({ id }) => id);
-        await db.transaction().execute((on) => replacePackages(on, stable, ids, now()));
-      }
-      isWanted = true;
-      begin();
-    },
+    promote: (source) =>
+      inTurn(async () => {
+        const published = (await readPublications(db)).map((each) => each.source);
+        const meant = source === null ? published : published.filter((each) => each === source);
+        if (meant.length === 0)
+          throw new KilnError(
+            'not-found',
+            source === null
+              ? 'nothing is published; kiln repo publish NAME publishes a source’s packages'
+              : `${source} is not published; kiln repo publish ${source} publishes its packages`,
+          );
+        for (const { format, suite, channel } of await readRepositories(db)) {
+          if (channel !== 'staging') continue;
+          const staged = await packagesIn(db, { format, suite, channel });
+          const stable = { format, suite, channel: 'stable' as const };
+          const there = await packagesIn(db, stable);
+          const others = there.filter((row) => !meant.includes(row.source));
+          const moved = staged.filter((row) => meant.includes(row.source));
+          const all = together(withNeeded([...others, ...moved], [...staged, ...there]));
+          const ids = all.map(({ id }) => id);
+          await db.transaction().execute((on) => replacePackages(on, stable, ids, now()));
+        }
+        isWanted = true;
+        begin();
+      }),
 
     async take(outcome) {
       const { format, suite, channel, generation } = outcome;
@@ -303,6 +336,7 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
     },
 
     async sweep() {
+      if (now() - lookedAt > PAUSE) isWanted = true;
       if (isWanted) begin();
       for (const row of await readRepositories(db)) {
         if (row.valid_until - now() <= RENEWAL) isWanted = true;

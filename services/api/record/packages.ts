@@ -1,7 +1,7 @@
 import { KilnError } from '../../core/errors.ts';
 import { choosePacker, packersOf } from '../../core/packages/packers.ts';
 import { madeOfDigest, planPackage } from '../../core/packages/plan-package.ts';
-import { packageFingerprint, type PackageFormat } from '../../core/packages/plan.ts';
+import { packageFingerprint, PackagePlan, type PackageFormat } from '../../core/packages/plan.ts';
 import type { PackageSubject } from '../../core/packages/subject.ts';
 import { PackageView } from '../../core/protocol/package.ts';
 import { hexOf, type Digest } from '../../core/digest.ts';
@@ -33,6 +33,8 @@ export interface PackageRequest {
   readonly isRetry: boolean;
 }
 
+/** After so long what failed is tried again, whoever asks. */
+const PAUSE = 600_000;
 const MOST_REVISIONS = 10_000;
 
 /**
@@ -52,8 +54,10 @@ export const findOrMakePackage = async (
     .where('format', '=', format)
     .where('made_of', '=', made_of)
     .executeTakeFirst();
-  if (known !== undefined)
-    return known.state === 'failed' && isRetry ? beginAnew(on, known) : known;
+  if (known !== undefined) {
+    const isDue = isRetry || now - (known.finished_at ?? 0) > PAUSE;
+    return known.state === 'failed' && isDue ? beginAnew(on, known) : known;
+  }
   const packer = choosePacker(format, await toolchainsIn(on, 'pinned'));
   if (packer === null)
     throw new KilnError(
@@ -61,10 +65,11 @@ export const findOrMakePackage = async (
       `no pinned toolchain has ${packersOf(format)}, which pack a .${format}; push and pin one that has (images/debian-12-gcc-12)`,
     );
   const source = 'source' in first ? first.source.name : '';
-  await mustBeItsName(on, format, planPackage(format, first).name, source);
+  if (first.kind !== 'common')
+    await mustBeItsName(on, format, planPackage(format, first).name, source);
   for (let revision = 1; revision <= MOST_REVISIONS; revision += 1) {
     const subject = revised(unrevised, revision);
-    const plan = planPackage(format, subject);
+    const plan = mustTravel(planPackage(format, subject));
     const fingerprint = packageFingerprint(plan, packer.digest, script);
     const { numInsertedOrUpdatedRows } = await on
       .insertInto('packages')
@@ -108,9 +113,23 @@ export const findOrMakePackage = async (
   );
 };
 
+/** A plan that can be sent to a builder. Throws `conflict`. */
+const mustTravel = (plan: PackagePlan): PackagePlan => {
+  const parsed = PackagePlan.safeParse(plan);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new KilnError(
+    'conflict',
+    `no package can be made of this source: ${issue?.path.join('.')}: ${issue?.message}; give it a shorter or plainer name or version`,
+  );
+};
+
 /** A subject with its revision; what belongs to no source has none. */
 const revised = (subject: Unrevised, revision: number): PackageSubject =>
   subject.kind === 'common' ? subject : { ...subject, revision };
+
+/** Names of kernels’ own packages, and of Kiln’s. */
+const RESERVED = /^(linux|kiln)-modules-/;
 
 /** Different sources may not have packages of one name: names of packages have fewer letters than names of sources. */
 const mustBeItsName = async (
@@ -119,6 +138,11 @@ const mustBeItsName = async (
   name: string,
   source: string,
 ): Promise<void> => {
+  if (RESERVED.test(name))
+    throw new KilnError(
+      'conflict',
+      `the package would be called ${name}, as one of the distribution’s or Kiln’s own; push the source under another name`,
+    );
   const other = await on
     .selectFrom('packages')
     .select('source')

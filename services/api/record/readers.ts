@@ -81,6 +81,20 @@ export const mustReadBuild = async (db: Database, reader: Reader, id: string): P
   if (found === undefined) throw new KilnError('not-found', `there is no build ${id}`);
 };
 
+/** Whether the reader may read some build of a source of this name. */
+export const mayReadBuildOf = async (
+  db: Database,
+  reader: Reader,
+  source: string,
+): Promise<boolean> => {
+  const found = await readableBuilds(db, reader)
+    .innerJoin('builds', 'builds.id', 'readable.id')
+    .innerJoin('sources', 'sources.digest', 'builds.source')
+    .where('sources.name', '=', source)
+    .executeTakeFirst();
+  return found !== undefined;
+};
+
 /** Whether a build that the reader may read made this artifact. */
 export const mayReadArtifact = async (
   db: Database,

@@ -16,31 +16,43 @@ export interface Publication {
   readonly channel: Channel;
   /** Nothing new is published for now. */
   readonly isHeld: boolean;
+  /** Why not all of it is there. */
+  readonly problem: string | null;
   readonly madeBy: string;
   readonly createdAt: number;
 }
 
 export const readPublications = async (db: Database): Promise<readonly Publication[]> => {
   const rows = await db.selectFrom('publications').selectAll().orderBy('source').execute();
-  return rows.map(({ source, formats, channel, is_held, made_by, created_at }) => ({
+  return rows.map(({ source, formats, channel, is_held, problem, made_by, created_at }) => ({
     source,
     formats: fromJson(formats),
     channel,
     isHeld: is_held === 1,
+    problem,
     madeBy: made_by,
     createdAt: created_at,
   }));
 };
 
+/** Notes why not all of a source's packages are published; `null` where they are. */
+export const noteProblem = async (
+  db: Database,
+  source: string,
+  problem: string | null,
+): Promise<void> => {
+  await db.updateTable('publications').set({ problem }).where('source', '=', source).execute();
+};
+
 /** Notes that a source is published, in the place of what was said of it before. */
 export const notePublication = async (
   db: Database,
-  { source, formats, channel, isHeld, madeBy, createdAt }: Publication,
+  { source, formats, channel, isHeld, madeBy, createdAt }: Omit<Publication, 'problem'>,
 ): Promise<void> => {
   const change = { formats: toJson(formats), channel, is_held: isHeld ? 1 : 0 } as const;
   await db
     .insertInto('publications')
-    .values({ source, ...change, made_by: madeBy, created_at: createdAt })
+    .values({ source, ...change, problem: null, made_by: madeBy, created_at: createdAt })
     .onConflict((conflict) => conflict.column('source').doUpdateSet(change))
     .execute();
 };
@@ -143,20 +155,27 @@ export const askIndex = async (
   const asked = {
     generation: (before?.generation ?? 0) + 1,
     content,
-    made_at: madeAt,
+    // apt asks whether it has changed since this second.
+    made_at: Math.max(madeAt, (before?.made_at ?? 0) + 1000),
     valid_until: validUntil,
     problem: null,
   };
   await db
     .insertInto('repositories')
-    .values({ ...inRepository(of), ...asked, current: null })
+    .values({
+      ...inRepository(of),
+      ...asked,
+      current: null,
+      served_made_at: null,
+      served_until: null,
+    })
     .onConflict((conflict) => conflict.columns(['format', 'suite', 'channel']).doUpdateSet(asked))
     .execute();
   return asked.generation;
 };
 
 /** Generations of an index whose files are still served: a package manager may be between two of them. */
-const KEPT_GENERATIONS = 5;
+const KEPT_GENERATIONS = 30;
 
 /** Puts a signed index in the place of the one before; false if a newer one is there. */
 export const keepIndex = async (
@@ -167,7 +186,12 @@ export const keepIndex = async (
 ): Promise<boolean> => {
   const { numUpdatedRows } = await db
     .updateTable('repositories')
-    .set({ current: generation, problem: null })
+    .set(({ ref }) => ({
+      current: generation,
+      served_made_at: ref('made_at'),
+      served_until: ref('valid_until'),
+      problem: null,
+    }))
     .where('format', '=', of.format)
     .where('suite', '=', of.suite)
     .where('channel', '=', of.channel)
@@ -197,7 +221,7 @@ export const findIndexFile = async (
   wanted: { readonly path: string } | { readonly digest: Digest },
 ): Promise<{ readonly digest: Digest; readonly madeAt: number } | undefined> => {
   const row = await findRepository(db, of);
-  if (row === undefined || row.current === null) return undefined;
+  if (row === undefined || row.current === null || row.served_made_at === null) return undefined;
   let found = db
     .selectFrom('index_files')
     .select('digest')
@@ -209,5 +233,5 @@ export const findIndexFile = async (
       ? found.where('path', '=', wanted.path).where('generation', '=', row.current)
       : found.where('digest', '=', wanted.digest);
   const file = await found.executeTakeFirst();
-  return file === undefined ? undefined : { ...file, madeAt: row.made_at };
+  return file === undefined ? undefined : { ...file, madeAt: row.served_made_at };
 };

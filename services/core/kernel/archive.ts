@@ -32,6 +32,10 @@ export const checkArchive = (archive: KernelArchive): KernelArchive => {
     throw bad(
       `${JSON.stringify(archive.name)} cannot be an archive’s name; use lower-case letters, digits, . and -`,
     );
+  if (archive.name === 'own' || /-(staging|stable)$/.test(archive.name))
+    throw bad(
+      `${archive.name} cannot be an archive’s name, as package repositories are called so; choose another`,
+    );
   if (archive.kind === 'apt') checkAptSources(archive.sources);
   else readRepoFile(archive.sources);
   if (!archive.headers.includes('(?<release>'))

@@ -6,41 +6,48 @@ import type { PlannedFile } from './plan.ts';
 const UPDATE = `#!/bin/sh
 # Makes the module index, and the initramfs where there is one, anew for every kernel whose modules below updates/ have changed.
 # Packages of modules have no scripts of their own: dpkg, or rpm, calls this once when all of them are there.
-set -e
 state=/var/lib/kiln-modules
-mkdir -p "$state"
+mkdir -p "$state" || exit
+
+make_initramfs() { # RELEASE MODULES
+  image=/boot/initrd.img-$1
+  if [ -e "$image" ]; then
+    # The kernel's own package may have made it since, in the same run. dpkg keeps the times that files had; when they came shows in ctime.
+    [ ! -d "$2/updates" ] || [ -n "$(find "$2/updates" -cnewer "$image")" ] || return 0
+    if command -v update-initramfs >/dev/null; then
+      update-initramfs -u -k "$1"
+    elif [ -x /etc/kernel/postinst.d/dracut ]; then
+      /etc/kernel/postinst.d/dracut "$1" "/boot/vmlinuz-$1"
+    elif [ -x /etc/kernel/postinst.d/tiny-initramfs ]; then
+      /etc/kernel/postinst.d/tiny-initramfs "$1" "/boot/vmlinuz-$1"
+    fi
+  elif [ -e "/boot/initramfs-$1.img" ] && command -v dracut >/dev/null; then
+    dracut --force "/boot/initramfs-$1.img" "$1"
+  fi
+}
+
+status=0
 for modules in /lib/modules/*; do
   release=\${modules##*/}
   [ -d "$modules" ] || continue
   now=$(cd "$modules" && find updates -type f -printf '%p %s %T@ %i\\n' 2>/dev/null | sort)
-  before=$(cat "$state/$release" 2>/dev/null || :)
+  before=$(cat "$state/$release" 2>/dev/null)
   [ "$now" != "$before" ] || continue
   # A kernel that is not whole: its package is about to come, and makes both itself, or has gone.
   if [ -e "$modules/modules.order" ] || [ -e "$modules/modules.builtin" ]; then
-    depmod "$release"
-    image=/boot/initrd.img-$release
-    # The kernel's own package may have made it since, in the same run. dpkg keeps the times that files had; when they came shows in ctime.
-    if [ -n "$now" ] && [ -e "$image" ] && [ -z "$(find "$modules/updates" -cnewer "$image")" ]; then
-      :
-    elif [ -e "$image" ] && command -v update-initramfs >/dev/null; then
-      update-initramfs -u -k "$release"
-    elif [ -e "$image" ] && [ -x /etc/kernel/postinst.d/dracut ]; then
-      /etc/kernel/postinst.d/dracut "$release" "/boot/vmlinuz-$release"
-    elif [ -e "$image" ] && [ -x /etc/kernel/postinst.d/tiny-initramfs ]; then
-      /etc/kernel/postinst.d/tiny-initramfs "$release" "/boot/vmlinuz-$release"
-    elif [ -e "/boot/initramfs-$release.img" ] && command -v dracut >/dev/null; then
-      dracut --force "/boot/initramfs-$release.img" "$release"
-    fi
+    # What fails for one kernel is tried again the next time, and keeps no other back.
+    depmod "$release" && make_initramfs "$release" "$modules" || { status=1; continue; }
   elif [ -z "$now" ]; then
     # Nothing but the index of what was there.
     rm -f "$modules"/modules.*
-    rmdir --ignore-fail-on-non-empty "$modules" 2>/dev/null || :
+    rmdir --ignore-fail-on-non-empty "$modules" 2>/dev/null
   fi
   if [ -n "$now" ]; then printf '%s\\n' "$now" >"$state/$release"; else rm -f "$state/$release"; fi
 done
 for kept in "$state"/*; do
   [ ! -f "$kept" ] || [ -d "/lib/modules/\${kept##*/}" ] || rm -f "$kept"
 done
+exit $status
 `;
 
 export const UPDATE_SCRIPT = '/usr/lib/kiln-modules/update';
@@ -57,6 +64,11 @@ set -e
 case $1 in
   configure | triggered) ${UPDATE_SCRIPT} ;;
 esac
+`,
+  // A trigger does not outlive its package: what goes in the same run has gone by now.
+  prerm: `#!/bin/sh
+set -e
+if [ "$1" = remove ]; then ${UPDATE_SCRIPT}; fi
 `,
   postrm: `#!/bin/sh
 set -e

@@ -26,6 +26,7 @@ export const debPlan = (subject: PackageSubject): PackagePlan => {
     ['Package', name],
     ['Version', version],
     ['Architecture', arch],
+    ['Multi-Arch', arch === 'all' ? 'foreign' : null],
     ['Maintainer', MAINTAINER],
     ['Installed-Size', String(installedSize(subject))],
     ['Depends', dependsOf(subject).join(', ') || null],

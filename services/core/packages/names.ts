@@ -34,10 +34,11 @@ export const modulesPackage = (source: string, release: string): string =>
 export const settingsPackage = (source: string): string =>
   `${packageWord(source)}-modules-settings`;
 
-/** The packages of a Debian kernel itself: Debian's own, with and without its signature for Secure Boot, or `make bindeb-pkg`’s. */
+/** The packages of a Debian or Ubuntu kernel itself: Debian's own, with and without its signature for Secure Boot, or `make bindeb-pkg`’s. */
 export const kernelPackages = (release: string): readonly string[] => [
   `linux-image-${packageWord(release)}`,
   `linux-image-${packageWord(release)}-unsigned`,
+  `linux-image-unsigned-${packageWord(release)}`,
 ];
 
 /** A Debian package's name. */

@@ -1,6 +1,7 @@
 import { canonicalJson } from '../format/canonical-json.ts';
 import { digestOf, type Digest } from '../digest.ts';
 import { debPlan } from './deb-plan.ts';
+import { COMMON_VERSION } from './names.ts';
 import type { PackageFormat, PackagePlan } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
 
@@ -12,10 +13,16 @@ export const planPackage = (format: PackageFormat, subject: PackageSubject): Pac
   }
 };
 
+/**
+ * Raised with every change of what plans say of the same subject: packages of another layout are made anew, and are in no repository, as the
+ * signer could not tell any more what is to be in them.
+ */
+const LAYOUT = 1;
+
 /** The digest of a subject but for its revision: what a package is made of. */
 export const madeOfDigest = (subject: PackageSubject): Digest => {
   const parts = 'revision' in subject ? { ...subject, revision: 0 } : subject;
-  return digestOf(canonicalJson(parts));
+  return digestOf(canonicalJson({ layout: LAYOUT, common: COMMON_VERSION, ...parts }));
 };
 
 /** Bytes that a package of this subject may unpack to: its files, and some room for what is said of them. */

@@ -16,6 +16,8 @@ const FILES = 1024;
 const text = z.string().max(TEXT_LIMIT);
 /** A part of a path, or a name: nothing that a shell or a packer reads as anything else. */
 const WORD = '[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}';
+/** A part of a path, which a module's name may begin with. */
+const PART = '[A-Za-z0-9_-][A-Za-z0-9._+~-]{0,254}';
 const word = z.string().regex(new RegExp(`^${WORD}$`));
 
 /** A file of a package, at its place on a host. It belongs to root; everybody may read it. */
@@ -23,7 +25,7 @@ const PlannedFile = z.strictObject({
   place: z
     .string()
     .max(1024)
-    .regex(new RegExp(`^(/${WORD})+$`)),
+    .regex(new RegExp(`^(/${PART})+$`)),
   /** A stored blob; a text; or a text that is packed with gzip, whose bytes are the packer's own. */
   content: z.union([
     z.strictObject({ blob: digest }),

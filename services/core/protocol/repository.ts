@@ -24,6 +24,8 @@ export const PublicationView = z.object({
   formats: z.array(z.enum(PACKAGE_FORMATS)).readonly(),
   channel: z.enum(CHANNELS),
   isHeld: z.boolean(),
+  /** Why not all of its packages are published. */
+  problem: z.string().nullable(),
   madeBy: Maker,
   createdAt: z.number(),
 });

@@ -4,8 +4,7 @@ import { CreatePackages } from '../../../core/protocol/package.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findPackage, packagesOf, packageViews, type PackageRow } from '../../record/packages.ts';
 import { buildView } from '../../record/build-views.ts';
-import { mustReadBuild } from '../../record/readers.ts';
-import { roleReaches } from '../../../core/policy/policy.ts';
+import { mayReadBuildOf, mustReadBuild } from '../../record/readers.ts';
 import type { Caller } from '../../record/tokens.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { sendBlob } from '../send-blob.ts';
@@ -38,11 +37,7 @@ export const packageRoutes = (deps: ApiDeps): Router => {
       await mustReadBuild(db, caller, row.build).catch(() => {
         throw new KilnError('not-found', `there is no package ${id}`);
       });
-    else if (
-      row.kind !== 'common' &&
-      row.made_by !== caller.token &&
-      !roleReaches(caller.role, 'ci')
-    )
+    else if (row.kind !== 'common' && !(await mayReadBuildOf(db, caller, row.source)))
       throw new KilnError('not-found', `there is no package ${id}`);
     return row;
   };

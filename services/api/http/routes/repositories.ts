@@ -38,8 +38,8 @@ export const repositoryRoutes = (deps: ApiDeps): Router => {
         packages: packages.map(({ name, version }) => ({ name, version })),
         isCurrent: current === generation,
         isServed: current !== null,
-        madeAt: row.made_at,
-        validUntil: row.valid_until,
+        madeAt: row.served_made_at ?? row.made_at,
+        validUntil: row.served_until ?? row.valid_until,
       });
     }
     return {
