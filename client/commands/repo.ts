@@ -103,7 +103,7 @@ const sources: Command = {
   args: 'SUITE',
   summary: 'print what a host’s package manager is told about a repository',
   help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. SUITE is one of kiln repo list:
-NAME, or NAME-staging for those who try first.`,
+NAME, or NAME-staging for those who try first. The address is that of this client's own service (--server URL for another).`,
   options: {},
   async run(context) {
     const suite = onlyArgument(context, 'suite');

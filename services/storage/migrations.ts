@@ -193,6 +193,7 @@ const PACKAGES = [
      finished_at BIGINT, UNIQUE (format, name, version), UNIQUE (format, made_of))`,
   `CREATE INDEX packages_by_build ON packages (build)`,
   `CREATE INDEX packages_by_state ON packages (state)`,
+  `CREATE INDEX packages_by_file ON packages (format, file)`,
 ];
 
 const REPOSITORIES = [
