@@ -67,7 +67,7 @@ export const runPackage = async (
           SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
         },
         mounts: [{ from, at: '/package' }],
-        workplaces: ['/work'],
+        workplaces: ['/pack'],
         labels: { 'kiln.build': label },
       },
       {

@@ -2,7 +2,7 @@ import { digestOf, hexOf } from '../digest.ts';
 import { planPackage } from '../packages/plan-package.ts';
 import { poolPath, suiteName, type RepositoryContent } from './repository.ts';
 
-/** The index of a repository for apt (source: the Debian repository format, https://wiki.debian.org/DebianRepository/Format). */
+/** The index of a repository for apt (source: the Debian repository format, version 1.0). */
 
 /** The texts of an apt repository, by path below `dists/SUITE`; `Release` covers the others, and is what is signed. */
 export interface AptIndex {
