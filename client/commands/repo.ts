@@ -113,7 +113,7 @@ NAME, or NAME-staging for those who try first. The address is that of this clien
         'not-found',
         `no repository ${suite} is served; kiln repo list shows those that there are`,
       );
-    const text = aptSources(`${context.config.server ?? ''}/repo/deb`, suite, key);
+    const text = aptSources(`${context.config.server}/repo/deb`, suite, key);
     context.print(text, { sources: text });
   },
 };

@@ -1,4 +1,4 @@
-import { canonicalJson } from '../../core/format/canonical-json.ts';
+import { isSameJson } from '../../core/format/canonical-json.ts';
 import { madeOfDigest } from '../../core/packages/plan-package.ts';
 import type { ModulesSubject, PackageSubject } from '../../core/packages/subject.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
@@ -53,17 +53,14 @@ const belongs = (subject: PackageSubject, modules: ModulesSubject): boolean => {
     case 'common':
       return true;
     case 'settings':
-      return same(subject.source, modules.source) && same(subject.files, modules.files);
+      return isSameJson(subject.source, modules.source) && isSameJson(subject.files, modules.files);
     case 'flavour':
       return (
-        same(subject.source, modules.source) && subject.kernel.release === modules.kernel.release
+        isSameJson(subject.source, modules.source) &&
+        subject.kernel.release === modules.kernel.release
       );
   }
 };
-
-const same = (one: unknown, other: unknown): boolean =>
-  canonicalJson(one as Parameters<typeof canonicalJson>[0]) ===
-  canonicalJson(other as Parameters<typeof canonicalJson>[0]);
 
 /** The packages with all those of `others` that they need. */
 export const withNeeded = (
@@ -81,19 +78,9 @@ export const withNeeded = (
 };
 
 const needs = (modules: ModulesSubject, subject: PackageSubject): boolean => {
-  switch (subject.kind) {
-    case 'common':
-      return true;
-    case 'settings':
-      return same(subject.source, modules.source) && same(subject.files, modules.files);
-    case 'modules':
-      return (
-        modules.needs.includes(subject.source.name) &&
-        modules.kernel.release === subject.kernel.release
-      );
-    case 'flavour':
-      return false;
-  }
+  if (subject.kind !== 'modules') return subject.kind !== 'flavour' && belongs(subject, modules);
+  const { source, kernel } = subject;
+  return modules.needs.includes(source.name) && modules.kernel.release === kernel.release;
 };
 
 const modulesIn = (rows: readonly PackageRow[]): readonly ModulesSubject[] =>

@@ -4,7 +4,6 @@ import type { Outcome } from '../../core/jobs/jobs.ts';
 import { packageRun } from '../../core/jobs/run-name.ts';
 import { bringsSettings, licensesOf } from '../../core/packages/deb-plan.ts';
 import { unpackedLimit } from '../../core/packages/plan-package.ts';
-import type { PackageFormat } from '../../core/packages/plan.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { checkDeb } from '../../storage/check-deb.ts';
 import { fromJson } from '../../storage/json-text.ts';
@@ -13,6 +12,7 @@ import { problemOf } from './evidence.ts';
 import {
   findOrMakePackage,
   findPackage,
+  type PackageAsking,
   type PackageRow,
   type Unrevised,
 } from '../record/packages.ts';
@@ -27,19 +27,9 @@ export interface Packing {
    * The packages of a build in a format, and what they need beside them; those that are not there yet are begun. Throws `not-found`,
    * `withdrawn`, `conflict` or `no-toolchain`.
    */
-  ofBuild(
-    build: string,
-    format: PackageFormat,
-    madeBy: string,
-    isRetry: boolean,
-  ): Promise<readonly PackageRow[]>;
+  ofBuild(build: string, asking: PackageAsking): Promise<readonly PackageRow[]>;
   /** One package; begun if it is not there, or failed and is to be tried again. */
-  of(
-    subject: Unrevised,
-    format: PackageFormat,
-    madeBy: string,
-    isRetry: boolean,
-  ): Promise<PackageRow>;
+  of(subject: Unrevised, asking: PackageAsking): Promise<PackageRow>;
   /** Takes an outcome in; false if it changes nothing. */
   take(outcome: Of<'packing' | 'packed' | 'unpackable'>, sender: string): Promise<boolean>;
   /** Puts a package on the builders' queue. */
@@ -69,16 +59,12 @@ export const createPacking = (deps: PackingDeps): Packing => {
     });
   };
 
-  const of: Packing['of'] = async (subject, format, madeBy, isRetry) => {
+  const of: Packing['of'] = async (subject, asking) => {
     const key = subject.kind === 'modules' ? evidence.key : '';
     const row = await db
       .transaction()
       .execute((on) =>
-        findOrMakePackage(
-          on,
-          { format, subject, key, madeBy, isRetry },
-          { script: packageScript, now: now() },
-        ),
+        findOrMakePackage(on, { ...asking, subject, key }, { script: packageScript, now: now() }),
       );
     if (row.state === 'queued') await enqueue(row.id);
     return row;
@@ -105,17 +91,17 @@ export const createPacking = (deps: PackingDeps): Packing => {
     of,
     enqueue,
 
-    async ofBuild(build, format, madeBy, isRetry) {
+    async ofBuild(build, asking) {
       const subject = await modulesSubject({ db, blobs, key: evidence.key }, build);
-      const rows = [await of(subject, format, madeBy, isRetry)];
+      const rows = [await of(subject, asking)];
       if (bringsSettings(subject)) {
         const { source, files } = subject;
         const licenses = licensesOf({ ...subject, revision: 1 });
-        rows.push(await of({ kind: 'settings', source, files, licenses }, format, madeBy, isRetry));
+        rows.push(await of({ kind: 'settings', source, files, licenses }, asking));
       }
-      rows.push(await of({ kind: 'common' }, format, madeBy, isRetry));
+      rows.push(await of({ kind: 'common' }, asking));
       for (const needed of (await buildView(db, build)).dependencies)
-        rows.push(...(await this.ofBuild(needed, format, madeBy, isRetry)));
+        rows.push(...(await this.ofBuild(needed, asking)));
       return [...new Map(rows.map((row) => [row.id, row])).values()];
     },
 

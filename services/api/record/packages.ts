@@ -22,15 +22,19 @@ export type Unrevised = PackageSubject extends infer Each
     : Each
   : never;
 
-/** Who asks for a package. */
-export interface PackageRequest {
+/** Who asks for packages, and how. */
+export interface PackageAsking {
   readonly format: PackageFormat;
-  readonly subject: Unrevised;
-  /** The signer's key whose signatures are in it; '' where there are none. */
-  readonly key: string;
   readonly madeBy: string;
   /** Whether one that failed is begun anew. */
   readonly isRetry: boolean;
+}
+
+/** A package that is asked for. */
+export interface PackageRequest extends PackageAsking {
+  readonly subject: Unrevised;
+  /** The signer's key whose signatures are in it; '' where there are none. */
+  readonly key: string;
 }
 
 /** After so long what failed is tried again, whoever asks. */
@@ -39,7 +43,7 @@ const MOST_REVISIONS = 10_000;
 
 /**
  * Finds the package that was made of a subject, or notes that it is to be made, in a version that no other package of its name has. One
- * that failed is begun anew. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
+ * that failed is begun anew where that is asked, or after a while. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
  */
 export const findOrMakePackage = async (
   on: Database,
@@ -192,13 +196,6 @@ export const packageViews = async (
   );
 };
 
-/** The packages that a build's modules are in, with those that are needed beside them, by name. */
-export const packagesOf = async (db: Database, build: string): Promise<readonly PackageRow[]> => {
-  const own = await db
-    .selectFrom('packages')
-    .selectAll()
-    .where('build', '=', build)
-    .orderBy('name')
-    .execute();
-  return own;
-};
+/** The packages that a build's modules are in, by name. */
+export const packagesOf = (db: Database, build: string): Promise<readonly PackageRow[]> =>
+  db.selectFrom('packages').selectAll().where('build', '=', build).orderBy('name').execute();

@@ -75,24 +75,34 @@ export const readableBuilds = (db: Database, { token, role }: Reader) =>
       query.innerJoin('askers', 'askers.build', 'readable.id').where('askers.token', '=', token),
     );
 
-/** Throws `not-found` unless there is such a build and the reader may read it. */
-export const mustReadBuild = async (db: Database, reader: Reader, id: string): Promise<void> => {
+/** Whether there is such a build and the reader may read it. */
+export const mayReadBuild = async (db: Database, reader: Reader, id: string): Promise<boolean> => {
   const found = await readableBuilds(db, reader).where('readable.id', '=', id).executeTakeFirst();
-  if (found === undefined) throw new KilnError('not-found', `there is no build ${id}`);
+  return found !== undefined;
 };
 
-/** Whether the reader may read some build of a source of this name. */
-export const mayReadBuildOf = async (
+/** Throws `not-found` unless there is such a build and the reader may read it. */
+export const mustReadBuild = async (db: Database, reader: Reader, id: string): Promise<void> => {
+  if (!(await mayReadBuild(db, reader, id)))
+    throw new KilnError('not-found', `there is no build ${id}`);
+};
+
+/** Whether the reader may read a build whose source brings all of these files. Another source may have the same name. */
+export const mayReadFiles = async (
   db: Database,
   reader: Reader,
-  source: string,
+  files: readonly Digest[],
 ): Promise<boolean> => {
   const found = await readableBuilds(db, reader)
-    .innerJoin('builds', 'builds.id', 'readable.id')
-    .innerJoin('sources', 'sources.digest', 'builds.source')
-    .where('sources.name', '=', source)
-    .executeTakeFirst();
-  return found !== undefined;
+    .innerJoin('artifacts', 'artifacts.build', 'readable.id')
+    .where('artifacts.kind', '=', 'file')
+    .where('artifacts.digest', 'in', files)
+    .select(['artifacts.build', 'artifacts.digest'])
+    .execute();
+  const byBuild = Map.groupBy(found, ({ build }) => build);
+  return [...byBuild.values()].some((rows) =>
+    files.every((file) => rows.some(({ digest }) => digest === file)),
+  );
 };
 
 /** Whether a build that the reader may read made this artifact. */

@@ -214,6 +214,23 @@ export const keepIndex = async (
   return true;
 };
 
+/** Notes why an index was not signed. */
+export const noteUnsigned = async (
+  db: Database,
+  of: RepositoryName,
+  generation: number,
+  problem: string,
+): Promise<void> => {
+  await db
+    .updateTable('repositories')
+    .set({ problem })
+    .where('format', '=', of.format)
+    .where('suite', '=', of.suite)
+    .where('channel', '=', of.channel)
+    .where('generation', '=', generation)
+    .execute();
+};
+
 /** A file of the index that was signed last, by its path; or of one of the latest ones, by its digest. */
 export const findIndexFile = async (
   db: Database,

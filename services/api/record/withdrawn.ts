@@ -188,6 +188,20 @@ export const mustBeGiven = async (db: Database, artifact: Digest): Promise<void>
   throw new KilnError('withdrawn', `${sayWithdrawn(first)}; ${OTHER_BUILD}`);
 };
 
+/** Throws `withdrawn` for a package of a build that was withdrawn, or that a key signed which was. */
+export const mustBeOfGiven = async (
+  db: Database,
+  { build, key }: { readonly build: string; readonly key: string },
+): Promise<void> => {
+  const row = await db
+    .selectFrom('builds')
+    .select(['inputs', 'fingerprint'])
+    .where('id', '=', build)
+    .executeTakeFirst();
+  if (row !== undefined)
+    mustNotBeWithdrawn(await readWithdrawals(db), madeOfRow(row, key), OTHER_BUILD);
+};
+
 const OTHER_BUILD = 'kiln install takes what there is instead';
 
 /** The things that a build was made of, and the key that it is signed with. */

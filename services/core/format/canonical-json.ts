@@ -18,3 +18,12 @@ export const canonicalJson = (value: Canonical): string => {
     .map((key) => `${JSON.stringify(key)}:${canonicalJson(object[key] ?? null)}`);
   return `{${members.join(',')}}`;
 };
+
+/** Whether two values have the same canonical JSON; a value without one equals no other. */
+export const isSameJson = (one: unknown, other: unknown): boolean => {
+  try {
+    return canonicalJson(one as Canonical) === canonicalJson(other as Canonical);
+  } catch {
+    return false;
+  }
+};

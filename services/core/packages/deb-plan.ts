@@ -113,9 +113,9 @@ const dependsOf = (subject: PackageSubject): readonly string[] => {
       ];
     }
     case 'flavour': {
-      const { source, kernel, revision } = subject;
-      const newest = debVersion({ ...subject, kind: 'flavour', revision });
-      return [`${modulesPackage(source.name, kernel.release)} (>= ${withoutCount(newest)})`];
+      const { source, kernel } = subject;
+      const least = withoutCount(debVersion(subject));
+      return [`${modulesPackage(source.name, kernel.release)} (>= ${least})`];
     }
     case 'settings':
       return [];

@@ -1,4 +1,4 @@
-import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
+import { isSameJson } from '../format/canonical-json.ts';
 import { KilnError } from '../errors.ts';
 import { buildIdOf } from '../build/fingerprint.ts';
 import type { ModulesSubject, SettingsSubject } from '../packages/subject.ts';
@@ -7,9 +7,6 @@ import type { Attested } from './attested.ts';
 /** What may be in a repository: packages of which a signed provenance tells what is in them. */
 
 const refuse = (message: string): KilnError => new KilnError('unverified', message);
-
-const same = (one: unknown, other: unknown): boolean =>
-  canonicalJson(one as Canonical) === canonicalJson(other as Canonical);
 
 /** Compares what a package of modules is said to be made of with the provenance that it names. Throws `KilnError('unverified')`. */
 export const mustBeAttestedModules = (subject: ModulesSubject, attested: Attested): void => {
@@ -36,7 +33,7 @@ export const mustBeAttestedModules = (subject: ModulesSubject, attested: Atteste
     ],
   ];
   for (const [what, one, other] of said)
-    if (!same(one, other)) throw refuse(`${called} is not what was signed (${what})`);
+    if (!isSameJson(one, other)) throw refuse(`${called} is not what was signed (${what})`);
 };
 
 /** Checks that some package of modules says by its provenance that its source brings these settings. Throws `KilnError('unverified')`. */
@@ -45,7 +42,8 @@ export const mustBringSettings = (
   modules: readonly ModulesSubject[],
 ): void => {
   const isBrought = modules.some(
-    (each) => same(each.source, subject.source) && same(filesOf(each), filesOf(subject)),
+    (each) =>
+      isSameJson(each.source, subject.source) && isSameJson(filesOf(each), filesOf(subject)),
   );
   if (!isBrought)
     throw refuse(

@@ -1,10 +1,10 @@
 import type { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
 import { readProvenance } from './attestation.ts';
-import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
-import { digestOf, isDigest, toDigest, type Digest } from '../digest.ts';
+import { isSameJson } from '../format/canonical-json.ts';
+import { isDigest, toDigest, type Digest } from '../digest.ts';
 import { KilnError } from '../errors.ts';
-import { buildIdOf, type FingerprintInputs } from '../build/fingerprint.ts';
+import { buildIdOf, fingerprintOf, type FingerprintInputs } from '../build/fingerprint.ts';
 import { fingerprintInputs, recipe } from '../schemas/domain.ts';
 import type { BuildView } from '../protocol/build.ts';
 import type { Recipe } from '../build/recipe.ts';
@@ -42,7 +42,7 @@ export const readAttested = (envelope: string, certificate: X509Certificate): At
   const { subject, predicate } = parsed.data;
   const { externalParameters, internalParameters } = predicate.buildDefinition;
   const { fingerprint, inputs } = externalParameters;
-  if (digestOf(canonical(inputs)) !== fingerprint)
+  if (fingerprintOf(inputs) !== fingerprint)
     throw bad('the provenance’s inputs do not match its fingerprint');
   const digests = new Map(subject.map(({ name, digest }) => [name, toDigest(digest.sha256)]));
   const modules = new Map<string, { signed: Digest; unsigned: Digest }>();
@@ -82,7 +82,7 @@ export const mustBeAttested = (view: BuildView, attested: Attested): void => {
     ],
   ];
   for (const [what, unsigned, signed] of said)
-    if (canonical(unsigned) !== canonical(signed))
+    if (!isSameJson(unsigned, signed))
       throw bad(`what the service says of build ${view.id} is not what was signed (${what})`);
 };
 
@@ -99,12 +99,3 @@ const pick = ({ digest, name, version }: FingerprintInputs['source']) => ({
   name,
   version,
 });
-
-/** The canonical JSON of a parsed value, for comparison; a value without one equals no other. */
-const canonical = (value: unknown): string => {
-  try {
-    return canonicalJson(value as Canonical);
-  } catch {
-    return '';
-  }
-};

@@ -3,8 +3,10 @@ import { KilnError } from '../../../core/errors.ts';
 import { CreatePackages } from '../../../core/protocol/package.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findPackage, packagesOf, packageViews, type PackageRow } from '../../record/packages.ts';
-import { buildView } from '../../record/build-views.ts';
-import { mayReadBuildOf, mustReadBuild } from '../../record/readers.ts';
+import { mustBeOfGiven } from '../../record/withdrawn.ts';
+import { mayReadBuild, mayReadFiles, mustReadBuild } from '../../record/readers.ts';
+import { roleReaches } from '../../../core/policy/policy.ts';
+import { fromJson } from '../../../storage/json-text.ts';
 import type { Caller } from '../../record/tokens.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { sendBlob } from '../send-blob.ts';
@@ -18,7 +20,11 @@ export const packageRoutes = (deps: ApiDeps): Router => {
     '/v1/builds/:id/packages',
     route(deps, 'client', CreatePackages, async ({ caller, param, body }) => {
       await mustReadBuild(db, caller, param('id'));
-      const rows = await packing.ofBuild(param('id'), body.format, caller.token, true);
+      const rows = await packing.ofBuild(param('id'), {
+        format: body.format,
+        madeBy: caller.token,
+        isRetry: true,
+      });
       return { status: 202, json: { items: await packageViews(db, rows) } };
     }),
   );
@@ -31,14 +37,21 @@ export const packageRoutes = (deps: ApiDeps): Router => {
     }),
   );
 
+  /** A package that the caller may read: its build, a build whose source brings the same files, or, of what has neither, all of them. */
   const readable = async (caller: Caller, id: string): Promise<PackageRow> => {
     const row = await findPackage(db, id);
-    if (row.build !== '')
-      await mustReadBuild(db, caller, row.build).catch(() => {
-        throw new KilnError('not-found', `there is no package ${id}`);
-      });
-    else if (row.kind !== 'common' && !(await mayReadBuildOf(db, caller, row.source)))
-      throw new KilnError('not-found', `there is no package ${id}`);
+    const subject = fromJson(row.subject);
+    const isOwn =
+      subject.kind === 'modules'
+        ? await mayReadBuild(db, caller, subject.build)
+        : subject.kind === 'settings'
+          ? await mayReadFiles(
+              db,
+              caller,
+              subject.files.map(({ digest }) => digest),
+            )
+          : subject.kind === 'common' || roleReaches(caller.role, 'ci');
+    if (!isOwn) throw new KilnError('not-found', `there is no package ${id}`);
     return row;
   };
 
@@ -52,11 +65,10 @@ export const packageRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/packages/:id/file',
     route(deps, 'client', NO_BODY, async ({ caller, param, request, response }) => {
-      const { digest, id, build } = await readable(caller, param('id'));
+      const { digest, id, build, key } = await readable(caller, param('id'));
       const info = digest === null ? null : await blobs.find(digest);
       if (info === null) throw new KilnError('not-found', `package ${id} is not made yet`);
-      const { withdrawn } = build === '' ? { withdrawn: null } : await buildView(db, build);
-      if (withdrawn !== null) throw new KilnError('withdrawn', withdrawn);
+      await mustBeOfGiven(db, { build, key });
       return sendBlob(blobs, info, request, response);
     }),
   );

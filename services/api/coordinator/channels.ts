@@ -1,0 +1,210 @@
+import { KilnError } from '../../core/errors.ts';
+import { flavourOf, kernelPackageVersion } from '../../core/packages/names.ts';
+import type { PackageFormat } from '../../core/packages/plan.ts';
+import { CHANNELS, type RepositoryName } from '../../core/repository/repository.ts';
+import { compareVersions } from '../../core/source/source-version.ts';
+import type { CoordinatorDeps } from './coordinator-deps.ts';
+import { together, usable, withNeeded } from './in-one-repository.ts';
+import type { Packing } from './packing.ts';
+import { publishedBuilds, type PublishedBuild } from './published.ts';
+import type { PackageRow } from '../record/packages.ts';
+import {
+  noteProblem,
+  packagesIn,
+  readPublications,
+  readRepositories,
+  replacePackages,
+  type Publication,
+} from '../record/repositories.ts';
+
+/** What is in the channels of repositories. Nobody else writes it, and one call at a time is made here (`publishing.ts`). */
+export interface Channels {
+  /** Has packages made of what is published, and brings the channels up to the record. */
+  fill(): Promise<void>;
+  /** Gives what is in `staging` to all: of one source, or of all that are published. Throws `not-found` where there is nothing. */
+  promote(source: string | null): Promise<void>;
+}
+
+export interface ChannelDeps extends Pick<CoordinatorDeps, 'db' | 'now' | 'evidence'> {
+  readonly packing: Pick<Packing, 'ofBuild' | 'of'>;
+}
+
+/** Who asks for the packages of what is published. */
+const PUBLISHER = 'publisher';
+
+/** What is asked for; nothing, with the words, where it cannot be had. */
+const orProblem = (
+  asked: Promise<readonly PackageRow[]>,
+  problem: (words: string) => void,
+): Promise<readonly PackageRow[]> =>
+  asked.catch((error: unknown) => {
+    if (!(error instanceof KilnError)) throw error;
+    problem(error.message);
+    return [];
+  });
+
+/** Packages that are to be in a repository, and the names of those that are, or are being made. */
+interface Wanted {
+  readonly rows: readonly PackageRow[];
+  readonly names: readonly string[];
+}
+const NOTHING: Wanted = { rows: [], names: [] };
+
+export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Channels => {
+  /** Packages of a publication by suite. Those of a build come when all of them are there. */
+  const packagesOf = async (
+    { source }: Publication,
+    format: PackageFormat,
+    problem: (words: string) => void,
+  ): Promise<ReadonlyMap<string, Wanted>> => {
+    const asking = { format, madeBy: PUBLISHER, isRetry: false };
+    const found = new Map<string, Wanted>();
+    const add = (suite: string, rows: readonly PackageRow[]): void => {
+      const isWhole = rows.every(({ state }) => state === 'made');
+      const before = found.get(suite) ?? NOTHING;
+      found.set(suite, {
+        rows: [...before.rows, ...(isWhole ? rows : [])],
+        names: [...before.names, ...rows.map(({ name }) => name)],
+      });
+    };
+    const made: PublishedBuild[] = [];
+    for (const build of await publishedBuilds(db, source, evidence.key)) {
+      const rows = await orProblem(packing.ofBuild(build.id, asking), problem);
+      for (const { file, problem: words } of rows) if (words !== null) problem(`${file}: ${words}`);
+      for (const suite of build.suites) add(suite, rows);
+      if (rows.length > 0 && rows.every(({ state }) => state === 'made')) made.push(build);
+    }
+    for (const suite of new Set(made.flatMap(({ suites }) => suites)))
+      for (const newest of newestOfFlavours(made.filter(({ suites }) => suites.includes(suite))))
+        add(
+          suite,
+          await orProblem(
+            packing.of(newest, asking).then((row) => [row]),
+            problem,
+          ),
+        );
+    return found;
+  };
+
+  /** What a channel has next: what is wanted, of each package one version before, to go back to, and what all of these need. */
+  const nextOf = async (
+    of: RepositoryName,
+    wanted: Wanted,
+    stays: (row: PackageRow) => boolean,
+  ): Promise<readonly string[]> => {
+    const ids = new Set(wanted.rows.map(({ id }) => id));
+    const names = new Set(wanted.names);
+    const left = await usable(
+      db,
+      (await packagesIn(db, of)).filter(({ id }) => !ids.has(id)),
+      evidence.key,
+    );
+    const kept = left.filter((row) => {
+      const isNewest = left.every(
+        ({ name, version }) => name !== row.name || compareVersions(version, row.version) <= 0,
+      );
+      return stays(row) || (names.has(row.name) && isNewest);
+    });
+    const fresh = await usable(db, wanted.rows, evidence.key);
+    return together(withNeeded([...fresh, ...kept], left)).map(({ id }) => id);
+  };
+
+  /** Brings what is in the repositories up to the record. */
+  const fill = async (): Promise<void> => {
+    const publications = await readPublications(db);
+    const wanted = new Map<string, { of: Omit<RepositoryName, 'channel'> } & Wanted>();
+    const direct = new Set<string>();
+    const still = new Set<string>();
+    for (const publication of publications) {
+      if (publication.isHeld) {
+        still.add(publication.source);
+        continue;
+      }
+      if (publication.channel === 'stable') direct.add(publication.source);
+      const problems: string[] = [];
+      for (const format of publication.formats)
+        for (const [suite, more] of await packagesOf(publication, format, (words) =>
+          problems.push(words),
+        )) {
+          const key = `${format} ${suite}`;
+          const before = wanted.get(key) ?? NOTHING;
+          wanted.set(key, {
+            of: { format, suite },
+            rows: [...before.rows, ...more.rows],
+            names: [...before.names, ...more.names],
+          });
+        }
+      // What is there of it stays until all of it can be told.
+      if (problems.length > 0) still.add(publication.source);
+      await noteProblem(db, publication.source, problems[0] ?? null);
+    }
+    for (const { format, suite } of await readRepositories(db))
+      if (!wanted.has(`${format} ${suite}`))
+        wanted.set(`${format} ${suite}`, { of: { format, suite }, ...NOTHING });
+    const known = new Set(publications.map(({ source }) => source));
+    for (const { of, rows, names } of wanted.values()) {
+      for (const channel of CHANNELS) {
+        const isStaged = (source: string): boolean =>
+          channel === 'stable' && known.has(source) && source !== '' && !direct.has(source);
+        const next = await nextOf(
+          { ...of, channel },
+          { rows: rows.filter(({ source }) => !isStaged(source)), names },
+          ({ source }) => still.has(source) || isStaged(source),
+        );
+        await db
+          .transaction()
+          .execute((on) => replacePackages(on, { ...of, channel }, next, now()));
+      }
+    }
+  };
+
+  return {
+    fill,
+
+    async promote(source) {
+      const published = (await readPublications(db)).map((each) => each.source);
+      const meant = source === null ? published : published.filter((each) => each === source);
+      if (meant.length === 0)
+        throw new KilnError(
+          'not-found',
+          source === null
+            ? 'nothing is published; kiln repo publish NAME publishes a source’s packages'
+            : `${source} is not published; kiln repo publish ${source} publishes its packages`,
+        );
+      for (const { format, suite, channel } of await readRepositories(db)) {
+        if (channel !== 'staging') continue;
+        const staged = await packagesIn(db, { format, suite, channel });
+        const stable = { format, suite, channel: 'stable' as const };
+        const there = await packagesIn(db, stable);
+        const others = there.filter((row) => !meant.includes(row.source));
+        const moved = staged.filter((row) => meant.includes(row.source));
+        const all = together(withNeeded([...others, ...moved], [...staged, ...there]));
+        const ids = all.map(({ id }) => id);
+        await db.transaction().execute((on) => replacePackages(on, stable, ids, now()));
+      }
+    },
+  };
+};
+
+/** What is called after a flavour: of each that some builds are for, by its newest kernel. */
+const newestOfFlavours = (builds: readonly PublishedBuild[]) => {
+  const newest = new Map<string, { flavour: string; build: PublishedBuild }>();
+  for (const build of builds) {
+    const { release, arch } = build.kernel;
+    const flavour = flavourOf(release);
+    if (flavour === null) continue;
+    const before = newest.get(`${flavour} ${arch}`);
+    if (before === undefined || compareVersions(release, before.build.kernel.release) > 0)
+      newest.set(`${flavour} ${arch}`, { flavour, build });
+  }
+  return [...newest.values()].map(({ flavour, build: { source, kernel } }) => ({
+    kind: 'flavour' as const,
+    source,
+    flavour,
+    kernel: {
+      release: kernel.release,
+      arch: kernel.arch,
+      version: kernelPackageVersion(kernel.release, kernel.build),
+    },
+  }));
+};
