@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
+import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import { releasesOf } from '../machine/debian.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
-import { mustRun, run } from '../machine/run.ts';
+import { mustRun, run, type Ran } from '../machine/run.ts';
 
 /** Debian packages of what was signed, made in the queue. */
 
@@ -111,6 +112,29 @@ describe('a build’s packages', () => {
     } finally {
       await other.stop();
     }
+  });
+
+  it('are read by who may read what is in them, whatever their own source is called', async () => {
+    const { secret } = await kiln.json<IssuedToken>('token', 'create', 'host', '--role', 'client');
+    const token = join(await freshDirectory('token'), 'token');
+    await writeFile(token, secret, { mode: 0o600 });
+    const asHost = (...args: string[]): Promise<Ran> => kiln.kiln(...args, '--token-file', token);
+    const [modules, settings, common] = await pack();
+    const read = async (of: PackageView | undefined): Promise<number> =>
+      (
+        await fetch(`${kiln.url}/v1/packages/${of?.id}`, {
+          headers: { authorization: `Bearer ${secret}` },
+        })
+      ).status;
+    const mine = await kbuildSource('mine');
+    expect((await asHost('build', mine, '--name', 'Web_Cam', '-k', release)).status).toBe(0);
+    expect([await read(modules), await read(settings), await read(common)]).toEqual([
+      404, 404, 200,
+    ]);
+    const there = await freshDirectory('fetched');
+    expect((await asHost('package', 'Web_Cam', '-k', release, '-o', there)).status).toBe(0);
+    expect((await readdir(there)).sort()).toEqual((await readdir(out)).sort());
+    expect([await read(modules), await read(settings)]).toEqual([200, 200]);
   });
 
   it('are refused where another source has the name, and where nothing was signed', async () => {
