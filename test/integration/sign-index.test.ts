@@ -5,11 +5,7 @@ import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { checkIndex } from '../../services/api/coordinator/index-evidence.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
-import {
-  buildIdOf,
-  fingerprintInputs,
-  fingerprintOf,
-} from '../../services/core/build/fingerprint.ts';
+import { buildIdOf, fingerprintOf } from '../../services/core/build/fingerprint.ts';
 import { SignerJob, SignJob, type Outcome } from '../../services/core/jobs/jobs.ts';
 import { planPackage } from '../../services/core/packages/plan-package.ts';
 import type { ModulesSubject, PackageSubject } from '../../services/core/packages/subject.ts';
@@ -31,7 +27,7 @@ import {
 } from '../../services/storage/openpgp.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { packPlan } from '../machine/pack-plan.ts';
-import { debianKernel, dkmsSource, moduleBytes, refusal } from '../unit/samples.ts';
+import { debianKernel, dkmsSource, moduleBytes, refusal, sampleInputs } from '../unit/samples.ts';
 
 /** The signer writes a repository's index of what it signed itself and nothing else, whatever the coordinator tells it. */
 
@@ -55,17 +51,7 @@ const put = async (content: Buffer | string): Promise<Digest> => {
 /** A signed build with a setting for hosts, as the subject of a package. */
 const signedBuild = async (signing: SigningKey, version: string): Promise<ModulesSubject> => {
   const setting = await put('options hello a=1\n');
-  const inputs = fingerprintInputs(
-    {
-      source: { ...dkmsSource, version, files: { [SETTING]: setting } },
-      kernel: debianKernel,
-      toolchain: digestOf('toolchain'),
-      waived: [],
-      dependencies: [],
-      settings: {},
-    },
-    script,
-  );
+  const inputs = sampleInputs({ ...dkmsSource, version, files: { [SETTING]: setting } }, script);
   const fingerprint = fingerprintOf(inputs);
   const unsigned = await put(moduleBytes(['name=hello', `vermagic=${debianKernel.vermagic}`]));
   const job = SignJob.parse({

@@ -4,18 +4,14 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { createEvidence } from '../../services/api/coordinator/evidence.ts';
 import type { BuiltRecord } from '../../services/api/record/artifacts.ts';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
-import {
-  buildIdOf,
-  fingerprintInputs,
-  fingerprintOf,
-} from '../../services/core/build/fingerprint.ts';
+import { buildIdOf, fingerprintOf } from '../../services/core/build/fingerprint.ts';
 import { SignJob, type Outcome } from '../../services/core/jobs/jobs.ts';
 import { makeSigningKey } from '../../services/machine/make-signing-key.ts';
 import { loadSigningKey, type SigningKey } from '../../services/signer/key-file.ts';
 import { signBuild } from '../../services/signer/sign-build.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { debianKernel, dkmsSource, moduleBytes, refusal } from '../unit/samples.ts';
+import { debianKernel, dkmsSource, moduleBytes, refusal, sampleInputs } from '../unit/samples.ts';
 
 type Signed = Extract<Outcome, { kind: 'signed' }>;
 
@@ -45,17 +41,7 @@ describe('a signed build', () => {
     record = await recordOf('1.0');
   });
   const recordOf = async (version: string): Promise<BuiltRecord> => {
-    const inputs = fingerprintInputs(
-      {
-        source: { ...dkmsSource, version },
-        kernel: debianKernel,
-        toolchain: digestOf('toolchain'),
-        waived: [],
-        dependencies: [],
-        settings: {},
-      },
-      script,
-    );
+    const inputs = sampleInputs({ ...dkmsSource, version }, script);
     const fingerprint = fingerprintOf(inputs);
     return {
       build: buildIdOf(fingerprint),

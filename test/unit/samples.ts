@@ -1,6 +1,10 @@
 import { runInNewContext } from 'node:vm';
 import { expect } from '@jest/globals';
-import { digestOf } from '../../services/core/digest.ts';
+import {
+  fingerprintInputs,
+  type FingerprintInputs,
+} from '../../services/core/build/fingerprint.ts';
+import { digestOf, type Digest } from '../../services/core/digest.ts';
 import type { EvaluatedConf } from '../../services/core/source/dkms-evaluation.ts';
 import type { ErrorCode } from '../../services/core/errors.ts';
 import type { Kernel } from '../../services/core/kernel/kernel.ts';
@@ -148,3 +152,17 @@ export const builtView = (
   finishedAt: null,
   ...given,
 });
+
+/** The inputs of a build of a source for Debian's kernel, without dependencies or settings of a request. */
+export const sampleInputs = (source: Source, script: Digest): FingerprintInputs =>
+  fingerprintInputs(
+    {
+      source,
+      kernel: debianKernel,
+      toolchain: digestOf('toolchain'),
+      waived: [],
+      dependencies: [],
+      settings: {},
+    },
+    script,
+  );
