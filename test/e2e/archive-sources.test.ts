@@ -47,7 +47,7 @@ describe('modules’ packages of an archive', () => {
     kiln.json(
       'archive',
       'add',
-      'own',
+      'debs',
       '--sources',
       join(archive.directory, 'own.sources'),
       '--headers',
@@ -102,7 +102,7 @@ describe('modules’ packages of an archive', () => {
       problems: [],
     });
     expect((await kiln.kiln('source', 'list')).stdout).toMatch(
-      /acpi-call\/1\.2\.2 +dkms +sha256:[0-9a-f]{64} +archive:own/,
+      /acpi-call\/1\.2\.2 +dkms +sha256:[0-9a-f]{64} +archive:debs/,
     );
     expect(await kiln.json('kernel', 'sync')).toMatchObject({
       sources: [{ isNew: false }, { isNew: false }, { isNew: false }],
@@ -160,7 +160,7 @@ describe('modules’ packages of an archive', () => {
 
   it('are built for its new kernels before anybody asks, where the admin says so', async () => {
     await follow('--build-ahead');
-    expect((await kiln.kiln('archive', 'list')).stdout).toMatch(/own .*\.\*-dkms, built ahead/);
+    expect((await kiln.kiln('archive', 'list')).stdout).toMatch(/debs .*\.\*-dkms, built ahead/);
     const { status, stdout } = await kiln.kiln('kernel', 'sync', '--wait', '--json', '-q');
     const sync = JSON.parse(stdout) as SyncView;
     // acpi-call was built for the host; the toolchain has not what ipt-netflow needs.
@@ -180,7 +180,7 @@ describe('modules’ packages of an archive', () => {
     const renamed = await kiln.kiln('source', 'push', source, '--version', '1.3');
     expect([renamed.status, renamed.stderr]).toEqual([
       4,
-      expect.stringMatching(/acpi-call belongs to the archive own; .*kiln source give acpi-call/),
+      expect.stringMatching(/acpi-call belongs to the archive debs; .*kiln source give acpi-call/),
     ]);
     await archive.add(
       { name: 'ours-dkms', version: '2' },
@@ -195,8 +195,8 @@ describe('modules’ packages of an archive', () => {
       1,
       expect.stringMatching(/ours-dkms: the name ours belongs to the token machine admin/),
     ]);
-    expect((await kiln.kiln('source', 'give', 'ours', 'archive:own')).stdout).toMatch(
-      /the name ours belongs to the archive own/,
+    expect((await kiln.kiln('source', 'give', 'ours', 'archive:debs')).stdout).toMatch(
+      /the name ours belongs to the archive debs/,
     );
     expect((await kiln.kiln('kernel', 'sync')).stderr).not.toMatch(/ours/);
     const nobody = await kiln.kiln('source', 'give', 'ours', 'archive:other');
