@@ -102,18 +102,23 @@ const sources: Command = {
   name: 'repo sources',
   args: 'SUITE',
   summary: 'print what a host’s package manager is told about a repository',
-  help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. SUITE is one of kiln repo list:
-NAME, or NAME-staging for those who try first. The address is that of this client's own service (--server URL for another).`,
-  options: {},
+  help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. With --format rpm for dnf and zypper, to be put
+into /etc/yum.repos.d or /etc/zypp/repos.d. SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first.
+
+      --format FORMAT    deb (default) or rpm`,
+  options: { format: { type: 'string' } },
   async run(context) {
     const suite = onlyArgument(context, 'suite');
     const { repositories, key } = await context.service.repositories();
-    if (!repositories.some((each) => suiteName(each) === suite && each.isServed))
+    const [format = 'deb'] = formatsOption(context);
+    if (!repositories.some((each) => suiteName(each) === suite && each.format === format && each.isServed))
       throw new KilnError(
         'not-found',
-        `no repository ${suite} is served; kiln repo list shows those that there are`,
+        `no ${format} repository ${suite} is served; kiln repo list shows those that there are`,
       );
-    const text = aptSources(`${context.config.server}/repo/deb`, suite, key);
+    const server = context.config.server ?? '';
+    const text =
+      format === 'deb' ? aptSources(`${server}/repo/deb`, suite, key) : repoFile(server, suite);
     context.print(text, { sources: text });
   },
 };
@@ -126,6 +131,16 @@ const aptSources = (uri: string, suite: string, key: string): string => {
     .map((line) => (line === '' ? ' .' : ` ${line}`));
   return `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: main\nSigned-By:\n${lines.join('\n')}`;
 };
+
+/** A repository as dnf and zypper are told of it. Its index is signed, and has the digest of every package (source: dnf.conf(5)). */
+const repoFile = (server: string, suite: string): string =>
+  `[kiln-${suite}]
+name=Kiln ${suite}
+baseurl=${server}/repo/rpm/dists/${suite}/
+enabled=1
+repo_gpgcheck=1
+gpgcheck=0
+gpgkey=${server}/repo/key.asc`;
 
 /** Throws `bad-request`. */
 const channelOption = (context: Context): PublicationView['channel'] => {

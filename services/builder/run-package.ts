@@ -58,7 +58,7 @@ export const runPackage = async (
       {
         image,
         script: deps.script,
-        args: [plan.format],
+        args: [plan.format, plan.arch],
         environment: {
           HOME: '/tmp',
           PATH: BUILD_PATH,

@@ -7,11 +7,11 @@ import type { IndexJob, Outcome } from '../core/jobs/jobs.ts';
 import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
 import { readAttested } from '../core/provenance/attested.ts';
-import { aptIndex } from '../core/repository/apt-index.ts';
+import { indexOf } from '../core/repository/index-of.ts';
 import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
 import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
 import type { Blobs } from '../storage/blobs.ts';
-import { checkDeb } from '../storage/check-deb.ts';
+import { checkPackage } from '../storage/check-package.ts';
 import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
 
 const ATTESTATION_LIMIT = 64 * 1024 ** 2;
@@ -36,8 +36,8 @@ export const signIndex = async (
 ): Promise<Outcome> => {
   const { packages, format, suite, channel } = repository;
   const modules = packages.flatMap(({ subject }) => (subject.kind === 'modules' ? subject : []));
-  for (const each of packages) await checkPackage(each, repository.format, modules, deps);
-  const { lists, release } = aptIndex(repository);
+  for (const each of packages) await checkIndexed(each, repository.format, modules, deps);
+  const { lists, top } = indexOf(repository);
   const files: IndexFile[] = [];
   const put = async (path: string, bytes: Buffer | string): Promise<void> => {
     const whole = Buffer.from(bytes);
@@ -47,13 +47,13 @@ export const signIndex = async (
     files.push({ path, ...stored });
   };
   for (const [path, text] of lists) await put(path, text);
-  await put('Release', release);
-  await put('Release.gpg', await signDetached(release, deps.repositoryKey));
-  await put('InRelease', await signInline(release, deps.repositoryKey));
+  await put(top.path, top.text);
+  await put(top.signature, await signDetached(top.text, deps.repositoryKey));
+  if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
   return { kind: 'indexed', format, suite, channel, generation, files };
 };
 
-const checkPackage = async (
+const checkIndexed = async (
   { subject, digest, size }: IndexedPackage,
   format: IndexJob['repository']['format'],
   modules: readonly ModulesSubject[],
@@ -69,6 +69,10 @@ const checkPackage = async (
   const info = await blobs.find(digest);
   if (info?.size !== size)
     throw new KilnError('unverified', `a package is not stored as ${digest} of ${size} bytes`);
-  await checkDeb(await blobs.open(digest), planPackage(format, subject), unpackedLimit(subject));
+  await checkPackage(
+    await blobs.open(digest),
+    planPackage(format, subject),
+    unpackedLimit(subject),
+  );
   checked.add(key);
 };

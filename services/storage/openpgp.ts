@@ -6,6 +6,7 @@ import {
   readCleartextMessage,
   readKey,
   readPrivateKey,
+  readSignature,
   sign,
   verify,
   type PrivateKey,
@@ -64,6 +65,25 @@ export const signDetached = async (text: string, key: RepositoryKey): Promise<st
     detached: true,
     config: CONFIG,
   });
+
+/** Checks that the key made the armored signature of a text. Throws `unverified`. */
+export const checkDetached = async (
+  text: string,
+  armored: string,
+  publicKey: string,
+): Promise<void> => {
+  try {
+    const { signatures } = await verify({
+      message: await createMessage({ binary: Buffer.from(text) }),
+      signature: await readSignature({ armoredSignature: armored }),
+      verificationKeys: await readKey({ armoredKey: publicKey }),
+    });
+    await signatures[0]?.verified;
+    if (signatures.length !== 1) throw new Error('not one signature');
+  } catch (cause) {
+    throw new KilnError('unverified', 'its signature is not the repository key’s', { cause });
+  }
+};
 
 /** The text in an inline signature that the key made. Throws `unverified`. */
 export const readInline = async (signed: string, publicKey: string): Promise<string> => {

@@ -260,7 +260,7 @@ describe('a repository', () => {
       /there is no source nothing/,
     );
     expect((await kiln.kiln('repo', 'sources', 'nowhere')).stderr).toMatch(
-      /no repository nowhere is served; kiln repo list/,
+      /no deb repository nowhere is served; kiln repo list/,
     );
     expect((await kiln.kiln('repo', 'list')).stdout).toMatch(/^camera +deb +stable +/m);
     for (const path of ['deb/dists/own/../../x', 'deb/pool/camera/x.deb', 'zip/dists/own/Release'])

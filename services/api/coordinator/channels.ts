@@ -75,7 +75,10 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
       if (rows.length > 0 && rows.every(({ state }) => state === 'made')) made.push(build);
     }
     for (const suite of new Set(made.flatMap(({ suites }) => suites)))
-      for (const newest of newestOfFlavours(made.filter(({ suites }) => suites.includes(suite))))
+      for (const newest of newestOfFlavours(
+        made.filter(({ suites }) => suites.includes(suite)),
+        format,
+      ))
         add(
           suite,
           await orProblem(
@@ -187,12 +190,13 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
 };
 
 /** What is called after a flavour: of each that some builds are for, by its newest kernel. */
-const newestOfFlavours = (builds: readonly PublishedBuild[]) => {
-  const newest = new Map<string, { flavour: string; build: PublishedBuild }>();
+const newestOfFlavours = (builds: readonly PublishedBuild[], format: PackageFormat) => {
+  const newest = new Map<string, { flavour: string | null; build: PublishedBuild }>();
   for (const build of builds) {
     const { release, arch } = build.kernel;
     const flavour = flavourOf(release);
-    if (flavour === null) continue;
+    // Kernels of distributions with RPM may have none, and are followed all the same.
+    if (flavour === null && format === 'deb') continue;
     const before = newest.get(`${flavour} ${arch}`);
     if (before === undefined || compareVersions(release, before.build.kernel.release) > 0)
       newest.set(`${flavour} ${arch}`, { flavour, build });

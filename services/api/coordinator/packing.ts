@@ -2,10 +2,10 @@ import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import { packageRun } from '../../core/jobs/run-name.ts';
-import { bringsSettings, licensesOf } from '../../core/packages/deb-plan.ts';
+import { bringsSettings, licensesOf } from '../../core/packages/contents.ts';
 import { unpackedLimit } from '../../core/packages/plan-package.ts';
 import type { Blobs } from '../../storage/blobs.ts';
-import { checkDeb } from '../../storage/check-deb.ts';
+import { checkPackage } from '../../storage/check-package.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { problemOf } from './evidence.ts';
@@ -120,7 +120,7 @@ export const createPacking = (deps: PackingDeps): Packing => {
         return end(outcome, sender, { state: 'failed', problem: outcome.problem });
       const row = await findPackage(db, outcome.package).catch(() => null);
       if (row === null || row.state !== 'packing' || row.builder !== sender) return false;
-      const problem = await problemOf(checkPackage(blobs, row, outcome.digest, outcome.size));
+      const problem = await problemOf(checkStored(blobs, row, outcome.digest, outcome.size));
       return end(
         outcome,
         sender,
@@ -136,7 +136,7 @@ export const createPacking = (deps: PackingDeps): Packing => {
 };
 
 /** Checks that a stored package is what was planned. */
-const checkPackage = async (
+const checkStored = async (
   blobs: Blobs,
   { subject, plan }: Pick<PackageRow, 'subject' | 'plan'>,
   digest: Digest,
@@ -145,5 +145,5 @@ const checkPackage = async (
   const info = await blobs.find(digest);
   if (info?.size !== size)
     throw new KilnError('unverified', 'it is not stored in the size that was reported');
-  await checkDeb(await blobs.open(digest), fromJson(plan), unpackedLimit(fromJson(subject)));
+  await checkPackage(await blobs.open(digest), fromJson(plan), unpackedLimit(fromJson(subject)));
 };

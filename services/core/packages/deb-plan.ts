@@ -1,5 +1,5 @@
-import { firmwarePath } from '../source/host-files.ts';
-import { COMMON_DEB_CONTROL, COMMON_FILES } from './common-package.ts';
+import { COMMON_DEB_CONTROL } from './common-package.ts';
+import { bringsSettings, contentOf, contentSizes, licensesOf } from './contents.ts';
 import {
   debArch,
   debName,
@@ -10,7 +10,7 @@ import {
   settingsPackage,
 } from './names.ts';
 import type { PackagePlan, PlannedFile } from './plan.ts';
-import type { ModulesSubject, PackageSubject, SettingsSubject } from './subject.ts';
+import type { ModulesSubject, PackageSubject } from './subject.ts';
 
 /** Nobody’s address, as RFC 2606 keeps one: who runs the service answers for its packages. */
 const MAINTAINER = 'Kiln <kiln@packages.invalid>';
@@ -58,49 +58,6 @@ export const debPlan = (subject: PackageSubject): PackagePlan => {
 const archOf = (subject: Exclude<PackageSubject, ModulesSubject>): string =>
   subject.kind === 'flavour' ? debArch(subject.kernel.arch) : 'all';
 
-const contentOf = (subject: PackageSubject): readonly PlannedFile[] => {
-  switch (subject.kind) {
-    case 'modules':
-      return [...modulesOf(subject), ...firmwareOf(subject)];
-    case 'settings':
-      return settingsOf(subject);
-    case 'flavour':
-      return [];
-    case 'common':
-      return COMMON_FILES;
-  }
-};
-
-/** The place of a module: depmod prefers what is in `updates` to the kernel's own. */
-const modulesOf = ({ source, kernel, modules }: ModulesSubject): readonly PlannedFile[] =>
-  modules.map(({ name, signed }) => ({
-    place: `/lib/modules/${kernel.release}/updates/${source.name}/${name}.ko`,
-    content: { blob: signed },
-  }));
-
-/** The place of firmware: one that only the kernel of this release looks at. */
-const firmwareOf = ({ kernel, files }: ModulesSubject): readonly PlannedFile[] =>
-  files.flatMap(({ place, digest }) => {
-    const path = firmwarePath(place);
-    return path === null
-      ? []
-      : [
-          {
-            place: `/lib/firmware/updates/${kernel.release}/${path}`,
-            content: { blob: digest },
-          },
-        ];
-  });
-
-const settingsOf = ({ files }: SettingsSubject): readonly PlannedFile[] =>
-  files.flatMap(({ place, digest }) =>
-    firmwarePath(place) === null ? [{ place, content: { blob: digest } }] : [],
-  );
-
-/** Whether a source brings settings, which go into a package of their own: all kernels' packages would have the same files. */
-export const bringsSettings = ({ files }: Pick<ModulesSubject, 'files'>): boolean =>
-  files.some(({ place }) => firmwarePath(place) === null);
-
 const dependsOf = (subject: PackageSubject): readonly string[] => {
   switch (subject.kind) {
     case 'modules': {
@@ -131,19 +88,8 @@ const providesOf = (subject: PackageSubject): readonly string[] =>
   subject.kind === 'modules' ? [`${packageWord(subject.source.name)}-modules`] : [];
 
 /** KiB on the host. */
-const installedSize = (subject: PackageSubject): number => {
-  const sizes =
-    subject.kind === 'modules'
-      ? [
-          ...subject.modules.map(({ size }) => size),
-          ...subject.files.flatMap(({ place, size }) => (firmwarePath(place) === null ? [] : size)),
-          subject.attestation.size,
-        ]
-      : subject.kind === 'settings'
-        ? subject.files.flatMap(({ place, size }) => (firmwarePath(place) === null ? size : []))
-        : [];
-  return sizes.reduce((sum, size) => sum + Math.ceil(size / 1024), 8);
-};
+const installedSize = (subject: PackageSubject): number =>
+  contentSizes(subject).reduce((sum, size) => sum + Math.ceil(size / 1024), 8);
 
 const descriptionOf = (subject: PackageSubject): string => {
   if (subject.kind === 'common')
@@ -178,12 +124,6 @@ const documents = (
       : []),
   ];
 };
-
-/** What a subject's modules say of their licenses. */
-export const licensesOf = (subject: ModulesSubject | SettingsSubject): readonly string[] =>
-  subject.kind === 'settings'
-    ? subject.licenses
-    : [...new Set(subject.modules.map(({ license }) => license))].sort();
 
 const copyrightOf = (subject: PackageSubject): string => {
   if (subject.kind !== 'modules' && subject.kind !== 'settings')

@@ -26,6 +26,9 @@ export const debArch = (arch: Arch): string => DEB_ARCHES[arch];
 export const packageWord = (name: string): string =>
   name.toLowerCase().replaceAll(/[^a-z0-9+.-]/g, '-');
 
+/** A kernel's release in the name of an RPM package, which has no `~`. */
+export const kernelWord = (release: string): string => release.replaceAll(/[^A-Za-z0-9+._-]/g, '-');
+
 /** The Debian package of a source's modules for one kernel. */
 export const modulesPackage = (source: string, release: string): string =>
   `${packageWord(source)}-modules-${packageWord(release)}`;
@@ -49,7 +52,7 @@ export const debName = (subject: PackageSubject): string => {
     case 'settings':
       return settingsPackage(subject.source.name);
     case 'flavour':
-      return `${packageWord(subject.source.name)}-modules-${packageWord(subject.flavour)}`;
+      return `${packageWord(subject.source.name)}-modules-${packageWord(subject.flavour ?? 'newest')}`;
     case 'common':
       return 'kiln-modules-common';
   }
@@ -59,7 +62,7 @@ export const debName = (subject: PackageSubject): string => {
  * A source's version divided as Debian's packages are: what follows the last hyphen is the packaging's own. Characters that no package
  * has become `.`; a version that does not begin with a digit, such as a commit's, begins with `0.`.
  */
-const divided = (version: string): PackageVersion => {
+export const dividedVersion = (version: string): PackageVersion => {
   const dash = version.lastIndexOf('-');
   const [upstream, revision] =
     dash < 1 ? [version, '0'] : [version.slice(0, dash), version.slice(dash + 1)];
@@ -76,7 +79,7 @@ const divided = (version: string): PackageVersion => {
  */
 export const debVersion = (subject: PackageSubject): string => {
   if (subject.kind === 'common') return COMMON_VERSION;
-  const { upstream, revision } = divided(subject.source.version);
+  const { upstream, revision } = dividedVersion(subject.source.version);
   const kernel =
     subject.kind === 'settings' || subject.kernel.version === null
       ? ''

@@ -2,6 +2,7 @@ import { canonicalJson } from '../format/canonical-json.ts';
 import { digestOf, type Digest } from '../digest.ts';
 import { debPlan } from './deb-plan.ts';
 import { COMMON_VERSION } from './names.ts';
+import { rpmPlan } from './rpm-plan.ts';
 import type { PackageFormat, PackagePlan } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
 
@@ -10,6 +11,8 @@ export const planPackage = (format: PackageFormat, subject: PackageSubject): Pac
   switch (format) {
     case 'deb':
       return debPlan(subject);
+    case 'rpm':
+      return rpmPlan(subject);
   }
 };
 

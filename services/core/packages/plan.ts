@@ -4,7 +4,7 @@ import { digest, digestOf, type Digest } from '../digest.ts';
 import { list } from '../schemas/domain.ts';
 
 /** The kinds of packages that are made. */
-export const PACKAGE_FORMATS = ['deb'] as const;
+export const PACKAGE_FORMATS = ['deb', 'rpm'] as const;
 export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
 
 /** The states of a package: it waits, a builder is at it, it is there, or it could not be made. */
@@ -36,6 +36,22 @@ const PlannedFile = z.strictObject({
 });
 export type PlannedFile = z.infer<typeof PlannedFile>;
 
+/** What an RPM package says of itself. */
+const RpmHeader = z.strictObject({
+  name: word,
+  version: word,
+  release: word,
+  arch: word,
+  license: z.string().max(1000),
+  summary: z.string().max(1000),
+  /** `NAME`, or `NAME = VERSION` with any of rpm's comparisons. */
+  requires: list(z.string().max(300), 512),
+  provides: list(z.string().max(300), 512),
+  /** The program that is run once when modules came or went in a transaction, as rpm's file trigger; `null` for none. */
+  script: z.string().max(300).nullable(),
+});
+export type RpmHeader = z.infer<typeof RpmHeader>;
+
 /** All that is in a package, worked out before it is made. What is made is then compared with this, by whoever is to rely on it. */
 export const PackagePlan = z.strictObject({
   format: z.enum(PACKAGE_FORMATS),
@@ -44,11 +60,12 @@ export const PackagePlan = z.strictObject({
   arch: word,
   /** The name of the package's own file. */
   file: word,
-  /** What the packer is told besides the files: of a .deb, the files of its control part. */
+  /** What the packer is told besides the files: of a .deb, the files of its control part, of an .rpm its spec file. */
   control: z
     .record(z.string().regex(/^[a-z0-9]{1,32}$/), text)
     .refine((files) => Object.keys(files).length <= 8),
   files: list(PlannedFile, FILES),
+  rpm: RpmHeader.exactOptional(),
 });
 export type PackagePlan = z.infer<typeof PackagePlan>;
 

@@ -60,7 +60,8 @@ const Settings = z.strictObject({
 const Flavour = z.strictObject({
   kind: z.literal('flavour'),
   source,
-  flavour: word,
+  /** `null` where kernels have none, as Fedora's and Enterprise Linux's. */
+  flavour: word.nullable(),
   kernel: Modules.shape.kernel,
   revision,
 });

@@ -1,20 +1,15 @@
 import { digestOf, hexOf } from '../digest.ts';
 import { planPackage } from '../packages/plan-package.ts';
+import type { RepositoryIndex } from './index-of.ts';
 import { poolPath, suiteName, type RepositoryContent } from './repository.ts';
 
 /** The index of a repository for apt (source: the Debian repository format, version 1.0). */
-
-/** The texts of an apt repository, by path below `dists/SUITE`; `Release` covers the others, and is what is signed. */
-export interface AptIndex {
-  readonly lists: ReadonlyMap<string, string>;
-  readonly release: string;
-}
 
 /** Architectures that a repository always lists, so that a host of one without packages finds an empty list. */
 const ALWAYS = ['amd64', 'arm64'];
 
 /** Works out the index of a repository. */
-export const aptIndex = (content: RepositoryContent): AptIndex => {
+export const aptIndex = (content: RepositoryContent): RepositoryIndex => {
   const stanzas = content.packages
     .map(({ subject, digest, size }) => {
       const plan = planPackage(content.format, subject);
@@ -56,7 +51,15 @@ export const aptIndex = (content: RepositoryContent): AptIndex => {
     'Acquire-By-Hash: yes',
     'SHA256:',
   ];
-  return { lists, release: `${release.join('\n')}\n${sums.join('')}` };
+  return {
+    lists,
+    top: {
+      path: 'Release',
+      text: `${release.join('\n')}\n${sums.join('')}`,
+      signature: 'Release.gpg',
+      inline: 'InRelease',
+    },
+  };
 };
 
 /** A time as Release files have it: `Mon, 30 Nov 2026 10:00:00 UTC`. */

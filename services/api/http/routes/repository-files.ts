@@ -14,6 +14,7 @@ import { sendBlob } from '../send-blob.ts';
  *   /repo/key.asc                      the key that signs
  *   /repo/deb/dists/SUITE/…            an apt repository's index; SUITE-staging for those who try first
  *   /repo/deb/pool/SOURCE/FILE         its packages
+ *   /repo/rpm/dists/SUITE/…            a repository for dnf and zypper, its packages in pool/ there
  */
 export const repositoryFileRoutes = (deps: ApiDeps): Router => {
   const { db, blobs } = deps;
@@ -28,7 +29,10 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
     openRoute(async (request, response) => {
       const of = named(request);
       const path = pathOf(request);
-      const hex = /(?:^|\/)by-hash\/SHA256\/([0-9a-f]{64})$/.exec(path)?.[1];
+      // dnf and zypper look for packages below their repository.
+      const file = /^pool\/[^/]+\/([^/]+)$/.exec(path)?.[1];
+      if (of !== null && file !== undefined) return sendPackage(of.format, file, request, response);
+      const hex = HASHED.exec(path)?.slice(1).find(Boolean);
       const found =
         of === null
           ? undefined
@@ -49,14 +53,21 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
     '/repo/:format/pool/:source/:file',
     openRoute(async (request, response) => {
       const format = formatOf(request);
-      const digest =
-        format === null
-          ? null
-          : await findPublishedFile(db, format, String(request.params['file']));
-      if (digest === null) throw absent(request);
-      await send(digest, true, request, response);
+      if (format === null) throw absent(request);
+      await sendPackage(format, String(request.params['file']), request, response);
     }),
   );
+
+  const sendPackage = async (
+    format: RepositoryName['format'],
+    file: string,
+    request: Request,
+    response: Response,
+  ): Promise<void> => {
+    const digest = await findPublishedFile(db, format, file);
+    if (digest === null) throw absent(request);
+    await send(digest, true, request, response);
+  };
 
   const send = async (
     digest: Parameters<typeof blobs.find>[0],
@@ -70,6 +81,9 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
   };
   return router;
 };
+
+/** Paths with a digest in them: apt's by-hash, and how lists of RPM repositories are called. They are there for the generations before, too. */
+const HASHED = /(?:^|\/)by-hash\/SHA256\/([0-9a-f]{64})$|^repodata\/([0-9a-f]{64})-[a-z]+\.xml$/;
 
 const absent = (request: Request): KilnError =>
   new KilnError('not-found', `there is no ${request.path} in what is published`);

@@ -1,0 +1,216 @@
+import { UPDATE_SCRIPT } from './common-package.ts';
+import { bringsSettings, contentOf, licensesOf } from './contents.ts';
+import { COMMON_VERSION, dividedVersion, kernelWord, packageWord } from './names.ts';
+import type { PackagePlan, PlannedFile, RpmHeader } from './plan.ts';
+import type { PackageSubject } from './subject.ts';
+
+/**
+ * RPM packages as akmods makes them: `kmod-NAME-RELEASE`, so that several kernels' lie side by side, which ATrpms called
+ * `kernel-module-NAME-RELEASE`, and `kmod-NAME` (or `kmod-NAME-FLAVOUR`) that needs the newest (sources: rpm-spec(5), kmodtool).
+ */
+
+/** What is in an RPM package. */
+export const rpmPlan = (subject: PackageSubject): PackagePlan => {
+  const header = headerOf(subject);
+  const { name, version, release, arch } = header;
+  const files = [...contentOf(subject), ...documents(subject, name)];
+  return {
+    format: 'rpm',
+    name,
+    version: `${version}-${release}`,
+    arch,
+    file: `${name}-${version}-${release}.${arch}.rpm`,
+    control: { spec: specOf(header, files, subject) },
+    files,
+    rpm: header,
+  };
+};
+
+const headerOf = (subject: PackageSubject): RpmHeader => {
+  const name = nameOf(subject);
+  const { version, release } = versionOf(subject);
+  const itself = `= ${version}-${release}`;
+  const arch = 'kernel' in subject ? subject.kernel.arch : 'noarch';
+  return {
+    name,
+    version,
+    release,
+    arch,
+    license: licenseOf(subject),
+    summary: summaryOf(subject),
+    requires: requiresOf(subject),
+    provides: [
+      `${name} ${itself}`,
+      ...(arch === 'noarch' ? [] : [`${name}(${isaOf(arch)}) ${itself}`]),
+      ...(subject.kind === 'modules'
+        ? [
+            `kernel-module-${packageWord(subject.source.name)}-${kernelWord(subject.kernel.release)} ${itself}`,
+            `${packageWord(subject.source.name)}-modules ${itself}`,
+          ]
+        : []),
+    ],
+    script: subject.kind === 'common' ? UPDATE_SCRIPT : null,
+  };
+};
+
+/** What rpm calls an architecture's instruction set in `NAME(ISA)`. */
+const isaOf = (arch: string): string =>
+  ({
+    x86_64: 'x86-64',
+    i686: 'x86-32',
+    aarch64: 'aarch-64',
+    ppc64le: 'ppc-64',
+    s390x: 's390-64',
+    riscv64: 'riscv-64',
+    armv7l: 'armv7l-32',
+  })[arch] ?? arch;
+
+const nameOf = (subject: PackageSubject): string => {
+  if (subject.kind === 'common') return 'kiln-modules-common';
+  const base = `kmod-${packageWord(subject.source.name)}`;
+  switch (subject.kind) {
+    case 'modules':
+      return `${base}-${kernelWord(subject.kernel.release)}`;
+    case 'settings':
+      return `${base}-settings`;
+    case 'flavour':
+      return subject.flavour === null ? base : `${base}-${kernelWord(subject.flavour)}`;
+  }
+};
+
+/** The source's version, its packaging's own, and the count of packages that differ in their bytes alone; what follows the kernel has its release before that. */
+const versionOf = (subject: PackageSubject): { version: string; release: string } => {
+  if (subject.kind === 'common') return { version: COMMON_VERSION, release: '1' };
+  const { upstream, revision } = dividedVersion(subject.source.version);
+  const kernel =
+    subject.kind === 'flavour' ? `.${kernelWord(subject.kernel.release).replaceAll('-', '.')}` : '';
+  return { version: upstream, release: `${revision}${kernel}.${subject.revision}` };
+};
+
+const requiresOf = (subject: PackageSubject): readonly string[] => {
+  switch (subject.kind) {
+    case 'modules': {
+      const { source, kernel, needs } = subject;
+      return [
+        `kernel-uname-r = ${kernel.release}`,
+        'kiln-modules-common',
+        ...needs.map((need) => `kmod-${packageWord(need)}-${kernelWord(kernel.release)}`),
+        ...(bringsSettings(subject) ? [`kmod-${packageWord(source.name)}-settings`] : []),
+      ];
+    }
+    case 'flavour': {
+      const { upstream } = dividedVersion(subject.source.version);
+      return [
+        `${nameOf({ ...subject, kind: 'modules', build: '', modules: [], files: [], needs: [], attestation: NO_ATTESTATION })} >= ${upstream}`,
+      ];
+    }
+    case 'settings':
+      return [];
+    case 'common':
+      return ['coreutils', 'findutils', 'kmod'];
+  }
+};
+
+const NO_ATTESTATION = { digest: `sha256:${'0'.repeat(64)}`, size: 0 } as const;
+
+const summaryOf = (subject: PackageSubject): string => {
+  switch (subject.kind) {
+    case 'modules':
+      return `Kernel modules of ${subject.source.name} for Linux ${subject.kernel.release}`;
+    case 'settings':
+      return `Settings for the kernel modules of ${subject.source.name}`;
+    case 'flavour':
+      return `Kernel modules of ${subject.source.name} for the newest Linux${subject.flavour === null ? '' : ` (${subject.flavour})`}`;
+    case 'common':
+      return 'Module index and initramfs for packages of kernel modules';
+  }
+};
+
+/** What modules say of their license, as SPDX has it (source: include/linux/module.h, `MODULE_LICENSE`). */
+const SPDX: Readonly<Record<string, string>> = {
+  GPL: 'GPL-2.0-only',
+  'GPL v2': 'GPL-2.0-only',
+  'GPL and additional rights': 'GPL-2.0-only',
+  'Dual BSD/GPL': 'GPL-2.0-only OR BSD-3-Clause',
+  'Dual MIT/GPL': 'GPL-2.0-only OR MIT',
+  'Dual MPL/GPL': 'GPL-2.0-only OR MPL-1.1',
+  CDDL: 'CDDL-1.0',
+};
+
+const licenseOf = (subject: PackageSubject): string => {
+  if (subject.kind === 'common' || subject.kind === 'flavour') return 'Apache-2.0';
+  const all = licensesOf(subject).map(
+    (license) => SPDX[license] ?? `LicenseRef-${license.replaceAll(/[^A-Za-z0-9.-]+/g, '-')}`,
+  );
+  return all
+    .map((each) => (all.length > 1 && each.includes(' ') ? `(${each})` : each))
+    .join(' AND ');
+};
+
+/** Directories below which a package owns those that it needs. */
+const OWN = [
+  /^\/lib\/modules\/[^/]+\/updates(\/|$)/,
+  /^\/lib\/firmware\/updates(\/|$)/,
+  /^\/usr\/(share\/doc|lib)\/(kmod-[^/]+|kiln-modules[^/]*)$/,
+];
+
+/** The directories that a package of these files owns. */
+export const ownedDirectories = (
+  files: readonly Pick<PlannedFile, 'place'>[],
+): readonly string[] => {
+  const all = files.flatMap(({ place }) => {
+    const parts = place.split('/').slice(0, -1);
+    return parts.map((_, depth) => parts.slice(0, depth + 1).join('/'));
+  });
+  return [...new Set(all)].filter((path) => OWN.some((pattern) => pattern.test(path))).sort();
+};
+
+/** A text in a spec file, where `%` begins a macro. */
+const plain = (text: string): string => text.replaceAll('%', '%%');
+
+const specOf = (
+  header: RpmHeader,
+  files: readonly PlannedFile[],
+  subject: PackageSubject,
+): string => {
+  const [, ...ownProvides] = header.provides;
+  const trigger = (when: string): string =>
+    header.script === null
+      ? ''
+      : `%transfiletrigger${when} -- /lib/modules /usr/lib/modules\n${header.script} || :\n\n`;
+  const words =
+    subject.kind === 'modules'
+      ? `${subject.modules.map(({ name }) => name).join(', ')} of ${subject.source.name} ${subject.source.version}, compiled and signed by Kiln. Nothing is compiled on\nthe host. The signed provenance is in the documentation's directory.`
+      : header.summary;
+  return `Name: ${header.name}
+Version: ${header.version}
+Release: ${header.release}
+Summary: ${plain(header.summary)}
+License: ${plain(header.license)}
+AutoReqProv: no
+${header.requires.map((each) => `Requires: ${each}\n`).join('')}${ownProvides
+    .filter((each) => !each.startsWith(`${header.name}(`))
+    .map((each) => `Provides: ${each}\n`)
+    .join('')}
+%description
+${plain(words)}
+
+%install
+cp -a /work/files/. %{buildroot}/
+
+${trigger('in')}${trigger('postun')}%files
+%defattr(-,root,root)
+${ownedDirectories(files)
+  .map((path) => `%dir "${path}"\n`)
+  .join('')}${files.map(({ place }) => `"${place}"\n`).join('')}`;
+};
+
+const documents = (subject: PackageSubject, name: string): readonly PlannedFile[] =>
+  subject.kind === 'modules'
+    ? [
+        {
+          place: `/usr/share/doc/${name}/provenance.json`,
+          content: { blob: subject.attestation.digest },
+        },
+      ]
+    : [];
