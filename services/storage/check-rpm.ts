@@ -122,7 +122,7 @@ const checkTags = (tags: RpmTags, header: RpmHeader, plan: PackagePlan): void =>
     ['architecture', tags.texts('arch'), [header.arch]],
     ['license', tags.texts('license'), [header.license]],
     ['summary', tags.texts('summary'), [header.summary]],
-    ['digests', tags.numbers('filedigestalgo'), plan.files.length === 0 ? [] : [8]],
+    ['digests', tags.numbers('filedigestalgo'), [8]],
     ['provides', relations(tags, 'provide').sort(), header.provides.toSorted()],
     [
       'requires',

@@ -45,3 +45,50 @@ export const sum = (tree: string): Promise<string> =>
     '-c',
     `cd ${tree} && find . -path ./DEBIAN -prune -o -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' md5sum >DEBIAN/md5sums`,
   ]);
+
+/** The same for an RPM package. `change` may make the spec, or the files, wrong before it is packed. */
+export const packRpm = async (
+  plan: PackagePlan,
+  read: (digest: Digest) => Promise<Buffer | string>,
+  change: (home: string) => Promise<unknown> = async () => {},
+): Promise<string> => {
+  const home = await freshDirectory('rpm');
+  const files = join(home, 'files');
+  await mkdir(files);
+  for (const { place, content, executable } of plan.files) {
+    const bytes =
+      'blob' in content ? await read(content.blob) : 'text' in content ? content.text : '';
+    await mkdir(dirname(join(files, place)), { recursive: true });
+    await writeFile(join(files, place), bytes, { mode: executable === true ? 0o755 : 0o644 });
+  }
+  await writeFile(
+    join(home, 'spec'),
+    (plan.control['spec'] ?? '').replaceAll('/work/files', files),
+  );
+  await change(home);
+  const defines = [
+    `_topdir ${home}/rpm`,
+    `_rpmdir ${home}`,
+    '_rpmfilename package',
+    '_buildhost localhost',
+    'use_source_date_epoch_as_buildtime 1',
+    'clamp_mtime_to_source_date_epoch 1',
+    '_binary_payload w6.xzdio',
+    '__os_install_post %{nil}',
+    'debug_package %{nil}',
+    '_build_id_links none',
+  ];
+  await mustRun(
+    'rpmbuild',
+    [
+      '--quiet',
+      '-bb',
+      '--target',
+      `${plan.arch}-linux`,
+      ...defines.flatMap((define) => ['--define', define]),
+      join(home, 'spec'),
+    ],
+    { env: { ...process.env, SOURCE_DATE_EPOCH: '1000000000' } },
+  );
+  return join(home, 'package');
+};

@@ -92,7 +92,8 @@ const requiresOf = (subject: PackageSubject): readonly string[] => {
     case 'modules': {
       const { source, kernel, needs } = subject;
       return [
-        `kernel-uname-r = ${kernel.release}`,
+        // What a release with more than one hyphen is, no version of an RPM package can be: SUSE's kernels do not say it either.
+        ...(kernel.release.split('-').length > 2 ? [] : [`kernel-uname-r = ${kernel.release}`]),
         'kiln-modules-common',
         ...needs.map((need) => `kmod-${packageWord(need)}-${kernelWord(kernel.release)}`),
         ...(bringsSettings(subject) ? [`kmod-${packageWord(source.name)}-settings`] : []),
