@@ -8,6 +8,8 @@ import type {
 } from '../../services/core/protocol/repository.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
 
+/** Where RPM distributions keep the keys of repositories. */
+const RPM_KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-kiln';
 const FORMAT_HELP = `      --format FORMAT,…  ${PACKAGE_FORMATS.join(', ')} (default: deb)`;
 
 const list: Command = {
@@ -103,7 +105,9 @@ const sources: Command = {
   args: 'SUITE',
   summary: 'print what a host’s package manager is told about a repository',
   help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. With --format rpm for dnf and zypper, to be put
-into /etc/yum.repos.d or /etc/zypp/repos.d. SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first.
+into /etc/yum.repos.d/kiln.repo or /etc/zypp/repos.d/kiln.repo, with what kiln repo key prints in ${RPM_KEY}.
+SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. The address is that of this client's own service
+(--server URL for another).
 
       --format FORMAT    deb (default) or rpm`,
   options: { format: { type: 'string' } },
@@ -111,15 +115,30 @@ into /etc/yum.repos.d or /etc/zypp/repos.d. SUITE is one of kiln repo list: NAME
     const suite = onlyArgument(context, 'suite');
     const { repositories, key } = await context.service.repositories();
     const [format = 'deb'] = formatsOption(context);
-    if (!repositories.some((each) => suiteName(each) === suite && each.format === format && each.isServed))
+    if (
+      !repositories.some(
+        (each) => suiteName(each) === suite && each.format === format && each.isServed,
+      )
+    )
       throw new KilnError(
         'not-found',
         `no ${format} repository ${suite} is served; kiln repo list shows those that there are`,
       );
-    const server = context.config.server ?? '';
-    const text =
-      format === 'deb' ? aptSources(`${server}/repo/deb`, suite, key) : repoFile(server, suite);
+    const base = `${context.config.server}/repo/${format}`;
+    const text = format === 'deb' ? aptSources(base, suite, key) : repoFile(base, suite);
     context.print(text, { sources: text });
+  },
+};
+
+const repositoryKey: Command = {
+  name: 'repo key',
+  args: '',
+  summary: 'print the OpenPGP key that repositories are signed with',
+  help: `For dnf and zypper, to be put into ${RPM_KEY}. apt's is in kiln repo sources.`,
+  options: {},
+  async run(context) {
+    const { key: armored } = await context.service.repositories();
+    context.print(armored.trimEnd(), { key: armored });
   },
 };
 
@@ -132,15 +151,15 @@ const aptSources = (uri: string, suite: string, key: string): string => {
   return `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: main\nSigned-By:\n${lines.join('\n')}`;
 };
 
-/** A repository as dnf and zypper are told of it. Its index is signed, and has the digest of every package (source: dnf.conf(5)). */
-const repoFile = (server: string, suite: string): string =>
+/** A repository as dnf and zypper are told of it: the index is signed, and so are packages (source: dnf.conf(5)). */
+const repoFile = (base: string, suite: string): string =>
   `[kiln-${suite}]
 name=Kiln ${suite}
-baseurl=${server}/repo/rpm/dists/${suite}/
+baseurl=${base}/dists/${suite}/
 enabled=1
 repo_gpgcheck=1
-gpgcheck=0
-gpgkey=${server}/repo/key.asc`;
+gpgcheck=1
+gpgkey=file://${RPM_KEY}`;
 
 /** Throws `bad-request`. */
 const channelOption = (context: Context): PublicationView['channel'] => {
@@ -187,4 +206,12 @@ const stateOf = ({ problem, isCurrent, isServed, validUntil }: RepositoryView): 
 };
 
 /** Commands for repositories of packages. */
-export const REPO_COMMANDS: readonly Command[] = [list, publish, promote, hold, unpublish, sources];
+export const REPO_COMMANDS: readonly Command[] = [
+  list,
+  publish,
+  promote,
+  hold,
+  unpublish,
+  sources,
+  repositoryKey,
+];

@@ -7,12 +7,13 @@ import type { IndexJob, Outcome } from '../core/jobs/jobs.ts';
 import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
 import { readAttested } from '../core/provenance/attested.ts';
-import { indexOf } from '../core/repository/index-of.ts';
+import { indexOf, ownPool, withOwnPool } from '../core/repository/index-of.ts';
 import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
 import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
-import type { Blobs } from '../storage/blobs.ts';
+import type { BlobInfo, Blobs } from '../storage/blobs.ts';
 import { checkPackage } from '../storage/check-package.ts';
 import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
+import { signRpm } from '../storage/rpm-signature.ts';
 
 const ATTESTATION_LIMIT = 64 * 1024 ** 2;
 
@@ -24,6 +25,8 @@ export interface IndexDeps {
   readonly repositoryKey: RepositoryKey;
   /** Packages that were checked since the signer began, by what they are made of and their bytes. */
   readonly checked: Set<Digest>;
+  /** Packages that were signed since then, by those that they were made of. */
+  readonly signed: Map<Digest, BlobInfo>;
 }
 
 /**
@@ -37,20 +40,36 @@ export const signIndex = async (
   const { packages, format, suite, channel } = repository;
   const modules = packages.flatMap(({ subject }) => (subject.kind === 'modules' ? subject : []));
   for (const each of packages) await checkIndexed(each, repository.format, modules, deps);
-  const { lists, top } = indexOf(repository);
   const files: IndexFile[] = [];
   const put = async (path: string, bytes: Buffer | string): Promise<void> => {
-    const whole = Buffer.from(bytes);
-    const stored = await deps.blobs.put(Readable.from([whole], { objectMode: false }), {
-      limit: whole.length,
-    });
-    files.push({ path, ...stored });
+    files.push({ path, ...(await store(deps.blobs, bytes)) });
   };
+  for (const [path, each] of ownPool(repository))
+    files.push({ path, ...(await signedPackage(each, deps)) });
+  const pool = new Map(files.map((file) => [file.path, file]));
+  const { lists, top } = indexOf(withOwnPool(repository, pool));
   for (const [path, text] of lists) await put(path, text);
   await put(top.path, top.text);
   await put(top.signature, await signDetached(top.text, deps.repositoryKey));
   if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
   return { kind: 'indexed', format, suite, channel, generation, files };
+};
+
+const store = (blobs: Blobs, bytes: Buffer | string): Promise<BlobInfo> => {
+  const whole = Buffer.from(bytes);
+  return blobs.put(Readable.from([whole], { objectMode: false }), { limit: whole.length });
+};
+
+/** A package with its own signature, stored. */
+const signedPackage = async (
+  { digest, size }: IndexedPackage,
+  { blobs, repositoryKey, signed }: IndexDeps,
+): Promise<BlobInfo> => {
+  const known = signed.get(digest);
+  if (known !== undefined) return known;
+  const stored = await store(blobs, await signRpm(await blobs.read(digest, size), repositoryKey));
+  signed.set(digest, stored);
+  return stored;
 };
 
 const checkIndexed = async (

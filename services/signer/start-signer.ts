@@ -3,7 +3,7 @@ import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { shortened, WORDS_LIMIT, type IndexJob } from '../core/jobs/jobs.ts';
 import { indexRun, runName } from '../core/jobs/run-name.ts';
-import { openBlobDirectory } from '../storage/blobs.ts';
+import { openBlobDirectory, type BlobInfo } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
@@ -35,6 +35,7 @@ export const startSigner = async (
   const key = await loadSigningKey(config.keyFile, config.certificateFile);
   const repositoryKey = await loadRepositoryKey(config.repositoryKeyFile);
   const checked = new Set<Digest>();
+  const signed = new Map<Digest, BlobInfo>();
   const blobs = await openBlobDirectory(config.blobs);
   const { redis, prefix, own, coordinator: senders } = config;
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
@@ -45,7 +46,7 @@ export const startSigner = async (
     const { generation } = job;
     const name = `${indexRun(job.repository, generation)}-indexed`;
     try {
-      const deps = { blobs, certificate: key.certificate, repositoryKey, checked };
+      const deps = { blobs, certificate: key.certificate, repositoryKey, checked, signed };
       await outcomes.add(name, await signIndex(job, deps));
       log.info({ format, suite, channel, generation }, 'repository signed');
     } catch (error) {

@@ -10,6 +10,7 @@ import {
   sign,
   verify,
   type PrivateKey,
+  type Signature,
 } from 'openpgp';
 import { KilnError } from '../core/errors.ts';
 
@@ -66,16 +67,36 @@ export const signDetached = async (text: string, key: RepositoryKey): Promise<st
     config: CONFIG,
   });
 
+/** The signature of bytes, the same whenever it is made: its time is the key's. */
+export const signBytes = async (bytes: Buffer, key: RepositoryKey): Promise<Buffer> =>
+  Buffer.from(
+    await sign({
+      message: await createMessage({ binary: bytes }),
+      signingKeys: key,
+      detached: true,
+      format: 'binary',
+      date: key.getCreationTime(),
+      config: CONFIG,
+    }),
+  );
+
+/** Checks that the key made the signature of bytes. Throws `unverified`. */
+export const checkBytes = (bytes: Buffer, signature: Buffer, publicKey: string): Promise<void> =>
+  mustBeSigned(bytes, () => readSignature({ binarySignature: signature }), publicKey);
+
 /** Checks that the key made the armored signature of a text. Throws `unverified`. */
-export const checkDetached = async (
-  text: string,
-  armored: string,
+export const checkDetached = (text: string, armored: string, publicKey: string): Promise<void> =>
+  mustBeSigned(Buffer.from(text), () => readSignature({ armoredSignature: armored }), publicKey);
+
+const mustBeSigned = async (
+  bytes: Buffer,
+  read: () => Promise<Signature>,
   publicKey: string,
 ): Promise<void> => {
   try {
     const { signatures } = await verify({
-      message: await createMessage({ binary: Buffer.from(text) }),
-      signature: await readSignature({ armoredSignature: armored }),
+      message: await createMessage({ binary: bytes }),
+      signature: await read(),
       verificationKeys: await readKey({ armoredKey: publicKey }),
     });
     await signatures[0]?.verified;

@@ -54,6 +54,36 @@ const inSpec =
     await writeFile(join(home, 'spec'), changed);
   };
 
+/** The main header of a package, to be changed in place. */
+interface Header {
+  readonly bytes: Buffer;
+  /** Where a tag's entry is, and its values. */
+  entry(tag: number): number;
+  at(tag: number): number;
+  get(place: number): number;
+  set(place: number, value: number): void;
+  readonly payload: number;
+}
+const headerOf = (bytes: Buffer): Header => {
+  const sizeAt = (at: number): number =>
+    bytes.readUInt32BE(at + 8) * 16 + bytes.readUInt32BE(at + 12);
+  const main = 96 + 16 + Math.ceil(sizeAt(96) / 8) * 8;
+  const count = bytes.readUInt32BE(main + 8);
+  const entry = (tag: number): number => {
+    for (let at = main + 16; at < main + 16 + count * 16; at += 16)
+      if (bytes.readUInt32BE(at) === tag) return at;
+    throw new Error(`no tag ${tag}`);
+  };
+  return {
+    bytes,
+    entry,
+    at: (tag) => main + 16 + count * 16 + bytes.readUInt32BE(entry(tag) + 8),
+    get: (place) => bytes.readInt32BE(place),
+    set: (place, value) => bytes.writeInt32BE(value, place),
+    payload: main + 16 + sizeAt(main),
+  };
+};
+
 describe('an RPM package', () => {
   it.each(plans.map((plan) => [plan.file, plan] as const))(
     'passes where it is what was planned: %s',
@@ -95,6 +125,11 @@ describe('an RPM package', () => {
       /has a tag 1\d\d\d, which is not planned/,
     ],
     [
+      'another changelog',
+      inSpec('- Made by Kiln.', '- Made by nobody.'),
+      /than planned \(changelog\)/,
+    ],
+    [
       'what it does not provide',
       inSpec('AutoReqProv', 'Provides: kernel = 9\nAutoReqProv'),
       /than planned \(provides\)/,
@@ -109,7 +144,7 @@ describe('an RPM package', () => {
       'a file more',
       async (home) => {
         await writeFile(join(home, 'files/usr/evil'), '');
-        await inSpec(/$/, '"/usr/evil"\n')(home);
+        await inSpec('%changelog', '"/usr/evil"\n%changelog')(home);
       },
       /lists "\/usr\/evil", which is not planned/,
     ],
@@ -157,6 +192,59 @@ describe('an RPM package', () => {
   ])('is refused with %s', async (_, change, words) => {
     if (modules === undefined) throw new Error('no plan');
     await expect(check(await packRpm(modules, read, change), modules)).rejects.toThrow(words);
+  });
+
+  it.each<[string, (header: Header) => void, RegExp]>([
+    [
+      'a requirement that need not be there',
+      ({ set, at }) => set(at(1048), 8 | (1 << 19)),
+      /than planned \(requires\)/,
+    ],
+    [
+      'two files that are one',
+      ({ set, at }) => set(at(1096) + 4, 1),
+      /in another way than rpmbuild/,
+    ],
+    [
+      'a file that is not verified',
+      ({ set, at }) => set(at(1045), 0),
+      /in another way than rpmbuild/,
+    ],
+    ['a time of its own', ({ set, at }) => set(at(1034), 1), /in another way than rpmbuild/],
+    [
+      'a file of another size',
+      ({ set, at }) => set(at(1028) + 12, 7),
+      /has other bytes in .*a\.bin/,
+    ],
+    ['a value of another type', ({ set, entry }) => set(entry(1117) + 4, 9), /malformed/],
+    [
+      'values that lie upon each other',
+      ({ set, get, entry }) => set(entry(1014) + 8, get(entry(1004) + 8)),
+      /malformed/,
+    ],
+    [
+      'tags in another order',
+      ({ set, entry }) => {
+        const version = entry(1001);
+        set(version, 1002);
+        set(version + 16, 1001);
+      },
+      /malformed/,
+    ],
+    [
+      'an entry outside its region',
+      ({ set, get, at }) => set(at(63) + 8, get(at(63) + 8) + 16),
+      /malformed/,
+    ],
+    ['the mark of a source package', ({ bytes }) => bytes.writeUInt8(1, 7), /malformed/],
+    ['a payload of another kind', ({ bytes, payload }) => bytes.writeUInt8(0x1f, payload), /xz/],
+  ])('is refused with %s in its header', async (_, change, words) => {
+    if (modules === undefined) throw new Error('no plan');
+    const file = await packRpm(modules, read);
+    const header = headerOf(await readFile(file));
+    change(header);
+    await writeFile(file, header.bytes);
+    await expect(check(file, modules)).rejects.toThrow(words);
   });
 
   it('is refused where the program that it has run is another', async () => {

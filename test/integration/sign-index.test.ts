@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
@@ -11,6 +11,7 @@ import { planPackage } from '../../services/core/packages/plan-package.ts';
 import type { ModulesSubject, PackageSubject } from '../../services/core/packages/subject.ts';
 import type {
   IndexedPackage,
+  IndexFile,
   RepositoryContent,
 } from '../../services/core/repository/repository.ts';
 import { makeSigningKey } from '../../services/machine/make-signing-key.ts';
@@ -25,8 +26,10 @@ import {
   signInline,
   type RepositoryKey,
 } from '../../services/storage/openpgp.ts';
+import { signRpm } from '../../services/storage/rpm-signature.ts';
 import { freshDirectory } from '../machine/make-source.ts';
-import { packPlan } from '../machine/pack-plan.ts';
+import { packPlan, packRpm } from '../machine/pack-plan.ts';
+import { mustRun } from '../machine/run.ts';
 import { debianKernel, dkmsSource, moduleBytes, refusal, sampleInputs } from '../unit/samples.ts';
 
 /** The signer writes a repository's index of what it signed itself and nothing else, whatever the coordinator tells it. */
@@ -93,18 +96,29 @@ const packed = async (
   return { subject: of, ...stored };
 };
 
-const contentOf = (packages: readonly IndexedPackage[]): RepositoryContent => ({
-  format: 'deb',
+const contentOf = (
+  packages: readonly IndexedPackage[],
+  format: RepositoryContent['format'] = 'deb',
+): RepositoryContent => ({
+  format,
   suite: 'own',
   channel: 'stable',
   packages,
   madeAt: 1_796_000_000,
   validUntil: 1_796_600_000,
 });
-const index = async (...packages: readonly IndexedPackage[]): Promise<Indexed> => {
-  const job = SignerJob.parse({ kind: 'index', generation: 1, repository: contentOf(packages) });
+const index = (...packages: readonly IndexedPackage[]): Promise<Indexed> =>
+  indexed(contentOf(packages));
+const indexed = async (repository: RepositoryContent): Promise<Indexed> => {
+  const job = SignerJob.parse({ kind: 'index', generation: 1, repository });
   if (job.kind !== 'index') throw new Error('another job');
-  const deps = { blobs, certificate: key.certificate, repositoryKey, checked: new Set<Digest>() };
+  const deps = {
+    blobs,
+    certificate: key.certificate,
+    repositoryKey,
+    checked: new Set<Digest>(),
+    signed: new Map(),
+  };
   return (await signIndex(job, deps)) as Indexed;
 };
 
@@ -133,7 +147,7 @@ describe('a repository', () => {
     const common = await packed({ kind: 'common' });
     const all = [good, settings, common];
     const { files } = await index(...all);
-    const deps = { blobs, publicKey: publicKeyOf(repositoryKey) };
+    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
     await expect(checkIndex(files, contentOf(all), deps)).resolves.toBeUndefined();
     const texts = await Promise.all(files.map(({ digest }) => blobs.read(digest, 1024 ** 2)));
     expect(texts.join('')).toMatch(/^Package: hello-modules-settings$/m);
@@ -210,7 +224,7 @@ describe('a repository', () => {
 
   it('is not taken from the signer where it is another than was asked for, or another key’s', async () => {
     const { files } = await index(good);
-    const deps = { blobs, publicKey: publicKeyOf(repositoryKey) };
+    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
     const content = contentOf([good]);
     await expect(checkIndex(files, contentOf([]), deps)).rejects.toThrow(
       refusal('unverified', /is not that of what is published/),
@@ -237,5 +251,44 @@ describe('a repository', () => {
     await expect(
       checkIndex([...files, { ...first, path: 'main/evil' }], content, deps),
     ).rejects.toThrow(refusal('unverified', /a file more, main\/evil/));
+  });
+
+  it('of RPM packages has them signed, always with the same bytes, and no others are taken from the signer', async () => {
+    const plan = planPackage('rpm', { kind: 'common' });
+    const file = await packRpm(plan, async () => '');
+    const stored = await blobs.put(createReadStream(file), { limit: 1024 ** 2 });
+    const content = contentOf([{ subject: { kind: 'common' }, ...stored }], 'rpm');
+    const { files } = await indexed(content);
+    const pool = ({ path }: IndexFile): boolean => path.startsWith('pool/');
+    expect((await indexed(content)).files.filter(pool)).toEqual(files.filter(pool));
+    const pooled = files.find(({ path }) => path === `pool/kiln/${plan.file}`);
+    const signed = await blobs.read(pooled?.digest ?? script, 1024 ** 2);
+    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
+    await expect(checkIndex(files, content, deps)).resolves.toBeUndefined();
+    const home = await freshDirectory('rpmdb');
+    const [armored, rpm] = [join(home, 'key.asc'), join(home, 'signed.rpm')];
+    await writeFile(armored, deps.publicKey);
+    await writeFile(rpm, signed);
+    const tool = (...args: string[]): Promise<string> =>
+      mustRun('rpmkeys', ['--dbpath', join(home, 'db'), ...args]);
+    await tool('--import', armored);
+    expect(await tool('--checksig', rpm)).toMatch(/: digests signatures OK$/m);
+    const foreign = await readRepositoryKey((await makeRepositoryKey()).privateKey);
+    const bytes = await readFile(file);
+    const changed = Buffer.from(signed);
+    changed.writeUInt8(1, changed.length - 1);
+    for (const [wrong, words] of [
+      [await signRpm(bytes, foreign), /is not the repository key’s/],
+      [changed, /not the package that was made with a signature in it/],
+      [bytes, /not the package that was made with a signature in it/],
+    ] as const) {
+      const digest = await put(wrong);
+      const others = files.map((each) =>
+        each === pooled ? { ...each, digest, size: wrong.length } : each,
+      );
+      await expect(checkIndex(others, content, { ...deps, checked: new Set() })).rejects.toThrow(
+        refusal('unverified', words),
+      );
+    }
   });
 });

@@ -63,7 +63,7 @@ export const packRpm = async (
   }
   await writeFile(
     join(home, 'spec'),
-    (plan.control['spec'] ?? '').replaceAll('/work/files', files),
+    (plan.control['spec'] ?? '').replaceAll('/pack/files', files),
   );
   await change(home);
   const defines = [

@@ -19,7 +19,7 @@ export const madeToolchain = (name: string): MadeToolchain => ({
 });
 /** The toolchain of Debian 12's kernels. */
 export const TOOLCHAIN = madeToolchain('debian-12-gcc-12');
-/** The same with what Debian's module packages need besides. */
+/** The same with what Debian's module packages need besides, and what packs RPM packages. */
 export const DKMS_TOOLCHAIN = madeToolchain('debian-12-gcc-12-dkms');
 /** What kernels that clang built are built for with. */
 export const CLANG_TOOLCHAIN = madeToolchain('debian-12-clang-14');

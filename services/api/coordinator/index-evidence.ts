@@ -1,11 +1,26 @@
 import { digestOf } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { indexOf } from '../../core/repository/index-of.ts';
-import type { IndexFile, RepositoryContent } from '../../core/repository/repository.ts';
+import { indexOf, ownPool, withOwnPool } from '../../core/repository/index-of.ts';
+import type {
+  IndexedPackage,
+  IndexFile,
+  RepositoryContent,
+} from '../../core/repository/repository.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { checkDetached, readInline } from '../../storage/openpgp.ts';
+import { checkSignedRpm } from '../../storage/rpm-signature.ts';
 
 const TOP_LIMIT = 16 * 1024 ** 2;
+/** Bytes that a signature adds to a package, at most. */
+const SIGNATURE_LIMIT = 64 * 1024;
+
+interface EvidenceDeps {
+  readonly blobs: Blobs;
+  /** The armored public key of repositories. */
+  readonly publicKey: string;
+  /** Signed packages that were found to be what they are to be. */
+  readonly checked: Set<string>;
+}
 
 /**
  * Checks that the signer wrote the index of exactly this content, and signed it with the repositories' key. Throws `KilnError`, saying
@@ -14,16 +29,19 @@ const TOP_LIMIT = 16 * 1024 ** 2;
 export const checkIndex = async (
   files: readonly IndexFile[],
   content: RepositoryContent,
-  { blobs, publicKey }: { readonly blobs: Blobs; readonly publicKey: string },
+  deps: EvidenceDeps,
 ): Promise<void> => {
-  const { lists, top } = indexOf(content);
-  const expected = new Map([...lists, [top.path, top.text] as const]);
+  const { blobs, publicKey } = deps;
   const found = new Map(files.map((file) => [file.path, file]));
+  const pool = ownPool(content);
+  for (const [path, each] of pool) await checkSigned(found.get(path), each, path, deps);
+  const { lists, top } = indexOf(withOwnPool(content, found));
+  const expected = new Map([...lists, [top.path, top.text] as const]);
   for (const [path, text] of expected)
     if (found.get(path)?.digest !== digestOf(text))
       throw new KilnError('unverified', `${path} is not that of what is published`);
   for (const path of found.keys())
-    if (!expected.has(path) && path !== top.inline && path !== top.signature)
+    if (!expected.has(path) && !pool.has(path) && path !== top.inline && path !== top.signature)
       throw new KilnError('unverified', `there is a file more, ${path}`);
   for (const { digest } of files) await blobs.check(digest);
   const read = async (path: string): Promise<string> => {
@@ -36,4 +54,20 @@ export const checkIndex = async (
   const inline = await readInline(await read(top.inline), publicKey);
   if (inline.trimEnd() !== top.text.trimEnd())
     throw new KilnError('unverified', `${top.inline} holds another text than ${top.path}`);
+};
+
+/** Checks that a file of the index is a package with the key's signature in it. */
+const checkSigned = async (
+  file: IndexFile | undefined,
+  { digest, size }: IndexedPackage,
+  path: string,
+  { blobs, publicKey, checked }: EvidenceDeps,
+): Promise<void> => {
+  if (file === undefined) throw new KilnError('unverified', `there is no ${path}`);
+  const key = `${digest} ${file.digest} ${file.size}`;
+  if (checked.has(key)) return;
+  const signed = await blobs.read(file.digest, size + SIGNATURE_LIMIT);
+  if (signed.length !== file.size) throw new KilnError('unverified', `${path} has another size`);
+  await checkSignedRpm(signed, await blobs.read(digest, size), publicKey);
+  checked.add(key);
 };

@@ -48,6 +48,7 @@ export const PAUSE = 600_000;
 export const createIndexes = (deps: IndexDeps): Indexes => {
   const { db, now, log } = deps;
   const missing = new Map<string, number>();
+  const checked = new Set<string>();
 
   /** Has the signer write the index of each repository that has changed, or whose index grows old. */
   const ask = async (): Promise<void> => {
@@ -124,6 +125,7 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
               checkIndex(outcome.files, await contentOf(row), {
                 blobs: deps.blobs,
                 publicKey: deps.repositoryKey,
+                checked,
               }),
             );
       if (problem === null && outcome.kind === 'indexed')

@@ -231,7 +231,7 @@ export const noteUnsigned = async (
     .execute();
 };
 
-/** A file of the index that was signed last, by its path; or of one of the latest ones, by its digest. */
+/** A file of the index that was signed last, by its path; or of one of the latest ones, by its digest */
 export const findIndexFile = async (
   db: Database,
   of: RepositoryName,

@@ -14,7 +14,12 @@ import {
 } from '../schemas/domain.ts';
 import { HASHES } from '../module/module-signature.ts';
 import { PackagePlan } from '../packages/plan.ts';
-import { IndexFile, RepositoryContent, RepositoryName } from '../repository/repository.ts';
+import {
+  IndexFile,
+  RepositoryContent,
+  MOST_PACKAGES,
+  RepositoryName,
+} from '../repository/repository.ts';
 
 /**
  * The messages between the roles, in one place for both sides. A message is parsed where it arrives (`storage/queues.ts`), after its
@@ -191,7 +196,7 @@ export const Outcome = z.discriminatedUnion('kind', [
     kind: z.literal('indexed'),
     ...RepositoryName.shape,
     generation,
-    files: list(IndexFile, 100),
+    files: list(IndexFile, MOST_PACKAGES + 100),
   }),
   z.strictObject({
     kind: z.literal('unindexable'),

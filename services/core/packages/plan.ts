@@ -47,7 +47,7 @@ const RpmHeader = z.strictObject({
   /** `NAME`, or `NAME = VERSION` with any of rpm's comparisons. */
   requires: list(z.string().max(300), 512),
   provides: list(z.string().max(300), 512),
-  /** The program that is run once when modules came or went in a transaction, as rpm's file trigger; `null` for none. */
+  /** The program that is run once when modules came or went in a transaction, as rpm's file trigger, and as the package itself goes; `null` for none. */
   script: z.string().max(300).nullable(),
 });
 export type RpmHeader = z.infer<typeof RpmHeader>;

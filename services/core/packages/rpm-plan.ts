@@ -9,6 +9,21 @@ import type { PackageSubject } from './subject.ts';
  * `kernel-module-NAME-RELEASE`, and `kmod-NAME` (or `kmod-NAME-FLAVOUR`) that needs the newest (sources: rpm-spec(5), kmodtool).
  */
 
+export const RPM_GROUP = 'System/Kernel';
+export const RPM_PACKAGER = 'Kiln <kiln@packages.invalid>';
+export const RPM_CHANGE = '- Made by Kiln.';
+
+/** Who changed a package last, as its changelog names them. */
+export const changedBy = ({ version, release }: Pick<RpmHeader, 'version' | 'release'>): string =>
+  `${RPM_PACKAGER} - ${version}-${release}`;
+
+/** What is run once for the packages of modules that came or went in a transaction. */
+export const triggerScript = (script: string): string => `${script} || :`;
+
+/** What is run as the package with the script goes: its trigger does not outlive it, and what goes in the same transaction has gone by now. */
+export const removalScript = (script: string): string =>
+  `if [ "$1" = 0 ]; then ${script}; rm -rf /var/lib/kiln-modules; fi || :`;
+
 /** What is in an RPM package. */
 export const rpmPlan = (subject: PackageSubject): PackagePlan => {
   const header = headerOf(subject);
@@ -175,10 +190,11 @@ const specOf = (
   subject: PackageSubject,
 ): string => {
   const [, ...ownProvides] = header.provides;
-  const trigger = (when: string): string =>
-    header.script === null
+  const { script } = header;
+  const scripts =
+    script === null
       ? ''
-      : `%transfiletrigger${when} -- /lib/modules /usr/lib/modules\n${header.script} || :\n\n`;
+      : `${['in', 'postun'].map((when) => `%transfiletrigger${when} -- /lib/modules /usr/lib/modules\n${triggerScript(script)}\n\n`).join('')}%preun\n${removalScript(script)}\n\n`;
   const words =
     subject.kind === 'modules'
       ? `${subject.modules.map(({ name }) => name).join(', ')} of ${subject.source.name} ${subject.source.version}, compiled and signed by Kiln. Nothing is compiled on\nthe host. The signed provenance is in the documentation's directory.`
@@ -188,6 +204,8 @@ Version: ${header.version}
 Release: ${header.release}
 Summary: ${plain(header.summary)}
 License: ${plain(header.license)}
+Group: ${RPM_GROUP}
+Packager: ${RPM_PACKAGER}
 AutoReqProv: no
 ${header.requires.map((each) => `Requires: ${each}\n`).join('')}${ownProvides
     .filter((each) => !each.startsWith(`${header.name}(`))
@@ -197,13 +215,17 @@ ${header.requires.map((each) => `Requires: ${each}\n`).join('')}${ownProvides
 ${plain(words)}
 
 %install
-cp -a /work/files/. %{buildroot}/
+cp -a /pack/files/. %{buildroot}/
 
-${trigger('in')}${trigger('postun')}%files
+${scripts}%files
 %defattr(-,root,root)
 ${ownedDirectories(files)
   .map((path) => `%dir "${path}"\n`)
-  .join('')}${files.map(({ place }) => `"${place}"\n`).join('')}`;
+  .join('')}${files.map(({ place }) => `"${place}"\n`).join('')}
+%changelog
+* Sun Sep 09 2001 ${changedBy(header)}
+${RPM_CHANGE}
+`;
 };
 
 const documents = (subject: PackageSubject, name: string): readonly PlannedFile[] =>

@@ -29,10 +29,8 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
     openRoute(async (request, response) => {
       const of = named(request);
       const path = pathOf(request);
-      // dnf and zypper look for packages below their repository.
-      const file = /^pool\/[^/]+\/([^/]+)$/.exec(path)?.[1];
-      if (of !== null && file !== undefined) return sendPackage(of.format, file, request, response);
       const hex = HASHED.exec(path)?.slice(1).find(Boolean);
+      const isForEver = hex !== undefined || path.startsWith(POOL);
       const found =
         of === null
           ? undefined
@@ -41,11 +39,11 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
       const lastModified = Math.floor(found.madeAt / 1000) * 1000;
       response.set({ 'Last-Modified': new Date(lastModified).toUTCString() });
       const isKnown = Date.parse(request.get('If-Modified-Since') ?? '') >= lastModified;
-      if (hex === undefined && isKnown && request.get('Range') === undefined) {
+      if (!isForEver && isKnown && request.get('Range') === undefined) {
         response.status(304).end();
         return;
       }
-      await send(found.digest, hex !== undefined, request, response);
+      await send(found.digest, isForEver, request, response);
     }),
   );
 
@@ -54,20 +52,11 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
     openRoute(async (request, response) => {
       const format = formatOf(request);
       if (format === null) throw absent(request);
-      await sendPackage(format, String(request.params['file']), request, response);
+      const digest = await findPublishedFile(db, format, String(request.params['file']));
+      if (digest === null) throw absent(request);
+      await send(digest, true, request, response);
     }),
   );
-
-  const sendPackage = async (
-    format: RepositoryName['format'],
-    file: string,
-    request: Request,
-    response: Response,
-  ): Promise<void> => {
-    const digest = await findPublishedFile(db, format, file);
-    if (digest === null) throw absent(request);
-    await send(digest, true, request, response);
-  };
 
   const send = async (
     digest: Parameters<typeof blobs.find>[0],
@@ -84,6 +73,9 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
 
 /** Paths with a digest in them: apt's by-hash, and how lists of RPM repositories are called. They are there for the generations before, too. */
 const HASHED = /(?:^|\/)by-hash\/SHA256\/([0-9a-f]{64})$|^repodata\/([0-9a-f]{64})-[a-z]+\.xml$/;
+
+/** Where dnf and zypper look for packages: below their repository. */
+const POOL = 'pool/';
 
 const absent = (request: Request): KilnError =>
   new KilnError('not-found', `there is no ${request.path} in what is published`);
