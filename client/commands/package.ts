@@ -1,18 +1,12 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../services/core/errors.ts';
 import { PACKAGE_FORMATS } from '../../services/core/packages/plan.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import { askForBuild } from '../ask/ask.ts';
+import { makePackages, savePackages } from '../ask/packages.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';
-import { writeWhole } from '../transaction/whole-file.ts';
 import { BUILD_OPTIONS, namedRequest } from './request.ts';
 import { SOURCE_HELP } from './source.ts';
-
-/** Milliseconds between two looks at what is being packed. */
-const PAUSE = 300;
 
 export const packageCommand: Command = {
   name: 'package',
@@ -34,19 +28,9 @@ ${SOURCE_HELP}`,
   async run(context) {
     const format = formatOption(context);
     const build = await namedBuild(context, onlyArgument(context, 'build or source'));
-    const asked = await context.service.createPackages(build, format);
-    const made: PackageView[] = [];
-    for (const each of asked) made.push(await waitFor(context, each));
+    const made = await makePackages(context, build, format);
     const output = context.option('output');
-    if (output !== undefined) {
-      await mkdir(output, { recursive: true });
-      for (const { id, file, digest } of made) {
-        context.progress.step(`fetching ${file}`);
-        if (digest === null)
-          throw new KilnError('internal', `package ${id} is made, and has no file`);
-        await writeWhole(join(output, file), await context.service.packageFile(id, digest));
-      }
-    }
+    if (output !== undefined) await savePackages(context, made, output);
     context.progress.done();
     const rows = made.map(({ id, file, size, digest }) => [id, file, String(size), digest ?? '']);
     context.print(table([['PACKAGE', 'FILE', 'BYTES', 'DIGEST'], ...rows]), made);
@@ -67,19 +51,4 @@ const namedBuild = async (context: Context, named: string): Promise<string> => {
   if (/^[0-9a-f]{24}$/.test(named)) return named;
   const kernel = context.option('kernel') ?? (await chooseRelease(await context.host(), undefined));
   return (await askForBuild(context, await namedRequest(context, named, kernel))).build.id;
-};
-
-/** A package once it is made. Throws `build-failed` where it cannot be. */
-const waitFor = async (context: Context, asked: PackageView): Promise<PackageView> => {
-  let view = asked;
-  while (view.state === 'queued' || view.state === 'packing') {
-    context.progress.step(`packing ${view.file}`);
-    await sleep(PAUSE, undefined, { signal: context.signal });
-    view = await context.service.package(view.id);
-  }
-  if (view.state === 'made') return view;
-  throw new KilnError(
-    'build-failed',
-    `the package could not be made: ${view.problem ?? 'the service does not say why'}`,
-  );
 };

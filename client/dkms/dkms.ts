@@ -10,6 +10,7 @@ import { buildModule, DKMS_VERSION } from './build.ts';
 import { readCall, VERBS, type DkmsCall, type Verb } from './call.ts';
 import { DkmsEnd, EXIT } from './end.ts';
 import { installModule } from './install.ts';
+import { packageModules } from './packages.ts';
 import { matchKernel } from './match.ts';
 import { createRun, type DkmsRun } from './run.ts';
 import { releaseToDkms } from './release.ts';
@@ -33,8 +34,8 @@ import { dropBuilt, maybeUninstall, removeModule, unbuild, uninstallModules } fr
 /** What `dkms --help` says. */
 const HELP = `Usage: dkms [action] [options]
   [action]  = { ${VERBS.slice(0, 7).join(' | ')} |
-               ${VERBS.slice(7, 12).join(' | ')} |
-               ${VERBS.slice(12).join(' | ')} }
+               ${VERBS.slice(7, 14).join(' | ')} |
+               ${VERBS.slice(14).join(' | ')} }
   [options] = [-m module] [-v module-version] [-k kernel-version] [-a arch]
               [-c dkms.conf-location] [-q] [--force] [--force-version-override] [--all]
               [--templatekernel=kernel] [--directive='cli-directive=cli-value']
@@ -135,6 +136,15 @@ const perform = async (run: DkmsRun, verb: Verb | null): Promise<void> => {
         added,
         call.all ? await builtRows(places, added) : targetsOf(call, added),
       );
+    case 'mkdeb':
+    case 'mkbmdeb':
+    case 'mkrpm': {
+      mustBeNamed(verb, added);
+      await mustBeAdded(places, added);
+      await mustWriteTree(run);
+      const targets = call.all ? await builtRows(places, added) : targetsOf(call, added);
+      return eachTarget(run, targets, (of, target) => packageModules(of, verb, target));
+    }
     case 'ldtarball':
       return addModule(run, await namedModule(run, 'add'));
     case 'generate_mok':

@@ -13,6 +13,7 @@ import { serveFiles, type FileServer } from '../machine/file-server.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { makeArchive, type OwnArchive } from '../machine/own-archive.ts';
+import { IS_THOROUGH } from '../machine/thorough.ts';
 import { until } from '../machine/until.ts';
 
 /** A Debian host that has nothing of Kiln's but its repository, and no tool but apt. */
@@ -47,6 +48,15 @@ beforeAll(async () => {
   served = await serveFiles(debian.directory);
   host = aptHost(await copyAptRoot('modules', 'bookworm', ['kmod', 'initramfs-tools', 'debsums']));
   await bringKernel(older, '9:6.1.1-1');
+  await followKernels();
+});
+afterAll(async () => {
+  await kiln.stop();
+  await served.close();
+});
+
+/** Has the host follow the archive of kernels. */
+const followKernels = async (): Promise<void> => {
   const key = await readFile(/^Signed-By: (.*)$/m.exec(debian.sources)?.[1] ?? '');
   await writeFile(join(host.root, 'etc/apt/keyrings/debian.gpg'), key);
   await writeFile(
@@ -54,12 +64,7 @@ beforeAll(async () => {
     `Types: deb\nURIs: ${served.url}\nSuites: ./\nSigned-By: /etc/apt/keyrings/debian.gpg\n`,
   );
   pristine = await strayPaths(host.root);
-});
-afterAll(async () => {
-  await kiln.stop();
-  await served.close();
-});
-
+};
 const push = async (version: string): Promise<void> => {
   const source = await kbuildSource('camera', moduleCode(`MODULE_VERSION("${version}");`));
   await kiln.json('source', 'push', source, '--name', 'camera', '--version', version);
@@ -265,6 +270,23 @@ describe('a repository', () => {
     expect((await kiln.kiln('repo', 'list')).stdout).toMatch(/^camera +deb +stable +/m);
     for (const path of ['deb/dists/own/../../x', 'deb/pool/camera/x.deb', 'zip/dists/own/Release'])
       expect((await fetch(`${kiln.url}/repo/${path}`)).status).toBe(404);
+  });
+});
+
+// Its apt has another program verify signatures.
+(IS_THOROUGH ? describe : describe.skip)('a host of Debian 13', () => {
+  it('installs with the kernel, and loses all of it', async () => {
+    host = aptHost(await copyAptRoot('modules', 'trixie', ['kmod', 'initramfs-tools', 'debsums']));
+    await followKernels();
+    await follow('own');
+    await mustApt('update', '--error-on=any');
+    await mustApt('install', 'linux-image-amd64', 'camera-modules-amd64');
+    expect(await indexed(newer)).toMatch(/^updates\/camera\/camera\.ko:/m);
+    expect((await host.run('debsums', modules(newer))).status).toBe(0);
+    await mustApt('purge', modules(newer), 'camera-modules-amd64', 'kiln-modules-common');
+    expect(await indexed(newer)).not.toMatch(/camera/);
+    await mustApt('purge', 'linux-image-amd64', `linux-image-${newer}`);
+    expect(await strayPaths(host.root)).toEqual(pristine);
   });
 });
 

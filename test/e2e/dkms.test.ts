@@ -123,6 +123,18 @@ describe('dkms', () => {
     expect((await host.run('dkms', 'remove', 'unreached/1.0', '--all')).status).toBe(0);
   });
 
+  it('makes packages of what is built, as dkms 2 did, by the service', async () => {
+    const ran = await host.run('dkms', 'mkdeb', 'first/1.0', '-k', host.release);
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    const written = [...ran.stdout.matchAll(/^Wrote: (.*)$/gm)].map(([, file]) => file ?? '');
+    expect(written[0]).toMatch(/^\/var\/lib\/dkms\/first\/1\.0\/deb\/first-modules-.*\.deb$/);
+    const listed = await mustRun('dpkg-deb', ['-c', at(written[0]?.slice(1) ?? '')]);
+    expect(listed).toContain(`./lib/modules/${host.release}/updates/first/first.ko`);
+    expect((await host.run('dkms', 'mkrpm', 'nothing/1.0')).stderr).toContain(
+      'The module/version combo: nothing/1.0 is not located in the DKMS tree.',
+    );
+  });
+
   it('refuses to install what somebody changed in its tree after it was built', async () => {
     expect((await host.run('dkms', 'uninstall', 'first/1.0', '-k', host.release)).status).toBe(0);
     const module = at(`${built()}/module/first.ko`);
