@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../services/core/errors.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
-import type { Context } from '../command.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
+import type { AskDeps } from './ask-deps.ts';
 
 /** Milliseconds between two looks at what is being packed. */
 const PAUSE = 300;
 
-type Asking = Pick<Context, 'service' | 'progress' | 'signal'>;
+type Asking = Pick<AskDeps, 'service' | 'progress' | 'signal'>;
 
 /** The packages of a build's signed modules, with those that they need; made where they are not there yet. Throws `build-failed`. */
 export const makePackages = async (

@@ -66,7 +66,7 @@ const signedPackage = async (
   { blobs, repositoryKey, signed }: IndexDeps,
 ): Promise<BlobInfo> => {
   const known = signed.get(digest);
-  if (known !== undefined) return known;
+  if (known !== undefined && (await blobs.find(known.digest)) !== null) return known;
   const stored = await store(blobs, await signRpm(await blobs.read(digest, size), repositoryKey));
   signed.set(digest, stored);
   return stored;
@@ -85,13 +85,11 @@ const checkIndexed = async (
     const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);
     mustBeAttestedModules(subject, readAttested(envelope.toString('utf8'), certificate));
   }
-  const info = await blobs.find(digest);
-  if (info?.size !== size)
+  const limit = unpackedLimit(subject);
+  // As a whole: a stream would say only at its end that it is another blob.
+  const bytes = await blobs.read(digest, limit);
+  if (bytes.length !== size)
     throw new KilnError('unverified', `a package is not stored as ${digest} of ${size} bytes`);
-  await checkPackage(
-    await blobs.open(digest),
-    planPackage(format, subject),
-    unpackedLimit(subject),
-  );
+  await checkPackage(bytes, planPackage(format, subject), limit);
   checked.add(key);
 };

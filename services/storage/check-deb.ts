@@ -1,10 +1,11 @@
+import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { SOURCE_DATE_EPOCH } from '../core/build/build-environment.ts';
 import { digestOf, toDigest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { PackagePlan, PlannedFile } from '../core/packages/plan.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
-import { decompress } from './decompress.ts';
+import { unpackXz } from './decompress.ts';
 import { readStrictTar, type StrictEntry } from './strict-tar.ts';
 
 /** Texts of a package: of its control part, and those that are packed with gzip. */
@@ -24,12 +25,8 @@ const HEADER = 60;
  * do no more than planned, and the same control part. It must be of the one form that dpkg-deb writes: what dpkg could read in another
  * way than this does is refused. `most` bounds what may come out of it, in bytes. Throws `KilnError('unverified')`.
  */
-export const checkDeb = async (
-  deb: AsyncIterable<Buffer>,
-  plan: PackagePlan,
-  most: number,
-): Promise<void> => {
-  const reader = createByteReader(deb);
+export const checkDeb = async (deb: Buffer, plan: PackagePlan, most: number): Promise<void> => {
+  const reader = readerOf(deb);
   if (!(await reader.read(MAGIC.length)).equals(MAGIC)) throw refuse(plan, 'is no Debian package');
   const tarballs: ReadonlyMap<string, StrictEntry>[] = [];
   for (const part of PARTS) {
@@ -50,6 +47,12 @@ export const checkDeb = async (
   checkControl(control, data, plan);
 };
 
+const readerOf = (bytes: Buffer): ByteReader =>
+  createByteReader(Readable.from([bytes], { objectMode: false }));
+
+/** What dpkg-deb's own settings take to unpack, and some room. */
+const XZ_MEMORY = '256MiB';
+
 /** A tarball in xz. */
 const readPart = async (
   reader: ByteReader,
@@ -57,15 +60,13 @@ const readPart = async (
   plan: PackagePlan,
   most: number,
 ): Promise<ReadonlyMap<string, StrictEntry>> => {
-  const part = createByteReader(reader.slice(size) as AsyncIterable<Buffer>);
-  if (!(await part.peek(XZ.length)).subarray(0, XZ.length).equals(XZ))
+  const part = await reader.read(size);
+  if (!part.subarray(0, XZ.length).equals(XZ))
     throw refuse(plan, 'has a part that is not packed with xz');
-  let unpacked = 0;
-  const tar = await decompress(part.rest(), (bytes) => {
-    unpacked += bytes;
-    if (unpacked > most) throw refuse(plan, `unpacks to over ${most} bytes`);
-  });
-  const entries = await readStrictTar(createByteReader(tar), (what) => refuse(plan, what));
+  const tar = await unpackXz(part, most, XZ_MEMORY);
+  if (tar === 'too-large') throw refuse(plan, `unpacks to over ${most} bytes`);
+  if (tar === 'broken') throw refuse(plan, 'cannot be unpacked');
+  const entries = await readStrictTar(readerOf(tar), (what) => refuse(plan, what));
   for (const { place, mtime } of entries.values())
     if (mtime !== SOURCE_DATE_EPOCH) throw refuse(plan, `has ${place} with a time of its own`);
   return entries;

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { Duplex, PassThrough, Transform, type Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { KilnError } from '../core/errors.ts';
@@ -10,6 +10,15 @@ const MAGICS: readonly { readonly magic: Buffer; readonly decoder: () => Duplex 
   { magic: Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), decoder: () => xzDecoder() },
 ];
 
+const noXz = (cause: Error): KilnError =>
+  new KilnError(
+    'internal',
+    'the program xz is missing on the service; the admin installs xz-utils',
+    {
+      cause,
+    },
+  );
+
 /** xz is not in Node; the xz program is. Its memory is bounded as its input is hostile. */
 const xzDecoder = (): Duplex => {
   const child = spawn('xz', ['--decompress', '--stdout', '--memlimit=256MiB'], {
@@ -18,15 +27,7 @@ const xzDecoder = (): Duplex => {
   child.stdin.on('error', () => {});
   const output = new PassThrough();
   child.stdout.pipe(output, { end: false });
-  child.on('error', (cause) =>
-    output.destroy(
-      new KilnError(
-        'internal',
-        'the program xz is missing on the service; the admin installs xz-utils',
-        { cause },
-      ),
-    ),
-  );
+  child.on('error', (cause) => output.destroy(noXz(cause)));
   child.on('close', (code) => {
     if (code === 0) output.end();
     else
@@ -40,6 +41,32 @@ const xzDecoder = (): Duplex => {
   output.on('close', () => child.kill('SIGKILL'));
   return Duplex.from({ writable: child.stdin, readable: output });
 };
+
+/**
+ * Unpacks one stream of xz that is there as a whole, with a bound for what comes out and for xz's memory (as xz(1) names it); what was wrong
+ * otherwise.
+ */
+export const unpackXz = (
+  packed: Buffer,
+  most: number,
+  memory: string,
+): Promise<Buffer | 'too-large' | 'broken'> =>
+  new Promise((resolve, reject) => {
+    const args = ['--decompress', '--stdout', '--single-stream', `--memlimit=${memory}`];
+    const child = execFile(
+      'xz',
+      args,
+      { encoding: 'buffer', maxBuffer: most },
+      (error, unpacked) => {
+        if (error === null) resolve(unpacked);
+        else if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') resolve('too-large');
+        else if (error.code === 'ENOENT') reject(noXz(error));
+        else resolve('broken');
+      },
+    );
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(packed);
+  });
 
 /** A stream and its first bytes, which stay to be read. */
 export const peek = async (

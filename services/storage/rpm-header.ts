@@ -1,14 +1,15 @@
 import { KilnError } from '../core/errors.ts';
-import type { ByteReader } from './byte-reader.ts';
 
 /**
- * The headers of RPM packages, in the one form that rpmbuild writes: what rpm could read in another way than this does is refused
- * (source: the RPM file format, version 4; rpm's `rpmtag.h` and `header.c`).
+ * RPM packages in the one form that rpmbuild writes: what rpm could read in another way than this does is refused (source: the RPM file
+ * format, version 4; rpm's `rpmtag.h` and `header.c`).
  */
 
 const LEAD = 96;
 /** Magic, version 3.0, a binary package. */
 const LEAD_BEGINS = Buffer.from([0xed, 0xab, 0xee, 0xdb, 3, 0, 0, 0]);
+/** The kind of signatures, and room that is not used. */
+const LEAD_ENDS = Buffer.from([0, 5, ...Array<number>(16).fill(0)]);
 const MAGIC = 0x8eade801;
 const HEADER_LIMIT = 64 * 1024 ** 2;
 /** The bytes of an entry, and of a region's end. */
@@ -24,7 +25,7 @@ type Type =
   typeof INT16 | typeof INT32 | typeof STRING | typeof BINARY | typeof STRINGS | typeof I18N;
 
 /** The tags that a package of ours may have, with their numbers and types. What is not here could have something done on hosts. */
-const TAGS = {
+export const RPM_TAGS = {
   headeri18ntable: [100, STRINGS],
   name: [1000, STRING],
   version: [1001, STRING],
@@ -88,8 +89,9 @@ const TAGS = {
   payloaddigest: [5092, STRINGS],
   payloaddigestalgo: [5093, INT32],
   payloaddigestalt: [5097, STRINGS],
-} as const satisfies Readonly<Record<string, readonly [number: number, type: Type]>>;
-export type RpmTag = keyof typeof TAGS;
+} as const satisfies Tags;
+export type RpmTag = keyof typeof RPM_TAGS;
+type Tags = Readonly<Record<string, readonly [number: number, type: Type]>>;
 
 /** The tags of the header of signatures: digests and sizes, and the room for a signature (source: rpm's `rpmsigtag`). */
 const SIGNATURE_TAGS = {
@@ -100,43 +102,54 @@ const SIGNATURE_TAGS = {
   md5: [1004, BINARY],
   payloadsize: [1007, INT32],
   reserved: [1008, BINARY],
-} as const;
+} as const satisfies Tags;
 
-/** What a package says of itself. */
-export interface RpmTags {
-  /** A tag's texts; none where it is not there. */
-  texts(tag: RpmTag): readonly string[];
-  numbers(tag: RpmTag): readonly number[];
+/** A tag's value: texts or numbers; bytes in hexadecimal. */
+export type RpmValues = readonly string[] | readonly number[];
+
+/** A package taken apart. */
+export interface ReadRpm {
+  readonly lead: Buffer;
+  /** The main header's signature; `null` if it has none. */
+  readonly signature: Buffer | null;
+  /** The main header, and all from that on. */
+  readonly header: Buffer;
+  readonly rest: Buffer;
+  readonly payload: Buffer;
+  /** What the main header says. */
+  readonly tags: Readonly<Partial<Record<RpmTag, RpmValues>>>;
 }
 
 const broken = (): KilnError =>
   new KilnError('unverified', 'the RPM package is malformed; make it again');
 
-const SIGNATURES = 62;
-const IMMUTABLE = 63;
-
-/**
- * Reads past the lead and the header of signatures; what the main header says, and the reader is at the payload. Throws
- * `KilnError('unverified')` where it is malformed, or has a tag that no package of ours has.
- */
-export const readRpmHeaders = async (reader: ByteReader): Promise<RpmTags> => {
-  await readRpmSignature(reader);
-  const { values } = await readHeader(reader, IMMUTABLE, TAGS);
+/** Takes a package apart. Throws `KilnError('unverified')` where it is malformed, or has a tag that no package of ours has. */
+export const readRpm = (rpm: Buffer): ReadRpm => {
+  const lead = rpm.subarray(0, LEAD);
+  if (
+    !lead.subarray(0, LEAD_BEGINS.length).equals(LEAD_BEGINS) ||
+    !lead.subarray(-LEAD_ENDS.length).equals(LEAD_ENDS)
+  )
+    throw broken();
+  const signatures = readHeader(rpm.subarray(LEAD), SIGNATURES, SIGNATURE_TAGS);
+  const begin = LEAD + Math.ceil(signatures.length / 8) * 8;
+  if (!isZero(rpm.subarray(LEAD + signatures.length, begin))) throw broken();
+  const rest = rpm.subarray(begin);
+  const { length, values } = readHeader(rest, IMMUTABLE, RPM_TAGS);
+  const [hex] = signatures.values.signature ?? [];
   return {
-    texts: (tag) => (values.get(TAGS[tag][0]) ?? []).map(String),
-    numbers: (tag) => (values.get(TAGS[tag][0]) ?? []).map(Number),
+    lead,
+    signature: hex === undefined ? null : Buffer.from(String(hex), 'hex'),
+    header: rest.subarray(0, length),
+    rest,
+    payload: rest.subarray(length),
+    tags: values,
   };
 };
 
-/** Reads the lead and the header of signatures; the signature of the main header, `null` if there is none. Throws `unverified`. */
-export const readRpmSignature = async (reader: ByteReader): Promise<Buffer | null> => {
-  const lead = await reader.read(LEAD);
-  if (!lead.subarray(0, LEAD_BEGINS.length).equals(LEAD_BEGINS)) throw broken();
-  const { values, size } = await readHeader(reader, SIGNATURES, SIGNATURE_TAGS);
-  if (!isZero(await reader.read((8 - (size % 8)) % 8))) throw broken();
-  const [hex] = values.get(SIGNATURE_TAGS.signature[0]) ?? [];
-  return hex === undefined ? null : Buffer.from(String(hex), 'hex');
-};
+/** The regions of both headers, which are tags of their own. */
+const SIGNATURES = 62;
+const IMMUTABLE = 63;
 
 /** A header of signatures: the main header's signature and digest, and the bytes that follow. */
 export const writeRpmSignatures = (of: {
@@ -159,60 +172,62 @@ export const writeRpmSignatures = (of: {
     return entry;
   });
   const count = entries.length + 1;
-  const region = entryOf(SIGNATURES, BINARY, store.length, ENTRY);
-  const end = entryOf(SIGNATURES, BINARY, -count * ENTRY, ENTRY);
-  const intro = entryOf(MAGIC | 0, 0, count, store.length + ENTRY);
-  const header = Buffer.concat([intro, region, ...entries, store, end]);
+  const header = Buffer.concat([
+    entryOf(MAGIC | 0, 0, count, store.length + ENTRY),
+    entryOf(SIGNATURES, BINARY, store.length, ENTRY),
+    ...entries,
+    store,
+    entryOf(SIGNATURES, BINARY, -count * ENTRY, ENTRY),
+  ]);
   return Buffer.concat([header, Buffer.alloc(-header.length & 7)]);
 };
 
-type Values = readonly string[] | readonly number[];
-
 /** Reads a header whose only region has all entries, in the order of their tags, and all of its bytes. */
-const readHeader = async (
-  reader: ByteReader,
+const readHeader = <Known extends Tags>(
+  bytes: Buffer,
   region: number,
-  tags: Readonly<Record<string, readonly [number: number, type: Type]>>,
-): Promise<{ readonly values: ReadonlyMap<number, Values>; readonly size: number }> => {
-  const intro = await reader.read(ENTRY);
-  if (intro.length < ENTRY || intro.readUInt32BE(0) !== MAGIC || intro.readUInt32BE(4) !== 0)
+  tags: Known,
+): {
+  readonly values: Readonly<Partial<Record<keyof Known, RpmValues>>>;
+  readonly length: number;
+} => {
+  if (bytes.length < ENTRY || bytes.readUInt32BE(0) !== MAGIC || bytes.readUInt32BE(4) !== 0)
     throw broken();
-  const [count, length] = [intro.readUInt32BE(8), intro.readUInt32BE(12)];
-  const size = count * ENTRY + length;
-  if (size > HEADER_LIMIT || count < 1 || length < ENTRY) throw broken();
-  const index = await reader.read(count * ENTRY);
-  const store = await reader.read(length);
-  if (index.length + store.length < size) throw broken();
-  const end = length - ENTRY;
+  const [count, size] = [bytes.readUInt32BE(8), bytes.readUInt32BE(12)];
+  const begin = ENTRY + count * ENTRY;
+  const length = begin + size;
+  if (length > Math.min(bytes.length, HEADER_LIMIT) || count < 1 || size < ENTRY) throw broken();
+  const index = bytes.subarray(ENTRY, begin);
+  const store = bytes.subarray(begin, length - ENTRY);
   if (
-    !entryOf(region, BINARY, end, ENTRY).equals(index.subarray(0, ENTRY)) ||
-    !entryOf(region, BINARY, -count * ENTRY, ENTRY).equals(store.subarray(end))
+    !entryOf(region, BINARY, store.length, ENTRY).equals(index.subarray(0, ENTRY)) ||
+    !entryOf(region, BINARY, -count * ENTRY, ENTRY).equals(bytes.subarray(length - ENTRY, length))
   )
     throw broken();
-  const types = new Map(Object.values(tags));
-  const values = new Map<number, Values>();
+  const known = new Map(Object.entries(tags).map(([name, [tag, type]]) => [tag, { name, type }]));
+  const values: Partial<Record<keyof Known, RpmValues>> = {};
   let [at, before] = [0, 0];
-  for (let entry = 1; entry < count; entry += 1) {
+  for (let entry = ENTRY; entry < index.length; entry += ENTRY) {
     const [tag, type, offset, items] = [0, 4, 8, 12].map((field) =>
-      index.readUInt32BE(entry * ENTRY + field),
+      index.readUInt32BE(entry + field),
     ) as [number, number, number, number];
-    const expected = types.get(tag);
+    const expected = known.get(tag);
     if (expected === undefined)
       throw new KilnError('unverified', `the RPM package has a tag ${tag}, which is not planned`);
-    const begin = Math.ceil(at / ALIGNMENT[expected]) * ALIGNMENT[expected];
+    const aligned = Math.ceil(at / ALIGNMENT[expected.type]) * ALIGNMENT[expected.type];
     if (
       tag <= before ||
-      type !== expected ||
-      offset !== begin ||
-      !isZero(store.subarray(at, begin))
+      type !== expected.type ||
+      offset !== aligned ||
+      !isZero(store.subarray(at, aligned))
     )
       throw broken();
-    const read = valuesAt(expected, store.subarray(0, end), begin, items);
-    values.set(tag, read.values);
+    const read = valuesAt(expected.type, store, aligned, items);
+    values[expected.name as keyof Known] = read.values;
     [at, before] = [read.end, tag];
   }
-  if (at !== end) throw broken();
-  return { values, size };
+  if (at !== store.length) throw broken();
+  return { values, length };
 };
 
 const ALIGNMENT: Readonly<Record<Type, number>> = {
@@ -240,7 +255,7 @@ const valuesAt = (
   store: Buffer,
   begin: number,
   items: number,
-): { readonly values: Values; readonly end: number } => {
+): { readonly values: RpmValues; readonly end: number } => {
   if (items < 1 || (type === STRING && items !== 1)) throw broken();
   const width = { [INT16]: 2, [INT32]: 4, [BINARY]: 1 }[type as number];
   if (width !== undefined) {

@@ -124,7 +124,9 @@ busybox poweroff -f
   };
 
   const bootGuest = async (kernel: string, initrd: string): Promise<string> => {
-    const { stdout } = await run('timeout', [
+    // A file takes all that is written at once; a pipe that is read slowly loses some of it.
+    const serial = join(directory, 'serial');
+    await run('timeout', [
       '200',
       'qemu-system-x86_64',
       ...(await firmwareArguments(directory)),
@@ -142,11 +144,11 @@ busybox poweroff -f
       '-append',
       'console=ttyS0 panic=-1',
       '-serial',
-      'stdio',
+      `file:${serial}`,
       '-monitor',
       'none',
     ]);
-    return stdout.replaceAll('\r', '');
+    return (await readFile(serial, 'utf8')).replaceAll('\r', '');
   };
 
   it('is that kernel, and is locked down because the firmware’s Secure Boot is on', () => {

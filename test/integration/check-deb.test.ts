@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { chmod, chown, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
@@ -36,7 +35,7 @@ const packed = (
 ): Promise<string> => packPlan(plan, async () => 'module', change, options);
 const ROOT = '--root-owner-group';
 const check = (file: string, most = MOST): Promise<void> =>
-  checkDeb(createReadStream(file), plan, most);
+  readFile(file).then((bytes) => checkDeb(bytes, plan, most));
 /** Puts files beside a package together as dpkg-deb does, in its place. */
 const writeAr = async (file: string, names: readonly string[]): Promise<void> => {
   const pieces = [Buffer.from('!<arch>\n')];

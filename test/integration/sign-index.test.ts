@@ -1,10 +1,10 @@
 import { createReadStream } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { checkIndex } from '../../services/api/coordinator/index-evidence.ts';
-import { digestOf, type Digest } from '../../services/core/digest.ts';
+import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { buildIdOf, fingerprintOf } from '../../services/core/build/fingerprint.ts';
 import { SignerJob, SignJob, type Outcome } from '../../services/core/jobs/jobs.ts';
 import { planPackage } from '../../services/core/packages/plan-package.ts';
@@ -222,6 +222,24 @@ describe('a repository', () => {
     await expect(index(good, await made())).rejects.toThrow(refusal('unverified', words));
   });
 
+  it('is not signed of bytes that lie in another package’s place in the store', async () => {
+    const directory = await freshDirectory('exchanged');
+    const exchanged = await openBlobDirectory(directory);
+    for (const digest of [good.digest, subject.attestation.digest])
+      await exchanged.put(await blobs.open(digest), { limit: 1024 ** 2 });
+    const hex = hexOf(good.digest);
+    const place = join(directory, hex.slice(0, 2), hex);
+    await chmod(place, 0o600);
+    await appendFile(place, Buffer.alloc(1024));
+    const job = SignerJob.parse({ kind: 'index', generation: 1, repository: contentOf([good]) });
+    if (job.kind !== 'index') throw new Error('another job');
+    const checked = new Set<Digest>();
+    const { certificate } = key;
+    const deps = { blobs: exchanged, certificate, repositoryKey, checked, signed: new Map() };
+    await expect(signIndex(job, deps)).rejects.toThrow(good.digest);
+    expect(checked.size).toBe(0);
+  });
+
   it('is not taken from the signer where it is another than was asked for, or another key’s', async () => {
     const { files } = await index(good);
     const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
@@ -248,6 +266,10 @@ describe('a repository', () => {
       );
     const [first] = files;
     if (first === undefined) throw new Error('no file');
+    // The one that is looked at is not to be another than the one that is kept.
+    await expect(
+      checkIndex([{ ...first, digest: await put('evil') }, ...files], content, deps),
+    ).rejects.toThrow(refusal('unverified', /has a file twice/));
     await expect(
       checkIndex([...files, { ...first, path: 'main/evil' }], content, deps),
     ).rejects.toThrow(refusal('unverified', /a file more, main\/evil/));

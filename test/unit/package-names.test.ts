@@ -5,6 +5,9 @@ import {
   debVersion,
   flavourOf,
   kernelPackageVersion,
+  rpmDistribution,
+  rpmFlavourOf,
+  versionOrder,
 } from '../../services/core/packages/names.ts';
 import { debPlan } from '../../services/core/packages/deb-plan.ts';
 import { madeOfDigest } from '../../services/core/packages/plan-package.ts';
@@ -54,6 +57,25 @@ describe('names of packages', () => {
     ['6.9.0-mine', 'mine'],
   ])('tell the flavour of %s: %s', (release, flavour) => {
     expect(flavourOf(release)).toBe(flavour);
+  });
+
+  it.each([
+    ['5.14.0-427.el9.x86_64', null, 'el9'],
+    ['5.14.0-427.13.1.el9_4.x86_64', null, 'el9'],
+    ['5.14.0-427.13.1.el9_4.x86_64+rt', 'rt', 'el9'],
+    ['5.14.0-427.el9.aarch64+64k', '64k', 'el9'],
+    ['6.8.5-301.fc40.x86_64+debug', 'debug', 'fc40'],
+    ['6.4.0-150600.23.42-default', 'default', null],
+  ])('tell flavour and distribution of %s among RPMs', (release, flavour, distribution) => {
+    expect([rpmFlavourOf(release), rpmDistribution(release)]).toEqual([flavour, distribution]);
+  });
+
+  it.each([
+    ['5.14.0-427.el9.x86_64', '5.14.0-427.13.1.el9_4.x86_64'],
+    ['4.18.0-553.el8_10.x86_64', '4.18.0-553.5.1.el8_10.x86_64'],
+  ])('have an order of their own among RPMs: %s is before %s', (older, newer) => {
+    expect(versionOrder('rpm')(older, newer)).toBeLessThan(0);
+    expect(versionOrder('deb')(older, newer)).toBeGreaterThan(0);
   });
 
   it.each([

@@ -1,8 +1,13 @@
 import { KilnError } from '../../core/errors.ts';
-import { flavourOf, kernelPackageVersion } from '../../core/packages/names.ts';
+import {
+  flavourOf,
+  kernelPackageVersion,
+  rpmDistribution,
+  rpmFlavourOf,
+  versionOrder,
+} from '../../core/packages/names.ts';
 import type { PackageFormat } from '../../core/packages/plan.ts';
 import { CHANNELS, type RepositoryName } from '../../core/repository/repository.ts';
-import { compareVersions } from '../../core/source/source-version.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { together, usable, withNeeded } from './in-one-repository.ts';
 import type { Packing } from './packing.ts';
@@ -68,7 +73,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
       });
     };
     const made: PublishedBuild[] = [];
-    for (const build of await publishedBuilds(db, source, evidence.key)) {
+    for (const build of await publishedBuilds(db, source, evidence.key, format)) {
       const rows = await orProblem(packing.ofBuild(build.id, asking), problem);
       for (const { file, problem: words } of rows) if (words !== null) problem(`${file}: ${words}`);
       for (const suite of build.suites) add(suite, rows);
@@ -95,6 +100,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     wanted: Wanted,
     stays: (row: PackageRow) => boolean,
   ): Promise<readonly string[]> => {
+    const order = versionOrder(of.format);
     const ids = new Set(wanted.rows.map(({ id }) => id));
     const names = new Set(wanted.names);
     const left = await usable(
@@ -104,7 +110,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     );
     const kept = left.filter((row) => {
       const isNewest = left.every(
-        ({ name, version }) => name !== row.name || compareVersions(version, row.version) <= 0,
+        ({ name, version }) => name !== row.name || order(version, row.version) <= 0,
       );
       return stays(row) || (names.has(row.name) && isNewest);
     });
@@ -189,16 +195,22 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
   };
 };
 
-/** What is called after a flavour: of each that some builds are for, by its newest kernel. */
+/**
+ * What is called after a flavour: of each that some builds are for, by its newest kernel. Where kernels of several distributions of RPM are
+ * together, none could be called so: hosts of one would be offered what is for the other.
+ */
 const newestOfFlavours = (builds: readonly PublishedBuild[], format: PackageFormat) => {
+  const order = versionOrder(format);
+  const distributions = new Set(builds.map(({ kernel }) => rpmDistribution(kernel.release)));
+  if (format === 'rpm' && distributions.size > 1) return [];
   const newest = new Map<string, { flavour: string | null; build: PublishedBuild }>();
   for (const build of builds) {
     const { release, arch } = build.kernel;
-    const flavour = flavourOf(release);
+    const flavour = format === 'rpm' ? rpmFlavourOf(release) : flavourOf(release);
     // Kernels of distributions with RPM may have none, and are followed all the same.
     if (flavour === null && format === 'deb') continue;
     const before = newest.get(`${flavour} ${arch}`);
-    if (before === undefined || compareVersions(release, before.build.kernel.release) > 0)
+    if (before === undefined || order(release, before.build.kernel.release) > 0)
       newest.set(`${flavour} ${arch}`, { flavour, build });
   }
   return [...newest.values()].map(({ flavour, build: { source, kernel } }) => ({

@@ -33,6 +33,7 @@ export const checkIndex = async (
 ): Promise<void> => {
   const { blobs, publicKey } = deps;
   const found = new Map(files.map((file) => [file.path, file]));
+  if (found.size !== files.length) throw new KilnError('unverified', 'it has a file twice');
   const pool = ownPool(content);
   for (const [path, each] of pool) await checkSigned(found.get(path), each, path, deps);
   const { lists, top } = indexOf(withOwnPool(content, found));
@@ -43,7 +44,8 @@ export const checkIndex = async (
   for (const path of found.keys())
     if (!expected.has(path) && !pool.has(path) && path !== top.inline && path !== top.signature)
       throw new KilnError('unverified', `there is a file more, ${path}`);
-  for (const { digest } of files) await blobs.check(digest);
+  // Those of the pool were read as they were checked.
+  for (const { path, digest } of files) if (!pool.has(path)) await blobs.check(digest);
   const read = async (path: string): Promise<string> => {
     const file = found.get(path);
     if (file === undefined) throw new KilnError('unverified', `there is no ${path}`);
@@ -65,7 +67,7 @@ const checkSigned = async (
 ): Promise<void> => {
   if (file === undefined) throw new KilnError('unverified', `there is no ${path}`);
   const key = `${digest} ${file.digest} ${file.size}`;
-  if (checked.has(key)) return;
+  if (checked.has(key) && (await blobs.find(file.digest)) !== null) return;
   const signed = await blobs.read(file.digest, size + SIGNATURE_LIMIT);
   if (signed.length !== file.size) throw new KilnError('unverified', `${path} has another size`);
   await checkSignedRpm(signed, await blobs.read(digest, size), publicKey);

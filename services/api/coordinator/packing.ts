@@ -142,8 +142,9 @@ const checkStored = async (
   digest: Digest,
   size: number,
 ): Promise<void> => {
-  const info = await blobs.find(digest);
-  if (info?.size !== size)
+  const limit = unpackedLimit(fromJson(subject));
+  const bytes = await blobs.read(digest, limit);
+  if (bytes.length !== size)
     throw new KilnError('unverified', 'it is not stored in the size that was reported');
-  await checkPackage(await blobs.open(digest), fromJson(plan), unpackedLimit(fromJson(subject)));
+  await checkPackage(bytes, fromJson(plan), limit);
 };

@@ -1,6 +1,12 @@
-import { compareVersions, compareSources } from '../../core/source/source-version.ts';
+import { compareSources } from '../../core/source/source-version.ts';
 import { OWN_SUITE } from '../../core/repository/repository.ts';
-import { flavourOf } from '../../core/packages/names.ts';
+import {
+  flavourOf,
+  rpmDistribution,
+  rpmFlavourOf,
+  versionOrder,
+} from '../../core/packages/names.ts';
+import type { PackageFormat } from '../../core/packages/plan.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Database } from '../../storage/database.ts';
@@ -26,6 +32,7 @@ export const publishedBuilds = async (
   db: Database,
   name: string,
   key: string,
+  format: PackageFormat,
 ): Promise<readonly PublishedBuild[]> => {
   const rows = await db
     .selectFrom('builds')
@@ -67,7 +74,7 @@ export const publishedBuilds = async (
     );
     return { id: row.id, source: { name, version: row.version }, kernel, suites: its };
   });
-  return newestReleases(builds);
+  return newestReleases(builds, format);
 };
 
 /** The newer source counts first, then the newer headers, then the later build. */
@@ -84,14 +91,19 @@ const isNewer = (
   return order > 0;
 };
 
-const newestReleases = (builds: readonly PublishedBuild[]): readonly PublishedBuild[] => {
+const newestReleases = (
+  builds: readonly PublishedBuild[],
+  format: PackageFormat,
+): readonly PublishedBuild[] => {
+  const order = versionOrder(format);
   const byFlavour = Map.groupBy(
     builds,
-    ({ kernel, suites }) => `${suites.join()} ${kernel.arch} ${flavourOf(kernel.release)}`,
+    ({ kernel: { release, arch }, suites }) =>
+      `${suites.join()} ${arch} ${flavourOf(release)} ${rpmFlavourOf(release)} ${rpmDistribution(release)}`,
   );
   return [...byFlavour.values()].flatMap((group) =>
     group
-      .toSorted((one, other) => compareVersions(other.kernel.release, one.kernel.release))
+      .toSorted((one, other) => order(other.kernel.release, one.kernel.release))
       .slice(0, KEPT_RELEASES),
   );
 };

@@ -133,7 +133,7 @@ const revised = (subject: Unrevised, revision: number): PackageSubject =>
   subject.kind === 'common' ? subject : { ...subject, revision };
 
 /** Names of kernels’ own packages, and of Kiln’s. */
-const RESERVED = /^(linux|kiln)-modules-/;
+const RESERVED = /^((linux|kiln)-modules-|kmod-(libs|devel)(-|$))/;
 
 /** Different sources may not have packages of one name: names of packages have fewer letters than names of sources. */
 const mustBeItsName = async (

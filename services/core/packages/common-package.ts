@@ -9,11 +9,16 @@ const UPDATE = `#!/bin/sh
 state=/var/lib/kiln-modules
 mkdir -p "$state" || exit
 
+# Whether modules came or went after an image was made: the kernel's own package may have made it in the same run. Package managers keep the
+# times that files had; when they came shows in ctime.
+is_older() { # IMAGE MODULES
+  [ ! -d "$2/updates" ] || [ -n "$(find "$2/updates" -cnewer "$1")" ]
+}
+
 make_initramfs() { # RELEASE MODULES
   image=/boot/initrd.img-$1
   if [ -e "$image" ]; then
-    # The kernel's own package may have made it since, in the same run. dpkg keeps the times that files had; when they came shows in ctime.
-    [ ! -d "$2/updates" ] || [ -n "$(find "$2/updates" -cnewer "$image")" ] || return 0
+    is_older "$image" "$2" || return 0
     if command -v update-initramfs >/dev/null; then
       update-initramfs -u -k "$1"
     elif [ -x /etc/kernel/postinst.d/dracut ]; then
@@ -21,9 +26,13 @@ make_initramfs() { # RELEASE MODULES
     elif [ -x /etc/kernel/postinst.d/tiny-initramfs ]; then
       /etc/kernel/postinst.d/tiny-initramfs "$1" "/boot/vmlinuz-$1"
     fi
-  elif [ -e "/boot/initramfs-$1.img" ] && command -v dracut >/dev/null; then
-    dracut --force "/boot/initramfs-$1.img" "$1"
+    return
   fi
+  command -v dracut >/dev/null || return 0
+  for image in "/boot/initramfs-$1.img" "/boot/initrd-$1"; do
+    [ -e "$image" ] && is_older "$image" "$2" || continue
+    dracut --force "$image" "$1" || return
+  done
 }
 
 status=0

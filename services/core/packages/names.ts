@@ -1,4 +1,7 @@
 import type { Arch } from '../arch.ts';
+import { compareRpmTexts } from '../kernel/rpm-version.ts';
+import { compareVersions } from '../source/source-version.ts';
+import type { PackageFormat } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
 
 /** What packages of modules are called, and how they are counted (sources: deb-control(5), deb-version(7), rpm-version(7)). */
@@ -88,13 +91,25 @@ export const debVersion = (subject: PackageSubject): string => {
 };
 
 /** The version of what all packages of modules need; raised whenever its bytes change. */
-export const COMMON_VERSION = '1';
+export const COMMON_VERSION = '2';
 
 /** A kernel's flavour, by its release: `amd64` of `6.1.0-57-amd64`, `generic` of `6.8.0-40-generic`; `null` where it has none. */
 export const flavourOf = (release: string): string | null =>
   /^[0-9][0-9.]*(?:[+~_][A-Za-z0-9.]+)*(?:-[0-9.]+(?:[+~][A-Za-z0-9.]+)?)?-([a-z][a-z0-9.-]*)$/.exec(
     release,
   )?.[1] ?? null;
+
+/** The flavour of a kernel whose packages are RPM: SUSE's, behind its last hyphen, or Fedora's and Enterprise Linux's, behind `+`. */
+export const rpmFlavourOf = (release: string): string | null =>
+  /\+([a-z0-9][a-z0-9-]*)$/.exec(release)?.[1] ?? flavourOf(release);
+
+/** The distribution that a kernel's release names (`fc40`, `el9`), as Fedora's and Enterprise Linux's do; `null` for others. */
+export const rpmDistribution = (release: string): string | null =>
+  /\.((?:fc|el)[0-9]+)(?:[._]|$)/.exec(release)?.[1] ?? null;
+
+/** How a format's package managers compare versions. */
+export const versionOrder = (format: PackageFormat): ((one: string, other: string) => number) =>
+  format === 'rpm' ? compareRpmTexts : compareVersions;
 
 /**
  * The version of the distribution's package of a kernel, by what it says of itself (`uname -v`): Debian's `6.1.192-3`; Ubuntu's, which

@@ -44,6 +44,7 @@ const RpmHeader = z.strictObject({
   arch: word,
   license: z.string().max(1000),
   summary: z.string().max(1000),
+  description: z.string().max(10_000),
   /** `NAME`, or `NAME = VERSION` with any of rpm's comparisons. */
   requires: list(z.string().max(300), 512),
   provides: list(z.string().max(300), 512),

@@ -1,3 +1,4 @@
+import { SOURCE_DATE_EPOCH } from '../build/build-environment.ts';
 import { UPDATE_SCRIPT } from './common-package.ts';
 import { bringsSettings, contentOf, licensesOf } from './contents.ts';
 import { COMMON_VERSION, dividedVersion, kernelWord, packageWord } from './names.ts';
@@ -12,6 +13,10 @@ import type { PackageSubject } from './subject.ts';
 export const RPM_GROUP = 'System/Kernel';
 export const RPM_PACKAGER = 'Kiln <kiln@packages.invalid>';
 export const RPM_CHANGE = '- Made by Kiln.';
+/** SOURCE_DATE_EPOCH's day, as a changelog has it: `Sun Sep 09 2001`. */
+const DAY = new Date(SOURCE_DATE_EPOCH * 1000)
+  .toUTCString()
+  .replace(/^(\w+), (\d+) (\w+) (\d+).*$/, '$1 $3 $2 $4');
 
 /** Who changed a package last, as its changelog names them. */
 export const changedBy = ({ version, release }: Pick<RpmHeader, 'version' | 'release'>): string =>
@@ -35,7 +40,7 @@ export const rpmPlan = (subject: PackageSubject): PackagePlan => {
     version: `${version}-${release}`,
     arch,
     file: `${name}-${version}-${release}.${arch}.rpm`,
-    control: { spec: specOf(header, files, subject) },
+    control: { spec: specOf(header, files) },
     files,
     rpm: header,
   };
@@ -53,6 +58,7 @@ const headerOf = (subject: PackageSubject): RpmHeader => {
     arch,
     license: licenseOf(subject),
     summary: summaryOf(subject),
+    description: descriptionOf(subject),
     requires: requiresOf(subject),
     provides: [
       `${name} ${itself}`,
@@ -81,17 +87,22 @@ const isaOf = (arch: string): string =>
   })[arch] ?? arch;
 
 const nameOf = (subject: PackageSubject): string => {
-  if (subject.kind === 'common') return 'kiln-modules-common';
-  const base = `kmod-${packageWord(subject.source.name)}`;
   switch (subject.kind) {
+    case 'common':
+      return 'kiln-modules-common';
     case 'modules':
-      return `${base}-${kernelWord(subject.kernel.release)}`;
+      return modulesName(subject.source.name, subject.kernel.release);
     case 'settings':
-      return `${base}-settings`;
+      return settingsName(subject.source.name);
     case 'flavour':
-      return subject.flavour === null ? base : `${base}-${kernelWord(subject.flavour)}`;
+      return `${sourceName(subject.source.name)}${subject.flavour === null ? '' : `-${kernelWord(subject.flavour)}`}`;
   }
 };
+
+const sourceName = (source: string): string => `kmod-${packageWord(source)}`;
+const settingsName = (source: string): string => `${sourceName(source)}-settings`;
+const modulesName = (source: string, release: string): string =>
+  `${sourceName(source)}-${kernelWord(release)}`;
 
 /** The source's version, its packaging's own, and the count of packages that differ in their bytes alone; what follows the kernel has its release before that. */
 const versionOf = (subject: PackageSubject): { version: string; release: string } => {
@@ -99,8 +110,11 @@ const versionOf = (subject: PackageSubject): { version: string; release: string 
   const { upstream, revision } = dividedVersion(subject.source.version);
   const kernel =
     subject.kind === 'flavour' ? `.${kernelWord(subject.kernel.release).replaceAll('-', '.')}` : '';
-  return { version: upstream, release: `${revision}${kernel}.${subject.revision}` };
+  return { version: once(upstream), release: once(`${revision}${kernel}.${subject.revision}`) };
 };
+
+/** rpm refuses two dots that follow each other. */
+const once = (version: string): string => version.replaceAll(/\.{2,}/g, '.');
 
 const requiresOf = (subject: PackageSubject): readonly string[] => {
   switch (subject.kind) {
@@ -110,15 +124,13 @@ const requiresOf = (subject: PackageSubject): readonly string[] => {
         // What a release with more than one hyphen is, no version of an RPM package can be: SUSE's kernels do not say it either.
         ...(kernel.release.split('-').length > 2 ? [] : [`kernel-uname-r = ${kernel.release}`]),
         'kiln-modules-common',
-        ...needs.map((need) => `kmod-${packageWord(need)}-${kernelWord(kernel.release)}`),
-        ...(bringsSettings(subject) ? [`kmod-${packageWord(source.name)}-settings`] : []),
+        ...needs.map((need) => modulesName(need, kernel.release)),
+        ...(bringsSettings(subject) ? [settingsName(source.name)] : []),
       ];
     }
     case 'flavour': {
-      const { upstream } = dividedVersion(subject.source.version);
-      return [
-        `${nameOf({ ...subject, kind: 'modules', build: '', modules: [], files: [], needs: [], attestation: NO_ATTESTATION })} >= ${upstream}`,
-      ];
+      const { source, kernel } = subject;
+      return [`${modulesName(source.name, kernel.release)} >= ${versionOf(subject).version}`];
     }
     case 'settings':
       return [];
@@ -126,8 +138,6 @@ const requiresOf = (subject: PackageSubject): readonly string[] => {
       return ['coreutils', 'findutils', 'kmod'];
   }
 };
-
-const NO_ATTESTATION = { digest: `sha256:${'0'.repeat(64)}`, size: 0 } as const;
 
 const summaryOf = (subject: PackageSubject): string => {
   switch (subject.kind) {
@@ -142,6 +152,18 @@ const summaryOf = (subject: PackageSubject): string => {
   }
 };
 
+/** In lines as long as terminals are wide. */
+const descriptionOf = (subject: PackageSubject): string =>
+  subject.kind === 'modules'
+    ? wrapped(
+        `${subject.modules.map(({ name }) => name).join(', ')} of ${subject.source.name} ${subject.source.version}, compiled and signed by Kiln. Nothing is compiled on the host. The signed provenance is among the documents.`,
+      )
+    : `${summaryOf(subject)}.`;
+
+const WIDTH = 76;
+const wrapped = (text: string): string =>
+  text.replaceAll(new RegExp(`(.{1,${WIDTH}})(?: |$)`, 'g'), '$1\n').trimEnd();
+
 /** What modules say of their license, as SPDX has it (source: include/linux/module.h, `MODULE_LICENSE`). */
 const SPDX: Readonly<Record<string, string>> = {
   GPL: 'GPL-2.0-only',
@@ -153,14 +175,17 @@ const SPDX: Readonly<Record<string, string>> = {
   CDDL: 'CDDL-1.0',
 };
 
+const LICENSE_LIMIT = 1000;
+
 const licenseOf = (subject: PackageSubject): string => {
   if (subject.kind === 'common' || subject.kind === 'flavour') return 'Apache-2.0';
   const all = licensesOf(subject).map(
     (license) => SPDX[license] ?? `LicenseRef-${license.replaceAll(/[^A-Za-z0-9.-]+/g, '-')}`,
   );
-  return all
+  const joined = all
     .map((each) => (all.length > 1 && each.includes(' ') ? `(${each})` : each))
     .join(' AND ');
+  return joined.length > LICENSE_LIMIT ? 'LicenseRef-several' : joined;
 };
 
 /** Directories below which a package owns those that it needs. */
@@ -184,21 +209,13 @@ export const ownedDirectories = (
 /** A text in a spec file, where `%` begins a macro. */
 const plain = (text: string): string => text.replaceAll('%', '%%');
 
-const specOf = (
-  header: RpmHeader,
-  files: readonly PlannedFile[],
-  subject: PackageSubject,
-): string => {
+const specOf = (header: RpmHeader, files: readonly PlannedFile[]): string => {
   const [, ...ownProvides] = header.provides;
   const { script } = header;
   const scripts =
     script === null
       ? ''
       : `${['in', 'postun'].map((when) => `%transfiletrigger${when} -- /lib/modules /usr/lib/modules\n${triggerScript(script)}\n\n`).join('')}%preun\n${removalScript(script)}\n\n`;
-  const words =
-    subject.kind === 'modules'
-      ? `${subject.modules.map(({ name }) => name).join(', ')} of ${subject.source.name} ${subject.source.version}, compiled and signed by Kiln. Nothing is compiled on\nthe host. The signed provenance is in the documentation's directory.`
-      : header.summary;
   return `Name: ${header.name}
 Version: ${header.version}
 Release: ${header.release}
@@ -212,7 +229,7 @@ ${header.requires.map((each) => `Requires: ${each}\n`).join('')}${ownProvides
     .map((each) => `Provides: ${each}\n`)
     .join('')}
 %description
-${plain(words)}
+${plain(header.description)}
 
 %install
 cp -a /pack/files/. %{buildroot}/
@@ -223,7 +240,7 @@ ${ownedDirectories(files)
   .map((path) => `%dir "${path}"\n`)
   .join('')}${files.map(({ place }) => `"${place}"\n`).join('')}
 %changelog
-* Sun Sep 09 2001 ${changedBy(header)}
+* ${DAY} ${changedBy(header)}
 ${RPM_CHANGE}
 `;
 };

@@ -3,6 +3,7 @@ import { digestOf, hexOf, type Digest } from '../digest.ts';
 import { contentSizes } from '../packages/contents.ts';
 import { planPackage } from '../packages/plan-package.ts';
 import type { PackagePlan, RpmHeader } from '../packages/plan.ts';
+import { ownedDirectories, RPM_GROUP, RPM_PACKAGER } from '../packages/rpm-plan.ts';
 import type { RepositoryIndex } from './index-of.ts';
 import { poolPath, type RepositoryContent } from './repository.ts';
 
@@ -93,8 +94,7 @@ const relation = (text: string): string => {
   const [name = '', sign, of] = text.split(' ');
   if (sign === undefined || of === undefined) return `<rpm:entry name="${escaped(name)}"/>`;
   const dash = of.lastIndexOf('-');
-  const [ver, rel] =
-    dash < 0 || name === 'kernel-uname-r' ? [of, null] : [of.slice(0, dash), of.slice(dash + 1)];
+  const [ver, rel] = dash < 0 ? [of, null] : [of.slice(0, dash), of.slice(dash + 1)];
   return `<rpm:entry name="${escaped(name)}" flags="${FLAGS[sign] ?? 'EQ'}" epoch="0" ver="${escaped(ver)}"${rel === null ? '' : ` rel="${escaped(rel)}"`}/>`;
 };
 
@@ -105,8 +105,8 @@ const primary = ({ plan, header, digest, size, installed, source }: Package): st
   ${version(header)}
   <checksum type="sha256" pkgid="YES">${hexOf(digest)}</checksum>
   <summary>${escaped(header.summary)}</summary>
-  <description>${escaped(header.summary)}</description>
-  <packager/>
+  <description>${escaped(header.description)}</description>
+  <packager>${escaped(RPM_PACKAGER)}</packager>
   <url/>
   <time file="${SOURCE_DATE_EPOCH}" build="${SOURCE_DATE_EPOCH}"/>
   <size package="${size}" installed="${installed}" archive="${installed}"/>
@@ -114,20 +114,25 @@ const primary = ({ plan, header, digest, size, installed, source }: Package): st
   <format>
     <rpm:license>${escaped(header.license)}</rpm:license>
     <rpm:vendor/>
-    <rpm:group>Unspecified</rpm:group>
+    <rpm:group>${RPM_GROUP}</rpm:group>
     <rpm:buildhost>localhost</rpm:buildhost>
-    <rpm:sourcerpm/>
+    <rpm:sourcerpm>${header.name}-${header.version}-${header.release}.src.rpm</rpm:sourcerpm>
     <rpm:provides>${header.provides.map(relation).join('')}</rpm:provides>
-    <rpm:requires>${header.requires.map(relation).join('')}</rpm:requires>
+    <rpm:requires>${[...header.requires, ...(header.script === null ? [] : ['/bin/sh'])].map(relation).join('')}</rpm:requires>
   </format>
 </package>
 `;
 
-const filelist = ({ plan, header, digest }: Package): string =>
-  `<package pkgid="${hexOf(digest)}" name="${header.name}" arch="${header.arch}">
+const filelist = ({ plan, header, digest }: Package): string => {
+  const directories = ownedDirectories(plan.files).map(
+    (place) => `  <file type="dir">${escaped(place)}</file>\n`,
+  );
+  const files = plan.files.map(({ place }) => `  <file>${escaped(place)}</file>\n`);
+  return `<package pkgid="${hexOf(digest)}" name="${header.name}" arch="${header.arch}">
   ${version(header)}
-${plan.files.map(({ place }) => `  <file>${escaped(place)}</file>\n`).join('')}</package>
+${[...directories, ...files].join('')}</package>
 `;
+};
 
 const other = ({ header, digest }: Package): string =>
   `<package pkgid="${hexOf(digest)}" name="${header.name}" arch="${header.arch}">

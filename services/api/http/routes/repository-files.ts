@@ -48,11 +48,9 @@ export const repositoryFileRoutes = (deps: ApiDeps): Router => {
   );
 
   router.get(
-    '/repo/:format/pool/:source/:file',
+    '/repo/deb/pool/:source/:file',
     openRoute(async (request, response) => {
-      const format = formatOf(request);
-      if (format === null) throw absent(request);
-      const digest = await findPublishedFile(db, format, String(request.params['file']));
+      const digest = await findPublishedFile(db, 'deb', String(request.params['file']));
       if (digest === null) throw absent(request);
       await send(digest, true, request, response);
     }),
