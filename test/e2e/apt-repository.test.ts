@@ -286,7 +286,10 @@ describe('a repository', () => {
     await mustApt('purge', modules(newer), 'camera-modules-amd64', 'kiln-modules-common');
     expect(await indexed(newer)).not.toMatch(/camera/);
     await mustApt('purge', 'linux-image-amd64', `linux-image-${newer}`);
-    expect(await strayPaths(host.root)).toEqual(pristine);
+    // The newer depmod writes a file that Debian 12's package of a kernel does not know, and so leaves with its directory.
+    const left = /^usr\/lib\/modules(\/[^/]+(\/modules\.weakdep)?)?$/;
+    const stray = await strayPaths(host.root);
+    expect(stray.filter((path) => !left.test(path))).toEqual(pristine);
   });
 });
 
