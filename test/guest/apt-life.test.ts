@@ -1,0 +1,140 @@
+import { copyFile, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { debianHeaders, debianPackage, debianSource } from '../machine/debian.ts';
+import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
+import { makeGuest, type Guest } from '../machine/guest.ts';
+import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { makeArchive } from '../machine/own-archive.ts';
+import { WORK } from '../machine/places.ts';
+import { mustRun } from '../machine/run.ts';
+import { until } from '../machine/until.ts';
+import { twoReleases } from './kernels.ts';
+
+const MINUTES = 60_000;
+const APT = 'DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends';
+const PACKAGE = 'v4l2loopback-modules-amd64';
+
+/** A host with Secure Boot that has nothing of Kiln's but its repository: modules come, go and follow the kernel by apt alone. */
+describe('a Secure Boot host with Kiln’s repository', () => {
+  let kiln: KilnService;
+  let guest: Guest;
+  let older: string;
+  let newer: string;
+
+  beforeAll(async () => {
+    ({ older, newer } = await twoReleases());
+    const data = join(WORK, 'test/apt-life-service');
+    await rm(data, { recursive: true, force: true });
+    await mkdir(data, { recursive: true, mode: 0o700 });
+    await writeFirmwareKey(join(data, 'signing.pem'));
+    await copyFile(FIRMWARE_CERTIFICATE, join(data, 'signing.crt'));
+    kiln = await startKiln(data, { KILN_LOG_LEVEL: 'warn' });
+    await pinToolchain(kiln);
+    for (const release of [older, newer])
+      await kiln.json('kernel', 'push', await debianHeaders(release));
+    await kiln.json('source', 'push', await debianSource('v4l2loopback-dkms'));
+    await kiln.json('repo', 'publish', 'v4l2loopback', '--to', 'stable');
+    guest = await makeGuest('apt-life', older);
+    await build(older);
+    const sources = await kiln.kiln('repo', 'sources', 'own');
+    await writeFile(
+      join(guest.shared, 'kiln.sources'),
+      sources.stdout.replaceAll('127.0.0.1', '10.0.2.2'),
+    );
+    await makeKernelArchive();
+    await guest.boot();
+  }, 30 * MINUTES);
+
+  afterAll(async () => {
+    await kiln.stop();
+    await guest.cut();
+  });
+
+  /** Builds the module for a kernel, and waits until the repository has it. */
+  const build = async (release: string): Promise<void> => {
+    await kiln.json('build', 'v4l2loopback', '-k', release);
+    await until(`the repository has the module for ${release}`, async () => {
+      const { status, stdout } = await kiln.kiln('repo', 'list', '--json');
+      return status === 0 && stdout.includes(`v4l2loopback-modules-${release}`) && isServed(stdout);
+    });
+  };
+  const isServed = (list: string): boolean =>
+    (JSON.parse(list) as { repositories: { isCurrent: boolean }[] }).repositories.some(
+      ({ isCurrent }) => isCurrent,
+    );
+
+  /** An archive of kernels, with the next one in it. */
+  const makeKernelArchive = async (): Promise<void> => {
+    const archive = await makeArchive('apt-life');
+    await archive.addFile(await debianPackage(`linux-image-${newer}`));
+    await archive.add(
+      { name: 'linux-image-amd64', version: '9:1', depends: `linux-image-${newer}` },
+      {},
+    );
+    await archive.publish();
+    const home = join(guest.shared, 'archive');
+    await cp(archive.directory, home, { recursive: true });
+    const key = /^Signed-By: (.*)$/m.exec(archive.sources)?.[1] ?? '';
+    await copyFile(key, join(home, 'key.gpg'));
+    // apt reads as a user of its own.
+    await mustRun('chmod', ['-R', 'a+rX', home]);
+    await writeFile(
+      join(guest.shared, 'kernels.sources'),
+      'Types: deb\nURIs: file:/host/archive\nSuites: ./\nSigned-By: /host/archive/key.gpg\n',
+    );
+  };
+
+  const loads = async (release: string): Promise<void> => {
+    expect((await guest.mustRun('uname -r')).trim()).toBe(release);
+    await guest.mustRun('modprobe v4l2loopback');
+    expect(await guest.mustRun('modinfo -F filename v4l2loopback')).toBe(
+      `/lib/modules/${release}/updates/v4l2loopback/v4l2loopback.ko\n`,
+    );
+    expect(await guest.mustRun('ls /sys/devices/virtual/video4linux')).toBe('video0\n');
+    const taints = Number(await guest.mustRun('cat /proc/sys/kernel/tainted'));
+    const UNSIGNED = 1 << 13;
+    expect(taints & UNSIGNED).toBe(0);
+  };
+
+  it(
+    'installs the package and loads its module, which Secure Boot demands to be signed',
+    async () => {
+      expect(await guest.mustRun('mokutil --sb-state')).toMatch(/SecureBoot enabled/);
+      expect(await guest.mustRun('cat /sys/kernel/security/lockdown')).toMatch(/\[integrity\]/);
+      await guest.mustRun(
+        'rm -f /etc/apt/sources.list /etc/apt/sources.list.d/* && cp /host/kiln.sources /etc/apt/sources.list.d/ && apt-get update -q --error-on=any',
+        600,
+      );
+      await guest.mustRun(`${APT} install ${PACKAGE}`, 1200);
+      await loads(older);
+    },
+    30 * MINUTES,
+  );
+
+  it(
+    'gets the module with the next kernel in one run, and loads it after the reboot',
+    async () => {
+      await build(newer);
+      await guest.mustRun(
+        'cp /host/kernels.sources /etc/apt/sources.list.d/ && apt-get update -q',
+        600,
+      );
+      await guest.mustRun(`${APT} install linux-image-amd64 ${PACKAGE}`, 1800);
+      await guest.reboot(newer);
+      await loads(newer);
+    },
+    60 * MINUTES,
+  );
+
+  it(
+    'has none of it after the purge',
+    async () => {
+      await guest.mustRun('modprobe -r v4l2loopback');
+      await guest.mustRun(`${APT} purge '?name(^v4l2loopback-)' kiln-modules-common`, 600);
+      expect((await guest.run('modinfo v4l2loopback')).status).not.toBe(0);
+      expect(await guest.mustRun(`find /lib/modules /lib/firmware -path '*updates*'`)).toBe('');
+    },
+    15 * MINUTES,
+  );
+});
