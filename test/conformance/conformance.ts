@@ -18,7 +18,7 @@ import { buildWithKiln } from './with-kiln.ts';
  * machine, and compares outcomes, bytes and times. What was built is kept, so that an interrupted run goes on where it was.
  *
  * usage   npm run conformance [-- --only PACKAGE,…] [--kernels RELEASE,…] [--json FILE] [--table FILE] [--again | --report]
- *           --again builds all anew, --report builds nothing: it tells of what was built so far
+ *           --again builds these anew, --report builds nothing: it tells of what was built so far
  * output  a table in Markdown, with --table also in a file; with --json also [{source, version, kernel, kiln: {outcome, seconds, modules}, dkms: {…}}]
  * exit    0 all lines equal or explained · 1 a line differs
  */
@@ -37,7 +37,6 @@ const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const place = join(WORK, 'conformance');
 const kept = join(place, 'lines.jsonl');
 await mkdir(place, { recursive: true });
-if (values.again === true) await rm(kept, { force: true });
 
 const packages = values.only?.split(',') ?? (await allPackages());
 const kernels = values.kernels?.split(',') ?? (await allKernels());
@@ -100,6 +99,11 @@ const inOrder = (long: boolean): readonly { name: string; kernel: string }[] =>
     packages.filter((name) => LONG.includes(name) === long).map((name) => ({ name, kernel })),
   );
 const todo = [...inOrder(false), ...inOrder(true)];
+if (values.again === true) {
+  for (const { name, kernel } of todo) known.delete(keyOf(name, kernel));
+  const others = [...known].map(([key, line]) => `${JSON.stringify({ key, line })}\n`);
+  await writeFile(kept, others.join(''));
+}
 const isKnown = ({ name, kernel }: { name: string; kernel: string }): boolean =>
   known.has(keyOf(name, kernel));
 
