@@ -20,7 +20,7 @@ import { until } from '../machine/until.ts';
  */
 
 const HOSTS = 10;
-const SOURCES = ['v4l2loopback', 'acpi-call', 'dm-writeboost', 'rapiddisk', 'bbswitch'];
+const SOURCES = ['v4l2loopback', 'acpi-call', 'dm-writeboost', 'bbswitch', 'vpoll'];
 const HEADERS = String.raw`linux-headers-(?<release>6\.1\.0-\d+-(?<flavour>amd64))`;
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -61,13 +61,18 @@ const relay = await serveFiles('/nonexistent', (request, response) => {
   return true;
 });
 
-/** Waits until the repository has all sources' modules for a kernel. */
+/** Waits until the repository has all sources' modules for a kernel, and what follows the flavour needs them. */
 const isPublished = (release: string): Promise<void> =>
   until(`all modules for ${release} are in the repository`, async () => {
     const { repositories } = await kiln.json<RepositoriesView>('repo', 'list');
     const found = repositories.find(({ channel, isCurrent }) => channel === 'stable' && isCurrent);
-    const names = new Set(found?.packages.map(({ name }) => name));
-    return SOURCES.every((source) => names.has(`${source}-modules-${release}`));
+    const there = found?.packages ?? [];
+    return SOURCES.every((source) => {
+      const modules = there.find(({ name }) => name === `${source}-modules-${release}`);
+      const follows = (name: string, version: string): boolean =>
+        name === `${source}-modules-amd64` && version === modules?.version;
+      return there.some(({ name, version }) => follows(name, version));
+    });
   });
 
 const mustApt = async (host: AptHost, ...args: string[]): Promise<void> => {
