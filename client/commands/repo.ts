@@ -114,7 +114,8 @@ SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. T
   async run(context) {
     const suite = onlyArgument(context, 'suite');
     const { repositories, key } = await context.service.repositories();
-    const [format = 'deb'] = formatsOption(context);
+    const [format = 'deb', ...others] = formatsOption(context);
+    if (others.length > 0) throw new KilnError('bad-request', 'give one format');
     if (
       !repositories.some(
         (each) => suiteName(each) === suite && each.format === format && each.isServed,

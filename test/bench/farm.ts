@@ -9,6 +9,7 @@ import { serveFiles } from '../machine/file-server.ts';
 import { pinToolchain, startKiln } from '../machine/kiln-service.ts';
 import { makeArchive } from '../machine/own-archive.ts';
 import { WORK } from '../machine/places.ts';
+import { relayTo } from '../machine/relay.ts';
 import { until } from '../machine/until.ts';
 
 /**
@@ -51,14 +52,8 @@ const kernels = await serveFiles(archive.directory);
 
 const kiln = await startKiln(join(data, 'kiln'), { KILN_CONCURRENCY: '2', KILN_LOG_LEVEL: 'warn' });
 let travelled = 0;
-const relay = await serveFiles('/nonexistent', (request, response) => {
-  void (async () => {
-    const answer = await fetch(`${kiln.url}${request.url ?? ''}`);
-    const bytes = Buffer.from(await answer.arrayBuffer());
-    travelled += bytes.length;
-    response.writeHead(answer.status, { 'content-length': bytes.length }).end(bytes);
-  })();
-  return true;
+const relay = await relayTo(kiln.url, (_, bytes) => {
+  travelled += bytes.length;
 });
 
 /** Waits until the repository has all sources' modules for a kernel, and what follows the flavour needs them. */

@@ -14,6 +14,7 @@ import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-servi
 import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { makeArchive, type OwnArchive } from '../machine/own-archive.ts';
 import { IS_THOROUGH } from '../machine/thorough.ts';
+import { relayTo, spoil } from '../machine/relay.ts';
 import { until } from '../machine/until.ts';
 
 /** A Debian host that has nothing of Kiln's but its repository, and no tool but apt. */
@@ -178,15 +179,8 @@ describe('a source that is published', () => {
 describe('a repository', () => {
   it('is refused by apt where a package, a list or the signature was changed', async () => {
     let change: RegExp | null = null;
-    const relay = await serveFiles('/nonexistent', (request, response) => {
-      const path = request.url ?? '';
-      void (async () => {
-        const answer = await fetch(`${kiln.url}${path}`);
-        const bytes = Buffer.from(await answer.arrayBuffer());
-        if (change?.test(path) === true) bytes[Math.floor(bytes.length / 2)]! ^= 1;
-        response.writeHead(answer.status, { 'content-length': bytes.length }).end(bytes);
-      })();
-      return true;
+    const relay = await relayTo(kiln.url, (path, bytes) => {
+      if (change?.test(path) === true) spoil(bytes);
     });
     const sources = join(host.root, 'etc/apt/sources.list.d/kiln.sources');
     const text = await readFile(sources, 'utf8');
@@ -266,6 +260,9 @@ describe('a repository', () => {
     );
     expect((await kiln.kiln('repo', 'sources', 'nowhere')).stderr).toMatch(
       /no deb repository nowhere is served; kiln repo list/,
+    );
+    expect((await kiln.kiln('repo', 'sources', 'own', '--format', 'deb,rpm')).stderr).toMatch(
+      /give one format/,
     );
     expect((await kiln.kiln('repo', 'list')).stdout).toMatch(/^camera +deb +stable +/m);
     for (const path of ['deb/dists/own/../../x', 'deb/pool/camera/x.deb', 'zip/dists/own/Release'])

@@ -18,6 +18,7 @@ import { kernelCore, rpmHost, type RpmHost } from '../machine/rpm-host.ts';
 import { packRpm } from '../machine/pack-plan.ts';
 import { publish, rpmRepository } from '../machine/rpm-repository.ts';
 import { mustRun, run } from '../machine/run.ts';
+import { relayTo, spoil } from '../machine/relay.ts';
 import { until } from '../machine/until.ts';
 
 /** Hosts of dnf and zypper that have nothing of Kiln's but its repository. */
@@ -182,15 +183,8 @@ describe('a host of dnf', () => {
 
   it('refuses packages and lists that were changed', async () => {
     let change: RegExp | null = null;
-    const relay = await serveFiles('/nonexistent', (request, response) => {
-      const path = request.url ?? '';
-      void (async () => {
-        const answer = await fetch(`${kiln.url}${path}`);
-        const bytes = Buffer.from(await answer.arrayBuffer());
-        if (change?.test(path) === true) bytes[Math.floor(bytes.length / 2)]! ^= 1;
-        response.writeHead(answer.status, { 'content-length': bytes.length }).end(bytes);
-      })();
-      return true;
+    const relay = await relayTo(kiln.url, (path, bytes) => {
+      if (change?.test(path) === true) spoil(bytes);
     });
     const file = join(host.root, 'etc/yum.repos.d/kiln.repo');
     const text = await readFile(file, 'utf8');
