@@ -1,13 +1,12 @@
-import { copyFile, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { debianHeaders, debianPackage, debianSource } from '../machine/debian.ts';
 import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
 import { makeGuest, type Guest } from '../machine/guest.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
-import { makeArchive } from '../machine/own-archive.ts';
+import { layForGuest, makeArchive } from '../machine/own-archive.ts';
 import { WORK } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
 import { twoReleases } from './kernels.ts';
 
@@ -73,16 +72,7 @@ describe('a Secure Boot host with Kiln’s repository', () => {
       {},
     );
     await archive.publish();
-    const home = join(guest.shared, 'archive');
-    await cp(archive.directory, home, { recursive: true });
-    const key = /^Signed-By: (.*)$/m.exec(archive.sources)?.[1] ?? '';
-    await copyFile(key, join(home, 'key.gpg'));
-    // apt reads as a user of its own.
-    await mustRun('chmod', ['-R', 'a+rX', home]);
-    await writeFile(
-      join(guest.shared, 'kernels.sources'),
-      'Types: deb\nURIs: file:/host/archive\nSuites: ./\nSigned-By: /host/archive/key.gpg\n',
-    );
+    await layForGuest(archive, guest.shared, 'kernels');
   };
 
   const loads = async (release: string): Promise<void> => {

@@ -1,4 +1,4 @@
-import { copyFile, cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
@@ -7,10 +7,9 @@ import { debianPackage } from '../machine/debian.ts';
 import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
 import { makeGuest, type Guest } from '../machine/guest.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
-import { makeArchive } from '../machine/own-archive.ts';
+import { layForGuest, makeArchive } from '../machine/own-archive.ts';
 import { ourPackages } from '../machine/packages.ts';
 import { WORK } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
 import { modulesOf, twoReleases } from './kernels.ts';
 
 const MINUTES = 60_000;
@@ -81,16 +80,7 @@ describe('a Secure Boot host with kiln-dkms', () => {
     for (const name of debian) await archive.addFile(await debianPackage(name));
     for (const deb of Object.values(await ourPackages())) await archive.addFile(deb);
     await archive.publish();
-    const home = join(guest.shared, 'archive');
-    await cp(archive.directory, home, { recursive: true });
-    const key = /^Signed-By: (.*)$/m.exec(archive.sources)?.[1] ?? '';
-    await copyFile(key, join(home, 'key.gpg'));
-    // apt reads as a user of its own.
-    await mustRun('chmod', ['-R', 'a+rX', home]);
-    await writeFile(
-      join(guest.shared, 'own.sources'),
-      'Types: deb\nURIs: file:/host/archive\nSuites: ./\nSigned-By: /host/archive/key.gpg\n',
-    );
+    await layForGuest(archive, guest.shared, 'own');
   };
 
   /** What the kernel says of a loaded module. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { freshDirectory } from './make-source.ts';
 import { mustRun } from './run.ts';
@@ -26,6 +26,24 @@ export interface PackageControl {
   readonly version: string;
   readonly depends?: string;
 }
+
+/** Lays an archive into the directory that a guest sees at `/host`, and names it in a file `NAME.sources` there. */
+export const layForGuest = async (
+  archive: OwnArchive,
+  shared: string,
+  name: string,
+): Promise<void> => {
+  const home = join(shared, 'archive');
+  await cp(archive.directory, home, { recursive: true });
+  const key = /^Signed-By: (.*)$/m.exec(archive.sources)?.[1] ?? '';
+  await copyFile(key, join(home, 'key.gpg'));
+  // apt reads as a user of its own.
+  await mustRun('chmod', ['-R', 'a+rX', home]);
+  await writeFile(
+    join(shared, `${name}.sources`),
+    'Types: deb\nURIs: file:/host/archive\nSuites: ./\nSigned-By: /host/archive/key.gpg\n',
+  );
+};
 
 /** Makes an archive without packages. */
 export const makeArchive = async (label: string): Promise<OwnArchive> => {
