@@ -10,7 +10,7 @@ import {
   RPM_GROUP,
   RPM_PACKAGER,
   triggerScript,
-} from '../core/packages/rpm-plan.ts';
+} from '../core/packages/rpm-spec.ts';
 import type { RpmTag, RpmValues } from './rpm-header.ts';
 
 /** What rpmbuild makes of a plan: each tag of a package's header, worked out (sources: rpm's `rpmtag.h`, `build/files.c`, `rpmds.h`). */

@@ -22,6 +22,8 @@ export const rpmHost = async (): Promise<RpmHost> => {
   const base = await namedPackage('base', '1', '1', [
     'coreutils',
     'findutils',
+    'gawk',
+    'gzip',
     'kmod',
     '/bin/sh',
     'system-release = 9',

@@ -1,18 +1,35 @@
+import { LINK } from './link-script.ts';
 import type { PlannedFile } from './plan.ts';
 
 /** `kiln-modules-common`: the one package whose scripts run on hosts. Packages of modules have none. */
 
 /** What dpkg calls once for all packages of modules that came or went in one run, as its trigger. */
 const UPDATE = `#!/bin/sh
-# Makes the module index, and the initramfs where there is one, anew for every kernel whose modules below updates/ have changed.
+# Makes the module index, and the initramfs where there is one, anew for every kernel whose modules below updates/, or whose links to
+# other kernels' modules, have changed.
 # Packages of modules have no scripts of their own: dpkg, or rpm, calls this once when all of them are there.
+set -u
 state=/var/lib/kiln-modules
+newline='
+'
 mkdir -p "$state" || exit
+status=0
+linked=$(/usr/lib/kiln-modules/link) || status=1
 
 # Whether modules came or went after an image was made: the kernel's own package may have made it in the same run. Package managers keep the
-# times that files had; when they came shows in ctime.
+# times that files had; when they came shows in ctime. Links that changed did so just now.
 is_older() { # IMAGE MODULES
-  [ ! -d "$2/updates" ] || [ -n "$(find "$2/updates" -cnewer "$1")" ]
+  case "$newline$linked$newline" in *"$newline\${2##*/}$newline"*) return 0 ;; esac
+  [ ! -d "$2/updates" ] || [ -n "$(find -L "$2/updates" "$2/weak-updates" -cnewer "$1" 2>/dev/null)" ]
+}
+
+# What there is of modules, and behind links, so that another of the same name shows.
+modules_in() { # MODULES
+  (
+    cd "$1" || exit
+    find updates -type f -printf '%p %s %T@ %i\\n'
+    find weak-updates -type l -lname '../../../*/updates/*' -exec stat -L -c '%n %s %Y %i' {} +
+  ) 2>/dev/null | sort
 }
 
 make_initramfs() { # RELEASE MODULES
@@ -35,11 +52,10 @@ make_initramfs() { # RELEASE MODULES
   done
 }
 
-status=0
 for modules in /lib/modules/*; do
   release=\${modules##*/}
   [ -d "$modules" ] || continue
-  now=$(cd "$modules" && find updates -type f -printf '%p %s %T@ %i\\n' 2>/dev/null | sort)
+  now=$(modules_in "$modules")
   before=$(cat "$state/$release" 2>/dev/null)
   [ "$now" != "$before" ] || continue
   # A kernel that is not whole: its package is about to come, and makes both itself, or has gone.
@@ -59,10 +75,12 @@ done
 exit $status
 `;
 
+/** Where that is. */
 export const UPDATE_SCRIPT = '/usr/lib/kiln-modules/update';
 
 export const COMMON_FILES: readonly PlannedFile[] = [
   { place: UPDATE_SCRIPT, content: { text: UPDATE }, executable: true },
+  { place: '/usr/lib/kiln-modules/link', content: { text: LINK }, executable: true },
 ];
 
 /** The scripts of the .deb. The trigger is dpkg's own on files: it has no need of anything in the packages of modules. */

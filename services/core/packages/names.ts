@@ -91,7 +91,7 @@ export const debVersion = (subject: PackageSubject): string => {
 };
 
 /** The version of what all packages of modules need; raised whenever its bytes change. */
-export const COMMON_VERSION = '2';
+export const COMMON_VERSION = '3';
 
 /** A kernel's flavour, by its release: `amd64` of `6.1.0-57-amd64`, `generic` of `6.8.0-40-generic`; `null` where it has none. */
 export const flavourOf = (release: string): string | null =>
@@ -109,7 +109,7 @@ export const rpmDistribution = (release: string): string | null =>
 
 /** How a format's package managers compare versions. */
 export const versionOrder = (format: PackageFormat): ((one: string, other: string) => number) =>
-  format === 'rpm' ? compareRpmTexts : compareVersions;
+  format === 'deb' ? compareVersions : compareRpmTexts;
 
 /**
  * The version of the distribution's package of a kernel, by what it says of itself (`uname -v`): Debian's `6.1.192-3`; Ubuntu's, which

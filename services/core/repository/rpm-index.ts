@@ -3,7 +3,7 @@ import { digestOf, hexOf, type Digest } from '../digest.ts';
 import { contentSizes } from '../packages/contents.ts';
 import { planPackage } from '../packages/plan-package.ts';
 import type { PackagePlan, RpmHeader } from '../packages/plan.ts';
-import { ownedDirectories, RPM_GROUP, RPM_PACKAGER } from '../packages/rpm-plan.ts';
+import { ownedDirectories, RPM_GROUP, RPM_PACKAGER } from '../packages/rpm-spec.ts';
 import type { RepositoryIndex } from './index-of.ts';
 import { poolPath, type RepositoryContent } from './repository.ts';
 
@@ -22,7 +22,7 @@ interface Package {
 export const rpmIndex = (content: RepositoryContent): RepositoryIndex => {
   const packages = content.packages
     .map(({ subject, digest, size }): Package => {
-      const plan = planPackage('rpm', subject);
+      const plan = planPackage(content.format, subject);
       if (plan.rpm === undefined) throw new TypeError('an RPM package without a header');
       const installed = contentSizes(subject).reduce((sum, each) => sum + each, 0);
       const source = 'source' in subject ? subject.source.name : '';
