@@ -104,12 +104,12 @@ const sources: Command = {
   name: 'repo sources',
   args: 'SUITE',
   summary: 'print what a host’s package manager is told about a repository',
-  help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. With --format rpm for dnf and zypper, to be put
-into /etc/yum.repos.d/kiln.repo or /etc/zypp/repos.d/kiln.repo, with what kiln repo key prints in ${RPM_KEY}.
+  help: `For apt, to be put into /etc/apt/sources.list.d/kiln.sources; the key is in it. With --format rpm or kmp for dnf and zypper, to be
+put into /etc/yum.repos.d/kiln.repo or /etc/zypp/repos.d/kiln.repo, with what kiln repo key prints in ${RPM_KEY}.
 SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. The address is that of this client's own service
 (--server URL for another).
 
-      --format FORMAT    deb (default) or rpm`,
+      --format FORMAT    one of ${PACKAGE_FORMATS.join(', ')} (default: deb)`,
   options: { format: { type: 'string' } },
   async run(context) {
     const suite = onlyArgument(context, 'suite');
@@ -126,7 +126,7 @@ SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. T
         `no ${format} repository ${suite} is served; kiln repo list shows those that there are`,
       );
     const base = `${context.config.server}/repo/${format}`;
-    const text = format === 'deb' ? aptSources(base, suite, key) : repoFile(base, suite);
+    const text = format === 'deb' ? aptSources(base, suite, key) : repoFile(base, suite, format);
     context.print(text, { sources: text });
   },
 };
@@ -153,14 +153,16 @@ const aptSources = (uri: string, suite: string, key: string): string => {
 };
 
 /** A repository as dnf and zypper are told of it: the index is signed, and so are packages (source: dnf.conf(5)). */
-const repoFile = (base: string, suite: string): string =>
-  `[kiln-${suite}]
-name=Kiln ${suite}
+const repoFile = (base: string, suite: string, format: PackageFormat): string => {
+  const name = format === 'rpm' ? suite : `${format}-${suite}`;
+  return `[kiln-${name}]
+name=Kiln ${name}
 baseurl=${base}/dists/${suite}/
 enabled=1
 repo_gpgcheck=1
 gpgcheck=1
 gpgkey=file://${RPM_KEY}`;
+};
 
 /** Throws `bad-request`. */
 const channelOption = (context: Context): PublicationView['channel'] => {

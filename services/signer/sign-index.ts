@@ -8,10 +8,15 @@ import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
 import { readAttested } from '../core/provenance/attested.ts';
 import { indexOf, ownPool, withOwnPool } from '../core/repository/index-of.ts';
-import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
+import {
+  mustBeAttestedModules,
+  mustBringSettings,
+  mustImport,
+} from '../core/provenance/attested-packages.ts';
 import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
 import type { BlobInfo, Blobs } from '../storage/blobs.ts';
 import { checkPackage } from '../storage/check-package.ts';
+import { readImports } from '../storage/module-imports.ts';
 import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
 import { signRpm } from '../storage/rpm-signature.ts';
 
@@ -84,6 +89,7 @@ const checkIndexed = async (
   if (subject.kind === 'modules') {
     const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);
     mustBeAttestedModules(subject, readAttested(envelope.toString('utf8'), certificate));
+    mustImport(subject, format === 'kmp' ? await readImports(blobs, subject.modules) : null);
   }
   const limit = unpackedLimit(subject);
   // As a whole: a stream would say only at its end that it is another blob.

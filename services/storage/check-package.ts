@@ -8,6 +8,7 @@ export const checkPackage = (bytes: Buffer, plan: PackagePlan, most: number): Pr
     case 'deb':
       return checkDeb(bytes, plan, most);
     case 'rpm':
+    case 'kmp':
       return checkRpm(bytes, plan, most);
   }
 };

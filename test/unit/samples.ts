@@ -98,17 +98,25 @@ export const hostProgram = (machine: number, ...strings: readonly string[]): Buf
   return Buffer.concat([header, Buffer.from(`\0${strings.map((text) => `${text}\0`).join('')}`)]);
 };
 
-/** A kernel module for x86_64 that has a `.modinfo` of these pairs and nothing else. */
-export const moduleBytes = (modinfo: readonly string[]): Buffer => {
-  const names = Buffer.from('\0.modinfo\0.shstrtab\0');
+/** A kernel module for x86_64 that has a `.modinfo` of these pairs, CRCs of these symbols, and nothing else. */
+export const moduleBytes = (
+  modinfo: readonly string[],
+  versions: Readonly<Record<string, number>> = {},
+): Buffer => {
+  const names = Buffer.from('\0.modinfo\0.shstrtab\0__versions\0');
   const info = Buffer.from(modinfo.map((pair) => `${pair}\0`).join(''));
+  const crcs = Buffer.alloc(64 * Object.keys(versions).length);
+  for (const [index, [symbol, crc]] of Object.entries(versions).entries()) {
+    crcs.writeUInt32LE(crc, 64 * index);
+    crcs.write(symbol, 64 * index + 8);
+  }
   const header = Buffer.alloc(64);
   header.write('\x7fELF\x02\x01\x01', 'latin1');
   header.writeUInt16LE(1, 16);
   header.writeUInt16LE(62, 18);
   header.writeUInt32LE(1, 20);
-  header.writeUInt32LE(64 + names.length + info.length, 40);
-  [64, 0, 0, 64, 3, 2].forEach((value, index) => header.writeUInt16LE(value, 52 + 2 * index));
+  header.writeUInt32LE(64 + names.length + info.length + crcs.length, 40);
+  [64, 0, 0, 64, 4, 2].forEach((value, index) => header.writeUInt16LE(value, 52 + 2 * index));
   const section = (name: number, type: number, offset: number, size: number): Buffer => {
     const bytes = Buffer.alloc(64);
     bytes.writeUInt32LE(name, 0);
@@ -121,9 +129,11 @@ export const moduleBytes = (modinfo: readonly string[]): Buffer => {
     header,
     names,
     info,
+    crcs,
     section(0, 0, 0, 0),
     section(1, 1, 64 + names.length, info.length),
     section(10, 3, 64, names.length),
+    section(20, 1, 64 + names.length + info.length, crcs.length),
   ]);
 };
 

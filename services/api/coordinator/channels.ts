@@ -197,12 +197,12 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
 
 /**
  * What is called after a flavour: of each that some builds are for, by its newest kernel. Where kernels of several distributions of RPM are
- * together, none could be called so: hosts of one would be offered what is for the other.
+ * together, none could be called so: hosts of one would be offered what is for the other. What tracks the kABI has its flavour's name itself.
  */
 const newestOfFlavours = (builds: readonly PublishedBuild[], format: PackageFormat) => {
   const order = versionOrder(format);
   const distributions = new Set(builds.map(({ kernel }) => rpmDistribution(kernel.release)));
-  if (format === 'rpm' && distributions.size > 1) return [];
+  if (format === 'kmp' || (format === 'rpm' && distributions.size > 1)) return [];
   const newest = new Map<string, { flavour: string | null; build: PublishedBuild }>();
   for (const build of builds) {
     const { release, arch } = build.kernel;

@@ -7,6 +7,7 @@ import { unpackedLimit } from '../../core/packages/plan-package.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { checkPackage } from '../../storage/check-package.ts';
 import { fromJson } from '../../storage/json-text.ts';
+import { createImportsReader } from '../../storage/module-imports.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { problemOf } from './evidence.ts';
 import {
@@ -45,6 +46,7 @@ export interface PackingDeps extends CoordinatorDeps {
 
 export const createPacking = (deps: PackingDeps): Packing => {
   const { db, blobs, now, packageScript, evidence } = deps;
+  const subjects = { db, blobs, key: evidence.key, importsOf: createImportsReader(blobs) };
 
   const enqueue = async (id: string): Promise<void> => {
     const { attempt, plan, toolchain, state } = await findPackage(db, id);
@@ -92,7 +94,7 @@ export const createPacking = (deps: PackingDeps): Packing => {
     enqueue,
 
     async ofBuild(build, asking) {
-      const subject = await modulesSubject({ db, blobs, key: evidence.key }, build);
+      const subject = await modulesSubject(subjects, build, asking.format);
       const rows = [await of(subject, asking)];
       if (bringsSettings(subject)) {
         const { source, files } = subject;

@@ -1,20 +1,34 @@
 import { KilnError } from '../../core/errors.ts';
 import { kernelPackageVersion } from '../../core/packages/names.ts';
+import type { Imports } from '../../core/packages/module-imports.ts';
+import type { PackageFormat } from '../../core/packages/plan.ts';
 import type { ModulesSubject } from '../../core/packages/subject.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson } from '../../storage/json-text.ts';
+import type { StoredModules } from '../../storage/module-imports.ts';
 import { buildView } from './build-views.ts';
 import { filesOf } from '../../core/protocol/build.ts';
 import { loadBuild } from './records.ts';
 
+/** What is known of builds, and of what they made. */
+export interface SubjectDeps {
+  readonly db: Database;
+  readonly blobs: Blobs;
+  /** The key whose signatures count. */
+  readonly key: string;
+  /** What stored modules import. */
+  readonly importsOf: (modules: StoredModules) => Promise<readonly Imports[]>;
+}
+
 /**
  * What the package of a build's modules is made of, its revision aside. Throws `not-found`, `withdrawn`, or `conflict` where the build
- * has no modules that the service's key signed.
+ * has no modules that the service's key signed, or where these have no CRCs and the format needs them.
  */
 export const modulesSubject = async (
-  { db, blobs, key }: { readonly db: Database; readonly blobs: Blobs; readonly key: string },
+  { db, blobs, key, importsOf }: SubjectDeps,
   id: string,
+  format: PackageFormat,
 ): Promise<Omit<ModulesSubject, 'revision'>> => {
   const view = await buildView(db, id);
   if (view.withdrawn !== null) throw new KilnError('withdrawn', view.withdrawn);
@@ -48,6 +62,7 @@ export const modulesSubject = async (
       license: license.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200),
     });
   }
+  const imports = format === 'kmp' ? await importsOf(modules) : [];
   const files: ModulesSubject['files'][number][] = [];
   for (const [place, digest] of Object.entries(filesOf(view)))
     files.push({ place, digest, size: await sizeOf(digest) });
@@ -60,7 +75,10 @@ export const modulesSubject = async (
       arch: kernel.arch,
       version: kernelPackageVersion(kernel.release, kernel.build),
     },
-    modules,
+    modules: modules.map((module, at) => {
+      const its = imports[at];
+      return its === undefined ? module : { ...module, imports: its };
+    }),
     files,
     needs: [...new Set(fromJson(build.inputs).dependencies.map(({ name }) => name))],
     attestation: { digest: view.attestation, size: await sizeOf(view.attestation) },

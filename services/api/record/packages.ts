@@ -66,7 +66,7 @@ export const findOrMakePackage = async (
   if (packer === null)
     throw new KilnError(
       'no-toolchain',
-      `no pinned toolchain has ${packersOf(format)}, which pack a .${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
+      `no pinned toolchain has ${packersOf(format)}, which pack a package of the format ${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
     );
   const source = 'source' in first ? first.source.name : '';
   if (first.kind !== 'common')

@@ -7,6 +7,7 @@ const PACKERS: Readonly<Record<PackageFormat, Readonly<Record<string, string>>>>
   // --threads-max, without which the bytes hang on the number of processors.
   deb: { dpkg: '1.21.9', 'xz-utils': '5.2' },
   rpm: { rpm: '4.16' },
+  kmp: { rpm: '4.16' },
 };
 
 /** What a toolchain needs to pack a format, in words. */

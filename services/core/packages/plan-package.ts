@@ -2,17 +2,20 @@ import { canonicalJson } from '../format/canonical-json.ts';
 import { digestOf, type Digest } from '../digest.ts';
 import { debPlan } from './deb-plan.ts';
 import { COMMON_VERSION } from './names.ts';
+import { kmpPlan } from './kmp-plan.ts';
 import { rpmPlan } from './rpm-plan.ts';
 import type { PackageFormat, PackagePlan } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
 
-/** What is in the package of a subject. */
+/** What is in the package of a subject. Throws `KilnError('conflict')` where no package of the format can be made of it. */
 export const planPackage = (format: PackageFormat, subject: PackageSubject): PackagePlan => {
   switch (format) {
     case 'deb':
       return debPlan(subject);
     case 'rpm':
       return rpmPlan(subject);
+    case 'kmp':
+      return kmpPlan(subject);
   }
 };
 

@@ -4,15 +4,17 @@ import { digest, digestOf, type Digest } from '../digest.ts';
 import { list } from '../schemas/domain.ts';
 
 /** The kinds of packages that are made. */
-export const PACKAGE_FORMATS = ['deb', 'rpm'] as const;
+export const PACKAGE_FORMATS = ['deb', 'rpm', 'kmp'] as const;
 export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
 
 /** The states of a package: it waits, a builder is at it, it is there, or it could not be made. */
 export const PACKAGE_STATES = ['queued', 'packing', 'made', 'failed'] as const;
 export type PackageState = (typeof PACKAGE_STATES)[number];
 
-const TEXT_LIMIT = 256 * 1024;
+const TEXT_LIMIT = 1024 * 1024;
 const FILES = 1024;
+/** Relations of a package: what tracks the kABI has one for each symbol. */
+const RELATIONS = 8192;
 const text = z.string().max(TEXT_LIMIT);
 /** A part of a path, or a name: nothing that a shell or a packer reads as anything else. */
 const WORD = '[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}';
@@ -46,8 +48,8 @@ const RpmHeader = z.strictObject({
   summary: z.string().max(1000),
   description: z.string().max(10_000),
   /** `NAME`, or `NAME = VERSION` with any of rpm's comparisons. */
-  requires: list(z.string().max(300), 512),
-  provides: list(z.string().max(300), 512),
+  requires: list(z.string().max(700), RELATIONS),
+  provides: list(z.string().max(700), RELATIONS),
   /** The program that is run once when modules came or went in a transaction, as rpm's file trigger, and as the package itself goes; `null` for none. */
   script: z.string().max(300).nullable(),
 });

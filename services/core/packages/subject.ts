@@ -4,6 +4,7 @@ import { digest } from '../digest.ts';
 import { list, moduleName, MODULES, sourceName, sourceVersion } from '../schemas/domain.ts';
 import { isKernelRelease } from '../kernel/kernel.ts';
 import { HOST_FILES, isHostFilePlace } from '../source/host-files.ts';
+import { Imports } from './module-imports.ts';
 
 /** What a package is made of, and all that its bytes depend on besides the tools. Whoever has it can say what must be in the package. */
 
@@ -33,7 +34,14 @@ const Modules = z.strictObject({
     version: word.nullable(),
   }),
   modules: list(
-    z.strictObject({ name: moduleName, signed: digest, size, license }),
+    z.strictObject({
+      name: moduleName,
+      signed: digest,
+      size,
+      license,
+      /** What it needs of a kernel, for packages that track the kABI; others do without. */
+      imports: Imports.exactOptional(),
+    }),
     MODULES,
   ).refine((modules) => modules.length > 0),
   /** The files for hosts that its source brings. */

@@ -27,6 +27,7 @@ export const indexOf = (content: RepositoryContent): RepositoryIndex => {
     case 'deb':
       return aptIndex(content);
     case 'rpm':
+    case 'kmp':
       return rpmIndex(content);
   }
 };
@@ -40,12 +41,12 @@ export const ownPool = ({
   packages,
 }: RepositoryContent): ReadonlyMap<string, IndexedPackage> =>
   new Map(
-    format === 'rpm'
-      ? packages.map((each) => {
+    format === 'deb'
+      ? []
+      : packages.map((each) => {
           const source = 'source' in each.subject ? each.subject.source.name : '';
           return [poolPath(source, planPackage(format, each.subject).file), each] as const;
-        })
-      : [],
+        }),
   );
 
 /** The content with the packages that are files of the index in the place of those that they were made of. */

@@ -15,6 +15,7 @@ import { sendBlob } from '../send-blob.ts';
  *   /repo/deb/dists/SUITE/…            an apt repository's index; SUITE-staging for those who try first
  *   /repo/deb/pool/SOURCE/FILE         its packages
  *   /repo/rpm/dists/SUITE/…            a repository for dnf and zypper, its packages in pool/ there
+ *   /repo/kmp/dists/SUITE/…            the same of packages that track the kABI
  */
 export const repositoryFileRoutes = (deps: ApiDeps): Router => {
   const { db, blobs } = deps;
