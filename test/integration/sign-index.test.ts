@@ -38,6 +38,9 @@ type Indexed = Extract<Outcome, { kind: 'indexed' }>;
 
 const script = digestOf('script');
 const SETTING = '/lib/modprobe.d/hello.conf';
+/** The CRCs in the module's bytes, and as packages need them. */
+const CRCS = { module_layout: 0xabc, _printk: 0x92997ed8 };
+const IMPORTS = { module_layout: '00000abc', _printk: '92997ed8' };
 let blobs: Blobs;
 let key: SigningKey;
 let other: SigningKey;
@@ -56,7 +59,9 @@ const signedBuild = async (signing: SigningKey, version: string): Promise<Module
   const setting = await put('options hello a=1\n');
   const inputs = sampleInputs({ ...dkmsSource, version, files: { [SETTING]: setting } }, script);
   const fingerprint = fingerprintOf(inputs);
-  const unsigned = await put(moduleBytes(['name=hello', `vermagic=${debianKernel.vermagic}`]));
+  const unsigned = await put(
+    moduleBytes(['name=hello', `vermagic=${debianKernel.vermagic}`], CRCS),
+  );
   const job = SignJob.parse({
     kind: 'sign',
     build: buildIdOf(fingerprint),
@@ -95,6 +100,22 @@ const packed = async (
   const stored = await blobs.put(createReadStream(file), { limit: 1024 ** 2 });
   return { subject: of, ...stored };
 };
+
+/** The same for a package that tracks the kABI. */
+const packedKmp = async (of: PackageSubject): Promise<IndexedPackage> => {
+  const read = (digest: Digest): Promise<Buffer> => blobs.read(digest, 1024 ** 2);
+  const file = await packRpm(planPackage('kmp', of), read);
+  return { subject: of, ...(await blobs.put(createReadStream(file), { limit: 1024 ** 2 })) };
+};
+
+/** The settings that a build's source brings. */
+const settingsOf = ({ source, files }: ModulesSubject): PackageSubject => ({
+  kind: 'settings',
+  source,
+  licenses: ['GPL'],
+  files,
+  revision: 1,
+});
 
 const contentOf = (
   packages: readonly IndexedPackage[],
@@ -137,13 +158,7 @@ beforeAll(async () => {
 
 describe('a repository', () => {
   it('is signed of packages of what was signed, and the API finds it so', async () => {
-    const settings = await packed({
-      kind: 'settings',
-      source: subject.source,
-      licenses: ['GPL'],
-      files: subject.files,
-      revision: 1,
-    });
+    const settings = await packed(settingsOf(subject));
     const common = await packed({ kind: 'common' });
     const all = [good, settings, common];
     const { files } = await index(...all);
@@ -273,6 +288,36 @@ describe('a repository', () => {
     await expect(
       checkIndex([...files, { ...first, path: 'main/evil' }], content, deps),
     ).rejects.toThrow(refusal('unverified', /a file more, main\/evil/));
+  });
+
+  it('of packages that track the kABI is signed where they need what the modules’ bytes import', async () => {
+    const [module] = subject.modules;
+    if (module === undefined) throw new Error('no module');
+    const needing = (imports: Readonly<Record<string, string>>): Promise<Indexed> =>
+      packedKmp({
+        ...subject,
+        modules: [{ ...module, imports }],
+      }).then(async (each) =>
+        indexed(contentOf([each, await packedKmp(settingsOf(subject))], 'kmp')),
+      );
+    const { files } = await needing(IMPORTS);
+    const primary = files.find(({ path }) => path.endsWith('-primary.xml'));
+    const text = (await blobs.read(primary?.digest ?? script, 1024 ** 2)).toString();
+    expect(text).toMatch(/name="ksym\(amd64:_printk\)" flags="EQ" epoch="0" ver="92997ed8"/);
+    const { _printk, ...without } = IMPORTS;
+    for (const wrong of [
+      without,
+      { ...IMPORTS, _printk: '92997ed9' },
+      { ...IMPORTS, more: _printk },
+      {},
+    ])
+      await expect(needing(wrong)).rejects.toThrow(
+        refusal('unverified', /is not what was signed \(imports\)/),
+      );
+    const carried = { ...subject, modules: [{ ...module, imports: IMPORTS }] };
+    await expect(index({ ...good, subject: carried })).rejects.toThrow(
+      refusal('unverified', /is not what was signed \(imports\)/),
+    );
   });
 
   it('of RPM packages has them signed, always with the same bytes, and no others are taken from the signer', async () => {

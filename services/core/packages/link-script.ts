@@ -8,6 +8,7 @@ export const LINK = `#!/bin/sh
 # stdout  the kernels whose links changed, one a line
 # exit    0 all well · 1 some link could not be made, or not be removed
 set -u
+lists=/usr/lib/kiln-modules/kabi
 status=0
 newline='
 '
@@ -30,27 +31,35 @@ symbols() { # KERNEL
   done
 }
 
-agrees() { # KERNEL LIST
+# The lists of which a kernel has all symbols.
+agreeing() { # KERNEL
   symbols "$1" | awk '
-    FNR == NR { if ($1 ~ /^0x/) { crc[$2] = $1; needed++; left++ } next }
-    ($2 in crc) && crc[$2] == tolower($1) { delete crc[$2]; left-- }
-    END { exit !(needed > 0 && left == 0) }
-  ' "$2" -
+    !isKernel { if ($1 ~ /^0x/) { needed[FILENAME, $2] = $1; left[FILENAME]++ } next }
+    {
+      for (list in left)
+        if ((list, $2) in needed && needed[list, $2] == tolower($1)) {
+          delete needed[list, $2]
+          left[list]--
+        }
+    }
+    END { for (list in left) if (left[list] == 0) print list }
+  ' "$lists"/* isKernel=1 -
 }
 
 # The links that a kernel is to have, as "NAME/x.ko TARGET". Of one NAME, the first package that agrees has them.
 wanted() { # KERNEL
   # One that is not whole is about to come, or has gone.
   [ -e "/lib/modules/$1/modules.order" ] || [ -e "/lib/modules/$1/modules.builtin" ] || return 0
+  [ -d "$lists" ] || return 0
+  agreeing=$(agreeing "$1")
   # weak-updates/kiln has the links of the program kiln.
   taken=' kiln '
-  for list in /usr/lib/kiln-modules/kabi/*; do
-    [ -f "$list" ] || continue
+  for list in "$lists"/*; do
+    case "$newline$agreeing$newline" in *"$newline$list$newline"*) ;; *) continue ;; esac
     { read -r _ release && read -r _ modules; } <"$list" || continue
     name=\${modules#updates/}
     case $taken in *" $name "*) continue ;; esac
     [ "$release" != "$1" ] && [ ! -e "/lib/modules/$1/$modules" ] || continue
-    agrees "$1" "$list" || continue
     taken="$taken$name "
     for module in "/lib/modules/$release/$modules"/*.ko; do
       [ ! -f "$module" ] || echo "$name/\${module##*/} ../../../$release/$modules/\${module##*/}"
@@ -69,6 +78,7 @@ for home in /lib/modules/*; do
   wanted=$(wanted "$kernel")
   changed=
   while read -r link target; do
+    [ -n "$link" ] || continue
     case "$newline$wanted$newline" in *"$newline$link $target$newline"*) continue ;; esac
     changed=yes
     rm -f "$links/$link" || status=1
