@@ -84,3 +84,29 @@ export const kernelCore = (release: string): Promise<string> => {
     },
   );
 };
+
+/** The package of a kernel as SUSE makes it: it provides each symbol that it exports, with its CRC, and has a list of them. */
+export const kernelDefault = (
+  release: string,
+  symbols: Readonly<Record<string, string>>,
+): Promise<string> => {
+  const [, version = '', of = ''] = /^([0-9.]+)-(.+)-default$/.exec(release) ?? [];
+  const home = `/lib/modules/${release}`;
+  const lines = Object.entries(symbols).map(
+    ([symbol, crc]) => `0x${crc}\t${symbol}\tvmlinux\tEXPORT_SYMBOL\t\n`,
+  );
+  return namedPackage(
+    'kernel-default',
+    version,
+    of,
+    Object.entries(symbols).map(([symbol, crc]) => `ksym(default:${symbol}) = ${crc}`),
+    {
+      install: `mkdir -p %{buildroot}${home}/kernel
+touch %{buildroot}${home}/modules.order %{buildroot}${home}/modules.builtin
+gzip -n >%{buildroot}${home}/symvers.gz <<'END'
+${lines.join('')}END`,
+      files: home,
+      post: `depmod ${release}`,
+    },
+  );
+};

@@ -46,7 +46,7 @@ const headerOf = (subject: ModulesSubject): RpmHeader => {
   return {
     ...named,
     license: licenseOf(subject),
-    summary: `Kernel modules of ${source.name} for kernels with the kABI of ${kernel.release}`,
+    summary: `Kernel modules of ${source.name} for the kABI of ${kernel.release}`,
     description: wrapped(
       `${modules.map(({ name }) => name).join(', ')} of ${source.name} ${source.version}, compiled and signed by Kiln for Linux ${kernel.release}, for each kernel that has the same symbols with the same CRCs. Nothing is compiled on the host. The signed provenance is among the documents.`,
     ),
