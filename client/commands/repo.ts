@@ -10,7 +10,7 @@ import { listOption, onlyArgument, table, type Command, type Context } from '../
 
 /** Where RPM distributions keep the keys of repositories. */
 const RPM_KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-kiln';
-const FORMAT_HELP = `      --format FORMAT,…  ${PACKAGE_FORMATS.join(', ')} (default: deb)`;
+const FORMAT_HELP = `      --format FORMAT,…  ${PACKAGE_FORMATS.join(', ')} (default: deb); kmp: RPM packages for all kernels with the same CRCs`;
 
 const list: Command = {
   name: 'repo list',
