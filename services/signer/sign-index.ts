@@ -44,7 +44,8 @@ export const signIndex = async (
 ): Promise<Outcome> => {
   const { packages, format, suite, channel } = repository;
   const modules = packages.flatMap(({ subject }) => (subject.kind === 'modules' ? subject : []));
-  for (const each of packages) await checkIndexed(each, repository.format, modules, deps);
+  for (const each of packages)
+    await checkIndexed(each, repository.format, modules, deps).catch(refuse);
   const files: IndexFile[] = [];
   const put = async (path: string, bytes: Buffer | string): Promise<void> => {
     files.push({ path, ...(await store(deps.blobs, bytes)) });
@@ -58,6 +59,13 @@ export const signIndex = async (
   await put(top.signature, await signDetached(top.text, deps.repositoryKey));
   if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
   return { kind: 'indexed', format, suite, channel, generation, files };
+};
+
+/** What no package can be made of is refused like what is not what it says: nobody asks for it who means well. */
+const refuse = (error: unknown): never => {
+  if (error instanceof KilnError && error.code === 'conflict')
+    throw new KilnError('unverified', error.message, { cause: error });
+  throw error;
 };
 
 const store = (blobs: Blobs, bytes: Buffer | string): Promise<BlobInfo> => {

@@ -46,6 +46,15 @@ describe('a repository of packages that track the kABI', () => {
     );
   });
 
+  it('is not signed with a package that follows a flavour, of which there are none', async () => {
+    const { source, kernel } = subject;
+    const of = { kind: 'flavour', source, flavour: 'amd64', kernel, revision: 1 } as const;
+    const following = await signed.packed(of, 'rpm');
+    await expect(signed.indexed(contentOf([following], 'kmp'))).rejects.toThrow(
+      refusal('unverified', /none follows one/),
+    );
+  });
+
   it('is the only one that says what modules import', async () => {
     const { packed, indexed } = signed;
     const deb = await packed(withImports(IMPORTS));
