@@ -152,6 +152,16 @@ describe('what modules import', () => {
     ]);
   });
 
+  it.each(['a b', 'a\nRequires: evil', '%(evil)', 'a)', '', '-', 'é'])(
+    'cannot be told where a symbol is called %j',
+    (symbol) => {
+      const versions = new Map([[symbol, 1]]);
+      expect(() => importsOf([module({ versions })])).toThrow(
+        refusal('conflict', /one with an odd name; make an rpm of it/),
+      );
+    },
+  );
+
   it('cannot be told without CRCs', () => {
     expect(() => importsOf([module({ versions: new Map() })])).toThrow(
       refusal(

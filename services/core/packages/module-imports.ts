@@ -19,7 +19,8 @@ export type Imports = Readonly<Record<string, string>>;
 
 /**
  * What each of some modules that are packed together imports: all that its bytes have a CRC of, but for what one of them exports. Throws
- * `KilnError('conflict')` where a symbol has no CRC, so that nothing would tell which kernels have the right one.
+ * `KilnError('conflict')` where a symbol has no CRC, so that nothing would tell which kernels have the right one, or a name that no package
+ * can be told of: it comes from the module's bytes, and goes into a spec file.
  */
 export const importsOf = (modules: readonly ModuleFile[]): readonly Imports[] => {
   const own = new Set(modules.flatMap((module) => module.exports));
@@ -36,10 +37,17 @@ export const importsOf = (modules: readonly ModuleFile[]): readonly Imports[] =>
         'conflict',
         `no kmp can be made of ${name}.ko, which has no CRC of the symbol ${bare} that it needs; make an rpm of it`,
       );
-    return Object.fromEntries(
-      [...module.versions]
-        .filter(([each]) => !own.has(each))
-        .map(([each, crc]) => [each, crc.toString(16).padStart(8, '0')]),
+    const needed = [...module.versions].filter(([each]) => !own.has(each));
+    const imports = Imports.safeParse(
+      Object.fromEntries(
+        needed.map(([each, crc]) => [each, crc.toString(16).padStart(8, '0')] as const),
+      ),
     );
+    if (!imports.success)
+      throw new KilnError(
+        'conflict',
+        `no kmp can be made of ${name}.ko, which imports over ${IMPORTS} symbols, or one with an odd name; make an rpm of it`,
+      );
+    return imports.data;
   });
 };
