@@ -86,7 +86,7 @@ const addKernel = async (
 ): Promise<void> => {
   const file = `${release}.rpm`;
   await copyFile(await kernelDefault(release, of), join(host.root, 'root', file));
-  await host.mustRun('rpm', '-i', `/root/${file}`);
+  await host.mustRun('rpm', '-i', '--oldpackage', `/root/${file}`);
 };
 /** Tells a host of the repository. */
 const follow = async ({ root, mustRun: mustRunThere }: RpmHost): Promise<void> => {
