@@ -19,6 +19,7 @@ export const VERBS = [
   'mkdeb',
   'mkbmdeb',
   'mkrpm',
+  'mkkmp',
   'generate_mok',
   'kernel_preinst',
   'kernel_postinst',

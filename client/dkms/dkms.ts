@@ -138,7 +138,8 @@ const perform = async (run: DkmsRun, verb: Verb | null): Promise<void> => {
       );
     case 'mkdeb':
     case 'mkbmdeb':
-    case 'mkrpm': {
+    case 'mkrpm':
+    case 'mkkmp': {
       mustBeNamed(verb, added);
       await mustBeAdded(places, added);
       await mustWriteTree(run);

@@ -11,13 +11,16 @@ import type { DkmsRun } from './run.ts';
 import { builtHome, homeOf, isBuilt, labelOf, type Target } from './tree.ts';
 
 /** The verbs of dkms 2 that make packages, each with a directory of its own beside what was built (source: dkms 2.8's dkms(8)). */
-const FORMATS = { mkdeb: 'deb', mkbmdeb: 'deb', mkrpm: 'rpm' } as const satisfies Partial<
-  Record<Verb, PackageFormat>
->;
-const DIRECTORIES = { mkdeb: 'deb', mkbmdeb: 'bmdeb', mkrpm: 'rpm' } as const;
+const FORMATS = {
+  mkdeb: 'deb',
+  mkbmdeb: 'deb',
+  mkrpm: 'rpm',
+  mkkmp: 'kmp',
+} as const satisfies Partial<Record<Verb, PackageFormat>>;
+const DIRECTORIES = { mkdeb: 'deb', mkbmdeb: 'bmdeb', mkrpm: 'rpm', mkkmp: 'kmp' } as const;
 export type PackageVerb = keyof typeof FORMATS;
 
-/** `dkms mkdeb`, `mkbmdeb` and `mkrpm`: the service's packages of what is built, which is built first where it is not. */
+/** `dkms mkdeb`, `mkbmdeb`, `mkrpm` and `mkkmp`: the service's packages of what is built, which is built first where it is not. */
 export const packageModules = async (
   run: DkmsRun,
   verb: PackageVerb,

@@ -130,6 +130,11 @@ describe('dkms', () => {
     expect(written[0]).toMatch(/^\/var\/lib\/dkms\/first\/1\.0\/deb\/first-modules-.*\.deb$/);
     const listed = await mustRun('dpkg-deb', ['-c', at(written[0]?.slice(1) ?? '')]);
     expect(listed).toContain(`./lib/modules/${host.release}/updates/first/first.ko`);
+    const kmp = await host.run('dkms', 'mkkmp', 'first/1.0', '-k', host.release);
+    expect([kmp.status, kmp.stdout]).toEqual([
+      0,
+      expect.stringMatching(/^Wrote: \/var\/lib\/dkms\/first\/1\.0\/kmp\/first-kmp-.*\.rpm$/m),
+    ]);
     expect((await host.run('dkms', 'mkrpm', 'nothing/1.0')).stderr).toContain(
       'The module/version combo: nothing/1.0 is not located in the DKMS tree.',
     );
