@@ -8,16 +8,16 @@ import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
 import { readAttested } from '../core/provenance/attested.ts';
 import { indexOf, ownPool, withOwnPool } from '../core/repository/index-of.ts';
-import {
-  mustBeAttestedModules,
-  mustBringSettings,
-  mustImport,
-} from '../core/provenance/attested-packages.ts';
-import type { IndexedPackage, IndexFile } from '../core/repository/repository.ts';
+import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
+import type {
+  IndexedPackage,
+  IndexFile,
+  RepositoryContent,
+} from '../core/repository/repository.ts';
 import type { BlobInfo, Blobs } from '../storage/blobs.ts';
 import { checkPackage } from '../storage/check-package.ts';
-import { readImports } from '../storage/module-imports.ts';
 import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
+import type { KabiReader } from '../storage/read-kabi.ts';
 import { signRpm } from '../storage/rpm-signature.ts';
 
 const ATTESTATION_LIMIT = 64 * 1024 ** 2;
@@ -30,6 +30,8 @@ export interface IndexDeps {
   readonly repositoryKey: RepositoryKey;
   /** Packages that were checked since the signer began, by what they are made of and their bytes. */
   readonly checked: Set<Digest>;
+  /** Tells what modules need of a kernel. */
+  readonly readKabi: KabiReader;
   /** Packages that were signed since then, by those that they were made of. */
   readonly signed: Map<Digest, BlobInfo>;
 }
@@ -39,13 +41,13 @@ export interface IndexDeps {
  * else. Throws `KilnError('unverified')` for any other.
  */
 export const signIndex = async (
-  { repository, generation }: IndexJob,
+  { repository: said, generation }: IndexJob,
   deps: IndexDeps,
 ): Promise<Outcome> => {
+  const repository = await withKabi(said, deps).catch(refuse);
   const { packages, format, suite, channel } = repository;
   const modules = packages.flatMap(({ subject }) => (subject.kind === 'modules' ? subject : []));
-  for (const each of packages)
-    await checkIndexed(each, repository.format, modules, deps).catch(refuse);
+  for (const each of packages) await checkIndexed(each, format, modules, deps).catch(refuse);
   const files: IndexFile[] = [];
   const put = async (path: string, bytes: Buffer | string): Promise<void> => {
     files.push({ path, ...(await store(deps.blobs, bytes)) });
@@ -59,6 +61,23 @@ export const signIndex = async (
   await put(top.signature, await signDetached(top.text, deps.repositoryKey));
   if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
   return { kind: 'indexed', format, suite, channel, generation, files };
+};
+
+/** The content with what modules need of a kernel, read of their bytes, whatever is said of it: less would have them on kernels that they do not fit. */
+const withKabi = async (
+  content: RepositoryContent,
+  { readKabi }: IndexDeps,
+): Promise<RepositoryContent> => {
+  const packages: IndexedPackage[] = [];
+  for (const each of content.packages) {
+    if (each.subject.kind !== 'modules') packages.push(each);
+    else {
+      const { kabi: _, ...subject } = each.subject;
+      const read = content.format === 'kmp' ? { kabi: await readKabi(subject.modules) } : {};
+      packages.push({ ...each, subject: { ...subject, ...read } });
+    }
+  }
+  return { ...content, packages };
 };
 
 /** What no package can be made of is refused like what is not what it says: nobody asks for it who means well. */
@@ -97,7 +116,6 @@ const checkIndexed = async (
   if (subject.kind === 'modules') {
     const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);
     mustBeAttestedModules(subject, readAttested(envelope.toString('utf8'), certificate));
-    mustImport(subject, format === 'kmp' ? await readImports(blobs, subject.modules) : null);
   }
   const limit = unpackedLimit(subject);
   // As a whole: a stream would say only at its end that it is another blob.

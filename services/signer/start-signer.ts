@@ -6,6 +6,7 @@ import { indexRun, runName } from '../core/jobs/run-name.ts';
 import { openBlobDirectory, type BlobInfo } from '../storage/blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue, type JobRun } from '../storage/queues.ts';
+import { createKabiReader } from '../storage/read-kabi.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { loadRepositoryKey, loadSigningKey } from './key-file.ts';
 import { signBuild } from './sign-build.ts';
@@ -37,6 +38,7 @@ export const startSigner = async (
   const checked = new Set<Digest>();
   const signed = new Map<Digest, BlobInfo>();
   const blobs = await openBlobDirectory(config.blobs);
+  const readKabi = createKabiReader(blobs);
   const { redis, prefix, own, coordinator: senders } = config;
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
   const jobs = openQueue('signer', { redis, prefix, own, senders });
@@ -46,7 +48,8 @@ export const startSigner = async (
     const { generation } = job;
     const name = `${indexRun(job.repository, generation)}-indexed`;
     try {
-      const deps = { blobs, certificate: key.certificate, repositoryKey, checked, signed };
+      const { certificate } = key;
+      const deps = { blobs, certificate, repositoryKey, checked, signed, readKabi };
       await outcomes.add(name, await signIndex(job, deps));
       log.info({ format, suite, channel, generation }, 'repository signed');
     } catch (error) {

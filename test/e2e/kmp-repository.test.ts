@@ -1,4 +1,4 @@
-import { copyFile, lstat, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol/build.ts';
@@ -9,9 +9,9 @@ import { fewHeaders } from '../machine/few-headers.ts';
 import { kernelDevel } from '../machine/kernel-devel.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { DKMS_TOOLCHAIN } from '../machine/places.ts';
-import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
+import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { ownKernel } from '../machine/own-kernel.ts';
-import { kernelDefault, rpmHost, type RpmHost } from '../machine/rpm-host.ts';
+import { kernelDefault, rpmHost, type KernelKabi, type RpmHost } from '../machine/rpm-host.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
 
@@ -28,14 +28,26 @@ let kiln: KilnService;
 /** The packages, as files. */
 let out: string;
 let made: readonly PackageView[];
-/** The CRCs that the package needs, by symbol. */
-let symbols: Readonly<Record<string, string>>;
+/** What the package needs of a kernel. */
+let kabi: KernelKabi;
 
 const isPublished = async (): Promise<boolean> => {
   const { repositories } = await kiln.json<RepositoriesView>('repo', 'list');
   const found = repositories.find(({ channel }) => channel === 'stable');
   expect(found?.problem ?? null).toBeNull();
   return found?.isCurrent === true && found.packages.some(({ name }) => name === PACKAGE);
+};
+
+/** What a package says that it needs, in its list for hosts. */
+const kabiIn = async (file: string): Promise<KernelKabi> => {
+  const unpacked = await freshDirectory('unpacked');
+  await mustRun('sh', ['-c', 'cd "$0" && rpm2cpio "$1" | cpio -id --quiet', unpacked, file]);
+  const text = await readFile(join(unpacked, 'usr/lib/kiln-modules/kabi', PACKAGE), 'utf8');
+  const symbols = [...text.matchAll(/^0x([0-9a-f]{8}) (.+)$/gm)];
+  return {
+    vermagic: /^vermagic (.+)$/m.exec(text)?.[1] ?? '',
+    symbols: Object.fromEntries(symbols.map(([, crc = '', symbol = '']) => [symbol, crc])),
+  };
 };
 
 beforeAll(async () => {
@@ -51,12 +63,7 @@ beforeAll(async () => {
   out = await freshDirectory('out');
   made = await kiln.json('package', id, '--format', 'kmp', '-o', out);
   const file = (await readdir(out)).find((name) => name.startsWith(PACKAGE)) ?? '';
-  const requires = await mustRun('rpm', ['-qp', '--requires', join(out, file)]);
-  symbols = Object.fromEntries(
-    [...requires.matchAll(/^ksym\(default:(?<symbol>.+)\) = (?<crc>[0-9a-f]{8})$/gm)].map(
-      ({ groups }) => [groups?.['symbol'], groups?.['crc']],
-    ),
-  );
+  kabi = await kabiIn(join(out, file));
   await kiln.json('repo', 'publish', 'camera', '--to', 'stable', '--format', 'kmp');
   await until(`a package ${PACKAGE}`, isPublished);
 });
@@ -65,10 +72,11 @@ afterAll(() => kiln.stop());
 describe('a package that tracks the kABI', () => {
   it('is one for all kernels, needs the symbols of its module, and is fine with rpmlint', async () => {
     expect(made.map(({ name, version }) => `${name} ${version}`)).toEqual([
-      `${PACKAGE} 1.0_k6.1.0_150600.23.25-0.1`,
+      `${PACKAGE} 1.0-0_k6.1.0_150600.23.25.1`,
       expect.stringMatching(/^kiln-modules-common /),
     ]);
-    expect(Object.keys(symbols)).toEqual(expect.arrayContaining(['_printk', 'module_layout']));
+    expect(kabi.vermagic).toContain('modversions');
+    expect(Object.keys(kabi.symbols)).toEqual(expect.arrayContaining(['_printk', 'module_layout']));
     for (const file of await readdir(out)) {
       const { stdout } = await run('rpmlint', [join(out, file)]);
       const errors = stdout.split('\n').filter((line) => / E: /.test(line));
@@ -78,14 +86,40 @@ describe('a package that tracks the kABI', () => {
   });
 });
 
+describe('a source whose modules are for one kernel each', () => {
+  it('is published as rpm all the same, and is told to have no kmp', async () => {
+    await kiln.json('source', 'push', await dkmsSource('fixed', 'NO_WEAK_MODULES="yes"'));
+    const { id } = await kiln.json<BuildView>('build', 'fixed', '-k', BUILT);
+    const asked = await kiln.kiln('package', id, '--format', 'kmp');
+    expect([asked.status, asked.stderr]).toEqual([
+      expect.any(Number),
+      expect.stringMatching(/no kmp can be made of fixed, .*NO_WEAK_MODULES/),
+    ]);
+    await kiln.json('repo', 'publish', 'fixed', '--to', 'stable', '--format', 'kmp,rpm');
+    await until('an rpm of it, and why there is no kmp', async () => {
+      const { repositories, publications } = await kiln.json<RepositoriesView>('repo', 'list');
+      const { problem } = publications.find(({ source }) => source === 'fixed') ?? {};
+      const packages = repositories.flatMap((each) =>
+        each.format === 'rpm' && each.isCurrent ? each.packages : [],
+      );
+      return (
+        problem?.includes('NO_WEAK_MODULES') === true &&
+        packages.some(({ name }) => name === 'kmod-fixed-default')
+      );
+    });
+    await kiln.json('repo', 'unpublish', 'fixed');
+  });
+});
+
 /** Installs a kernel beside those that there are, as a distribution does. */
 const addKernel = async (
   host: RpmHost,
   release: string,
-  of: Readonly<Record<string, string>>,
+  others: Readonly<Record<string, string>> = {},
 ): Promise<void> => {
   const file = `${release}.rpm`;
-  await copyFile(await kernelDefault(release, of), join(host.root, 'root', file));
+  const symbols = { ...kabi.symbols, ...others };
+  await copyFile(await kernelDefault(release, { ...kabi, symbols }), join(host.root, 'root', file));
   await host.mustRun('rpm', '-i', '--oldpackage', `/root/${file}`);
 };
 /** Tells a host of the repository. */
@@ -117,7 +151,7 @@ describe.each([
     host = await rpmHost();
     await follow(host);
     await mustManage(refresh);
-    await addKernel(host, BROKEN, { ...symbols, _printk: '00000000' });
+    await addKernel(host, BROKEN, { _printk: '00000001' });
   });
 
   it('is refused the package where its kernel has another CRC of one symbol', async () => {
@@ -127,7 +161,7 @@ describe.each([
   });
 
   it('takes it with a kernel that agrees, which finds the module', async () => {
-    await addKernel(host, AGREEING, symbols);
+    await addKernel(host, AGREEING);
     await mustManage('install', PACKAGE);
     expect(await host.mustRun('rpm', '-V', PACKAGE)).toBe('');
     expect((await found(host, AGREEING)).stdout.trim()).toBe(
@@ -137,7 +171,7 @@ describe.each([
   });
 
   it('has the module for the next kernel by that alone', async () => {
-    await addKernel(host, NEXT, { ...symbols, more: '00000001' });
+    await addKernel(host, NEXT, { more: '00000001' });
     expect((await found(host, NEXT)).status).toBe(0);
   });
 

@@ -1,122 +1,32 @@
-import {
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  readlink,
-  rm,
-  symlink,
-  utimes,
-  writeFile,
-} from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { lstat, mkdir, readdir, readlink, rm, symlink, utimes } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { digestOf } from '../../services/core/digest.ts';
-import { UPDATE_SCRIPT } from '../../services/core/packages/common-package.ts';
-import { planPackage } from '../../services/core/packages/plan-package.ts';
-import type { PackagePlan } from '../../services/core/packages/plan.ts';
-import { freshDirectory } from '../machine/make-source.ts';
 import { mustRun } from '../machine/run.ts';
-import { moduleBytes } from '../unit/samples.ts';
+import {
+  freshRoot,
+  BUILT,
+  OTHER,
+  MODULE,
+  at,
+  lay,
+  kernel,
+  symbols,
+  planOf,
+  install,
+  remove,
+  update,
+  LINK,
+  target,
+  TO_BUILT,
+  HOME,
+  NOTHING,
+  packed,
+  found,
+} from './linked-root.ts';
 
-/** What `kiln-modules-common` does of modules that track the kABI, in a root of its own: its scripts are the real ones, but for their places. */
+/** What `kiln-modules-common` does of modules that track the kABI. */
 
-const BUILT = '6.4.0-150600.23.25-default';
-const OTHER = '6.4.0-150600.23.42-default';
-const NEEDED = { module_layout: '0000aabb', _printk: '92997ed8', Odd: '00000001' };
-const MODULE = moduleBytes(['name=camera', `vermagic=${BUILT} SMP`, 'license=GPL']);
-
-let root: string;
-
-const at = (...path: readonly string[]): string => join(root, ...path);
-const lay = async (path: string, bytes: string | Buffer, mode = 0o644): Promise<void> => {
-  await mkdir(dirname(at(path)), { recursive: true });
-  await writeFile(at(path), bytes, { mode });
-};
-/** A kernel that is whole and exports what is needed, with these symbols otherwise. */
-const kernel = async (release: string, other: Readonly<Record<string, string>> = {}) => {
-  await lay(`lib/modules/${release}/modules.order`, '');
-  await lay(`lib/modules/${release}/modules.builtin`, '');
-  await lay(`lib/modules/${release}/symvers.gz`, gzipSync(symbols(other)));
-  await lay(`boot/initrd-${release}`, '');
-  await utimes(at('boot', `initrd-${release}`), 1, 1);
-};
-const symbols = (other: Readonly<Record<string, string>> = {}): string =>
-  Object.entries({ before: '12345678', ...NEEDED, ...other })
-    .map(([symbol, crc]) => `0x${crc}\t${symbol}\tvmlinux\tEXPORT_SYMBOL\t\n`)
-    .join('');
-
-const planOf = (release: string, source = 'camera'): PackagePlan =>
-  planPackage('kmp', {
-    kind: 'modules',
-    build: '0123456789abcdef01234567',
-    source: { name: source, version: '1.0' },
-    kernel: { release, arch: 'x86_64', version: null },
-    modules: [
-      { name: 'camera', signed: digestOf(MODULE), size: 1, license: 'GPL', imports: NEEDED },
-    ],
-    files: [],
-    needs: [],
-    attestation: { digest: digestOf('attestation'), size: 11 },
-    revision: 1,
-  });
-const install = async ({ files }: PackagePlan): Promise<void> => {
-  for (const { place, content } of files)
-    await lay(place, 'text' in content ? content.text : MODULE);
-};
-const remove = async ({ files }: PackagePlan): Promise<void> => {
-  for (const { place } of files) {
-    await rm(at(place));
-    await mustRun('rmdir', ['-p', '--ignore-fail-on-non-empty', at(dirname(place))]);
-  }
-};
-
-const PLACES =
-  /(?<![\w.}])\/(?=(lib\/modules|boot|var\/lib\/kiln-modules|usr\/lib\/kiln-modules)\b)/g;
-/** Runs the script as rpm and dpkg do, at the end of a run; the kernels whose index and initramfs it made. */
-const update = async (): Promise<{ indexed: readonly string[]; packed: readonly string[] }> => {
-  const [depmod, dracut] = [at('depmod.log'), at('dracut.log')];
-  await Promise.all([depmod, dracut].map((log) => writeFile(log, '')));
-  await mustRun(at(UPDATE_SCRIPT), [], {
-    env: { PATH: `${at('bin')}:/usr/sbin:/usr/bin:/sbin:/bin`, LC_ALL: 'C' },
-  });
-  const linesOf = async (log: string): Promise<readonly string[]> =>
-    (await readFile(log, 'utf8')).split('\n').filter(Boolean).sort();
-  return { indexed: await linesOf(depmod), packed: await linesOf(dracut) };
-};
-const LINK = 'weak-updates/camera/camera.ko';
-const target = (release: string): Promise<string | null> =>
-  readlink(at('lib/modules', release, LINK)).catch(() => null);
-const TO_BUILT = `../../../${BUILT}/updates/camera/camera.ko`;
-const HOME = `lib/modules/${OTHER}`;
-const NOTHING = { indexed: [], packed: [] };
-/** Symbols as a kernel's package brings them. */
-const packed = async (program: string, path: string): Promise<void> => {
-  await lay(path, symbols());
-  await mustRun(program, ['-q', ...(program === 'zstd' ? ['--rm'] : []), at(path)]);
-};
-const isWhole = (): Promise<boolean> =>
-  lstat(at(HOME, 'modules.order')).then(
-    () => true,
-    () => false,
-  );
-/** Where modprobe finds the module on a kernel. */
-const found = (release: string): Promise<string> =>
-  mustRun('modinfo', ['-b', root, '-k', release, '-F', 'filename', 'camera']).then((out) =>
-    out.trim(),
-  );
-
-beforeEach(async () => {
-  root = await freshDirectory('link-modules');
-  for (const { place, content } of planPackage('rpm', { kind: 'common' }).files)
-    await lay(place, 'text' in content ? content.text.replace(PLACES, `${root}/`) : '', 0o755);
-  const program = (name: string, script: string): Promise<void> =>
-    lay(`bin/${name}`, `#!/bin/sh\n${script}\n`, 0o755);
-  await program('depmod', `echo "$1" >>${at('depmod.log')}; exec /sbin/depmod -b ${root} "$1"`);
-  await program('dracut', `echo "$3" >>${at('dracut.log')}; touch "$2"`);
-  await kernel(BUILT);
-});
+beforeEach(freshRoot);
 
 describe('a module that tracks the kABI', () => {
   it('is there for each other kernel with the same CRCs, and is made part of index and initramfs once', async () => {
@@ -150,48 +60,22 @@ describe('a module that tracks the kABI', () => {
     expect(await target(OTHER)).toBe(TO_BUILT);
   });
 
-  it.each<[string, () => Promise<unknown>]>([
-    ['has another CRC of one symbol', () => kernel(OTHER, { _printk: '92997ed9' })],
-    [
-      'lacks one symbol',
-      () => lay(`${HOME}/symvers.gz`, gzipSync(symbols().replace(/.*_printk.*\n/, ''))),
-    ],
-    ['says nothing of its symbols', () => rm(at(HOME, 'symvers.gz'))],
-    ['has a list of symbols that is broken', () => lay(`${HOME}/symvers.gz`, 'broken')],
-    ['has modules of the source itself', () => lay(`${HOME}/updates/camera/other.ko`, MODULE)],
-    [
-      'is not whole',
-      () => Promise.all(['order', 'builtin'].map((each) => rm(at(HOME, `modules.${each}`)))),
-    ],
-  ])('is not there for a kernel that %s, nor stays there', async (_, change) => {
-    await kernel(OTHER);
-    await install(planOf(BUILT));
-    await update();
-    expect(await target(OTHER)).toBe(TO_BUILT);
-    await change();
-    await utimes(at('boot', `initrd-${OTHER}`), 1, 1);
-    const { packed: made } = await update();
-    expect(await lstat(at(HOME, 'weak-updates')).catch(() => null)).toBeNull();
-    expect(made).toEqual((await isWhole()) ? [OTHER] : []);
-    expect(await update()).toEqual(NOTHING);
-    await rm(at('var/lib/kiln-modules'), { recursive: true });
-    await update();
-    expect(await target(OTHER)).toBeNull();
-  });
-
   it('goes with its package, and with the kernel', async () => {
     await kernel(OTHER);
     await install(planOf(BUILT));
     await update();
     await remove(planOf(BUILT));
     expect(await update()).toEqual({ indexed: [BUILT, OTHER], packed: [BUILT, OTHER] });
-    expect((await readdir(at(HOME))).filter((name) => !/^modules\.|^symvers/.test(name))).toEqual(
-      [],
-    );
+    expect(
+      (await readdir(at(HOME))).filter((name) => !/^modules\.|^symvers|^kernel$/.test(name)),
+    ).toEqual([]);
     await expect(found(OTHER)).rejects.toThrow(/not found/);
     await install(planOf(BUILT));
     await update();
-    for (const name of ['modules.order', 'modules.builtin', 'symvers.gz']) await rm(at(HOME, name));
+    for (const name of ['order', 'builtin', 'builtin.modinfo'])
+      await rm(at(HOME, `modules.${name}`));
+    await rm(at(HOME, 'symvers.gz'));
+    await rm(at(HOME, 'kernel'), { recursive: true });
     await update();
     expect(await readdir(at('lib/modules'))).toEqual([BUILT]);
   });

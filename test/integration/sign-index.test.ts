@@ -19,6 +19,7 @@ import {
   type RepositoryKey,
 } from '../../services/storage/openpgp.ts';
 import { signRpm } from '../../services/storage/rpm-signature.ts';
+import { createKabiReader } from '../../services/storage/read-kabi.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { packRpm } from '../machine/pack-plan.ts';
 import { mustRun } from '../machine/run.ts';
@@ -60,7 +61,11 @@ describe('a repository', () => {
     const common = await packed({ kind: 'common' });
     const all = [good, settings, common];
     const { files } = await index(...all);
-    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
+    const deps = {
+      blobs,
+      publicKey: publicKeyOf(repositoryKey),
+      checked: new Set<string>(),
+    };
     await expect(checkIndex(files, contentOf(all), deps)).resolves.toBeUndefined();
     const texts = await Promise.all(files.map(({ digest }) => blobs.read(digest, 1024 ** 2)));
     expect(texts.join('')).toMatch(/^Package: hello-modules-settings$/m);
@@ -148,7 +153,9 @@ describe('a repository', () => {
     if (job.kind !== 'index') throw new Error('another job');
     const checked = new Set<Digest>();
     const { certificate } = key;
-    const deps = { blobs: exchanged, certificate, repositoryKey, checked, signed: new Map() };
+    const readKabi = createKabiReader(exchanged);
+    const signed = new Map();
+    const deps = { blobs: exchanged, certificate, repositoryKey, checked, signed, readKabi };
     await expect(signIndex(job, deps)).rejects.toThrow(good.digest);
     expect(checked.size).toBe(0);
   });

@@ -21,6 +21,7 @@ import {
   readRepositoryKey,
   type RepositoryKey,
 } from '../../services/storage/openpgp.ts';
+import { createKabiReader } from '../../services/storage/read-kabi.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { packPlan, packRpm } from '../machine/pack-plan.ts';
 import { debianKernel, dkmsSource, moduleBytes, sampleInputs } from '../unit/samples.ts';
@@ -130,6 +131,7 @@ export const openSigned = async (): Promise<Signed> => {
         certificate: key.certificate,
         repositoryKey,
         checked: new Set<Digest>(),
+        readKabi: createKabiReader(blobs),
         signed: new Map(),
       };
       return (await signIndex(job, deps)) as Indexed;

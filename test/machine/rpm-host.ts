@@ -1,5 +1,6 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { moduleBytes } from '../unit/samples.ts';
 import { copyRoot, mustRunIn, runInside } from './debian-root.ts';
 import { freshDirectory } from './make-source.ts';
 import { mustRun, type Ran } from './run.ts';
@@ -25,6 +26,8 @@ export const rpmHost = async (): Promise<RpmHost> => {
     'gawk',
     'gzip',
     'kmod',
+    'sed',
+    'xz',
     '/bin/sh',
     'system-release = 9',
   ]);
@@ -85,13 +88,23 @@ export const kernelCore = (release: string): Promise<string> => {
   );
 };
 
-/** The package of a kernel as SUSE makes it: it provides each symbol that it exports, with its CRC, and has a list of them. */
+/** What a kernel has for modules: its vermagic but for the release, and CRCs (eight hexadecimal digits) by symbol. */
+export interface KernelKabi {
+  readonly vermagic: string;
+  readonly symbols: Readonly<Record<string, string>>;
+}
+
+/**
+ * The package of a kernel as SUSE makes it, with one module of its own: it has a list of the symbols that it exports, and provides each with its CRC (without zeros
+ * before it, as `ksym-provides` prints them).
+ */
 export const kernelDefault = (
   release: string,
-  symbols: Readonly<Record<string, string>>,
+  { vermagic, symbols }: KernelKabi,
 ): Promise<string> => {
   const [, version = '', of = ''] = /^([0-9.]+)-(.+)-default$/.exec(release) ?? [];
   const home = `/lib/modules/${release}`;
+  const own = moduleBytes(['name=own', `vermagic=${release} ${vermagic} `, 'license=GPL']);
   const lines = Object.entries(symbols).map(
     ([symbol, crc]) => `0x${crc}\t${symbol}\tvmlinux\tEXPORT_SYMBOL\t\n`,
   );
@@ -99,9 +112,12 @@ export const kernelDefault = (
     'kernel-default',
     version,
     of,
-    Object.entries(symbols).map(([symbol, crc]) => `ksym(default:${symbol}) = ${crc}`),
+    Object.entries(symbols).map(
+      ([symbol, crc]) => `ksym(default:${symbol}) = ${Number.parseInt(crc, 16).toString(16)}`,
+    ),
     {
       install: `mkdir -p %{buildroot}${home}/kernel
+echo ${own.toString('base64')} | base64 -d >%{buildroot}${home}/kernel/own.ko
 touch %{buildroot}${home}/modules.order %{buildroot}${home}/modules.builtin
 gzip -n >%{buildroot}${home}/symvers.gz <<'END'
 ${lines.join('')}END`,

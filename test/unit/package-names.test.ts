@@ -89,6 +89,15 @@ describe('names of packages', () => {
 });
 
 describe('versions of packages', () => {
+  it.each([
+    ['1.0-2', '1.0.1-0'],
+    ['1.0-0.6.4.0', '1.0a-0.6.4.0'],
+    ['1.0-9', '1.0-10'],
+  ])('of rpm are compared before their releases: %s is older than %s', (older, newer) => {
+    expect(versionOrder('rpm')(older, newer)).toBeLessThan(0);
+    expect(versionOrder('kmp')(newer, older)).toBeGreaterThan(0);
+  });
+
   it('have the source’s, the kernel’s and a count', () => {
     expect(versionOf('0.12.7')).toBe('0.12.7-0+6.1.192.3+1');
     expect(versionOf('2.1.11-1')).toBe('2.1.11-1+6.1.192.3+1');

@@ -6,8 +6,9 @@ import {
   rpmFlavourOf,
   versionOrder,
 } from '../../core/packages/names.ts';
-import type { PackageFormat } from '../../core/packages/plan.ts';
+import { PACKAGE_FORMATS, type PackageFormat } from '../../core/packages/plan.ts';
 import { CHANNELS, type RepositoryName } from '../../core/repository/repository.ts';
+import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { together, usable, withNeeded } from './in-one-repository.ts';
 import type { Packing } from './packing.ts';
@@ -73,7 +74,10 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
       });
     };
     const made: PublishedBuild[] = [];
-    for (const build of await publishedBuilds(db, source, evidence.key, format)) {
+    for (const build of ofOneDistribution(
+      await publishedBuilds(db, source, evidence.key, format),
+      format,
+    )) {
       const rows = await orProblem(packing.ofBuild(build.id, asking), problem);
       for (const { file, problem: words } of rows) if (words !== null) problem(`${file}: ${words}`);
       for (const suite of build.suites) add(suite, rows);
@@ -110,7 +114,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     );
     const kept = left.filter((row) => {
       const isNewest = left.every(
-        ({ name, version }) => name !== row.name || order(version, row.version) <= 0,
+        (each) => lineOf(each) !== lineOf(row) || order(each.version, row.version) <= 0,
       );
       return stays(row) || (names.has(row.name) && isNewest);
     });
@@ -126,15 +130,17 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     const still = new Set<string>();
     for (const publication of publications) {
       if (publication.isHeld) {
-        still.add(publication.source);
+        for (const format of PACKAGE_FORMATS) still.add(`${format} ${publication.source}`);
         continue;
       }
       if (publication.channel === 'stable') direct.add(publication.source);
       const problems: string[] = [];
       for (const format of publication.formats)
-        for (const [suite, more] of await packagesOf(publication, format, (words) =>
-          problems.push(words),
-        )) {
+        for (const [suite, more] of await packagesOf(publication, format, (words) => {
+          problems.push(words);
+          // What is there of it stays until all of it can be told.
+          still.add(`${format} ${publication.source}`);
+        })) {
           const key = `${format} ${suite}`;
           const before = wanted.get(key) ?? NOTHING;
           wanted.set(key, {
@@ -143,8 +149,6 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
             names: [...before.names, ...more.names],
           });
         }
-      // What is there of it stays until all of it can be told.
-      if (problems.length > 0) still.add(publication.source);
       await noteProblem(db, publication.source, problems[0] ?? null);
     }
     for (const { format, suite } of await readRepositories(db))
@@ -158,7 +162,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
         const next = await nextOf(
           { ...of, channel },
           { rows: rows.filter(({ source }) => !isStaged(source)), names },
-          ({ source }) => still.has(source) || isStaged(source),
+          ({ source }) => still.has(`${of.format} ${source}`) || isStaged(source),
         );
         await db
           .transaction()
@@ -194,6 +198,34 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     },
   };
 };
+
+/** Packages of which one replaces another: those of a name, and where all kernels' have one name, those of a kernel. */
+const lineOf = ({ format, name, subject }: PackageRow): string => {
+  const of = fromJson(subject);
+  return format === 'kmp' && of.kind === 'modules' ? `${name} ${of.kernel.release}` : name;
+};
+
+/**
+ * Builds whose packages that track the kABI may be in one repository: none where kernels of several distributions of RPM are together, as the
+ * newest for one would be offered to the other, which cannot take it.
+ */
+const ofOneDistribution = (
+  builds: readonly PublishedBuild[],
+  format: PackageFormat,
+): readonly PublishedBuild[] =>
+  format === 'kmp'
+    ? builds.filter(({ suites }) => distributionsOf(builds, suites).size <= 1)
+    : builds;
+
+const distributionsOf = (
+  builds: readonly PublishedBuild[],
+  suites: readonly string[],
+): ReadonlySet<string | null> =>
+  new Set(
+    builds
+      .filter((build) => build.suites.some((suite) => suites.includes(suite)))
+      .map(({ kernel }) => rpmDistribution(kernel.release)),
+  );
 
 /**
  * What is called after a flavour: of each that some builds are for, by its newest kernel. Where kernels of several distributions of RPM are

@@ -2,7 +2,11 @@ import { canonicalJson } from '../../core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import { indexRun } from '../../core/jobs/run-name.ts';
-import { MOST_PACKAGES, type RepositoryName } from '../../core/repository/repository.ts';
+import {
+  MOST_PACKAGES,
+  type RepositoryContent,
+  type RepositoryName,
+} from '../../core/repository/repository.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -81,17 +85,15 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
   const enqueue = async (of: RepositoryName, generation: number): Promise<void> => {
     const row = await findRepository(db, of);
     if (row?.generation !== generation) return;
-    const repository = await contentOf(row);
+    const repository = withoutKabi(await contentOf(row));
     const count = repository.packages.length;
-    if (count <= MOST_PACKAGES)
-      await deps.signer.add(indexRun(of, generation), { kind: 'index', generation, repository });
-    else
-      await noteUnsigned(
-        db,
-        of,
-        generation,
-        `it has ${count} packages, over the limit of ${MOST_PACKAGES}; unpublish some (kiln repo unpublish)`,
-      );
+    const problem =
+      count > MOST_PACKAGES
+        ? `it has ${count} packages, over the limit of ${MOST_PACKAGES}; unpublish some (kiln repo unpublish)`
+        : await problemOf(
+            deps.signer.add(indexRun(of, generation), { kind: 'index', generation, repository }),
+          );
+    if (problem !== null) await noteUnsigned(db, of, generation, problem);
   };
 
   const contentOf = async ({ format, suite, channel, made_at, valid_until }: RepositoryRow) => {
@@ -148,6 +150,16 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
     },
   };
 };
+
+/** The content as it travels: the signer reads of the modules what they need of a kernel. */
+const withoutKabi = (content: RepositoryContent): RepositoryContent => ({
+  ...content,
+  packages: content.packages.map((each) => {
+    if (each.subject.kind !== 'modules') return each;
+    const { kabi: _, ...subject } = each.subject;
+    return { ...each, subject };
+  }),
+});
 
 /** What tells one content of a repository from another. */
 const contentDigest = (packages: readonly PackageRow[]): Digest =>

@@ -7,7 +7,7 @@ import { unpackedLimit } from '../../core/packages/plan-package.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { checkPackage } from '../../storage/check-package.ts';
 import { fromJson } from '../../storage/json-text.ts';
-import { createImportsReader } from '../../storage/module-imports.ts';
+import { createKabiReader } from '../../storage/read-kabi.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { problemOf } from './evidence.ts';
 import {
@@ -46,7 +46,7 @@ export interface PackingDeps extends CoordinatorDeps {
 
 export const createPacking = (deps: PackingDeps): Packing => {
   const { db, blobs, now, packageScript, evidence } = deps;
-  const subjects = { db, blobs, key: evidence.key, importsOf: createImportsReader(blobs) };
+  const subjects = { db, blobs, key: evidence.key, readKabi: createKabiReader(blobs) };
 
   const enqueue = async (id: string): Promise<void> => {
     const { attempt, plan, toolchain, state } = await findPackage(db, id);

@@ -1,12 +1,11 @@
 import { KilnError } from '../../core/errors.ts';
 import { kernelPackageVersion } from '../../core/packages/names.ts';
-import type { Imports } from '../../core/packages/module-imports.ts';
 import type { PackageFormat } from '../../core/packages/plan.ts';
 import type { ModulesSubject } from '../../core/packages/subject.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson } from '../../storage/json-text.ts';
-import type { StoredModules } from '../../storage/module-imports.ts';
+import type { KabiReader } from '../../storage/read-kabi.ts';
 import { buildView } from './build-views.ts';
 import { filesOf } from '../../core/protocol/build.ts';
 import { loadBuild } from './records.ts';
@@ -17,16 +16,16 @@ export interface SubjectDeps {
   readonly blobs: Blobs;
   /** The key whose signatures count. */
   readonly key: string;
-  /** What stored modules import. */
-  readonly importsOf: (modules: StoredModules) => Promise<readonly Imports[]>;
+  /** Tells what stored modules need of a kernel. */
+  readonly readKabi: KabiReader;
 }
 
 /**
  * What the package of a build's modules is made of, its revision aside. Throws `not-found`, `withdrawn`, or `conflict` where the build
- * has no modules that the service's key signed, or where these have no CRCs and the format needs them.
+ * has no modules that the service's key signed, or none that the format can pack.
  */
 export const modulesSubject = async (
-  { db, blobs, key, importsOf }: SubjectDeps,
+  { db, blobs, key, readKabi }: SubjectDeps,
   id: string,
   format: PackageFormat,
 ): Promise<Omit<ModulesSubject, 'revision'>> => {
@@ -43,6 +42,11 @@ export const modulesSubject = async (
       `build ${id} is not signed with this service’s key${view.signature?.kind === 'unsigned' ? ` (${view.signature.reason})` : ''}; packages are made of signed modules alone: ask for the build again`,
     );
   const { build, kernel, source } = await loadBuild(db, id);
+  if (format === 'kmp' && view.recipe?.['mayLink'] === false)
+    throw new KilnError(
+      'conflict',
+      `no kmp can be made of ${source.name}, whose modules are for one kernel each (NO_WEAK_MODULES); make an rpm of it`,
+    );
   const sizeOf = async (digest: typeof view.attestation): Promise<number> => {
     const info = digest === null ? null : await blobs.find(digest);
     if (info !== null) return info.size;
@@ -62,7 +66,6 @@ export const modulesSubject = async (
       license: license.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 200),
     });
   }
-  const imports = format === 'kmp' ? await importsOf(modules) : [];
   const files: ModulesSubject['files'][number][] = [];
   for (const [place, digest] of Object.entries(filesOf(view)))
     files.push({ place, digest, size: await sizeOf(digest) });
@@ -75,12 +78,10 @@ export const modulesSubject = async (
       arch: kernel.arch,
       version: kernelPackageVersion(kernel.release, kernel.build),
     },
-    modules: modules.map((module, at) => {
-      const its = imports[at];
-      return its === undefined ? module : { ...module, imports: its };
-    }),
+    modules,
     files,
     needs: [...new Set(fromJson(build.inputs).dependencies.map(({ name }) => name))],
     attestation: { digest: view.attestation, size: await sizeOf(view.attestation) },
+    ...(format === 'kmp' ? { kabi: await readKabi(modules) } : {}),
   };
 };

@@ -52,16 +52,23 @@ const signedText = ({ place, name }: Address, payload: string): Buffer => {
   return Buffer.from(`kiln message v1\n${place}\n${name}\n${payload}`);
 };
 
-/** Signs a payload for its address. */
+/** Signs a payload for its address. Throws `too-large` where nobody would read it. */
 export const seal = (
   payload: string,
   to: Address,
   { id, privateKey }: Pick<Identity, 'id' | 'privateKey'>,
-): Envelope => ({
-  payload,
-  key: id,
-  signature: sign(null, signedText(to, payload), privateKey).toString('base64'),
-});
+): Envelope => {
+  if (payload.length > PAYLOAD_LIMIT)
+    throw new KilnError(
+      'too-large',
+      `the message ${to.name} has ${payload.length} characters, over the limit of ${PAYLOAD_LIMIT}`,
+    );
+  return {
+    payload,
+    key: id,
+    signature: sign(null, signedText(to, payload), privateKey).toString('base64'),
+  };
+};
 
 /**
  * Opens an envelope that one of the senders wrote for this address: its payload, and the sender. Throws `KilnError('unverified')` for any

@@ -60,8 +60,9 @@ const readSymbols = (elf: ElfObject): Pick<ModuleFile, 'imports' | 'exports'> =>
   for (let index = 1; index < count; index += 1) {
     const entry = table.offset + index * size;
     const name = elf.text(names, elf.word(entry));
-    if (name.startsWith(EXPORTED)) exports.push(name.slice(EXPORTED.length));
-    if (elf.half(entry + section) !== 0 || elf.byte(entry + info) >> 4 !== GLOBAL) continue;
+    const isHere = elf.half(entry + section) !== 0;
+    if (isHere && name.startsWith(EXPORTED)) exports.push(name.slice(EXPORTED.length));
+    if (isHere || elf.byte(entry + info) >> 4 !== GLOBAL) continue;
     if (name !== '' && name !== '_GLOBAL_OFFSET_TABLE_') imports.push(name);
   }
   return { imports, exports };

@@ -72,6 +72,10 @@ const GPL_LICENSES = new Set([
   'Dual MPL/GPL',
 ]);
 
+/** Whether a module may use GPL-only symbols, by what it says of its license. */
+export const isGplModule = (module: ModuleFile): boolean =>
+  GPL_LICENSES.has(modinfoValue(module, 'license') ?? '');
+
 /**
  * Whether a module that was built for one kernel may be linked on another: `null` if it is proven, else why not, in words (one a
  * rule, a handful of symbols each). The proof: both kernels keep CRCs, are of one arch and flavour and want the same vermagic but for the
@@ -91,7 +95,7 @@ export const whyNoWeakUpdate = (
   const namespaces = new Set(
     module.modinfo.flatMap(([key, value]) => (key === 'import_ns' ? [value] : [])),
   );
-  const isGpl = GPL_LICENSES.has(modinfoValue(module, 'license') ?? '');
+  const isGpl = isGplModule(module);
   // `module_layout` is not among the imports, but the kernel checks its CRC first.
   const needed = [...new Set([...module.imports, 'module_layout'])];
   const exported = needed.filter(isExported);

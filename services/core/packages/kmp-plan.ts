@@ -1,5 +1,7 @@
 import { KilnError } from '../errors.ts';
+import { flavourOf as flavourToLinkIn } from '../module/weak-updates.ts';
 import { bringsSettings, contentOf } from './contents.ts';
+import type { Kabi } from './kabi.ts';
 import { dividedVersion, flavourOf, kernelWord, packageWord, rpmFlavourOf } from './names.ts';
 import type { PackagePlan, PlannedFile, RpmHeader } from './plan.ts';
 import { licenseOf } from './rpm-license.ts';
@@ -9,11 +11,13 @@ import type { ModulesSubject, PackageSubject } from './subject.ts';
 
 /**
  * RPM packages of modules that track the kABI: one serves every kernel whose CRCs agree (sources: SUSE's Kernel Module Packages Manual,
- * `kernel-module-subpackage`; Enterprise Linux's `kmodtool` and `find-requires.ksyms`).
+ * `kernel-module-subpackage` and `find-requires.ksyms`; Enterprise Linux's `kmodtool` and `find-requires.ksyms`).
  */
 
 /** Where lists of symbols lie, for who links modules on other kernels. */
 const LISTS = '/usr/lib/kiln-modules/kabi';
+/** The version of `kiln-modules-common` from which on it links. */
+const LINKS_SINCE = '3';
 
 /** What is in such a package. Settings, and what all packages need, are as among other RPM packages. Throws `KilnError('conflict')`. */
 export const kmpPlan = (subject: PackageSubject): PackagePlan => {
@@ -24,25 +28,37 @@ export const kmpPlan = (subject: PackageSubject): PackagePlan => {
     case 'flavour':
       throw new KilnError('conflict', 'a kmp is called after its flavour itself; none follows one');
     case 'modules': {
-      const header = headerOf(subject);
+      const kabi = kabiOf(subject);
+      const header = headerOf(subject, kabi);
       const files = [
-        ...contentOf(subject),
+        ...contentOf(subject).map((file) => ({ ...file, place: placeOf(file.place, subject) })),
         ...documents(subject, header.name),
-        listOf(subject, header.name),
+        preferenceOf(subject, header.name),
+        listOf(subject, kabi, header.name),
       ];
       return packageOf('kmp', header, files);
     }
   }
 };
 
-const headerOf = (subject: ModulesSubject): RpmHeader => {
-  const { source, kernel, modules, needs } = subject;
+const kabiOf = ({ source, needs, kabi }: ModulesSubject): Kabi => {
   if (needs.length > 0)
     throw new KilnError(
       'conflict',
       `no kmp can be made of ${source.name}, which is built against ${needs.join(', ')}: a kernel's symbols do not say which of these it has; make an rpm of it`,
     );
+  if (kabi === undefined)
+    throw new KilnError(
+      'conflict',
+      `no kmp can be made of ${source.name} without what its modules need of a kernel`,
+    );
+  return kabi;
+};
+
+const headerOf = (subject: ModulesSubject, kabi: Kabi): RpmHeader => {
+  const { source, kernel, modules } = subject;
   const named = { name: nameOf(subject), ...versionOf(subject), arch: kernel.arch };
+  const itself = `= ${named.version}-${named.release}`;
   return {
     ...named,
     license: licenseOf(subject),
@@ -51,13 +67,14 @@ const headerOf = (subject: ModulesSubject): RpmHeader => {
       `${modules.map(({ name }) => name).join(', ')} of ${source.name} ${source.version}, compiled and signed by Kiln for Linux ${kernel.release}, for each kernel that has the same symbols with the same CRCs. Nothing is compiled on the host. The signed provenance is among the documents.`,
     ),
     requires: [
-      'kiln-modules-common',
-      ...symbolsOf(subject).map(([symbol, crc]) => requirementOf(kernel.release, symbol, crc)),
+      `kiln-modules-common >= ${LINKS_SINCE}`,
+      ...kabi.symbols.map(([symbol, crc]) => requirementOf(kernel.release, symbol, crc)),
       ...(bringsSettings(subject) ? [settingsName(source.name)] : []),
     ],
     provides: [
       ...itselfOf(named),
-      `${packageWord(source.name)}-modules = ${named.version}-${named.release}`,
+      `${packageWord(source.name)}-kmp ${itself}`,
+      `${packageWord(source.name)}-modules ${itself}`,
     ],
     script: null,
   };
@@ -75,7 +92,10 @@ const nameOf = ({ source, kernel }: ModulesSubject): string => {
   return `${sourceName(source.name)}${variant === null ? '' : `-${kernelWord(variant)}`}`;
 };
 
-/** `UPSTREAM_kRELEASE`, the kernel's release without its flavour and with `_` for `-`; then the packaging's own revision and the count. */
+/**
+ * The source's version; then the packaging's own revision, `k` and the kernel's release without its flavour and with `_` for `-`, and the
+ * count. SUSE has the kernel in the version, where it would put `1.0a` before `1.0`.
+ */
 const versionOf = ({
   source,
   kernel,
@@ -86,34 +106,44 @@ const versionOf = ({
   const built =
     flavour === null ? kernel.release : kernel.release.slice(0, -flavour.length - '-'.length);
   return {
-    version: singleDots(`${upstream}_k${kernelWord(built).replaceAll('-', '_')}`),
-    release: singleDots(`${revision}.${count}`),
+    version: singleDots(upstream),
+    release: singleDots(`${revision}_k${kernelWord(built).replaceAll('-', '_')}.${count}`),
   };
 };
 
-/** What a kernel's own package provides of a symbol: SUSE's `ksym(FLAVOUR:SYMBOL)`, or Enterprise Linux's `kernel(SYMBOL)`. */
+/**
+ * What a kernel's own package provides of a symbol: SUSE's `ksym(FLAVOUR:SYMBOL)`, whose CRCs have no zeros before them, or Enterprise
+ * Linux's `kernel(SYMBOL)`.
+ */
 const requirementOf = (release: string, symbol: string, crc: string): string => {
   const flavour = flavourOf(release);
-  return flavour === null ? `kernel(${symbol}) = 0x${crc}` : `ksym(${flavour}:${symbol}) = ${crc}`;
+  return flavour === null
+    ? `kernel(${symbol}) = 0x${crc}`
+    : `ksym(${flavour}:${symbol}) = ${crc.replace(/^0+(?=.)/, '')}`;
 };
 
-/** The symbols that a package's modules need, each with its CRC, once. Throws `conflict` where the modules do not carry them. */
-const symbolsOf = ({ modules }: ModulesSubject): readonly (readonly [string, string])[] => {
-  const all = modules.flatMap(({ name, imports }) => {
-    if (imports === undefined)
-      throw new KilnError('conflict', `no kmp can be made of ${name}.ko without what it imports`);
-    return Object.entries(imports).map(([symbol, crc]) => `${symbol} ${crc}`);
-  });
-  return [...new Set(all)].sort().map((each) => {
-    const [symbol = '', crc = ''] = each.split(' ');
-    return [symbol, crc];
-  });
-};
+/** The place of a file: firmware goes where all kernels look. */
+const placeOf = (place: string, { kernel }: ModulesSubject): string =>
+  place.replace(`/lib/firmware/updates/${kernel.release}/`, '/lib/firmware/updates/');
+
+/** Has depmod prefer links to what kernels have themselves, as they come after that in Enterprise Linux's order (depmod.d(5)). */
+const preferenceOf = ({ source, modules }: ModulesSubject, name: string): PlannedFile => ({
+  place: `/usr/lib/depmod.d/${name}.conf`,
+  content: {
+    text: modules
+      .map((module) => `override ${module.name} * weak-updates/${source.name}\n`)
+      .join(''),
+  },
+});
 
 /** What `kiln-modules-common` reads, to link the modules on kernels that agree: one fact a line, then a line `CRC SYMBOL` for each symbol. */
-const listOf = (subject: ModulesSubject, name: string): PlannedFile => {
-  const { source, kernel } = subject;
-  const symbols = symbolsOf(subject).map(([symbol, crc]) => `0x${crc} ${symbol}\n`);
-  const text = `release ${kernel.release}\nmodules updates/${source.name}\n${symbols.join('')}`;
+const listOf = ({ source, kernel }: ModulesSubject, kabi: Kabi, name: string): PlannedFile => {
+  const text = `release ${kernel.release}
+modules updates/${source.name}
+flavour ${flavourToLinkIn(kernel.release)}
+vermagic ${kabi.vermagic}
+gpl ${kabi.isGpl ? 'yes' : 'no'}
+namespaces ${kabi.namespaces.join(' ')}
+${kabi.symbols.map(([symbol, crc]) => `0x${crc} ${symbol}\n`).join('')}`;
   return { place: `${LISTS}/${name}`, content: { text } };
 };

@@ -1,5 +1,5 @@
 import type { Arch } from '../arch.ts';
-import { compareRpmTexts } from '../kernel/rpm-version.ts';
+import { compareRpmVersions, type RpmVersion } from '../kernel/rpm-version.ts';
 import { compareVersions } from '../source/source-version.ts';
 import type { PackageFormat } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
@@ -95,7 +95,7 @@ export const COMMON_VERSION = '3';
 
 /** A kernel's flavour, by its release: `amd64` of `6.1.0-57-amd64`, `generic` of `6.8.0-40-generic`; `null` where it has none. */
 export const flavourOf = (release: string): string | null =>
-  /^[0-9][0-9.]*(?:[+~_][A-Za-z0-9.]+)*(?:-[0-9.]+(?:[+~][A-Za-z0-9.]+)?)?-([a-z][a-z0-9.-]*)$/.exec(
+  /^[0-9][0-9.]*(?:[+~_][A-Za-z0-9.]+)*(?:-[0-9.]+(?:[+~][A-Za-z0-9.]+)?)?-([a-z][a-z0-9._-]*)$/.exec(
     release,
   )?.[1] ?? null;
 
@@ -109,7 +109,15 @@ export const rpmDistribution = (release: string): string | null =>
 
 /** How a format's package managers compare versions. */
 export const versionOrder = (format: PackageFormat): ((one: string, other: string) => number) =>
-  format === 'deb' ? compareVersions : compareRpmTexts;
+  format === 'deb'
+    ? compareVersions
+    : (one, other) => compareRpmVersions(rpmVersion(one), rpmVersion(other));
+
+/** `VERSION-RELEASE`, divided. */
+const rpmVersion = (text: string): RpmVersion => {
+  const [, version = text, release = ''] = /^(.*)-([^-]*)$/.exec(text) ?? [];
+  return { epoch: 0, version, release };
+};
 
 /**
  * The version of the distribution's package of a kernel, by what it says of itself (`uname -v`): Debian's `6.1.192-3`; Ubuntu's, which

@@ -96,7 +96,7 @@ const requiresOf = (subject: PackageSubject): readonly string[] => {
     case 'settings':
       return [];
     case 'common':
-      return ['coreutils', 'findutils', 'gawk', 'gzip', 'kmod'];
+      return ['coreutils', 'findutils', 'gawk', 'gzip', 'kmod', 'sed', 'xz'];
   }
 };
 

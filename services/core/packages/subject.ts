@@ -4,7 +4,7 @@ import { digest } from '../digest.ts';
 import { list, moduleName, MODULES, sourceName, sourceVersion } from '../schemas/domain.ts';
 import { isKernelRelease } from '../kernel/kernel.ts';
 import { HOST_FILES, isHostFilePlace } from '../source/host-files.ts';
-import { Imports } from './module-imports.ts';
+import { Kabi } from './kabi.ts';
 
 /** What a package is made of, and all that its bytes depend on besides the tools. Whoever has it can say what must be in the package. */
 
@@ -13,7 +13,7 @@ const size = z
   .int()
   .min(0)
   .max(2 ** 40);
-const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.+~:-]{0,127}$/);
+const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._+~:-]{0,127}$/);
 /** What a module says of its license. */
 const license = z.string().max(200);
 const source = z.strictObject({ name: sourceName, version: sourceVersion });
@@ -34,14 +34,7 @@ const Modules = z.strictObject({
     version: word.nullable(),
   }),
   modules: list(
-    z.strictObject({
-      name: moduleName,
-      signed: digest,
-      size,
-      license,
-      /** What it needs of a kernel, for packages that track the kABI; others do without. */
-      imports: Imports.exactOptional(),
-    }),
+    z.strictObject({ name: moduleName, signed: digest, size, license }),
     MODULES,
   ).refine((modules) => modules.length > 0),
   /** The files for hosts that its source brings. */
@@ -52,6 +45,8 @@ const Modules = z.strictObject({
   /** The names of sources that it is built against. */
   needs: list(sourceName, 256),
   attestation: z.strictObject({ digest, size }),
+  /** What its modules need of a kernel, by their bytes, for packages that track the kABI; others do without. */
+  kabi: Kabi.exactOptional(),
   revision,
 });
 

@@ -1,7 +1,6 @@
 import { isSameJson } from '../format/canonical-json.ts';
 import { KilnError } from '../errors.ts';
 import { buildIdOf } from '../build/fingerprint.ts';
-import type { Imports } from '../packages/module-imports.ts';
 import type { ModulesSubject, SettingsSubject } from '../packages/subject.ts';
 import type { Attested } from './attested.ts';
 
@@ -35,17 +34,6 @@ export const mustBeAttestedModules = (subject: ModulesSubject, attested: Atteste
   ];
   for (const [what, one, other] of said)
     if (!isSameJson(one, other)) throw refuse(`${called} is not what was signed (${what})`);
-};
-
-/**
- * Compares what a subject's modules are said to import with what their bytes do: a requirement less would have them on kernels that they do
- * not fit. `null` is for formats without. Throws `KilnError('unverified')`.
- */
-export const mustImport = (subject: ModulesSubject, imports: readonly Imports[] | null): void => {
-  const said = subject.modules.map((module) => module.imports ?? null);
-  const read = subject.modules.map((_, at) => imports?.[at] ?? null);
-  if (!isSameJson(said, read))
-    throw refuse(`the package of build ${subject.build} is not what was signed (imports)`);
 };
 
 /** Checks that some package of modules says by its provenance that its source brings these settings. Throws `KilnError('unverified')`. */
