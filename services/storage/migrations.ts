@@ -239,4 +239,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '014-host-files': inOrder(HOST_FILES),
   '015-packages': inOrder(PACKAGES),
   '016-repositories': inOrder(REPOSITORIES),
+  '017-gone-packages': inOrder([`ALTER TABLE packages ADD COLUMN gone_digest TEXT`]),
 };

@@ -178,7 +178,7 @@ export interface Schema {
     created_at: number;
   };
   archive_sources: { package: Digest; source: Digest };
-  /** Packages of what was signed (core/packages). None is ever removed: a version is given once. */
+  /** Packages of what was signed (core/packages). No row is ever removed, as a version is given once; the bytes may go. */
   packages: {
     id: string;
     fingerprint: Digest;
@@ -203,6 +203,8 @@ export interface Schema {
     /** As for a build. */
     builder: string | null;
     digest: Digest | null;
+    /** The digest of bytes that went (state `gone`), and may come again. */
+    gone_digest: Digest | null;
     size: number | null;
     problem: string | null;
     made_by: string;

@@ -9,6 +9,7 @@ import { releasesOf } from '../machine/debian.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { KILND, NODE } from '../machine/places.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 
 /** Debian packages of what was signed, made in the queue. */
@@ -145,5 +146,23 @@ describe('a build’s packages', () => {
       status: 2,
       stderr: expect.stringMatching(/--format takes deb/),
     });
+  });
+
+  it('go when nobody asked for them for long, and have the same bytes when they are asked for again', async () => {
+    const before = await pack();
+    await kiln.stop();
+    const gc = [NODE, KILND, 'gc', '--data', kiln.data];
+    const gone = await mustRun('faketime', ['-f', '+100d', ...gc]);
+    expect(gone).toMatch(/^3 packages: the file of a package that is in no repository/m);
+    kiln = await startKiln(kiln.data, { KILN_LOG_LEVEL: 'warn' });
+    const again = await pack();
+    const told = ({ id, version, digest }: PackageView): readonly (string | null)[] => [
+      id,
+      version,
+      digest,
+    ];
+    expect(again.map(told)).toEqual(before.map(told));
+    const finished = (views: readonly PackageView[]): number => views[0]?.finishedAt ?? 0;
+    expect(finished(again)).toBeGreaterThan(finished(before));
   });
 });

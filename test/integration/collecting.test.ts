@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { collect as collectFrom, summarise } from '../../services/api/record/collect.ts';
-import { debPlan } from '../../services/core/packages/deb-plan.ts';
 import { BLOB_COLUMNS } from '../../services/api/record/named-blobs.ts';
 import {
   claimUpload,
@@ -23,6 +22,7 @@ import {
   addAsker,
   addBuild as addBuildTo,
   addKernel,
+  addPackage,
   addSource,
   addToolchain,
 } from '../machine/small-record.ts';
@@ -129,34 +129,7 @@ describe('blobs that are collected', () => {
       .insertInto('index_files')
       .values({ ...repository, generation: 1, ...file })
       .execute();
-    await here.db
-      .insertInto('packages')
-      .values({
-        id: 'package',
-        fingerprint: none,
-        format: 'deb',
-        kind: 'common',
-        name: 'common',
-        version: '1',
-        file: 'common.deb',
-        source: '',
-        build: '',
-        key: '',
-        subject: toJson({ kind: 'common' }),
-        made_of: none,
-        plan: toJson({ ...debPlan({ kind: 'common' }) }),
-        toolchain: digestOf('gcc'),
-        state: 'made',
-        attempt: 0,
-        builder: null,
-        digest: none,
-        size: 1,
-        problem: null,
-        made_by: 'admin',
-        created_at: 1,
-        finished_at: 1,
-      })
-      .execute();
+    await addPackage(here.db, { digest: none, finished_at: Date.now() });
     const kept: Digest[] = [];
     for (const [table, column] of BLOB_COLUMNS) {
       const blob = await store(here, `${table} ${column}`, 400);
@@ -174,6 +147,36 @@ describe('blobs that are collected', () => {
     await here.db.updateTable('kernels').set({ record }).execute();
     await collect(here);
     for (const blob of [...kept, symvers]) expect(await isThere(here, blob)).toBe(true);
+  });
+
+  it('are those of packages that nobody packed for 90 days, and that are in no repository', async () => {
+    const days = (count: number): number => Date.now() - count * DAY;
+    const old = await store(here, 'old', 91);
+    const published = await store(here, 'published', 91);
+    const recent = await store(here, 'recent', 89);
+    await addPackage(here.db, { id: 'old', digest: old, finished_at: days(91) });
+    await addPackage(here.db, { id: 'published', digest: published, finished_at: days(91) });
+    await addPackage(here.db, { id: 'recent', digest: recent, finished_at: days(89) });
+    await here.db
+      .insertInto('channel_packages')
+      .values({ format: 'deb', suite: 'own', channel: 'stable', package: 'published', since: 1 })
+      .execute();
+    const gone = { packages: { count: 1, bytes: 0 }, forgotten: { count: 1, bytes: 3 } };
+    expect(await collect(here, true)).toEqual(gone);
+    expect(await collect(here)).toEqual(gone);
+    expect(await collect(here)).toEqual({});
+    const rows = await here.db
+      .selectFrom('packages')
+      .select(['id', 'state', 'digest', 'gone_digest'])
+      .orderBy('id')
+      .execute();
+    expect(rows).toEqual([
+      { id: 'old', state: 'gone', digest: null, gone_digest: old },
+      { id: 'published', state: 'made', digest: published, gone_digest: null },
+      { id: 'recent', state: 'made', digest: recent, gone_digest: null },
+    ]);
+    expect(await isThere(here, old)).toBe(false);
+    expect(await isThere(here, published)).toBe(true);
   });
 
   it('are what builds left that failed or were cancelled 90 days ago, and no other build', async () => {

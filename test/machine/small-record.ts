@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { fingerprintInputs } from '../../services/core/build/fingerprint.ts';
 import type { Recipe } from '../../services/core/build/recipe.ts';
+import { debPlan } from '../../services/core/packages/deb-plan.ts';
 import type { ToolchainContents } from '../../services/core/toolchain/measurement.ts';
 import { openDatabase, type Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
@@ -126,6 +127,43 @@ export const addBuild = async (
       made_by: 'test',
       is_tailored: 0,
       settings: toJson({}),
+      created_at: 1,
+      ...given,
+    })
+    .execute();
+};
+
+/** Adds a package that is made, of a toolchain that is called gcc. */
+export const addPackage = async (
+  db: Database,
+  given: Partial<Schema['packages']> & Pick<Schema['packages'], 'digest' | 'finished_at'>,
+): Promise<void> => {
+  const subject = { kind: 'common' } as const;
+  const id = given.id ?? 'package';
+  await db
+    .insertInto('packages')
+    .values({
+      id,
+      fingerprint: digestOf(`fingerprint of ${id}`),
+      format: 'deb',
+      kind: 'common',
+      name: 'common',
+      version: id,
+      file: `${id}.deb`,
+      source: '',
+      build: '',
+      key: '',
+      subject: toJson(subject),
+      made_of: digestOf(`subject of ${id}`),
+      plan: toJson(debPlan(subject)),
+      toolchain: digestOf('gcc'),
+      state: 'made',
+      attempt: 0,
+      builder: null,
+      gone_digest: null,
+      size: 1,
+      problem: null,
+      made_by: 'admin',
       created_at: 1,
       ...given,
     })

@@ -112,12 +112,14 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
       (await packagesIn(db, of)).filter(({ id }) => !ids.has(id)),
       evidence.key,
     );
-    const kept = left.filter((row) => {
-      const isNewest = left.every(
-        (each) => lineOf(each) !== lineOf(row) || order(each.version, row.version) <= 0,
-      );
-      return stays(row) || (names.has(row.name) && isNewest);
-    });
+    const newest = new Map<string, PackageRow>();
+    for (const row of left) {
+      const line = lineOf(row);
+      const other = newest.get(line);
+      if (other === undefined || order(row.version, other.version) > 0) newest.set(line, row);
+    }
+    const before = new Set(newest.values());
+    const kept = left.filter((row) => stays(row) || (names.has(row.name) && before.has(row)));
     const fresh = await usable(db, wanted.rows, evidence.key);
     return together(withNeeded([...fresh, ...kept], left)).map(({ id }) => id);
   };

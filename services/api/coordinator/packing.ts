@@ -127,7 +127,13 @@ export const createPacking = (deps: PackingDeps): Packing => {
         outcome,
         sender,
         problem === null
-          ? { state: 'made', digest: outcome.digest, size: outcome.size, problem: null }
+          ? {
+              state: 'made',
+              digest: outcome.digest,
+              gone_digest: null,
+              size: outcome.size,
+              problem: null,
+            }
           : {
               state: 'failed',
               problem: `what the builder packed is not what was planned: ${problem}`,
@@ -140,10 +146,15 @@ export const createPacking = (deps: PackingDeps): Packing => {
 /** Checks that a stored package is what was planned. */
 const checkStored = async (
   blobs: Blobs,
-  { subject, plan }: Pick<PackageRow, 'subject' | 'plan'>,
+  { subject, plan, gone_digest }: Pick<PackageRow, 'subject' | 'plan' | 'gone_digest'>,
   digest: Digest,
   size: number,
 ): Promise<void> => {
+  if (gone_digest !== null && gone_digest !== digest)
+    throw new KilnError(
+      'unverified',
+      `its bytes are not those that it had before (${gone_digest})`,
+    );
   const limit = unpackedLimit(fromJson(subject));
   const bytes = await blobs.read(digest, limit);
   if (bytes.length !== size)

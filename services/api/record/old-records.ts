@@ -43,6 +43,9 @@ const oldTree =
 const CONDITIONS: Readonly<Record<OldTable, Condition>> = {
   artifacts: ofBuildInVain,
   modules: ofBuildInVain,
+  // The row stays: a version is given once.
+  packages: (before) =>
+    sql`state = 'made' and finished_at < ${before} and id not in (select package from channel_packages)`,
   rebuilds: (before) => sql`state in ('same', 'failed') and finished_at < ${before}`,
   misses: (before) => sql`last_at < ${before}`,
   askers: (before) =>
@@ -69,6 +72,7 @@ const CONDITIONS: Readonly<Record<OldTable, Condition>> = {
 const KEYS: Readonly<Record<OldTable, readonly string[]>> = {
   artifacts: ['build', 'kind', 'name', 'key'],
   modules: ['build', 'name'],
+  packages: ['id'],
   rebuilds: ['id'],
   misses: ['reason', 'source', 'release'],
   askers: ['build', 'token'],
@@ -109,7 +113,12 @@ export const findOldRecords = async (
 export const removeOldRecords = (db: Database, before: number): Promise<readonly OldRecord[]> =>
   db.transaction().execute(async (transaction) => {
     const found = await findOldRecords(transaction, before);
+    await sql`
+      update packages set state = 'gone', gone_digest = digest, digest = null where ${isOld('packages', before)}`.execute(
+      transaction,
+    );
     for (const table of TABLES.toReversed()) {
+      if (table === 'packages') continue;
       if (table === 'builds')
         for (const part of [
           'artifacts',

@@ -4,9 +4,9 @@ import { madeOfDigest, planPackage } from '../../core/packages/plan-package.ts';
 import { packageFingerprint, PackagePlan, type PackageFormat } from '../../core/packages/plan.ts';
 import type { PackageSubject } from '../../core/packages/subject.ts';
 import { PackageView } from '../../core/protocol/package.ts';
-import { hexOf, type Digest } from '../../core/digest.ts';
+import { digestOf, hexOf, type Digest } from '../../core/digest.ts';
 import type { Database } from '../../storage/database.ts';
-import { toJson } from '../../storage/json-text.ts';
+import { fromJson, toJson } from '../../storage/json-text.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { findMakers, makerIn } from './makers.ts';
 import { toolchainsIn } from './records.ts';
@@ -43,7 +43,7 @@ const MOST_REVISIONS = 10_000;
 
 /**
  * Finds the package that was made of a subject, or notes that it is to be made, in a version that no other package of its name has. One
- * that failed is begun anew where that is asked, or after a while. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
+ * that failed is begun anew where that is asked, or after a while; one whose bytes went is packed again. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
  */
 export const findOrMakePackage = async (
   on: Database,
@@ -58,7 +58,7 @@ export const findOrMakePackage = async (
     .where('format', '=', format)
     .where('made_of', '=', made_of)
     .executeTakeFirst();
-  if (known !== undefined) {
+  if (known !== undefined && known.state !== 'gone') {
     const isDue = isRetry || now - (known.finished_at ?? 0) > PAUSE;
     return known.state === 'failed' && isDue ? beginAnew(on, known) : known;
   }
@@ -68,6 +68,11 @@ export const findOrMakePackage = async (
       'no-toolchain',
       `no pinned toolchain has ${packersOf(format)}, which pack a package of the format ${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
     );
+  if (known !== undefined) {
+    if (packageFingerprint(fromJson(known.plan), packer.digest, script) === known.fingerprint)
+      return beginAnew(on, known);
+    await leaveBehind(on, known);
+  }
   const source = 'source' in first ? first.source.name : '';
   if (first.kind !== 'common')
     await mustBeItsName(on, format, planPackage(format, first).name, source);
@@ -96,6 +101,7 @@ export const findOrMakePackage = async (
         attempt: 0,
         builder: null,
         digest: null,
+        gone_digest: null,
         size: null,
         problem: null,
         made_by: madeBy,
@@ -168,6 +174,15 @@ const beginAnew = async (on: Database, { id, attempt }: PackageRow): Promise<Pac
     .where('id', '=', id)
     .execute();
   return findPackage(on, id);
+};
+
+/** Has a package not be found any more by what it was made of: its tools are not those of today, which may give other bytes, for another version. */
+const leaveBehind = async (on: Database, { id, made_of }: PackageRow): Promise<void> => {
+  await on
+    .updateTable('packages')
+    .set({ made_of: digestOf(`${made_of} before ${id}`) })
+    .where('id', '=', id)
+    .execute();
 };
 
 /** A package's row. Throws `not-found`. */

@@ -7,8 +7,8 @@ import { list } from '../schemas/domain.ts';
 export const PACKAGE_FORMATS = ['deb', 'rpm', 'kmp'] as const;
 export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
 
-/** The states of a package: it waits, a builder is at it, it is there, or it could not be made. */
-export const PACKAGE_STATES = ['queued', 'packing', 'made', 'failed'] as const;
+/** The states of a package: it waits, a builder is at it, it is there, it could not be made, or it went and is made again when it is asked for. */
+export const PACKAGE_STATES = ['queued', 'packing', 'made', 'failed', 'gone'] as const;
 export type PackageState = (typeof PACKAGE_STATES)[number];
 
 const TEXT_LIMIT = 1024 * 1024;

@@ -11,6 +11,8 @@ const DAY = 24 * 3_600_000;
 export const OLD_RECORDS = {
   artifacts: 'the log, modules and exports of a build that failed or was cancelled',
   modules: 'a module of a build that failed or was cancelled',
+  packages:
+    'the file of a package that is in no repository, and is packed again when it is asked for',
   rebuilds: 'a rebuild that gave the same bytes, or failed',
   misses: 'a miss that nobody had again',
   askers: 'that an ended token asked for a build, which has ended',
