@@ -1,5 +1,6 @@
 import { KilnError } from '../../services/core/errors.ts';
 import { PACKAGE_FORMATS, type PackageFormat } from '../../services/core/packages/plan.ts';
+import { KEY_FILE, mustBeRepositoryKey } from '../../services/core/provenance/repository-key.ts';
 import { suiteName } from '../../services/core/repository/repository.ts';
 import type {
   PublicationView,
@@ -7,6 +8,7 @@ import type {
   RepositoryView,
 } from '../../services/core/protocol/repository.ts';
 import { listOption, onlyArgument, table, type Command, type Context } from '../command.ts';
+import { readCertificate } from '../installed/verify.ts';
 
 /** Where RPM distributions keep the keys of repositories. */
 const RPM_KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-kiln';
@@ -116,15 +118,15 @@ SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. T
     const { repositories, key } = await context.service.repositories();
     const [format = 'deb', ...others] = formatsOption(context);
     if (others.length > 0) throw new KilnError('bad-request', 'give one format');
-    if (
-      !repositories.some(
-        (each) => suiteName(each) === suite && each.format === format && each.isServed,
-      )
-    )
+    const repository = repositories.find(
+      (each) => suiteName(each) === suite && each.format === format && each.isServed,
+    );
+    if (repository === undefined)
       throw new KilnError(
         'not-found',
         `no ${format} repository ${suite} is served; kiln repo list shows those that there are`,
       );
+    await mustBeStated(context, key, repository);
     const base = `${context.config.server}/repo/${format}`;
     const text = format === 'deb' ? aptSources(base, suite, key) : repoFile(base, suite, format);
     context.print(text, { sources: text });
@@ -135,12 +137,42 @@ const repositoryKey: Command = {
   name: 'repo key',
   args: '',
   summary: 'print the OpenPGP key that repositories are signed with',
-  help: `For dnf and zypper, to be put into ${RPM_KEY}. apt's is in kiln repo sources.`,
+  help: `For dnf and zypper, to be put into ${RPM_KEY}. apt's is in kiln repo sources. Where a certificate
+is pinned, its key must state that this is the signer's.`,
   options: {},
   async run(context) {
-    const { key: armored } = await context.service.repositories();
+    const { key: armored, repositories } = await context.service.repositories();
+    const served = repositories.find(({ isServed }) => isServed);
+    if (served === undefined)
+      throw new KilnError(
+        'not-found',
+        'no repository is served yet; kiln repo publish SOURCE publishes a source’s packages',
+      );
+    await mustBeStated(context, armored, served);
     context.print(armored.trimEnd(), { key: armored });
   },
+};
+
+/**
+ * Checks the key of repositories against the pinned certificate, whose key states beside each index which one it is; where none is pinned,
+ * says so. Throws `unverified`.
+ */
+const mustBeStated = async (
+  context: Context,
+  armored: string,
+  repository: RepositoryView,
+): Promise<void> => {
+  const { certificate: pinned } = context.config;
+  if (pinned === null) {
+    context.progress.say(
+      'not verified: no certificate is pinned, so the key is what the service says; run kiln setup URL, or give --certificate FILE',
+    );
+    return;
+  }
+  const certificate = await readCertificate(pinned);
+  const { format } = repository;
+  const envelope = await context.service.repositoryFile(format, suiteName(repository), KEY_FILE);
+  mustBeRepositoryKey(armored, envelope, certificate);
 };
 
 /** A repository in deb822, with its key (source: sources.list(5)). */

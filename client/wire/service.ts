@@ -67,6 +67,8 @@ export interface Service {
   packagesOf(build: string): Promise<readonly PackageView[]>;
   /** What is published, and the repositories. */
   repositories(): Promise<RepositoriesView>;
+  /** A text file of a repository that is served, by its path behind `/repo/FORMAT/dists/SUITE/`. */
+  repositoryFile(format: string, suite: string, path: string): Promise<string>;
   publish(wanted: z.input<typeof CreatePublication>): Promise<RepositoriesView>;
   unpublish(source: string): Promise<void>;
   /** Gives all hosts what is staged: of one source, or (`null`) of all. */
@@ -244,6 +246,12 @@ export const openService = (send: Send, patience: Patience): Service => {
     packagesOf: async (build) =>
       (await read(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`)).items,
     repositories: () => read(RepositoriesView, '/v1/repositories'),
+    repositoryFile: (format, suite, path) =>
+      ask({
+        method: 'GET',
+        path: `/repo/${format}/dists/${encodeURIComponent(suite)}/${path}`,
+        signal,
+      }),
     publish: (wanted) => post(RepositoriesView, '/v1/publications', wanted),
     unpublish: (source) => remove(`/v1/publications/${encodeURIComponent(source)}`),
     promote: (source) =>

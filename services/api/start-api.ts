@@ -87,8 +87,14 @@ export const startApi = async (
     log,
   };
   const packing = createPacking({ ...coordinating, blobs, packageScript: config.packageScript });
-  const { repositoryKey } = config;
-  const publishing = createPublishing({ ...coordinating, blobs, packing, repositoryKey });
+  const { certificate, repositoryKey } = config;
+  const publishing = createPublishing({
+    ...coordinating,
+    blobs,
+    packing,
+    certificate,
+    repositoryKey,
+  });
   const coordinator = createCoordinator(coordinating, packing, publishing);
 
   const working = outcomes.work((outcome, { sender }) => coordinator.accept(outcome, sender), {

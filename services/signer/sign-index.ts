@@ -1,14 +1,15 @@
 import { Readable } from 'node:stream';
-import type { X509Certificate } from 'node:crypto';
 import { canonicalJson } from '../core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { IndexJob, Outcome } from '../core/jobs/jobs.ts';
 import { planPackage, unpackedLimit } from '../core/packages/plan-package.ts';
 import type { ModulesSubject } from '../core/packages/subject.ts';
+import { dsseEnvelope, dsseMessage } from '../core/provenance/attestation.ts';
 import { readAttested } from '../core/provenance/attested.ts';
 import { indexOf, ownPool, withOwnPool } from '../core/repository/index-of.ts';
 import { mustBeAttestedModules, mustBringSettings } from '../core/provenance/attested-packages.ts';
+import { KEY_FILE, repositoryKeyStatement } from '../core/provenance/repository-key.ts';
 import type {
   IndexedPackage,
   IndexFile,
@@ -16,17 +17,18 @@ import type {
 } from '../core/repository/repository.ts';
 import type { BlobInfo, Blobs } from '../storage/blobs.ts';
 import { checkPackage } from '../storage/check-package.ts';
-import { signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
+import { publicKeyOf, signDetached, signInline, type RepositoryKey } from '../storage/openpgp.ts';
 import type { KabiReader } from '../storage/read-kabi.ts';
 import { signRpm } from '../storage/rpm-signature.ts';
+import type { SigningKey } from './key-file.ts';
 
 const ATTESTATION_LIMIT = 64 * 1024 ** 2;
 
 /** What repositories are signed with. */
 export interface IndexDeps {
   readonly blobs: Blobs;
-  /** The certificate of the key that modules and provenance are signed with. */
-  readonly certificate: X509Certificate;
+  /** The key that modules and provenance are signed with. */
+  readonly key: SigningKey;
   readonly repositoryKey: RepositoryKey;
   /** Packages that were checked since the signer began, by what they are made of and their bytes. */
   readonly checked: Set<Digest>;
@@ -60,6 +62,7 @@ export const signIndex = async (
   await put(top.path, top.text);
   await put(top.signature, await signDetached(top.text, deps.repositoryKey));
   if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
+  await put(KEY_FILE, await stateKey(deps));
   return { kind: 'indexed', format, suite, channel, generation, files };
 };
 
@@ -87,6 +90,12 @@ const refuse = (error: unknown): never => {
   throw error;
 };
 
+/** What hosts that pin the certificate of modules know the repositories' key by. */
+const stateKey = async ({ key, repositoryKey }: IndexDeps): Promise<string> => {
+  const statement = repositoryKeyStatement(publicKeyOf(repositoryKey));
+  return dsseEnvelope(statement, key.id, await key.sign('sha256', dsseMessage(statement)));
+};
+
 const store = (blobs: Blobs, bytes: Buffer | string): Promise<BlobInfo> => {
   const whole = Buffer.from(bytes);
   return blobs.put(Readable.from([whole], { objectMode: false }), { limit: whole.length });
@@ -108,11 +117,11 @@ const checkIndexed = async (
   { subject, digest, size }: IndexedPackage,
   format: IndexJob['repository']['format'],
   modules: readonly ModulesSubject[],
-  { blobs, certificate, checked }: IndexDeps,
+  { blobs, key: { certificate }, checked }: IndexDeps,
 ): Promise<void> => {
   if (subject.kind === 'settings') mustBringSettings(subject, modules);
-  const key = digestOf(canonicalJson([digest, size, format, subject]));
-  if (checked.has(key)) return;
+  const checkedAs = digestOf(canonicalJson([digest, size, format, subject]));
+  if (checked.has(checkedAs)) return;
   if (subject.kind === 'modules') {
     const envelope = await blobs.read(subject.attestation.digest, ATTESTATION_LIMIT);
     mustBeAttestedModules(subject, readAttested(envelope.toString('utf8'), certificate));
@@ -123,5 +132,5 @@ const checkIndexed = async (
   if (bytes.length !== size)
     throw new KilnError('unverified', `a package is not stored as ${digest} of ${size} bytes`);
   await checkPackage(bytes, planPackage(format, subject), limit);
-  checked.add(key);
+  checked.add(checkedAs);
 };

@@ -48,8 +48,7 @@ export const startSigner = async (
     const { generation } = job;
     const name = `${indexRun(job.repository, generation)}-indexed`;
     try {
-      const { certificate } = key;
-      const deps = { blobs, certificate, repositoryKey, checked, signed, readKabi };
+      const deps = { blobs, key, repositoryKey, checked, signed, readKabi };
       await outcomes.add(name, await signIndex(job, deps));
       log.info({ format, suite, channel, generation }, 'repository signed');
     } catch (error) {

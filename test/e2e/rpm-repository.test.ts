@@ -6,6 +6,7 @@ import { planPackage } from '../../services/core/packages/plan-package.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import type { RepositoriesView } from '../../services/core/protocol/repository.ts';
+import { makeSigningKey } from '../../services/machine/make-signing-key.ts';
 import { releasesOf } from '../machine/debian.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
 import { serveFiles, type FileServer } from '../machine/file-server.ts';
@@ -150,6 +151,25 @@ describe('a host of dnf', () => {
       'kiln-modules-common',
     ])
       expect(await host.mustRun('rpm', '-V', name)).toBe('');
+  });
+
+  it('is told the key that the pinned certificate vouches for, and no other', async () => {
+    const other = join(await freshDirectory('other'), 'key');
+    await makeSigningKey(`${other}.pem`, `${other}.crt`);
+    const asked = (...args: readonly string[]) => kiln.kiln('repo', ...args);
+    for (const args of [['key'], ['sources', 'own', '--format', 'rpm']]) {
+      const pinned = await asked(...args, '--certificate', join(kiln.data, 'signing.crt'));
+      expect([pinned.status, pinned.stderr]).toEqual([0, '']);
+      const none = await asked(...args);
+      expect([none.status, none.stdout]).toEqual([0, pinned.stdout]);
+      expect(none.stderr).toMatch(/^not verified: no certificate is pinned/m);
+      const refused = await asked(...args, '--certificate', `${other}.crt`);
+      expect([refused.status, refused.stdout, refused.stderr]).toEqual([
+        6,
+        '',
+        expect.stringMatching(/key of the repositories is not stated to be the signer’s/),
+      ]);
+    }
   });
 
   it('gets the modules of the next kernel in the same run, and keeps those of the one before', async () => {

@@ -49,6 +49,13 @@ let good: IndexedPackage;
 
 const index = (...packages: readonly IndexedPackage[]): Promise<Indexed> =>
   indexed(contentOf(packages));
+/** What the API checks an index with. */
+const checking = () => ({
+  blobs,
+  publicKey: publicKeyOf(repositoryKey),
+  certificate: key.certificate,
+  checked: new Set<string>(),
+});
 beforeAll(async () => {
   ({ blobs, key, other, repositoryKey, put, signedBuild, packed, indexed } = await openSigned());
   subject = await signedBuild(key, '1.0');
@@ -61,11 +68,7 @@ describe('a repository', () => {
     const common = await packed({ kind: 'common' });
     const all = [good, settings, common];
     const { files } = await index(...all);
-    const deps = {
-      blobs,
-      publicKey: publicKeyOf(repositoryKey),
-      checked: new Set<string>(),
-    };
+    const deps = checking();
     await expect(checkIndex(files, contentOf(all), deps)).resolves.toBeUndefined();
     const texts = await Promise.all(files.map(({ digest }) => blobs.read(digest, 1024 ** 2)));
     expect(texts.join('')).toMatch(/^Package: hello-modules-settings$/m);
@@ -152,17 +155,16 @@ describe('a repository', () => {
     const job = SignerJob.parse({ kind: 'index', generation: 1, repository: contentOf([good]) });
     if (job.kind !== 'index') throw new Error('another job');
     const checked = new Set<Digest>();
-    const { certificate } = key;
     const readKabi = createKabiReader(exchanged);
     const signed = new Map();
-    const deps = { blobs: exchanged, certificate, repositoryKey, checked, signed, readKabi };
+    const deps = { blobs: exchanged, key, repositoryKey, checked, signed, readKabi };
     await expect(signIndex(job, deps)).rejects.toThrow(good.digest);
     expect(checked.size).toBe(0);
   });
 
   it('is not taken from the signer where it is another than was asked for, or another key’s', async () => {
     const { files } = await index(good);
-    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
+    const deps = checking();
     const content = contentOf([good]);
     await expect(checkIndex(files, contentOf([]), deps)).rejects.toThrow(
       refusal('unverified', /is not that of what is published/),
@@ -193,6 +195,9 @@ describe('a repository', () => {
     await expect(
       checkIndex([...files, { ...first, path: 'main/evil' }], content, deps),
     ).rejects.toThrow(refusal('unverified', /a file more, main\/evil/));
+    await expect(
+      checkIndex(files, content, { ...deps, certificate: other.certificate }),
+    ).rejects.toThrow(refusal('unverified', /is not stated to be the signer’s/));
   });
 
   it('of RPM packages has them signed, always with the same bytes, and no others are taken from the signer', async () => {
@@ -205,7 +210,7 @@ describe('a repository', () => {
     expect((await indexed(content)).files.filter(pool)).toEqual(files.filter(pool));
     const pooled = files.find(({ path }) => path === `pool/kiln/${plan.file}`);
     const signed = await blobs.read(pooled?.digest ?? script, 1024 ** 2);
-    const deps = { blobs, publicKey: publicKeyOf(repositoryKey), checked: new Set<string>() };
+    const deps = checking();
     await expect(checkIndex(files, content, deps)).resolves.toBeUndefined();
     const home = await freshDirectory('rpmdb');
     const [armored, rpm] = [join(home, 'key.asc'), join(home, 'signed.rpm')];

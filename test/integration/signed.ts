@@ -128,7 +128,7 @@ export const openSigned = async (): Promise<Signed> => {
       if (job.kind !== 'index') throw new Error('another job');
       const deps = {
         blobs,
-        certificate: key.certificate,
+        key,
         repositoryKey,
         checked: new Set<Digest>(),
         readKabi: createKabiReader(blobs),

@@ -1,5 +1,7 @@
+import type { X509Certificate } from 'node:crypto';
 import { digestOf } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
+import { KEY_FILE, mustBeRepositoryKey } from '../../core/provenance/repository-key.ts';
 import { indexOf, ownPool, withOwnPool } from '../../core/repository/index-of.ts';
 import type {
   IndexedPackage,
@@ -18,6 +20,8 @@ interface EvidenceDeps {
   readonly blobs: Blobs;
   /** The armored public key of repositories. */
   readonly publicKey: string;
+  /** The certificate of the key that modules are signed with. */
+  readonly certificate: X509Certificate;
   /** Signed packages that were found to be what they are to be. */
   readonly checked: Set<string>;
 }
@@ -42,7 +46,11 @@ export const checkIndex = async (
     if (found.get(path)?.digest !== digestOf(text))
       throw new KilnError('unverified', `${path} is not that of what is published`);
   for (const path of found.keys())
-    if (!expected.has(path) && !pool.has(path) && path !== top.inline && path !== top.signature)
+    if (
+      !expected.has(path) &&
+      !pool.has(path) &&
+      ![top.inline, top.signature, KEY_FILE].includes(path)
+    )
       throw new KilnError('unverified', `there is a file more, ${path}`);
   // Those of the pool were read as they were checked.
   for (const { path, digest } of files) if (!pool.has(path)) await blobs.check(digest);
@@ -51,6 +59,7 @@ export const checkIndex = async (
     if (file === undefined) throw new KilnError('unverified', `there is no ${path}`);
     return (await blobs.read(file.digest, TOP_LIMIT)).toString('utf8');
   };
+  mustBeRepositoryKey(publicKey, await read(KEY_FILE), deps.certificate);
   await checkDetached(top.text, await read(top.signature), publicKey);
   if (top.inline === null) return;
   const inline = await readInline(await read(top.inline), publicKey);

@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import { canonicalJson } from '../../core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
@@ -40,6 +41,8 @@ export interface IndexDeps extends Pick<CoordinatorDeps, 'db' | 'now' | 'signer'
   readonly blobs: Blobs;
   /** The armored public key of repositories. */
   readonly repositoryKey: string;
+  /** The certificate of the key that modules are signed with. */
+  readonly certificate: X509Certificate;
 }
 
 const DAY = 24 * 3_600_000;
@@ -127,6 +130,7 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
               checkIndex(outcome.files, await contentOf(row), {
                 blobs: deps.blobs,
                 publicKey: deps.repositoryKey,
+                certificate: deps.certificate,
                 checked,
               }),
             );
