@@ -28,6 +28,14 @@ describe('a message', () => {
     });
   });
 
+  it('is not written where it would be too large for anybody to read', () => {
+    const largest = seal('x'.repeat(PAYLOAD_LIMIT), address, coordinator);
+    expect(unseal(largest, address, senders).payload).toHaveLength(PAYLOAD_LIMIT);
+    expect(() => seal('x'.repeat(PAYLOAD_LIMIT + 1), address, coordinator)).toThrow(
+      refusal('too-large', /the message abc-0 has \d+ characters, over the limit/),
+    );
+  });
+
   it.each([
     ['under another name', { ...address, name: 'abc-1' }],
     ['on another queue', { ...address, place: 'signer' }],
