@@ -15,7 +15,8 @@ export const packageCommand: Command = {
   help: `BUILD is a build's id (kiln list). SOURCE and the kernel are as for kiln build, and are built first if they are not yet. What is
 there already is compiled, or packed, once.
 
-      --format FORMAT    ${PACKAGE_FORMATS.join(', ')} (default: deb); a kmp is an RPM package for all kernels with the same CRCs
+      --format FORMAT    ${PACKAGE_FORMATS.join(', ')} (default: deb); a kmp is an RPM package for all kernels with
+                         the same CRCs, a sysext an image that systemd-sysext merges over /usr
   -o, --output DIR       write the packages there, with those that they need from here
   -k, --kernel KERNEL    default: the running kernel
 ${SOURCE_HELP}`,

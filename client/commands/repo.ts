@@ -1,5 +1,5 @@
 import { KilnError } from '../../services/core/errors.ts';
-import { PACKAGE_FORMATS, type PackageFormat } from '../../services/core/packages/plan.ts';
+import { REPOSITORY_FORMATS, type RepositoryFormat } from '../../services/core/packages/plan.ts';
 import { KEY_FILE, mustBeRepositoryKey } from '../../services/core/provenance/repository-key.ts';
 import { suiteName } from '../../services/core/repository/repository.ts';
 import type {
@@ -12,7 +12,7 @@ import { readCertificate } from '../installed/verify.ts';
 
 /** Where RPM distributions keep the keys of repositories. */
 const RPM_KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-kiln';
-const FORMAT_HELP = `      --format FORMAT,…  ${PACKAGE_FORMATS.join(', ')} (default: deb); kmp: RPM packages for all kernels with the same CRCs`;
+const FORMAT_HELP = `      --format FORMAT,…  ${REPOSITORY_FORMATS.join(', ')} (default: deb); kmp: RPM packages for all kernels with the same CRCs`;
 
 const list: Command = {
   name: 'repo list',
@@ -111,7 +111,7 @@ put into /etc/yum.repos.d/kiln.repo or /etc/zypp/repos.d/kiln.repo, with what ki
 SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. The address is that of this client's own service
 (--server URL for another).
 
-      --format FORMAT    one of ${PACKAGE_FORMATS.join(', ')} (default: deb)`,
+      --format FORMAT    one of ${REPOSITORY_FORMATS.join(', ')} (default: deb)`,
   options: { format: { type: 'string' } },
   async run(context) {
     const suite = onlyArgument(context, 'suite');
@@ -185,7 +185,7 @@ const aptSources = (uri: string, suite: string, key: string): string => {
 };
 
 /** A repository as dnf and zypper are told of it: the index is signed, and so are packages (source: dnf.conf(5)). */
-const repoFile = (base: string, suite: string, format: PackageFormat): string => {
+const repoFile = (base: string, suite: string, format: RepositoryFormat): string => {
   const name = format === 'rpm' ? suite : `${format}-${suite}`;
   return `[kiln-${name}]
 name=Kiln ${name}
@@ -204,11 +204,11 @@ const channelOption = (context: Context): PublicationView['channel'] => {
 };
 
 /** Throws `bad-request`. */
-const formatsOption = (context: Context): PackageFormat[] =>
+const formatsOption = (context: Context): RepositoryFormat[] =>
   (listOption(context, 'format') ?? ['deb']).map((given) => {
-    const known = PACKAGE_FORMATS.find((each) => each === given);
+    const known = REPOSITORY_FORMATS.find((each) => each === given);
     if (known !== undefined) return known;
-    throw new KilnError('bad-request', `--format takes ${PACKAGE_FORMATS.join(', ')}`);
+    throw new KilnError('bad-request', `--format takes ${REPOSITORY_FORMATS.join(', ')}`);
   });
 
 const describe = ({ publications, repositories }: RepositoriesView): string => {

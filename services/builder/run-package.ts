@@ -5,8 +5,10 @@ import { BUILD_PATH, SOURCE_DATE_EPOCH } from '../core/build/build-environment.t
 import { digestOf, hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { BuilderJob, Outcome } from '../core/jobs/jobs.ts';
+import { isComposed } from '../core/packages/packers.ts';
 import { packageFingerprint, type PackagePlan } from '../core/packages/plan.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import { composePackage } from '../storage/compose-package.ts';
 import type { ImageCache } from './image-cache.ts';
 import { createPieces } from './pieces.ts';
 import { SandboxLimitReached, type Sandbox } from './sandbox.ts';
@@ -35,6 +37,13 @@ export const runPackage = async (
   signal: AbortSignal,
 ): Promise<Outcome> => {
   const { package: id, attempt, plan, toolchain } = job;
+  const store = async (bytes: Buffer): Promise<Outcome> => {
+    const stream = Readable.from([bytes], { objectMode: false });
+    const { digest, size } = await deps.blobs.put(stream, { limit: bytes.length });
+    return { kind: 'packed', package: id, attempt, digest, size };
+  };
+  if (isComposed(plan.format))
+    return store(await composePackage(plan, (digest) => deps.blobs.read(digest, FILE_LIMIT)));
   if (digestOf(deps.script) !== job.script)
     throw new Error('this builder’s packing script is not the coordinator’s; update both');
   const label = `${deps.prefix}.package-${id}`;
@@ -86,11 +95,7 @@ export const runPackage = async (
       return unpackable(`${plan.file}: ${error.message}, the limit of this builder`);
     throw error;
   }
-  const bytes = packed.whole();
-  const { digest, size } = await deps.blobs.put(Readable.from([bytes], { objectMode: false }), {
-    limit: bytes.length,
-  });
-  return { kind: 'packed', package: id, attempt, digest, size };
+  return store(packed.whole());
 };
 
 /** Lays down what the script packs: the files at their places, and what the packer is told besides. */

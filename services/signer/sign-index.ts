@@ -131,6 +131,8 @@ const checkIndexed = async (
   const bytes = await blobs.read(digest, limit);
   if (bytes.length !== size)
     throw new KilnError('unverified', `a package is not stored as ${digest} of ${size} bytes`);
-  await checkPackage(bytes, planPackage(format, subject), limit);
+  await checkPackage(bytes, planPackage(format, subject), limit, (named) =>
+    blobs.read(named, limit),
+  );
   checked.add(checkedAs);
 };

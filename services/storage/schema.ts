@@ -6,7 +6,12 @@ import type { BuildFailure, BuildTimings, BuiltModule, TreeOrigin } from '../cor
 import type { ArchiveKind } from '../core/kernel/archive.ts';
 import type { Kernel } from '../core/kernel/kernel.ts';
 import type { ToolchainContents } from '../core/toolchain/measurement.ts';
-import type { PackageFormat, PackagePlan, PackageState } from '../core/packages/plan.ts';
+import type {
+  PackageFormat,
+  PackagePlan,
+  PackageState,
+  RepositoryFormat,
+} from '../core/packages/plan.ts';
 import type { PackageSubject } from '../core/packages/subject.ts';
 import type { Channel } from '../core/repository/repository.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
@@ -214,7 +219,7 @@ export interface Schema {
   /** Sources whose packages are published in repositories. */
   publications: {
     source: string;
-    formats: JsonText<readonly PackageFormat[]>;
+    formats: JsonText<readonly RepositoryFormat[]>;
     channel: Channel;
     is_held: Flag;
     /** Why not all of its packages are published. */
@@ -224,7 +229,7 @@ export interface Schema {
   };
   /** What is in each repository. */
   channel_packages: {
-    format: PackageFormat;
+    format: RepositoryFormat;
     suite: string;
     channel: Channel;
     package: string;
@@ -232,7 +237,7 @@ export interface Schema {
   };
   /** Repositories, with the index that was asked of the signer last (`generation`), and the one that is served (`current`). */
   repositories: {
-    format: PackageFormat;
+    format: RepositoryFormat;
     suite: string;
     channel: Channel;
     generation: number;
@@ -248,7 +253,7 @@ export interface Schema {
   };
   /** The files of signed indexes; of those before the current one, too, as somebody may be reading them. */
   index_files: {
-    format: PackageFormat;
+    format: RepositoryFormat;
     suite: string;
     channel: Channel;
     generation: number;

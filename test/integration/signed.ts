@@ -5,7 +5,7 @@ import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { buildIdOf, fingerprintOf } from '../../services/core/build/fingerprint.ts';
 import { SignerJob, SignJob, type Outcome } from '../../services/core/jobs/jobs.ts';
 import { planPackage } from '../../services/core/packages/plan-package.ts';
-import type { PackageFormat } from '../../services/core/packages/plan.ts';
+import type { RepositoryFormat } from '../../services/core/packages/plan.ts';
 import type { ModulesSubject, PackageSubject } from '../../services/core/packages/subject.ts';
 import type {
   IndexedPackage,
@@ -50,7 +50,7 @@ export interface Signed {
   /** A package of a subject, packed and stored. `change` may make it wrong before that. */
   packed(
     of: PackageSubject,
-    format?: PackageFormat,
+    format?: RepositoryFormat,
     change?: (home: string) => Promise<unknown>,
   ): Promise<IndexedPackage>;
   /** Has the signer write an index. */
@@ -142,7 +142,7 @@ export const openSigned = async (): Promise<Signed> => {
 /** A repository of these packages, as it is to be signed. */
 export const contentOf = (
   packages: readonly IndexedPackage[],
-  format: PackageFormat = 'deb',
+  format: RepositoryFormat = 'deb',
 ): RepositoryContent => ({
   format,
   suite: 'own',

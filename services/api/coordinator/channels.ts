@@ -6,7 +6,7 @@ import {
   rpmFlavourOf,
   versionOrder,
 } from '../../core/packages/names.ts';
-import { PACKAGE_FORMATS, type PackageFormat } from '../../core/packages/plan.ts';
+import { REPOSITORY_FORMATS, type RepositoryFormat } from '../../core/packages/plan.ts';
 import { CHANNELS, type RepositoryName } from '../../core/repository/repository.ts';
 import { fromJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -60,7 +60,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
   /** Packages of a publication by suite. Those of a build come when all of them are there. */
   const packagesOf = async (
     { source }: Publication,
-    format: PackageFormat,
+    format: RepositoryFormat,
     problem: (words: string) => void,
   ): Promise<ReadonlyMap<string, Wanted>> => {
     const asking = { format, madeBy: PUBLISHER, isRetry: false };
@@ -132,7 +132,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
     const still = new Set<string>();
     for (const publication of publications) {
       if (publication.isHeld) {
-        for (const format of PACKAGE_FORMATS) still.add(`${format} ${publication.source}`);
+        for (const format of REPOSITORY_FORMATS) still.add(`${format} ${publication.source}`);
         continue;
       }
       if (publication.channel === 'stable') direct.add(publication.source);
@@ -213,7 +213,7 @@ const lineOf = ({ format, name, subject }: PackageRow): string => {
  */
 const ofOneDistribution = (
   builds: readonly PublishedBuild[],
-  format: PackageFormat,
+  format: RepositoryFormat,
 ): readonly PublishedBuild[] =>
   format === 'kmp'
     ? builds.filter(({ suites }) => distributionsOf(builds, suites).size <= 1)
@@ -233,7 +233,7 @@ const distributionsOf = (
  * What is called after a flavour: of each that some builds are for, by its newest kernel. Where kernels of several distributions of RPM are
  * together, none could be called so: hosts of one would be offered what is for the other. What tracks the kABI has its flavour's name itself.
  */
-const newestOfFlavours = (builds: readonly PublishedBuild[], format: PackageFormat) => {
+const newestOfFlavours = (builds: readonly PublishedBuild[], format: RepositoryFormat) => {
   const order = versionOrder(format);
   const distributions = new Set(builds.map(({ kernel }) => rpmDistribution(kernel.release)));
   if (format === 'kmp' || (format === 'rpm' && distributions.size > 1)) return [];

@@ -96,12 +96,13 @@ export const createPacking = (deps: PackingDeps): Packing => {
     async ofBuild(build, asking) {
       const subject = await modulesSubject(subjects, build, asking.format);
       const rows = [await of(subject, asking)];
-      if (bringsSettings(subject)) {
+      const isWhole = asking.format === 'sysext';
+      if (bringsSettings(subject) && !isWhole) {
         const { source, files } = subject;
         const licenses = licensesOf({ ...subject, revision: 1 });
         rows.push(await of({ kind: 'settings', source, files, licenses }, asking));
       }
-      rows.push(await of({ kind: 'common' }, asking));
+      if (!isWhole) rows.push(await of({ kind: 'common' }, asking));
       for (const needed of (await buildView(db, build)).dependencies)
         rows.push(...(await this.ofBuild(needed, asking)));
       return [...new Map(rows.map((row) => [row.id, row])).values()];
@@ -159,5 +160,5 @@ const checkStored = async (
   const bytes = await blobs.read(digest, limit);
   if (bytes.length !== size)
     throw new KilnError('unverified', 'it is not stored in the size that was reported');
-  await checkPackage(bytes, fromJson(plan), limit);
+  await checkPackage(bytes, fromJson(plan), limit, (named) => blobs.read(named, limit));
 };

@@ -6,7 +6,7 @@ import {
   rpmFlavourOf,
   versionOrder,
 } from '../../core/packages/names.ts';
-import type { PackageFormat } from '../../core/packages/plan.ts';
+import type { RepositoryFormat } from '../../core/packages/plan.ts';
 import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Database } from '../../storage/database.ts';
@@ -32,7 +32,7 @@ export const publishedBuilds = async (
   db: Database,
   name: string,
   key: string,
-  format: PackageFormat,
+  format: RepositoryFormat,
 ): Promise<readonly PublishedBuild[]> => {
   const rows = await db
     .selectFrom('builds')
@@ -93,7 +93,7 @@ const isNewer = (
 
 const newestReleases = (
   builds: readonly PublishedBuild[],
-  format: PackageFormat,
+  format: RepositoryFormat,
 ): readonly PublishedBuild[] => {
   const order = versionOrder(format);
   const byFlavour = Map.groupBy(

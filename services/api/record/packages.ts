@@ -1,5 +1,5 @@
 import { KilnError } from '../../core/errors.ts';
-import { choosePacker, packersOf } from '../../core/packages/packers.ts';
+import { choosePacker, isComposed, packersOf } from '../../core/packages/packers.ts';
 import { madeOfDigest, planPackage } from '../../core/packages/plan-package.ts';
 import { packageFingerprint, PackagePlan, type PackageFormat } from '../../core/packages/plan.ts';
 import type { PackageSubject } from '../../core/packages/subject.ts';
@@ -66,7 +66,9 @@ export const findOrMakePackage = async (
   if (packer === null)
     throw new KilnError(
       'no-toolchain',
-      `no pinned toolchain has ${packersOf(format)}, which pack a package of the format ${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
+      isComposed(format)
+        ? 'no toolchain is pinned; push and pin one (images/debian-12-gcc-12)'
+        : `no pinned toolchain has ${packersOf(format)}, which pack a package of the format ${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
     );
   if (known !== undefined) {
     if (packageFingerprint(fromJson(known.plan), packer.digest, script) === known.fingerprint)

@@ -1,5 +1,5 @@
 import type { Digest } from '../../core/digest.ts';
-import type { PackageFormat } from '../../core/packages/plan.ts';
+import type { RepositoryFormat } from '../../core/packages/plan.ts';
 import type { Channel, IndexFile, RepositoryName } from '../../core/repository/repository.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
@@ -11,7 +11,7 @@ import type { PackageRow } from './packages.ts';
 /** A source whose packages are published. */
 export interface Publication {
   readonly source: string;
-  readonly formats: readonly PackageFormat[];
+  readonly formats: readonly RepositoryFormat[];
   /** Where what is new goes: to all, or to those who try it first. */
   readonly channel: Channel;
   /** Nothing new is published for now. */
@@ -101,7 +101,7 @@ export const replacePackages = async (
 /** The bytes of a package's file that some repository has. */
 export const findPublishedFile = async (
   db: Database,
-  format: PackageFormat,
+  format: RepositoryFormat,
   file: string,
 ): Promise<Digest | null> => {
   const row = await db

@@ -1,7 +1,7 @@
 import type { Arch } from '../arch.ts';
 import { compareRpmVersions, type RpmVersion } from '../kernel/rpm-version.ts';
 import { compareVersions } from '../source/source-version.ts';
-import type { PackageFormat } from './plan.ts';
+import type { RepositoryFormat } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
 
 /** What packages of modules are called, and how they are counted (sources: deb-control(5), deb-version(7), rpm-version(7)). */
@@ -108,7 +108,7 @@ export const rpmDistribution = (release: string): string | null =>
   /\.((?:fc|el)[0-9]+)(?:[._]|$)/.exec(release)?.[1] ?? null;
 
 /** How a format's package managers compare versions. */
-export const versionOrder = (format: PackageFormat): ((one: string, other: string) => number) =>
+export const versionOrder = (format: RepositoryFormat): ((one: string, other: string) => number) =>
   format === 'deb'
     ? compareVersions
     : (one, other) => compareRpmVersions(rpmVersion(one), rpmVersion(other));

@@ -8,7 +8,13 @@ const PACKERS: Readonly<Record<PackageFormat, Readonly<Record<string, string>>>>
   deb: { dpkg: '1.21.9', 'xz-utils': '5.2' },
   rpm: { rpm: '4.16' },
   kmp: { rpm: '4.16' },
+  // Kiln writes it itself.
+  sysext: {},
 };
+
+/** Whether the bytes of a format’s packages follow from their plan alone, without a packer. */
+export const isComposed = (format: PackageFormat): boolean =>
+  Object.keys(PACKERS[format]).length === 0;
 
 /** What a toolchain needs to pack a format, in words. */
 export const packersOf = (format: PackageFormat): string =>

@@ -6,6 +6,7 @@ import { kmpPlan } from './kmp-plan.ts';
 import { rpmPlan } from './rpm-plan.ts';
 import type { PackageFormat, PackagePlan } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
+import { sysextPlan } from './sysext-plan.ts';
 
 /** What is in the package of a subject. Throws `KilnError('conflict')` where no package of the format can be made of it. */
 export const planPackage = (format: PackageFormat, subject: PackageSubject): PackagePlan => {
@@ -16,6 +17,8 @@ export const planPackage = (format: PackageFormat, subject: PackageSubject): Pac
       return rpmPlan(subject);
     case 'kmp':
       return kmpPlan(subject);
+    case 'sysext':
+      return sysextPlan(subject);
   }
 };
 

@@ -3,8 +3,12 @@ import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
 import { digest, digestOf, type Digest } from '../digest.ts';
 import { list } from '../schemas/domain.ts';
 
-/** The kinds of packages that are made. */
-export const PACKAGE_FORMATS = ['deb', 'rpm', 'kmp'] as const;
+/** The kinds of packages that repositories have. */
+export const REPOSITORY_FORMATS = ['deb', 'rpm', 'kmp'] as const;
+export type RepositoryFormat = (typeof REPOSITORY_FORMATS)[number];
+
+/** The kinds of packages that are made: those, and an image that systemd-sysext merges. */
+export const PACKAGE_FORMATS = [...REPOSITORY_FORMATS, 'sysext'] as const;
 export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
 
 /** The states of a package: it waits, a builder is at it, it is there, it could not be made, or it went and is made again when it is asked for. */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { PACKAGE_FORMATS } from '../packages/plan.ts';
+import { REPOSITORY_FORMATS } from '../packages/plan.ts';
 import { CHANNELS, RepositoryName } from '../repository/repository.ts';
 import { SOURCE_NAME } from '../source/source.ts';
 import { Maker } from './parts.ts';
@@ -9,7 +9,11 @@ const source = z.string().regex(SOURCE_NAME);
 /** Whose packages are published, how, and to whom first. */
 export const CreatePublication = z.strictObject({
   source,
-  formats: z.array(z.enum(PACKAGE_FORMATS)).min(1).max(PACKAGE_FORMATS.length).default(['deb']),
+  formats: z
+    .array(z.enum(REPOSITORY_FORMATS))
+    .min(1)
+    .max(REPOSITORY_FORMATS.length)
+    .default(['deb']),
   channel: z.enum(CHANNELS).default('staging'),
   /** Publishes nothing new for now. */
   hold: z.boolean().default(false),
@@ -21,7 +25,7 @@ export const Promote = z.strictObject({ source: source.optional() });
 /** A source whose packages are published. */
 export const PublicationView = z.object({
   source: z.string(),
-  formats: z.array(z.enum(PACKAGE_FORMATS)).readonly(),
+  formats: z.array(z.enum(REPOSITORY_FORMATS)).readonly(),
   channel: z.enum(CHANNELS),
   isHeld: z.boolean(),
   /** Why not all of its packages are published. */

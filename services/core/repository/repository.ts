@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { digest } from '../digest.ts';
 import { list } from '../schemas/domain.ts';
-import { PACKAGE_FORMATS } from '../packages/plan.ts';
+import { REPOSITORY_FORMATS } from '../packages/plan.ts';
 import { PackageSubject } from '../packages/subject.ts';
 
 /** Repositories of packages: what package managers are given, signed as one. Each is a view of the record, made anew from it at any time. */
@@ -15,7 +15,7 @@ export const OWN_SUITE = 'own';
 
 /** One repository: the packages of one format for the kernels of one distribution. */
 export const RepositoryName = z.strictObject({
-  format: z.enum(PACKAGE_FORMATS),
+  format: z.enum(REPOSITORY_FORMATS),
   /** The name of the followed archive that its kernels come from, or `own`. */
   suite: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,63}$/),
   channel: z.enum(CHANNELS),

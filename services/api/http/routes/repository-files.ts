@@ -1,7 +1,7 @@
 import { Router, type Request, type Response } from 'express';
 import { toDigest } from '../../../core/digest.ts';
 import { KilnError } from '../../../core/errors.ts';
-import { PACKAGE_FORMATS } from '../../../core/packages/plan.ts';
+import { REPOSITORY_FORMATS } from '../../../core/packages/plan.ts';
 import { CHANNELS, type RepositoryName } from '../../../core/repository/repository.ts';
 import type { ApiDeps } from '../deps.ts';
 import { findIndexFile, findPublishedFile } from '../../record/repositories.ts';
@@ -80,7 +80,7 @@ const absent = (request: Request): KilnError =>
   new KilnError('not-found', `there is no ${request.path} in what is published`);
 
 const formatOf = (request: Request): RepositoryName['format'] | null =>
-  PACKAGE_FORMATS.find((each) => each === request.params['format']) ?? null;
+  REPOSITORY_FORMATS.find((each) => each === request.params['format']) ?? null;
 
 /** The repository that an address names: `bookworm`, `bookworm-staging`. */
 const named = (request: Request): RepositoryName | null => {

@@ -1,0 +1,112 @@
+import { KilnError } from '../errors.ts';
+import type { Arch } from '../arch.ts';
+import { contentOf } from './contents.ts';
+import { debVersion, modulesPackage } from './names.ts';
+import type { PackagePlan, PlannedFile } from './plan.ts';
+import type { ModulesSubject, PackageSubject } from './subject.ts';
+
+/**
+ * An image that systemd-sysext merges over `/usr` of a host that nothing else can be written to: the modules of one source for one kernel,
+ * with all that they need besides (sources: systemd-sysext(8), os-release(5), systemd.unit(5)).
+ */
+
+/** What systemd calls an architecture (`ConditionArchitecture=`). */
+const ARCHITECTURE: Readonly<Record<Arch, string>> = {
+  x86_64: 'x86-64',
+  i686: 'x86',
+  aarch64: 'arm64',
+  armv7l: 'arm',
+  ppc64le: 'ppc64-le',
+  s390x: 's390x',
+  riscv64: 'riscv64',
+};
+
+const LOAD = '/usr/lib/kiln-modules/load';
+const LOAD_SCRIPT = `#!/bin/sh
+# Loads modules of an image that is merged over /usr. The index of the kernel's modules knows nothing of them and cannot be written to:
+# one that does is made below /run, of links to all that is there.
+#
+# arguments  RELEASE MODULE…
+# exit       0 loaded, or another kernel runs · otherwise depmod's or modprobe's own
+set -eu
+release=$1
+shift
+[ "$(uname -r)" = "$release" ] || exit 0
+root=$(mktemp -d /run/kiln-modules.XXXXXX)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root/usr/lib/modules/$release"
+ln -s usr/lib "$root/lib"
+for each in "/usr/lib/modules/$release"/*; do
+  case \${each##*/} in
+    build | source | modules.dep* | modules.alias* | modules.symbols* | modules.softdep | modules.devname | modules.weakdep) ;;
+    *) ln -s "$each" "$root/usr/lib/modules/$release/" ;;
+  esac
+done
+depmod -b "$root" "$release"
+modprobe -d "$root" -a "$@"
+`;
+
+/** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it. */
+export const sysextPlan = (subject: PackageSubject): PackagePlan => {
+  if (subject.kind !== 'modules')
+    throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
+  const name = modulesPackage(subject.source.name, subject.kernel.release);
+  return {
+    format: 'sysext',
+    name,
+    version: debVersion(subject),
+    arch: ARCHITECTURE[subject.kernel.arch],
+    file: `${name}.raw`,
+    control: {},
+    files: [
+      ...contentOf(subject).map(belowUsr),
+      ...settingsIn(subject),
+      {
+        place: `/usr/share/doc/${name}/provenance.json`,
+        content: { blob: subject.attestation.digest },
+      },
+      // It must be called after the image.
+      {
+        place: `/usr/lib/extension-release.d/extension-release.${name}`,
+        content: {
+          text: `ID=_any\nARCHITECTURE=${ARCHITECTURE[subject.kernel.arch]}\nEXTENSION_RELOAD_MANAGER=1\n`,
+        },
+      },
+      { place: LOAD, content: { text: LOAD_SCRIPT }, executable: true },
+      ...unitsOf(subject, name),
+    ],
+  };
+};
+
+const belowUsr = (file: PlannedFile): PlannedFile => ({ ...file, place: `/usr${file.place}` });
+
+/** The settings that a source brings: other formats have them in a package of their own. */
+const settingsIn = ({ source, files }: ModulesSubject): readonly PlannedFile[] =>
+  contentOf({ kind: 'settings', source, files, licenses: [], revision: 1 }).map(belowUsr);
+
+/** What loads the modules when the image has come, and when the host starts. */
+const unitsOf = (
+  { source, kernel, modules }: ModulesSubject,
+  name: string,
+): readonly PlannedFile[] => [
+  {
+    place: `/usr/lib/systemd/system/${unitOf(name)}`,
+    content: {
+      text: `[Unit]
+Description=Kernel modules of ${source.name} for Linux ${kernel.release}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=${LOAD} ${kernel.release} ${modules.map((module) => module.name).join(' ')}
+`,
+    },
+  },
+  {
+    place: `/usr/lib/systemd/system/multi-user.target.d/10-${name}.conf`,
+    content: { text: `[Unit]\nUpholds=${unitOf(name)}\n` },
+  },
+];
+
+/** A unit's name, of the letters that those have. */
+const unitOf = (name: string): string => `${name.replaceAll(/[^A-Za-z0-9:_.-]/g, '-')}.service`;
