@@ -1,6 +1,6 @@
 import { KilnError } from '../../services/core/errors.ts';
 import { REPOSITORY_FORMATS, type RepositoryFormat } from '../../services/core/packages/plan.ts';
-import { KEY_FILE, mustBeRepositoryKey } from '../../services/core/provenance/repository-key.ts';
+import { KEY_FILE, statedKey } from '../../services/core/provenance/repository-key.ts';
 import { suiteName } from '../../services/core/repository/repository.ts';
 import type {
   PublicationView,
@@ -115,7 +115,7 @@ SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. T
   options: { format: { type: 'string' } },
   async run(context) {
     const suite = onlyArgument(context, 'suite');
-    const { repositories, key } = await context.service.repositories();
+    const { repositories, key: said } = await context.service.repositories();
     const [format = 'deb', ...others] = formatsOption(context);
     if (others.length > 0) throw new KilnError('bad-request', 'give one format');
     const repository = repositories.find(
@@ -126,7 +126,7 @@ SUITE is one of kiln repo list: NAME, or NAME-staging for those who try first. T
         'not-found',
         `no ${format} repository ${suite} is served; kiln repo list shows those that there are`,
       );
-    await mustBeStated(context, key, repository);
+    const key = await trustedKey(context, said, repository);
     const base = `${context.config.server}/repo/${format}`;
     const text = format === 'deb' ? aptSources(base, suite, key) : repoFile(base, suite, format);
     context.print(text, { sources: text });
@@ -141,38 +141,38 @@ const repositoryKey: Command = {
 is pinned, its key must state that this is the signer's.`,
   options: {},
   async run(context) {
-    const { key: armored, repositories } = await context.service.repositories();
+    const { key: said, repositories } = await context.service.repositories();
     const served = repositories.find(({ isServed }) => isServed);
     if (served === undefined)
       throw new KilnError(
         'not-found',
         'no repository is served yet; kiln repo publish SOURCE publishes a source’s packages',
       );
-    await mustBeStated(context, armored, served);
+    const armored = await trustedKey(context, said, served);
     context.print(armored.trimEnd(), { key: armored });
   },
 };
 
 /**
- * Checks the key of repositories against the pinned certificate, whose key states beside each index which one it is; where none is pinned,
- * says so. Throws `unverified`.
+ * The key of repositories: where a certificate is pinned, the one that its key states beside a repository's index; else the one that the
+ * service says, and the user is told so. Throws `unverified`.
  */
-const mustBeStated = async (
+const trustedKey = async (
   context: Context,
-  armored: string,
+  said: string,
   repository: RepositoryView,
-): Promise<void> => {
+): Promise<string> => {
   const { certificate: pinned } = context.config;
   if (pinned === null) {
     context.progress.say(
       'not verified: no certificate is pinned, so the key is what the service says; run kiln setup URL, or give --certificate FILE',
     );
-    return;
+    return said;
   }
   const certificate = await readCertificate(pinned);
   const { format } = repository;
   const envelope = await context.service.repositoryFile(format, suiteName(repository), KEY_FILE);
-  mustBeRepositoryKey(armored, envelope, certificate);
+  return statedKey(envelope, certificate, Date.now() / 1000).key;
 };
 
 /** A repository in deb822, with its key (source: sources.list(5)). */

@@ -195,6 +195,8 @@ export const startBuilder = async (
     const { package: id, attempt } = job;
     const name = packageRun(id, attempt);
     try {
+      if (run.starts > MAX_STARTS)
+        throw new Error('every builder that ran the job has died, so it is given up');
       await report(`${name}-packing-${run.starts}`, { kind: 'packing', package: id, attempt });
       const deps = {
         blobs,

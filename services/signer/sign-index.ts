@@ -62,7 +62,7 @@ export const signIndex = async (
   await put(top.path, top.text);
   await put(top.signature, await signDetached(top.text, deps.repositoryKey));
   if (top.inline !== null) await put(top.inline, await signInline(top.text, deps.repositoryKey));
-  await put(KEY_FILE, await stateKey(deps));
+  await put(KEY_FILE, await stateKey(repository.validUntil, deps));
   return { kind: 'indexed', format, suite, channel, generation, files };
 };
 
@@ -91,8 +91,8 @@ const refuse = (error: unknown): never => {
 };
 
 /** What hosts that pin the certificate of modules know the repositories' key by. */
-const stateKey = async ({ key, repositoryKey }: IndexDeps): Promise<string> => {
-  const statement = repositoryKeyStatement(publicKeyOf(repositoryKey));
+const stateKey = async (validUntil: number, { key, repositoryKey }: IndexDeps): Promise<string> => {
+  const statement = repositoryKeyStatement({ key: publicKeyOf(repositoryKey), validUntil });
   return dsseEnvelope(statement, key.id, await key.sign('sha256', dsseMessage(statement)));
 };
 

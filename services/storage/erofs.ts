@@ -49,8 +49,9 @@ export const erofsImage = (files: readonly ErofsFile[], time: number): Buffer =>
     inodes.writeUInt32LE(node.bytes.length, at + 8);
     inodes.writeUInt32LE(block, at + 16);
     inodes.writeUInt32LE(index + 1, at + 20);
-    data.push(padded(node.bytes));
-    block += blocksOf(node.bytes.length);
+    const blocks = blocksOf(node.bytes.length);
+    data.push(node.bytes, Buffer.alloc(blocks * BLOCK - node.bytes.length));
+    block += blocks;
   }
   const head = Buffer.alloc(BLOCK);
   head.writeUInt32LE(MAGIC, SUPERBLOCK);

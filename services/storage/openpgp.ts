@@ -54,6 +54,14 @@ export const readRepositoryKey = async (armored: string): Promise<RepositoryKey>
 /** The armored public key of a private one. */
 export const publicKeyOf = (key: RepositoryKey): string => key.toPublic().armor();
 
+/** Whether two armored public keys are the same one, however they are written. */
+export const isSameKey = async (one: string, other: string): Promise<boolean> => {
+  const [first, second] = await Promise.all(
+    [one, other].map((armoredKey) => readKey({ armoredKey })),
+  );
+  return first?.getFingerprint() === second?.getFingerprint();
+};
+
 /** A text with its signature around it, as `InRelease` is. */
 export const signInline = async (text: string, key: RepositoryKey): Promise<string> =>
   sign({ message: await createCleartextMessage({ text }), signingKeys: key, config: CONFIG });

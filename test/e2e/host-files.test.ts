@@ -92,6 +92,11 @@ describe('files that a source’s owner names for hosts', () => {
         status: 2,
         stderr: expect.stringMatching(words),
       });
+    const both = ['a', 'a/b'].map((place) => `--file=/lib/firmware/${place}=firmware/boot.bin`);
+    expect(await push(source, '0', ...both)).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/\/lib\/firmware\/a\/b would be below a file that goes to/),
+    });
     for (const name of ['link.bin', '../large.conf', '../binary.conf'])
       await rm(join(source, 'firmware', name));
     expect(await push(source, '1', ...FILES)).toMatchObject({ status: 0 });

@@ -167,7 +167,9 @@ describe('a host of dnf', () => {
       expect([refused.status, refused.stdout, refused.stderr]).toEqual([
         6,
         '',
-        expect.stringMatching(/key of the repositories is not stated to be the signer’s/),
+        expect.stringMatching(
+          /key of the repositories is not stated by the key of the certificate/,
+        ),
       ]);
     }
   });

@@ -127,4 +127,33 @@ describe('a Secure Boot host with Kiln’s repository', () => {
     },
     15 * MINUTES,
   );
+
+  it(
+    'loads the module of an image that is merged over /usr, too, and of nothing else',
+    async () => {
+      await kiln.json(
+        'package',
+        'v4l2loopback',
+        '-k',
+        newer,
+        '--format=sysext',
+        '-o',
+        guest.shared,
+      );
+      const name = `v4l2loopback-modules-${newer}`;
+      const place = `/usr/lib/modules/${newer}/updates/v4l2loopback/v4l2loopback.ko`;
+      await guest.mustRun(
+        `mkdir -p /var/lib/extensions && cp /host/${name}.raw /var/lib/extensions/ && systemd-sysext refresh`,
+        300,
+      );
+      expect(await guest.mustRun('findmnt -n -o FSTYPE /usr')).toBe('overlay\n');
+      await guest.mustRun(`test -f ${place}`);
+      expect((await guest.run('touch /usr/x')).status).not.toBe(0);
+      await guest.mustRun(`systemctl daemon-reload && systemctl start ${name}.service`, 300);
+      expect(await guest.mustRun('ls /sys/devices/virtual/video4linux')).toBe('video0\n');
+      await guest.mustRun('modprobe -r v4l2loopback && systemd-sysext unmerge', 300);
+      expect((await guest.run(`test -f ${place}`)).status).not.toBe(0);
+    },
+    15 * MINUTES,
+  );
 });

@@ -149,13 +149,17 @@ describe('blobs that are collected', () => {
     for (const blob of [...kept, symvers]) expect(await isThere(here, blob)).toBe(true);
   });
 
-  it('are those of packages that nobody packed for 90 days, and that are in no repository', async () => {
+  it('are those of packages that were packed 90 days ago, and that are in no repository', async () => {
     const days = (count: number): number => Date.now() - count * DAY;
     const old = await store(here, 'old', 91);
     const published = await store(here, 'published', 91);
     const recent = await store(here, 'recent', 89);
-    await addPackage(here.db, { id: 'old', digest: old, finished_at: days(91) });
-    await addPackage(here.db, { id: 'published', digest: published, finished_at: days(91) });
+    const modules = { kind: 'modules', digest: old, finished_at: days(91) } as const;
+    await addPackage(here.db, { ...modules, id: 'old' });
+    // What all packages need stays.
+    const common = await store(here, 'common', 91);
+    await addPackage(here.db, { id: 'common', digest: common, finished_at: days(91) });
+    await addPackage(here.db, { ...modules, id: 'published', digest: published });
     await addPackage(here.db, { id: 'recent', digest: recent, finished_at: days(89) });
     await here.db
       .insertInto('channel_packages')
@@ -171,6 +175,7 @@ describe('blobs that are collected', () => {
       .orderBy('id')
       .execute();
     expect(rows).toEqual([
+      { id: 'common', state: 'made', digest: common, gone_digest: null },
       { id: 'old', state: 'gone', digest: null, gone_digest: old },
       { id: 'published', state: 'made', digest: published, gone_digest: null },
       { id: 'recent', state: 'made', digest: recent, gone_digest: null },

@@ -197,7 +197,7 @@ describe('a repository', () => {
     ).rejects.toThrow(refusal('unverified', /a file more, main\/evil/));
     await expect(
       checkIndex(files, content, { ...deps, certificate: other.certificate }),
-    ).rejects.toThrow(refusal('unverified', /is not stated to be the signer’s/));
+    ).rejects.toThrow(refusal('unverified', /is not stated by the key of the certificate/));
   });
 
   it('of RPM packages has them signed, always with the same bytes, and no others are taken from the signer', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { digestOf } from '../../services/core/digest.ts';
+import { digestOf, hexOf } from '../../services/core/digest.ts';
 import { planPackage } from '../../services/core/packages/plan-package.ts';
 import { PackagePlan } from '../../services/core/packages/plan.ts';
 import type { ModulesSubject } from '../../services/core/packages/subject.ts';
@@ -9,6 +9,8 @@ import { refusal } from './samples.ts';
 
 const RELEASE = '6.12.117+deb13-amd64';
 const NAME = `web-cam-modules-${RELEASE}`;
+/** A unit cannot have the kernel's `+`. */
+const UNIT = `web-cam-modules-6.12.117-deb13-amd64-${hexOf(digestOf(NAME)).slice(0, 8)}.service`;
 const [ko, firmware, conf] = ['ko', 'firmware', 'conf'].map((text) => digestOf(text));
 const subject: ModulesSubject = {
   kind: 'modules',
@@ -49,8 +51,8 @@ describe('an image of modules', () => {
       '/usr/lib/modprobe.d/cam.conf',
       `/usr/share/doc/${NAME}/provenance.json`,
       `/usr/lib/extension-release.d/extension-release.${NAME}`,
-      '/usr/lib/kiln-modules/load',
-      '/usr/lib/systemd/system/web-cam-modules-6.12.117-deb13-amd64.service',
+      `/usr/lib/kiln-modules/${NAME}/load`,
+      `/usr/lib/systemd/system/${UNIT}`,
       `/usr/lib/systemd/system/multi-user.target.d/10-${NAME}.conf`,
     ]);
   });
@@ -62,12 +64,21 @@ describe('an image of modules', () => {
   });
 
   it('has its modules loaded by a unit that the host’s target upholds, of letters that units have', () => {
-    const unit = 'web-cam-modules-6.12.117-deb13-amd64.service';
-    expect(text(`/usr/lib/systemd/system/${unit}`)).toMatch(
-      /^ExecStart=\/usr\/lib\/kiln-modules\/load 6\.12\.117\+deb13-amd64 web-cam$/m,
+    // What is upheld and fails would be started again for ever.
+    expect(text(`/usr/lib/systemd/system/${UNIT}`)).toContain(
+      `\nExecStart=-/usr/lib/kiln-modules/${NAME}/load ${RELEASE} web-cam\n`,
     );
     expect(text(`/usr/lib/systemd/system/multi-user.target.d/10-${NAME}.conf`)).toBe(
-      `[Unit]\nUpholds=${unit}\n`,
+      `[Unit]\nUpholds=${UNIT}\n`,
+    );
+  });
+
+  it('is no larger than what can be made in memory', () => {
+    const [module] = subject.modules;
+    if (module === undefined) throw new Error('no module');
+    const modules = [{ ...module, size: 256 * 1024 ** 2 }];
+    expect(() => planPackage('sysext', { ...subject, modules })).toThrow(
+      refusal('conflict', /would have 268435462 bytes, over the limit of 268435456; make a deb/),
     );
   });
 

@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { digestOf } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
-import { KEY_FILE, mustBeRepositoryKey } from '../../core/provenance/repository-key.ts';
+import { KEY_FILE, statedKey } from '../../core/provenance/repository-key.ts';
 import { indexOf, ownPool, withOwnPool } from '../../core/repository/index-of.ts';
 import type {
   IndexedPackage,
@@ -9,7 +9,7 @@ import type {
   RepositoryContent,
 } from '../../core/repository/repository.ts';
 import type { Blobs } from '../../storage/blobs.ts';
-import { checkDetached, readInline } from '../../storage/openpgp.ts';
+import { checkDetached, isSameKey, readInline } from '../../storage/openpgp.ts';
 import { checkSignedRpm } from '../../storage/rpm-signature.ts';
 
 const TOP_LIMIT = 16 * 1024 ** 2;
@@ -59,7 +59,9 @@ export const checkIndex = async (
     if (file === undefined) throw new KilnError('unverified', `there is no ${path}`);
     return (await blobs.read(file.digest, TOP_LIMIT)).toString('utf8');
   };
-  mustBeRepositoryKey(publicKey, await read(KEY_FILE), deps.certificate);
+  const stated = statedKey(await read(KEY_FILE), deps.certificate, content.madeAt);
+  if (stated.validUntil !== content.validUntil || !(await isSameKey(stated.key, publicKey)))
+    throw new KilnError('unverified', `${KEY_FILE} states another key than the repository’s`);
   await checkDetached(top.text, await read(top.signature), publicKey);
   if (top.inline === null) return;
   const inline = await readInline(await read(top.inline), publicKey);

@@ -69,7 +69,7 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
       all.set(`${format} ${suite} ${channel}`, { format, suite, channel });
     for (const of of all.values()) {
       const packages = await packagesIn(db, of);
-      const content = contentDigest(packages);
+      const content = contentDigest(packages, deps);
       const row = await findRepository(db, of);
       const isAsked =
         row?.content === content &&
@@ -122,7 +122,7 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
       const row = await findRepository(db, of);
       if (row?.generation !== generation || row.current === generation) return false;
       // What is in it has changed meanwhile: the next index is asked for.
-      if (row.content !== contentDigest(await packagesIn(db, of))) return false;
+      if (row.content !== contentDigest(await packagesIn(db, of), deps)) return false;
       const problem =
         outcome.kind === 'unindexable'
           ? outcome.problem
@@ -165,6 +165,19 @@ const withoutKabi = (content: RepositoryContent): RepositoryContent => ({
   }),
 });
 
-/** What tells one content of a repository from another. */
-const contentDigest = (packages: readonly PackageRow[]): Digest =>
-  digestOf(canonicalJson(packages.map(({ id }) => id)));
+/** Raised with every change of which files an index has: those that there are, are then made anew. */
+const FILES = 2;
+
+/** What tells one content of a repository from another: its packages, and the keys that sign it. */
+const contentDigest = (
+  packages: readonly PackageRow[],
+  { certificate, repositoryKey }: Pick<IndexDeps, 'certificate' | 'repositoryKey'>,
+): Digest =>
+  digestOf(
+    canonicalJson({
+      files: FILES,
+      certificate: certificate.fingerprint256,
+      repositoryKey,
+      packages: packages.map(({ id }) => id),
+    }),
+  );

@@ -43,9 +43,9 @@ const oldTree =
 const CONDITIONS: Readonly<Record<OldTable, Condition>> = {
   artifacts: ofBuildInVain,
   modules: ofBuildInVain,
-  // The row stays: a version is given once.
+  // The row stays: a version is given once. What all packages need has no count of those, and stays as it is.
   packages: (before) =>
-    sql`state = 'made' and finished_at < ${before} and id not in (select package from channel_packages)`,
+    sql`state = 'made' and kind <> 'common' and finished_at < ${before} and id not in (select package from channel_packages)`,
   rebuilds: (before) => sql`state in ('same', 'failed') and finished_at < ${before}`,
   misses: (before) => sql`last_at < ${before}`,
   askers: (before) =>

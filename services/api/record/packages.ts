@@ -58,11 +58,15 @@ export const findOrMakePackage = async (
     .where('format', '=', format)
     .where('made_of', '=', made_of)
     .executeTakeFirst();
-  if (known !== undefined && known.state !== 'gone') {
-    const isDue = isRetry || now - (known.finished_at ?? 0) > PAUSE;
-    return known.state === 'failed' && isDue ? beginAnew(on, known) : known;
-  }
-  const packer = choosePacker(format, await toolchainsIn(on, 'pinned'));
+  const isDue = isRetry || now - (known?.finished_at ?? 0) > PAUSE;
+  if (known !== undefined && known.state !== 'gone' && !(known.state === 'failed' && isDue))
+    return known;
+  // One that went, and came again with other bytes, is made as another version.
+  const isOther = known?.state === 'failed' && known.gone_digest !== null;
+  if (known?.state === 'failed' && !isOther) return beginAnew(on, known, now);
+  const pinned = await toolchainsIn(on, 'pinned');
+  const packer =
+    pinned.find(({ digest }) => digest === known?.toolchain) ?? choosePacker(format, pinned);
   if (packer === null)
     throw new KilnError(
       'no-toolchain',
@@ -71,8 +75,8 @@ export const findOrMakePackage = async (
         : `no pinned toolchain has ${packersOf(format)}, which pack a package of the format ${format}; push and pin one that has (images/debian-12-gcc-12-dkms)`,
     );
   if (known !== undefined) {
-    if (packageFingerprint(fromJson(known.plan), packer.digest, script) === known.fingerprint)
-      return beginAnew(on, known);
+    const fingerprint = packageFingerprint(fromJson(known.plan), packer.digest, script);
+    if (!isOther && fingerprint === known.fingerprint) return beginAnew(on, known, now);
     await leaveBehind(on, known);
   }
   const source = 'source' in first ? first.source.name : '';
@@ -169,10 +173,15 @@ const mustBeItsName = async (
     );
 };
 
-const beginAnew = async (on: Database, { id, attempt }: PackageRow): Promise<PackageRow> => {
+const beginAnew = async (
+  on: Database,
+  { id, attempt }: PackageRow,
+  now: number,
+): Promise<PackageRow> => {
+  const waits = { state: 'queued', builder: null, problem: null, finished_at: null } as const;
   await on
     .updateTable('packages')
-    .set({ state: 'queued', attempt: attempt + 1, builder: null, problem: null, finished_at: null })
+    .set({ ...waits, attempt: attempt + 1, created_at: now })
     .where('id', '=', id)
     .execute();
   return findPackage(on, id);

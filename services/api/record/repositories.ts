@@ -90,12 +90,20 @@ export const replacePackages = async (
         .where('channel', '=', of.channel)
         .where('package', '=', id)
         .execute();
-  for (const id of wanted)
-    if (!there.has(id))
+  for (const id of wanted) {
+    if (there.has(id)) continue;
+    // Its bytes may have gone since somebody looked.
+    const row = await db
+      .selectFrom('packages')
+      .select('state')
+      .where('id', '=', id)
+      .executeTakeFirst();
+    if (row?.state === 'made')
       await db
         .insertInto('channel_packages')
         .values({ ...inRepository(of), package: id, since: now })
         .execute();
+  }
 };
 
 /** The bytes of a package's file that some repository has. */

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { canonicalJson, type Canonical } from '../format/canonical-json.ts';
 import { digest, digestOf, type Digest } from '../digest.ts';
 import { list } from '../schemas/domain.ts';
+import { isComposed } from './packers.ts';
 
 /** The kinds of packages that repositories have. */
 export const REPOSITORY_FORMATS = ['deb', 'rpm', 'kmp'] as const;
@@ -76,6 +77,15 @@ export const PackagePlan = z.strictObject({
 });
 export type PackagePlan = z.infer<typeof PackagePlan>;
 
-/** The digest of all that a package's bytes depend on: the plan, the tools and the script that packs. */
-export const packageFingerprint = (plan: PackagePlan, toolchain: Digest, script: Digest): Digest =>
-  digestOf(canonicalJson({ plan: plan as unknown as Canonical, script, toolchain }));
+/** Raised with every change of the bytes that Kiln itself writes of the same plan. */
+const COMPOSER = 1;
+
+/** The digest of all that a package's bytes depend on: the plan, and the tools and the script that pack, or Kiln itself. */
+export const packageFingerprint = (
+  plan: PackagePlan,
+  toolchain: Digest,
+  script: Digest,
+): Digest => {
+  const tools = isComposed(plan.format) ? { composer: COMPOSER } : { script, toolchain };
+  return digestOf(canonicalJson({ plan: plan as unknown as Canonical, ...tools }));
+};

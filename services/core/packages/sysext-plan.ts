@@ -1,3 +1,4 @@
+import { digestOf, hexOf } from '../digest.ts';
 import { KilnError } from '../errors.ts';
 import type { Arch } from '../arch.ts';
 import { contentOf } from './contents.ts';
@@ -21,7 +22,6 @@ const ARCHITECTURE: Readonly<Record<Arch, string>> = {
   riscv64: 'riscv64',
 };
 
-const LOAD = '/usr/lib/kiln-modules/load';
 const LOAD_SCRIPT = `#!/bin/sh
 # Loads modules of an image that is merged over /usr. The index of the kernel's modules knows nothing of them and cannot be written to:
 # one that does is made below /run, of links to all that is there.
@@ -43,13 +43,22 @@ for each in "/usr/lib/modules/$release"/*; do
   esac
 done
 depmod -b "$root" "$release"
-modprobe -d "$root" -a "$@"
+modprobe -d "$root" -a -- "$@"
 `;
 
-/** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it. */
+/** The most bytes of an image's files: it is made in memory. */
+const LIMIT = 256 * 1024 ** 2;
+
+/** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it, and for too many bytes. */
 export const sysextPlan = (subject: PackageSubject): PackagePlan => {
   if (subject.kind !== 'modules')
     throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
+  const sum = [...subject.modules, ...subject.files].reduce((all, { size }) => all + size, 0);
+  if (sum > LIMIT)
+    throw new KilnError(
+      'conflict',
+      `an image of ${subject.source.name} would have ${sum} bytes, over the limit of ${LIMIT}; make a deb or an rpm of it`,
+    );
   const name = modulesPackage(subject.source.name, subject.kernel.release);
   return {
     format: 'sysext',
@@ -72,7 +81,7 @@ export const sysextPlan = (subject: PackageSubject): PackagePlan => {
           text: `ID=_any\nARCHITECTURE=${ARCHITECTURE[subject.kernel.arch]}\nEXTENSION_RELOAD_MANAGER=1\n`,
         },
       },
-      { place: LOAD, content: { text: LOAD_SCRIPT }, executable: true },
+      { place: loadPlace(name), content: { text: LOAD_SCRIPT }, executable: true },
       ...unitsOf(subject, name),
     ],
   };
@@ -98,7 +107,8 @@ Description=Kernel modules of ${source.name} for Linux ${kernel.release}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=${LOAD} ${kernel.release} ${modules.map((module) => module.name).join(' ')}
+# What is upheld and fails would be started again for ever. The journal has the reason.
+ExecStart=-${loadPlace(name)} ${kernel.release} ${modules.map((module) => module.name).join(' ')}
 `,
     },
   },
@@ -108,5 +118,11 @@ ExecStart=${LOAD} ${kernel.release} ${modules.map((module) => module.name).join(
   },
 ];
 
-/** A unit's name, of the letters that those have. */
-const unitOf = (name: string): string => `${name.replaceAll(/[^A-Za-z0-9:_.-]/g, '-')}.service`;
+/** Each image has its own, so that none has to do with what another version of Kiln made. */
+const loadPlace = (name: string): string => `/usr/lib/kiln-modules/${name}/load`;
+
+/** A unit's name, of the letters that those have; with a digest where that could be another's, too. */
+const unitOf = (name: string): string => {
+  const plain = name.replaceAll(/[^A-Za-z0-9:_.-]/g, '-');
+  return `${plain}${plain === name ? '' : `-${hexOf(digestOf(name)).slice(0, 8)}`}.service`;
+};

@@ -21,6 +21,7 @@ export interface Attested {
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const Statement = z.object({
   subject: z.array(z.object({ name: z.string(), digest: z.object({ sha256: hex }) })).max(1024),
+  predicateType: z.literal('https://slsa.dev/provenance/v1'),
   predicate: z.object({
     buildDefinition: z.object({
       externalParameters: z.object({

@@ -5,44 +5,58 @@ import { digestOf, hexOf } from '../digest.ts';
 import { KilnError } from '../errors.ts';
 import { canonicalJson } from '../format/canonical-json.ts';
 
-/** That the key of repositories is the signer's: stated by the key that modules are signed with, whose certificate hosts pin. */
+/** Which key repositories have: stated by the key that modules are signed with, whose certificate hosts pin. */
 
 /** The file beside a repository's index that has the statement, in a DSSE envelope. */
 export const KEY_FILE = 'key.dsse';
 
 const TYPE = 'urn:kiln:repository-key:v1';
-const hexOfKey = (armored: string): string => hexOf(digestOf(armored.trim()));
 
-/** An in-toto Statement v1 about the armored public key (OpenPGP) of repositories, as canonical JSON. */
-export const repositoryKeyStatement = (armored: string): string =>
+/** What is stated. */
+export interface StatedKey {
+  /** The armored public key (OpenPGP). */
+  readonly key: string;
+  /** Until when it is, in seconds since 1970: as long as the index beside it. */
+  readonly validUntil: number;
+}
+
+/** An in-toto Statement v1 about the key of repositories, as canonical JSON. */
+export const repositoryKeyStatement = ({ key, validUntil }: StatedKey): string =>
   canonicalJson({
     _type: 'https://in-toto.io/Statement/v1',
-    subject: [{ name: 'repository.asc', digest: { sha256: hexOfKey(armored) } }],
+    subject: [{ name: 'repository.asc', digest: { sha256: hexOf(digestOf(key)) } }],
     predicateType: TYPE,
-    predicate: {},
+    predicate: { key, validUntil },
   });
 
 const Statement = z.object({
-  subject: z.tuple([z.object({ digest: z.object({ sha256: z.string() }) })]),
   predicateType: z.literal(TYPE),
+  predicate: z.object({ key: z.string().max(64 * 1024), validUntil: z.number() }),
 });
 
-/** Checks that the one trusted certificate's key states that a key is that of repositories. Throws `KilnError('unverified')`. */
-export const mustBeRepositoryKey = (
-  armored: string,
+/**
+ * The key that the one trusted certificate's key states to be that of repositories; `now` is in seconds since 1970. Throws
+ * `KilnError('unverified')`.
+ */
+export const statedKey = (
   envelope: string,
   certificate: X509Certificate,
-): void => {
-  const refuse = (cause?: unknown): KilnError =>
-    new KilnError(
+  now: number,
+): StatedKey => {
+  let stated: StatedKey;
+  try {
+    stated = Statement.parse(JSON.parse(readProvenance(envelope, certificate))).predicate;
+  } catch (cause) {
+    throw new KilnError(
       'unverified',
-      'the key of the repositories is not stated to be the signer’s by the certificate that is pinned; ask the admin which certificate is theirs',
+      'the key of the repositories is not stated by the key of the certificate that is pinned; ask the admin which certificate is theirs',
       { cause },
     );
-  try {
-    const { subject } = Statement.parse(JSON.parse(readProvenance(envelope, certificate)));
-    if (subject[0].digest.sha256 !== hexOfKey(armored)) throw refuse();
-  } catch (cause) {
-    throw refuse(cause);
   }
+  if (stated.validUntil < now)
+    throw new KilnError(
+      'unverified',
+      'what the service says of the key of its repositories is out of date; ask the admin to look at kiln repo list',
+    );
+  return stated;
 };

@@ -43,6 +43,12 @@ export const claimedFiles = (claims: HostFileClaims, tree: Tree): HostFiles => {
       'bad-request',
       `there are ${places.length} files for hosts; give ${HOST_FILES} at most`,
     );
+  const below = places.find((place) => places.some((each) => place.startsWith(`${each}/`)));
+  if (below !== undefined)
+    throw new KilnError(
+      'bad-request',
+      `${below} would be below a file that goes to hosts, too; give it another place`,
+    );
   return Object.fromEntries(
     places.map((place) => {
       if (!isHostFilePlace(place))

@@ -65,7 +65,12 @@ export const packageRoutes = (deps: ApiDeps): Router => {
   router.get(
     '/v1/packages/:id/file',
     route(deps, 'client', NO_BODY, async ({ caller, param, request, response }) => {
-      const { digest, id, build, key } = await readable(caller, param('id'));
+      const { digest, id, build, key, state } = await readable(caller, param('id'));
+      if (state === 'gone')
+        throw new KilnError(
+          'not-found',
+          `the file of package ${id} has gone; ask for it again (kiln package)`,
+        );
       const info = digest === null ? null : await blobs.find(digest);
       if (info === null) throw new KilnError('not-found', `package ${id} is not made yet`);
       await mustBeOfGiven(db, { build, key });
