@@ -19,9 +19,9 @@ const OTHERS: Readonly<Record<string, string>> = {
   kernels: 'digest release arch layout trust made_by',
   misses: 'reason source release',
   modules: 'build name modinfo',
-  // What its plan has besides is in the subject as well.
+  // What its plan has besides is in the subject as well. The digest of bytes that went is to be compared alone.
   packages:
-    'id fingerprint format kind name version file source build key subject made_of toolchain state builder problem made_by',
+    'id fingerprint format kind name version file source build key subject made_of toolchain state builder gone_digest problem made_by',
   publications: 'source formats channel problem made_by',
   pushers: 'tree token',
   rebuilds: 'id build builder state findings',
