@@ -55,9 +55,14 @@ interface Wanted {
   readonly names: readonly string[];
 }
 const NOTHING: Wanted = { rows: [], names: [] };
+const isMade = (rows: readonly PackageRow[]): boolean =>
+  rows.every(({ state }) => state === 'made');
 
 export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Channels => {
-  /** Packages of a publication by suite. Those of a build come when all of them are there. */
+  /**
+   * Packages of a publication by suite. Those of a build come when all of them are there, and so is what is called after its flavour, where
+   * that follows it: who upgrades the kernel is to find both, or neither.
+   */
   const packagesOf = async (
     { source }: Publication,
     format: RepositoryFormat,
@@ -65,36 +70,40 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
   ): Promise<ReadonlyMap<string, Wanted>> => {
     const asking = { format, madeBy: PUBLISHER, isRetry: false };
     const found = new Map<string, Wanted>();
-    const add = (suite: string, rows: readonly PackageRow[]): void => {
-      const isWhole = rows.every(({ state }) => state === 'made');
+    const add = (suite: string, rows: readonly PackageRow[], isHeldBack = false): void => {
       const before = found.get(suite) ?? NOTHING;
       found.set(suite, {
-        rows: [...before.rows, ...(isWhole ? rows : [])],
+        rows: [...before.rows, ...(isMade(rows) && !isHeldBack ? rows : [])],
         names: [...before.names, ...rows.map(({ name }) => name)],
       });
     };
-    const made: PublishedBuild[] = [];
+    const builds: { readonly build: PublishedBuild; readonly rows: readonly PackageRow[] }[] = [];
     for (const build of ofOneDistribution(
       await publishedBuilds(db, source, evidence.key, format),
       format,
     )) {
       const rows = await orProblem(packing.ofBuild(build.id, asking), problem);
       for (const { file, problem: words } of rows) if (words !== null) problem(`${file}: ${words}`);
-      for (const suite of build.suites) add(suite, rows);
-      if (rows.length > 0 && rows.every(({ state }) => state === 'made')) made.push(build);
+      builds.push({ build, rows });
     }
-    for (const suite of new Set(made.flatMap(({ suites }) => suites)))
-      for (const newest of newestOfFlavours(
-        made.filter(({ suites }) => suites.includes(suite)),
+    for (const suite of new Set(builds.flatMap(({ build }) => build.suites))) {
+      const here = builds.filter(({ build }) => build.suites.includes(suite));
+      const made = here.filter(({ rows }) => rows.length > 0 && isMade(rows));
+      const waiting = new Set<string>();
+      for (const { build, subject } of newestOfFlavours(
+        made.map((each) => each.build),
         format,
-      ))
-        add(
-          suite,
-          await orProblem(
-            packing.of(newest, asking).then((row) => [row]),
-            problem,
-          ),
+      )) {
+        const following = await orProblem(
+          packing.of(subject, asking).then((row) => [row]),
+          problem,
         );
+        add(suite, following);
+        if (following.some(({ state }) => state === 'queued' || state === 'packing'))
+          waiting.add(build.id);
+      }
+      for (const { build, rows } of here) add(suite, rows, waiting.has(build.id));
+    }
     return found;
   };
 
@@ -247,14 +256,9 @@ const newestOfFlavours = (builds: readonly PublishedBuild[], format: RepositoryF
     if (before === undefined || order(release, before.build.kernel.release) > 0)
       newest.set(`${flavour} ${arch}`, { flavour, build });
   }
-  return [...newest.values()].map(({ flavour, build: { source, kernel } }) => ({
-    kind: 'flavour' as const,
-    source,
-    flavour,
-    kernel: {
-      release: kernel.release,
-      arch: kernel.arch,
-      version: kernelPackageVersion(kernel.release, kernel.build),
-    },
-  }));
+  return [...newest.values()].map(({ flavour, build }) => {
+    const { release, arch, build: words } = build.kernel;
+    const kernel = { release, arch, version: kernelPackageVersion(release, words) };
+    return { build, subject: { kind: 'flavour' as const, source: build.source, flavour, kernel } };
+  });
 };
