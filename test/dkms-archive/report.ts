@@ -21,10 +21,12 @@ export interface Part {
 export const isWell = (line: Line): boolean => verdictOf(line).isWell;
 
 /** Modules that differ, and why. */
+const OWN =
+  'is the kernel’s own, too, without a version: dkms 3.0 keeps that, dkms 3.2 (and Kiln) installs the other';
 const DIFFERING: Readonly<Record<string, string>> = {
   openafs: 'embeds the date of its build',
-  streebog_generic:
-    'is the kernel’s own, too, without a version: dkms 3.0 keeps that, dkms 3.2 (and Kiln) installs the other',
+  hdaps: OWN,
+  streebog_generic: OWN,
 };
 
 const verdictOf = (line: Line): { readonly words: string; readonly isWell: boolean } => {
