@@ -195,9 +195,10 @@ export const startBuilder = async (
     const { package: id, attempt } = job;
     const name = packageRun(id, attempt);
     try {
+      // Said before it is given up: only the builder that is at a package can end it.
+      await report(`${name}-packing-${run.starts}`, { kind: 'packing', package: id, attempt });
       if (run.starts > MAX_STARTS)
         throw new Error('every builder that ran the job has died, so it is given up');
-      await report(`${name}-packing-${run.starts}`, { kind: 'packing', package: id, attempt });
       const deps = {
         blobs,
         trees,

@@ -95,8 +95,8 @@ export interface KernelKabi {
 }
 
 /**
- * The package of a kernel as SUSE makes it, with one module of its own: it has a list of the symbols that it exports, and provides each with its CRC (without zeros
- * before it, as `ksym-provides` prints them).
+ * The package of a kernel as SUSE makes it, with one module of its own: it has a list of the symbols that it exports, and provides each
+ * with its CRC (without zeros before it, as `ksym-provides` prints them).
  */
 export const kernelDefault = (
   release: string,

@@ -43,7 +43,8 @@ const MOST_REVISIONS = 10_000;
 
 /**
  * Finds the package that was made of a subject, or notes that it is to be made, in a version that no other package of its name has. One
- * that failed is begun anew where that is asked, or after a while; one whose bytes went is packed again. Throws `no-toolchain` where no pinned toolchain can pack it, `conflict` where another source has the name.
+ * that failed is begun anew where that is asked, or after a while; one whose bytes went is packed again. Throws `no-toolchain` where no
+ * pinned toolchain can pack it, `conflict` where another source has the name.
  */
 export const findOrMakePackage = async (
   on: Database,
