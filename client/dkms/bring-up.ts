@@ -13,6 +13,7 @@ import { readCall } from './call.ts';
 import { DkmsEnd, EXIT } from './end.ts';
 import { readyToInstall, tellInstalled, termsFor, type ReadyModule } from './install.ts';
 import { createRun, type DkmsRun } from './run.ts';
+import { forgetGranted, isAskedFor } from './package-asks.ts';
 import { openSession, USUAL } from './session.ts';
 import { requestFor } from './source.ts';
 import { confOf, isActive, isBuilt, labelOf, type Target } from './tree.ts';
@@ -21,7 +22,7 @@ import { confOf, isActive, isBuilt, labelOf, type Target } from './tree.ts';
 const AT_ONCE = 8;
 
 /**
- * Brings kernels to what dkms's tree wants of them: the newest version of every source with AUTOINSTALL. Unlike `dkms autoinstall` it does so
+ * Brings kernels to what dkms's tree wants of them: the newest version of every source with AUTOINSTALL, or that a package asks for. Unlike `dkms autoinstall` it does so
  * in one transaction, with one depmod and one initramfs for each kernel, however many modules there are; what is built against another
  * source comes in the next one. A source that cannot be had keeps no other.
  */
@@ -45,6 +46,7 @@ export const bringUpDkms = async (
     waiting = waiting.filter((each) => !turn.includes(each));
     granted.push(...(await installTurn(run, turn)));
   }
+  await forgetGranted(run);
   return granted;
 };
 
@@ -83,17 +85,19 @@ interface Lacking {
 const lacking = async (run: DkmsRun, releases: readonly string[]): Promise<readonly Lacking[]> => {
   const { places } = run.session;
   const found: Lacking[] = [];
-  for (const added of await newestVersions(run))
+  for (const added of await newestVersions(run)) {
+    const isAsked = await isAskedFor(run, added);
     for (const release of releases) {
       const target = { ...added, release, arch: machine() };
       const conf = await run.confs
         .read({ ...target, file: confOf(places, target) })
         .catch(() => null);
-      if (conf?.isAutoinstalled !== true) continue;
+      if (conf === null || !(conf.isAutoinstalled || isAsked)) continue;
       const isHere = await isActive(places, target);
       const isStale = isHere && (await wouldDiffer(run, target, conf.dependencies));
       if (!isHere || isStale) found.push({ target, needs: conf.dependencies, isStale });
     }
+  }
   return found;
 };
 

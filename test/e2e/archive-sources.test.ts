@@ -158,6 +158,30 @@ describe('modules’ packages of an archive', () => {
     expect(await ask({ name: 'acpi-call', version: '9' })).toEqual([]);
   });
 
+  it('are built against the sources of packages that theirs depends on, named in BUILD_DEPENDS or not', async () => {
+    // As west-chamber-dkms takes a file out of the tree that xtables-addons-dkms has laid beside it.
+    const make = 'cp $(find /usr/src -maxdepth 1 -name acpi-call-*)/acpi_call.c leaning.c';
+    await archive.add(
+      { name: 'a-leaning-dkms', version: '1', depends: 'make, acpi-call-dkms (>= 1.2)' },
+      {
+        'usr/src/leaning-1/Kbuild': 'obj-m := leaning.o\n',
+        'usr/src/leaning-1/dkms.conf': `PACKAGE_NAME=leaning
+PACKAGE_VERSION=1
+BUILT_MODULE_NAME=leaning
+DEST_MODULE_LOCATION=/updates
+MAKE="${make}; make -C $kernel_source_dir M=$dkms_tree/leaning/1/build"
+`,
+      },
+    );
+    await archive.publish();
+    const sync = await kiln.json<SyncView>('kernel', 'sync', '--wait');
+    expect(sync.sources.find(({ name }) => name === 'leaning')).toMatchObject({ isNew: true });
+    expect(await kiln.json<BuildView>('build', 'leaning', '-k', release)).toMatchObject({
+      source: { name: 'leaning' },
+      state: 'succeeded',
+    });
+  });
+
   it('are built for its new kernels before anybody asks, where the admin says so', async () => {
     await follow('--build-ahead');
     expect((await kiln.kiln('archive', 'list')).stdout).toMatch(/debs .*\.\*-dkms, built ahead/);

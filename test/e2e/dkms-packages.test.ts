@@ -109,6 +109,27 @@ describe('packages that depend on dkms', () => {
     expect(await readdir(modules())).toEqual(['v4l2loopback.ko']);
   });
 
+  it('are installed where their source has no AUTOINSTALL, too, and then never by themselves', async () => {
+    const config = join(root, 'etc/kiln/config');
+    const text = await readFile(config, 'utf8');
+    const autoinstall = (): Promise<Ran> => inRoot('kiln', 'autoinstall', '--all', '--hook');
+    const isInstalled = async (): Promise<boolean> =>
+      (await readdir(modules())).some((name) => name.startsWith('lime'));
+    await writeFile(config, text.replace(/^server = .*$/m, 'server = http://127.0.0.1:9'));
+    const file = await bring(await debianPackage('lime-forensics-dkms'));
+    expect(await dpkg('-i', file)).toMatchObject({ status: 0 });
+    expect(await isInstalled()).toBe(false);
+    await writeFile(config, text);
+    await autoinstall();
+    expect(await isInstalled()).toBe(true);
+    const [version = ''] = await readdir(join(root, 'var/lib/dkms/lime-forensics'));
+    const named = ['-m', 'lime-forensics', '-v', version, '-k', kiln.release];
+    expect(await inRoot('dkms', 'unbuild', ...named)).toMatchObject({ status: 0 });
+    await autoinstall();
+    expect(await isInstalled()).toBe(false);
+    expect(await dpkg('--purge', 'lime-forensics-dkms')).toMatchObject({ status: 0 });
+  });
+
   it('stay where kiln-dkms goes: dkms itself would go on from its tree', async () => {
     const ran = await dpkg('--remove', '--force-depends', 'kiln-dkms');
     expect(ran.status).toBe(0);

@@ -80,4 +80,14 @@ describe('the sources in a package', () => {
       { directory: '/usr/src/ring-1', problem: refusal('bad-source', /ring depends on itself/) },
     ]);
   });
+
+  it('are built against the sources of packages that theirs depends on, named in BUILD_DEPENDS or not', () => {
+    const conf = `${CONF}BUILD_DEPENDS[0]=first\n`;
+    const found = packagedSources(scanOf({ 'usr/src/hello-1.0/dkms.conf': conf }), [
+      'other',
+      'hello',
+      'first',
+    ]);
+    expect(found).toMatchObject([{ source: { depends: ['first', 'other'] } }]);
+  });
 });

@@ -41,22 +41,43 @@ export const takeInSources = async (
       'too-large',
       `${names.length} packages are called as --modules says, over the limit of ${MOST_PACKAGES}; narrow the pattern`,
     );
-  const all: StoredSource[] = [];
-  for (const found of await there.showAll(names)) {
+  const taken = new Map<string, readonly StoredSource[]>();
+  for (const found of leavesFirst(await there.showAll(names))) {
     try {
       report.step(`looking at ${found.name}`);
-      all.push(...(await takeInPackage(deps, archive.name, found, there, report)));
+      const others = found.depends.flatMap((each) => taken.get(each) ?? []);
+      const depends = others.map(({ name }) => name);
+      taken.set(found.name, await takeInPackage(deps, archive.name, found, depends, there, report));
     } catch (error) {
       report.problem(found.name, error);
     }
   }
-  return all;
+  return [...taken.values()].flat();
+};
+
+/** Packages, each behind those of them that it depends on; a ring is cut somewhere. */
+const leavesFirst = (packages: readonly ArchivePackage[]): readonly ArchivePackage[] => {
+  const all = new Map(packages.map((each) => [each.name, each]));
+  const sorted = new Set<ArchivePackage>();
+  const begun = new Set<ArchivePackage>();
+  const visit = (each: ArchivePackage): void => {
+    if (begun.has(each)) return;
+    begun.add(each);
+    for (const name of each.depends) {
+      const other = all.get(name);
+      if (other !== undefined) visit(other);
+    }
+    sorted.add(each);
+  };
+  packages.forEach(visit);
+  return [...sorted];
 };
 
 const takeInPackage = async (
   deps: UploadDeps & { readonly blobLimit: number },
   archive: string,
   found: ArchivePackage,
+  others: readonly string[],
   there: PackageArchive,
   report: SourcesReport,
 ): Promise<readonly StoredSource[]> => {
@@ -68,7 +89,7 @@ const takeInPackage = async (
     await there.download([found], ([file = '']) => store(deps, its, file));
   }
   const { sources, problems } =
-    known === null ? await ingestPackage(deps, its) : { sources: known, problems: [] };
+    known === null ? await ingestPackage(deps, its, others) : { sources: known, problems: [] };
   for (const source of sources)
     report.source({
       package: name,

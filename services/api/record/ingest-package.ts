@@ -26,18 +26,20 @@ export const archiveVoucher = (archive: string): Voucher => ({
 
 /**
  * Records the sources in a package whose file is a blob: none may be in it. Those that can be none are in `problems`; the package is
- * looked at again as long as there are such. Throws where the package cannot be read.
+ * looked at again as long as there are such. `others`: the names of sources that packages which it depends on have. Throws where the
+ * package cannot be read.
  */
 export const ingestPackage = async (
   deps: UploadDeps,
   { digest: blob, ...found }: SourcePackage,
+  others: readonly string[],
 ): Promise<{
   readonly sources: readonly StoredSource[];
   readonly problems: readonly KilnError[];
 }> => {
   const by = archiveVoucher(found.archive);
   return useUpload(deps, blob, by, async () => {
-    const all = packagedSources(await scanSource(deps, blob));
+    const all = packagedSources(await scanSource(deps, blob), others);
     const problems = all.flatMap((each) => ('problem' in each ? [each.problem] : []));
     return deps.db.transaction().execute(async (db) => {
       const now = deps.now();

@@ -1,6 +1,6 @@
 import { KilnError } from '../errors.ts';
 import type { ScannedTree } from '../tree/tree.ts';
-import { confIn, literal, sourceAt, type InspectedSource } from './source.ts';
+import { confIn, literal, literals, sourceAt, type InspectedSource } from './source.ts';
 
 /** Where packages lay module sources for DKMS, and DKMS looks for them. */
 const HOME = /^usr\/src\/[^/]+(?=\/dkms\.conf$)/;
@@ -13,17 +13,26 @@ export type PackagedSource =
 /**
  * The sources that a package lays down, in the order of their directories; none for a package that only depends on others, or has none
  * of a module. Each has the name and version under which DKMS has it on a host that installs the package: those that its directory is
- * called after.
+ * called after. `others`: sources of the packages that it depends on. With those installed DKMS builds, whether BUILD_DEPENDS names them or
+ * not.
  */
-export const packagedSources = (scanned: ScannedTree): readonly PackagedSource[] =>
+export const packagedSources = (
+  scanned: ScannedTree,
+  others: readonly string[] = [],
+): readonly PackagedSource[] =>
   scanned.entries
     .flatMap(({ path }) => HOME.exec(path)?.[0] ?? [])
     .sort()
     .map((home) => {
       const directory = `/${home}`;
       try {
-        const called = calledAfter(home.slice('usr/src/'.length), confIn(scanned, home));
-        return { directory, ...sourceAt(scanned, home, called) };
+        const conf = confIn(scanned, home);
+        const called = calledAfter(home.slice('usr/src/'.length), conf);
+        const depends = [
+          ...literals(conf, 'BUILD_DEPENDS'),
+          ...others.filter((name) => name !== called.name),
+        ];
+        return { directory, ...sourceAt(scanned, home, { ...called, depends }) };
       } catch (error) {
         if (error instanceof KilnError) return { directory, problem: error };
         throw error;

@@ -248,7 +248,7 @@ const packagesNeeded = (scanned: ScannedTree): readonly string[] => {
 };
 
 /** The values of an array that needs no evaluation: `NAME[0]=word` for each element, or `NAME=("word" word)`. */
-const literals = (conf: string, variable: string): readonly string[] => {
+export const literals = (conf: string, variable: string): readonly string[] => {
   const setting = new RegExp(`^[ \\t]*${variable}(?:\\[\\d+\\])?\\+?=(\\([^()]*\\)|.*)`, 'gm');
   return [...conf.matchAll(setting)].flatMap(([, text = '']) => {
     const value = text.replaceAll(/(^|[ \t])#.*$/gm, '').trim();
