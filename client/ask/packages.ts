@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../services/core/errors.ts';
-import type { PackageView } from '../../services/core/protocol/package.ts';
+import type { CreatePackages, PackageView } from '../../services/core/protocol/package.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 import type { AskDeps } from './ask-deps.ts';
 
@@ -15,10 +15,10 @@ type Asking = Pick<AskDeps, 'service' | 'progress' | 'signal'>;
 export const makePackages = async (
   asking: Asking,
   build: string,
-  format: PackageView['format'],
+  wanted: CreatePackages,
 ): Promise<readonly PackageView[]> => {
   const made: PackageView[] = [];
-  for (const each of await asking.service.createPackages(build, format))
+  for (const each of await asking.service.createPackages(build, wanted))
     made.push(await waitFor(asking, each));
   return made;
 };

@@ -2,6 +2,7 @@ import { KilnError } from '../../services/core/errors.ts';
 import { PACKAGE_FORMATS } from '../../services/core/packages/plan.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import { askForBuild } from '../ask/ask.ts';
+import { neededInTree } from '../ask/in-tree.ts';
 import { makePackages, savePackages } from '../ask/packages.ts';
 import { onlyArgument, table, type Command, type Context } from '../command.ts';
 import { chooseRelease } from '../host/host.ts';
@@ -16,9 +17,11 @@ export const packageCommand: Command = {
 there already is compiled, or packed, once.
 
       --format FORMAT    ${PACKAGE_FORMATS.join(', ')} (default: deb); a kmp is an RPM package for all kernels with
-                         the same CRCs, a sysext an image that systemd-sysext merges over /usr
+                         the same CRCs, a sysext an image that systemd-sysext merges over /usr, an oci an image for
+                         containers, which KMM loads modules from: asked for where the kernel's own modules are
   -o, --output DIR       write the packages there, with those that they need from here
   -k, --kernel KERNEL    default: the running kernel
+      --root DIR         of an oci: where the kernel is installed, whose modules.dep says what it has itself
 ${SOURCE_HELP}`,
   options: {
     ...BUILD_OPTIONS,
@@ -29,7 +32,12 @@ ${SOURCE_HELP}`,
   async run(context) {
     const format = formatOption(context);
     const build = await namedBuild(context, onlyArgument(context, 'build or source'));
-    const made = await makePackages(context, build, format);
+    const inTree =
+      format === 'oci' ? await neededInTree(context.service, await context.host(), build) : [];
+    const made = await makePackages(context, build, {
+      format,
+      ...(inTree.length === 0 ? {} : { inTree }),
+    });
     const output = context.option('output');
     if (output !== undefined) await savePackages(context, made, output);
     context.progress.done();

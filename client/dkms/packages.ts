@@ -40,7 +40,7 @@ export const packageModules = async (
     source: { name: target.module, version: target.version },
     kernel: { release: target.release },
   });
-  const packages = await makePackages(context, build.id, FORMATS[verb]);
+  const packages = await makePackages(context, build.id, { format: FORMATS[verb] });
   const files = await savePackages(
     context,
     packages,

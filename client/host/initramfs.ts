@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import type { Host } from './host.ts';
 import { namesOnHost, readHostText } from './host-files.ts';
-import { moduleName } from './kernel-modules.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
 import { hasProgram, notRun, runOn, type ProgramEnd } from './programs.ts';
 
 /** What makes a host's initramfs images. */
@@ -47,7 +47,7 @@ export const initramfsOf = async (host: Host, release: string): Promise<Initramf
       path,
       byHand: await whoElseMakes(host, tool, release, path),
       holds: async (names) => {
-        const wanted = names.map(moduleName);
+        const wanted = names.map(moduleNameOf);
         const settings = tool === null ? new Set<string>() : await modulesInSettings(host, tool);
         if (wanted.some((name) => settings.has(name))) return true;
         const held = await (listing ??= listModules(host, path));
@@ -182,7 +182,7 @@ const listModules = async (host: Host, image: string): Promise<ReadonlySet<strin
   const { status, stdout } = await runOn(host, lister, [image], { limit: LISTING_LIMIT });
   if (status !== 0) return null;
   const paths = stdout.toString('utf8').matchAll(/\/([^/\s]+\.ko)(?:\.gz|\.xz|\.zst)?$/gm);
-  return new Set([...paths].map(([, name]) => moduleName(name ?? '')));
+  return new Set([...paths].map(([, name]) => moduleNameOf(name ?? '')));
 };
 
 /** The modules that a host's settings want in every image. */
@@ -193,7 +193,7 @@ const modulesInSettings = async (host: Host, tool: InitramfsTool): Promise<Reado
       await readFolder(host, 'usr/share/initramfs-tools/modules.d', ''),
     ].join('\n');
     return new Set(
-      [...text.matchAll(/^[ \t]*([^#\s]\S*)/gm)].map(([, name]) => moduleName(name ?? '')),
+      [...text.matchAll(/^[ \t]*([^#\s]\S*)/gm)].map(([, name]) => moduleNameOf(name ?? '')),
     );
   }
   const text = [
@@ -204,7 +204,7 @@ const modulesInSettings = async (host: Host, tool: InitramfsTool): Promise<Reado
   const lists = text.matchAll(/^[ \t]*(?:add_|force_)drivers\+?=(?:"([^"]*)"|'([^']*)'|(\S*))/gm);
   return new Set(
     [...lists].flatMap(([, double, single, bare]) =>
-      (double ?? single ?? bare ?? '').split(/\s+/).map(moduleName),
+      (double ?? single ?? bare ?? '').split(/\s+/).map(moduleNameOf),
     ),
   );
 };

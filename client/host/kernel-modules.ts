@@ -1,9 +1,10 @@
 import { constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { hasErrno, KilnError } from '../../services/core/errors.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
 import { modulesDirectory, type Host } from './host.ts';
 import { run } from './programs.ts';
 
@@ -58,10 +59,10 @@ export const inTree = async (host: Host, release: string): Promise<KernelModules
   const paths = new Map<string, string>();
   for (const path of [...ordered, ...listed]) {
     const bare = KERNEL_MODULE.exec(path)?.[1];
-    if (bare !== undefined && !bare.split('/').includes('..')) paths.set(moduleName(bare), bare);
+    if (bare !== undefined && !bare.split('/').includes('..')) paths.set(moduleNameOf(bare), bare);
   }
   const find = async (name: string): Promise<string | null> => {
-    const path = paths.get(moduleName(name));
+    const path = paths.get(moduleNameOf(name));
     if (path === undefined) return null;
     for (const suffix of SUFFIXES)
       if (await isFile(join(home, path + suffix))) return path + suffix;
@@ -89,12 +90,6 @@ const filesBelow = async (home: string): Promise<readonly string[]> => {
   const names = await readdir(join(home, 'kernel'), { recursive: true }).catch(() => []);
   return names.slice(0, FILES_LIMIT).map((name) => `kernel/${name}`);
 };
-
-/** What the kernel calls a module, from its name or the path of its file. */
-export const moduleName = (path: string): string =>
-  basename(path)
-    .replace(/\.ko(\.gz|\.xz|\.zst)?$/, '')
-    .replaceAll('-', '_');
 
 /** How a module's file is compressed. */
 export const suffixOf = (path: string): Suffix =>

@@ -5,7 +5,7 @@ import type { Change, Image } from '../transaction/change.ts';
 import type { Context } from '../command.ts';
 import { hostKernels, type Host } from '../host/host.ts';
 import { initramfsOf, refreshInitramfs } from '../host/initramfs.ts';
-import { moduleName } from '../host/kernel-modules.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
 import { releasesOf } from './plan.ts';
 import { keepDefault } from '../installed/boot-guard.ts';
 import type { Receipt } from '../installed/receipts.ts';
@@ -53,7 +53,7 @@ export const changeHost = async (
         .flatMap((receipt) => receipt.modules.map(({ modname }) => modname)),
       ...changes
         .filter(({ path }) => path.startsWith(`lib/modules/${release}/`))
-        .map(({ path }) => moduleName(path)),
+        .map(({ path }) => moduleNameOf(path)),
     ];
     const concerned = await imagesWith(context, host, release, names);
     images.push(...concerned.images);

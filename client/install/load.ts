@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../services/core/errors.ts';
 import { modinfoValue, readModuleFile } from '../../services/core/module/module-file.ts';
-import { moduleName, readModule } from '../host/kernel-modules.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
+import { readModule } from '../host/kernel-modules.ts';
 import { run } from '../host/programs.ts';
 import type { Receipt } from '../installed/receipts.ts';
 
@@ -21,7 +22,7 @@ export const readParameters = (given: readonly string[]): Parameters => {
         'bad-request',
         `--parameter ${each} is not MODULE.NAME=VALUE; write it as the kernel’s command line has it, such as v4l2loopback.devices=2`,
       );
-    const name = moduleName(module);
+    const name = moduleNameOf(module);
     parameters.set(name, [...(parameters.get(name) ?? []), setting]);
   }
   return parameters;
@@ -43,7 +44,7 @@ export const loadModules = async (
   const all = receipts.flatMap((receipt) =>
     receipt.modules.map(({ modname, path }) => ({
       source: receipt.name,
-      module: moduleName(modname),
+      module: moduleNameOf(modname),
       path: join('/lib/modules', receipt.release, path),
     })),
   );

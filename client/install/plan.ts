@@ -1,13 +1,14 @@
 import { basename, dirname, join, relative } from 'node:path';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { KilnError } from '../../services/core/errors.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
 import { readModuleFile } from '../../services/core/module/module-file.ts';
 import { compareModuleVersions, isKeptInTree } from '../../services/core/module/module-version.ts';
 import type { Fetched } from './fetch.ts';
 import { firmwareGone, layFiles, linkFiles } from './host-files.ts';
 import { displacedBy } from '../installed/displaced.ts';
 import { inModules, modulesDirectory, type Host } from '../host/host.ts';
-import { compressModule, inTree, moduleName, readModule } from '../host/kernel-modules.ts';
+import { compressModule, inTree, readModule } from '../host/kernel-modules.ts';
 import {
   INSTALL_DIRECTORY,
   LINK_DIRECTORY,
@@ -232,7 +233,7 @@ const refuseTaken = (
   receipts: readonly Receipt[],
 ): void => {
   const namesOf = ({ name: file, modname }: Receipt['modules'][number]): readonly string[] =>
-    [file, modname].map(moduleName);
+    [file, modname].map(moduleNameOf);
   const names = new Set(laid.flatMap(namesOf));
   for (const other of receipts) {
     if (other.release !== release || other.name === name) continue;

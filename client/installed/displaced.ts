@@ -2,7 +2,7 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Change } from '../transaction/change.ts';
 import { inModules, placeToChange, type Host } from '../host/host.ts';
-import { moduleName } from '../host/kernel-modules.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
 import { INSTALL_DIRECTORY, leadsToOurs, type Receipt } from './receipts.ts';
 
 /** The directory of modules that were moved aside, below the host's root. */
@@ -21,7 +21,7 @@ export const displacedBy = async (
   before: Receipt | null,
   receipts: readonly Receipt[],
 ): Promise<{ readonly list: Receipt['displaced']; readonly changes: readonly Change[] }> => {
-  const names = new Set(laid.map(({ modname }) => moduleName(modname)));
+  const names = new Set(laid.map(({ modname }) => moduleNameOf(modname)));
   const ours = new Set(
     receipts
       .filter((each) => each.release === release)
@@ -35,7 +35,7 @@ export const displacedBy = async (
     const files = await readdir(home, { recursive: true }).catch(() => []);
     for (const file of files.slice(0, RIVAL_LIMIT)) {
       const path = `${directory}/${file}`;
-      if (!MODULE_FILE.test(file) || !names.has(moduleName(file))) continue;
+      if (!MODULE_FILE.test(file) || !names.has(moduleNameOf(file))) continue;
       if (ours.has(path) || path.startsWith(`${INSTALL_DIRECTORY}/`)) continue;
       // weak-modules links another kernel's module of ours here even where this kernel has its own: such a link is no rival.
       if (await leadsToOurs(host, inModules(release, path), receipts)) continue;
@@ -58,7 +58,7 @@ const keptAside = async (
   const home = `${DISPLACED}/${release}`;
   const files = await readdir(join(host.root, home), { recursive: true }).catch(() => []);
   return files
-    .filter((path) => MODULE_FILE.test(path) && names.has(moduleName(path)))
+    .filter((path) => MODULE_FILE.test(path) && names.has(moduleNameOf(path)))
     .map((path) => ({ path, kept: `${home}/${path}` }));
 };
 

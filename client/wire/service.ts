@@ -13,7 +13,7 @@ import {
   ResolvedView,
   type CreateBuild,
 } from '../../services/core/protocol/build.ts';
-import { PackageView } from '../../services/core/protocol/package.ts';
+import { PackageView, type CreatePackages } from '../../services/core/protocol/package.ts';
 import {
   RepositoriesView,
   type CreatePublication,
@@ -61,7 +61,7 @@ export interface Service {
   rebuild(build: string): Promise<RebuildView>;
   rebuildState(rebuild: string): Promise<RebuildView>;
   /** Asks for packages of a build's signed modules: those, and what they need of the service's. */
-  createPackages(build: string, format: PackageView['format']): Promise<readonly PackageView[]>;
+  createPackages(build: string, wanted: CreatePackages): Promise<readonly PackageView[]>;
   package(id: string): Promise<PackageView>;
   /** The packages that a build's modules are in. */
   packagesOf(build: string): Promise<readonly PackageView[]>;
@@ -236,12 +236,9 @@ export const openService = (send: Send, patience: Patience): Service => {
     rebuild: (build) =>
       postOnce(RebuildView, `/v1/builds/${encodeURIComponent(build)}/rebuild`, {}),
     rebuildState: (id) => read(RebuildView, `/v1/rebuilds/${encodeURIComponent(id)}`),
-    createPackages: async (build, format) =>
-      (
-        await post(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`, {
-          format,
-        })
-      ).items,
+    createPackages: async (build, wanted) =>
+      (await post(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`, wanted))
+        .items,
     package: (id) => read(PackageView, `/v1/packages/${encodeURIComponent(id)}`),
     packagesOf: async (build) =>
       (await read(list(PackageView), `/v1/builds/${encodeURIComponent(build)}/packages`)).items,

@@ -116,7 +116,9 @@ const layPlan = async (plan: PackagePlan, at: string, blobs: Blobs): Promise<voi
         });
       });
       await put(`files${place}`, bytes, mode);
-    } else await put(`files${place}`, 'text' in content ? content.text : content.gzip, mode);
+    } else if ('text' in content) await put(`files${place}`, content.text, mode);
+    else if ('gzip' in content) await put(`files${place}`, content.gzip, mode);
+    else throw new TypeError(`${place} of ${plan.file} is nothing that a packer packs`);
   }
   for (const [name, text] of Object.entries(plan.control))
     await put(`control/${name}`, text, isScript(text) ? 0o755 : 0o644);

@@ -97,7 +97,7 @@ const checkData = (data: ReadonlyMap<string, StrictEntry>, plan: PackagePlan): v
 const holds = ({ sha256, text }: StrictEntry, { content }: PlannedFile): boolean => {
   if ('blob' in content) return toDigest(sha256) === content.blob;
   if ('text' in content) return toDigest(sha256) === digestOf(content.text);
-  if (text === null) return false;
+  if (text === null || !('gzip' in content)) return false;
   try {
     return gunzipSync(text, { maxOutputLength: TEXT_LIMIT }).toString('utf8') === content.gzip;
   } catch {

@@ -21,6 +21,7 @@ export const checkPackage = (
     case 'kmp':
       return checkRpm(bytes, plan, most);
     case 'sysext':
+    case 'oci':
       return checkComposed(bytes, plan, read);
   }
 };

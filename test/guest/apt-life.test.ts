@@ -1,12 +1,15 @@
-import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { debianHeaders, debianPackage, debianSource } from '../machine/debian.ts';
 import { FIRMWARE_CERTIFICATE, writeFirmwareKey } from '../machine/firmware.ts';
 import { makeGuest, type Guest } from '../machine/guest.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
+import { indexedKernel } from '../machine/indexed-kernel.ts';
+import { freshDirectory } from '../machine/make-source.ts';
 import { layForGuest, makeArchive } from '../machine/own-archive.ts';
 import { WORK } from '../machine/places.ts';
+import { mustRun } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
 import { twoReleases } from './kernels.ts';
 
@@ -154,6 +157,35 @@ describe('a Secure Boot host with Kiln’s repository', () => {
       // The kernel's own index knows nothing of it.
       await guest.mustRun('rmmod v4l2loopback && systemd-sysext unmerge', 300);
       expect((await guest.run(`test -f ${place}`)).status).not.toBe(0);
+    },
+    15 * MINUTES,
+  );
+
+  it(
+    'loads what an image for containers brings, as KMM’s worker does',
+    async () => {
+      const root = await indexedKernel(newer);
+      const out = await freshDirectory('image');
+      const asked = ['package', 'v4l2loopback', '-k', newer, '--format=oci', '--root', root];
+      await kiln.json(...asked, '-o', out);
+      const [file = ''] = await readdir(out);
+      await mustRun('skopeo', [
+        'copy',
+        `oci-archive:${join(out, file)}`,
+        `dir:${join(out, 'dir')}`,
+      ]);
+      const manifest = JSON.parse(await readFile(join(out, 'dir/manifest.json'), 'utf8')) as {
+        layers: { digest: string }[];
+      };
+      const layer = manifest.layers[0]?.digest.replace('sha256:', '') ?? '';
+      await copyFile(join(out, 'dir', layer), join(guest.shared, 'layer.tar'));
+      await guest.mustRun(
+        'tar -C /tmp -xf /host/layer.tar && modprobe -vd /tmp/opt v4l2loopback',
+        300,
+      );
+      expect(await guest.mustRun('ls /sys/devices/virtual/video4linux')).toBe('video0\n');
+      await guest.mustRun('modprobe -rvd /tmp/opt v4l2loopback', 300);
+      expect((await guest.run('test -d /sys/module/v4l2loopback')).status).not.toBe(0);
     },
     15 * MINUTES,
   );

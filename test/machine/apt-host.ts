@@ -3,7 +3,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../services/core/digest.ts';
 import { splitModule } from '../../services/core/module/module-signature.ts';
-import { moduleName, readModule } from '../../client/host/kernel-modules.ts';
+import { moduleNameOf } from '../../services/core/module/module-name.ts';
+import { readModule } from '../../client/host/kernel-modules.ts';
 import { mustRunIn, runInside } from './debian-root.ts';
 import { mustRun, type Ran } from './run.ts';
 
@@ -53,7 +54,7 @@ export const dkmsModules = async (
   const modules: Record<string, string> = {};
   for (const file of files.sort()) {
     const bytes = await readModule(join(place, file));
-    modules[moduleName(file)] = digestOf(splitModule(bytes)?.unsigned ?? bytes);
+    modules[moduleNameOf(file)] = digestOf(splitModule(bytes)?.unsigned ?? bytes);
   }
   return modules;
 };

@@ -23,7 +23,7 @@ export const packPlan = async (
         ? await read(content.blob)
         : 'text' in content
           ? content.text
-          : gzipSync(content.gzip);
+          : gzipSync('gzip' in content ? content.gzip : '');
     await mkdir(dirname(join(tree, place)), { recursive: true });
     await writeFile(join(tree, place), bytes, { mode: executable === true ? 0o755 : 0o644 });
   }

@@ -94,9 +94,9 @@ export const createPacking = (deps: PackingDeps): Packing => {
     enqueue,
 
     async ofBuild(build, asking) {
-      const subject = await modulesSubject(subjects, build, asking.format);
+      const subject = await modulesSubject(subjects, build, asking);
       const rows = [await of(subject, asking)];
-      const isWhole = asking.format === 'sysext';
+      const isWhole = asking.format === 'sysext' || asking.format === 'oci';
       if (bringsSettings(subject) && !isWhole) {
         const { source, files } = subject;
         const licenses = licensesOf({ ...subject, revision: 1 });

@@ -1,6 +1,6 @@
 import { KilnError } from '../../core/errors.ts';
+import { loadingOf } from '../../core/packages/in-tree.ts';
 import { kernelPackageVersion } from '../../core/packages/names.ts';
-import type { PackageFormat } from '../../core/packages/plan.ts';
 import type { ModulesSubject } from '../../core/packages/subject.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
@@ -8,6 +8,7 @@ import { fromJson } from '../../storage/json-text.ts';
 import type { KabiReader } from '../../storage/read-kabi.ts';
 import { buildView } from './build-views.ts';
 import { filesOf } from '../../core/protocol/build.ts';
+import type { PackageAsking } from './packages.ts';
 import { loadBuild } from './records.ts';
 
 /** What is known of builds, and of what they made. */
@@ -27,7 +28,7 @@ export interface SubjectDeps {
 export const modulesSubject = async (
   { db, blobs, key, readKabi }: SubjectDeps,
   id: string,
-  format: PackageFormat,
+  { format, inTree = [] }: Pick<PackageAsking, 'format' | 'inTree'>,
 ): Promise<Omit<ModulesSubject, 'revision'>> => {
   const view = await buildView(db, id);
   if (view.withdrawn !== null) throw new KilnError('withdrawn', view.withdrawn);
@@ -83,5 +84,6 @@ export const modulesSubject = async (
     needs: [...new Set(fromJson(build.inputs).dependencies.map(({ name }) => name))],
     attestation: { digest: view.attestation, size: await sizeOf(view.attestation) },
     ...(format === 'kmp' ? { kabi: await readKabi(modules) } : {}),
+    ...(format === 'oci' ? { loading: loadingOf(view.modules, inTree, kernel.release) } : {}),
   };
 };

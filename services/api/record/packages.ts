@@ -1,4 +1,5 @@
 import { KilnError } from '../../core/errors.ts';
+import type { InTreeModule } from '../../core/packages/in-tree.ts';
 import { choosePacker, isComposed, packersOf } from '../../core/packages/packers.ts';
 import { madeOfDigest, planPackage } from '../../core/packages/plan-package.ts';
 import { packageFingerprint, PackagePlan, type PackageFormat } from '../../core/packages/plan.ts';
@@ -25,6 +26,8 @@ export type Unrevised = PackageSubject extends infer Each
 /** Who asks for packages, and how. */
 export interface PackageAsking {
   readonly format: PackageFormat;
+  /** The kernel's own modules, as far as the asker says what these need. */
+  readonly inTree?: readonly InTreeModule[] | undefined;
   readonly madeBy: string;
   /** Whether one that failed is begun anew. */
   readonly isRetry: boolean;

@@ -117,14 +117,17 @@ export const authenticate = async (
       'the token is unknown, expired or revoked; an admin makes a new one with kiln token create',
     );
   }
-  const { role } = row;
-  if (!roleReaches(role, needed)) {
+  mustReach(row.role, needed);
+  return { token: row.id, role: row.role, quotas: quotasIn(row) };
+};
+
+/** Throws `forbidden` where a role is not enough. */
+export const mustReach = (role: Role, needed: Role): void => {
+  if (!roleReaches(role, needed))
     throw new KilnError(
       'forbidden',
       `this needs a token with the role ${needed}; this one’s is ${role}`,
     );
-  }
-  return { token: row.id, role, quotas: quotasIn(row) };
 };
 
 /** Makes sure that a file holds a valid admin token, for the machine's own admin. The file is private from its first byte. */

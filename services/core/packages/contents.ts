@@ -1,3 +1,4 @@
+import { KilnError } from '../errors.ts';
 import { firmwarePath } from '../source/host-files.ts';
 import { COMMON_FILES } from './common-package.ts';
 import type { PlannedFile } from './plan.ts';
@@ -44,6 +45,23 @@ const settingsOf = ({ files }: SettingsSubject): readonly PlannedFile[] =>
   files.flatMap(({ place, digest }) =>
     firmwarePath(place) === null ? [{ place, content: { blob: digest } }] : [],
   );
+
+/** The settings that a source brings, for images, which have all that is a source's: other formats have them in a package of their own. */
+export const settingsIn = ({ source, files }: ModulesSubject): readonly PlannedFile[] =>
+  settingsOf({ kind: 'settings', source, files, licenses: [], revision: 1 });
+
+/** The most bytes of an image's files: it is made in memory. */
+const IMAGE_LIMIT = 256 * 1024 ** 2;
+
+/** Throws `KilnError('conflict')` where an image of all that is a source's would have too many bytes. */
+export const mustFitMemory = ({ source, modules, files }: ModulesSubject): void => {
+  const sum = [...modules, ...files].reduce((all, { size }) => all + size, 0);
+  if (sum > IMAGE_LIMIT)
+    throw new KilnError(
+      'conflict',
+      `an image of ${source.name} would have ${sum} bytes, over the limit of ${IMAGE_LIMIT}; make a deb or an rpm of it`,
+    );
+};
 
 /** Whether a source brings settings, which go into a package of their own: all kernels' packages would have the same files. */
 export const bringsSettings = ({ files }: Pick<ModulesSubject, 'files'>): boolean =>

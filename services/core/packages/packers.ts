@@ -8,8 +8,9 @@ const PACKERS: Readonly<Record<PackageFormat, Readonly<Record<string, string>>>>
   deb: { dpkg: '1.21.9', 'xz-utils': '5.2' },
   rpm: { rpm: '4.16' },
   kmp: { rpm: '4.16' },
-  // Kiln writes it itself.
+  // Kiln writes these itself.
   sysext: {},
+  oci: {},
 };
 
 /** Whether the bytes of a format’s packages follow from their plan alone, without a packer. */

@@ -3,6 +3,7 @@ import { digestOf, type Digest } from '../digest.ts';
 import { debPlan } from './deb-plan.ts';
 import { COMMON_VERSION } from './names.ts';
 import { kmpPlan } from './kmp-plan.ts';
+import { ociPlan } from './oci-plan.ts';
 import { rpmPlan } from './rpm-plan.ts';
 import type { PackageFormat, PackagePlan } from './plan.ts';
 import type { PackageSubject } from './subject.ts';
@@ -19,6 +20,8 @@ export const planPackage = (format: PackageFormat, subject: PackageSubject): Pac
       return kmpPlan(subject);
     case 'sysext':
       return sysextPlan(subject);
+    case 'oci':
+      return ociPlan(subject);
   }
 };
 

@@ -8,8 +8,8 @@ import { isComposed } from './packers.ts';
 export const REPOSITORY_FORMATS = ['deb', 'rpm', 'kmp'] as const;
 export type RepositoryFormat = (typeof REPOSITORY_FORMATS)[number];
 
-/** The kinds of packages that are made: those, and an image that systemd-sysext merges. */
-export const PACKAGE_FORMATS = [...REPOSITORY_FORMATS, 'sysext'] as const;
+/** The kinds of packages that are made: those, an image that systemd-sysext merges, and one for containers. */
+export const PACKAGE_FORMATS = [...REPOSITORY_FORMATS, 'sysext', 'oci'] as const;
 export type PackageFormat = (typeof PACKAGE_FORMATS)[number];
 
 /** The states of a package: it waits, a builder is at it, it is there, it could not be made, or it went and is made again when it is asked for. */
@@ -33,11 +33,16 @@ const PlannedFile = z.strictObject({
     .string()
     .max(1024)
     .regex(new RegExp(`^(/${PART})+$`)),
-  /** A stored blob; a text; or a text that is packed with gzip, whose bytes are the packer's own. */
+  /**
+   * A stored blob; a text; or a text that is packed with gzip, whose bytes are the packer's own. Of images for containers also what a
+   * symbolic link says, and lines `KEY: VALUE` that are laid down as an index of kmod's.
+   */
   content: z.union([
     z.strictObject({ blob: digest }),
     z.strictObject({ text }),
     z.strictObject({ gzip: text }),
+    z.strictObject({ link: z.string().min(1).max(1024) }),
+    z.strictObject({ index: text }),
   ]),
   executable: z.literal(true).exactOptional(),
 });

@@ -4,6 +4,7 @@ import { digest } from '../digest.ts';
 import { list, moduleName, MODULES, sourceName, sourceVersion } from '../schemas/domain.ts';
 import { isKernelRelease } from '../kernel/kernel.ts';
 import { HOST_FILES, isHostFilePlace } from '../source/host-files.ts';
+import { Loading } from './in-tree.ts';
 import { Kabi } from './kabi.ts';
 
 /** What a package is made of, and all that its bytes depend on besides the tools. Whoever has it can say what must be in the package. */
@@ -47,6 +48,8 @@ const Modules = z.strictObject({
   attestation: z.strictObject({ digest, size }),
   /** What its modules need of a kernel, by their bytes, for packages that track the kABI; others do without. */
   kabi: Kabi.exactOptional(),
+  /** What its modules need loaded before them, for images with an index of their own. */
+  loading: Loading.exactOptional(),
   revision,
 });
 

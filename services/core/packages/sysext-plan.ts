@@ -1,7 +1,7 @@
 import { digestOf, hexOf } from '../digest.ts';
 import { KilnError } from '../errors.ts';
 import type { Arch } from '../arch.ts';
-import { contentOf } from './contents.ts';
+import { contentOf, mustFitMemory, settingsIn } from './contents.ts';
 import { debVersion, modulesPackage } from './names.ts';
 import type { PackagePlan, PlannedFile } from './plan.ts';
 import type { ModulesSubject, PackageSubject } from './subject.ts';
@@ -46,19 +46,11 @@ depmod -b "$root" "$release"
 modprobe -d "$root" -a -- "$@"
 `;
 
-/** The most bytes of an image's files: it is made in memory. */
-const LIMIT = 256 * 1024 ** 2;
-
 /** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it, and for too many bytes. */
 export const sysextPlan = (subject: PackageSubject): PackagePlan => {
   if (subject.kind !== 'modules')
     throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
-  const sum = [...subject.modules, ...subject.files].reduce((all, { size }) => all + size, 0);
-  if (sum > LIMIT)
-    throw new KilnError(
-      'conflict',
-      `an image of ${subject.source.name} would have ${sum} bytes, over the limit of ${LIMIT}; make a deb or an rpm of it`,
-    );
+  mustFitMemory(subject);
   const name = modulesPackage(subject.source.name, subject.kernel.release);
   return {
     format: 'sysext',
@@ -69,7 +61,7 @@ export const sysextPlan = (subject: PackageSubject): PackagePlan => {
     control: {},
     files: [
       ...contentOf(subject).map(belowUsr),
-      ...settingsIn(subject),
+      ...settingsIn(subject).map(belowUsr),
       {
         place: `/usr/share/doc/${name}/provenance.json`,
         content: { blob: subject.attestation.digest },
@@ -88,10 +80,6 @@ export const sysextPlan = (subject: PackageSubject): PackagePlan => {
 };
 
 const belowUsr = (file: PlannedFile): PlannedFile => ({ ...file, place: `/usr${file.place}` });
-
-/** The settings that a source brings: other formats have them in a package of their own. */
-const settingsIn = ({ source, files }: ModulesSubject): readonly PlannedFile[] =>
-  contentOf({ kind: 'settings', source, files, licenses: [], revision: 1 }).map(belowUsr);
 
 /** What loads the modules when the image has come, and when the host starts. */
 const unitsOf = (

@@ -1,10 +1,16 @@
 import { z } from 'zod';
 import { digest } from '../digest.ts';
+import { InTreeModules } from '../packages/in-tree.ts';
 import { PACKAGE_FORMATS, PACKAGE_STATES } from '../packages/plan.ts';
 import { id, Maker } from './parts.ts';
 
 /** A request for the packages of a build. */
-export const CreatePackages = z.strictObject({ format: z.enum(PACKAGE_FORMATS) });
+export const CreatePackages = z.strictObject({
+  format: z.enum(PACKAGE_FORMATS),
+  /** The kernel's own modules that the build's depend on, for images for containers. */
+  inTree: InTreeModules.exactOptional(),
+});
+export type CreatePackages = z.infer<typeof CreatePackages>;
 
 /** A package of what was signed. */
 export const PackageView = z.object({

@@ -7,7 +7,7 @@ import { mustBeOfGiven } from '../../record/withdrawn.ts';
 import { mayReadBuild, mayReadFiles, mustReadBuild } from '../../record/readers.ts';
 import { roleReaches } from '../../../core/policy/policy.ts';
 import { fromJson } from '../../../storage/json-text.ts';
-import type { Caller } from '../../record/tokens.ts';
+import { mustReach, type Caller } from '../../record/tokens.ts';
 import { NO_BODY, ok, route } from '../route.ts';
 import { sendBlob } from '../send-blob.ts';
 
@@ -20,8 +20,11 @@ export const packageRoutes = (deps: ApiDeps): Router => {
     '/v1/builds/:id/packages',
     route(deps, 'client', CreatePackages, async ({ caller, param, body }) => {
       await mustReadBuild(db, caller, param('id'));
+      // Each has another image made, which loads what it says of the kernel's own on all hosts that take it.
+      if (body.inTree !== undefined) mustReach(caller.role, 'ci');
       const rows = await packing.ofBuild(param('id'), {
         format: body.format,
+        inTree: body.inTree,
         madeBy: caller.token,
         isRetry: true,
       });
