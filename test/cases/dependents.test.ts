@@ -42,3 +42,18 @@ MODULE_LICENSE("GPL");
   const modinfo = new Map(made.modules[0]?.modinfo ?? []);
   expect(modinfo.get('depends')?.split(',').sort()).toEqual(['lower', 'middle']);
 });
+
+it('a source that looks for the modules themselves, where dkms installs them, finds those of what it is built against', async () => {
+  await kiln.json('source', 'push', await exporting('lowest'));
+  // As nvidia-fs does, which takes the symbols from there.
+  const upper = await dkmsSource('looking', 'BUILD_DEPENDS="lowest"', {
+    Makefile: `obj-m := looking.o
+there := /lib/modules/$(KERNELRELEASE)/updates/dkms/lowest.ko
+$(if $(shell nm $(there) | grep -w lowest_is),,$(error $(there) is not there))
+`,
+    'looking.c': moduleCode(''),
+  });
+  const made = await kiln.json<BuildView>('build', upper, '-k', kiln.kernel);
+  expect(made.state).toBe('succeeded');
+  expect(made.modules.map(({ name }) => name)).toEqual(['looking']);
+});

@@ -19,6 +19,7 @@ import { SUITES, follow, packagesOf, type Suite } from './suites.ts';
  * versions of them. What was tried is kept, so that an interrupted run goes on where it was.
  *
  * usage   npm run dkms-archive [-- --suite SUITE] [--only PACKAGE,…] [--again | --report]
+ *         --only: these packages alone, and none together
  * output  a table in Markdown, also in test/dkms-archive/RESULTS.md; what apt said is in .kiln/dkms-archive/SUITE.log
  * exit    0 all packages are the same on both · 1 one is not
  */
@@ -111,8 +112,8 @@ const trySuite = async (suite: Suite): Promise<Part | null> => {
   const names = values.only?.split(',') ?? (await packagesOf(suite));
   const linesOf = (): readonly Line[] => names.flatMap((name) => store.line(name) ?? []);
   const todo = names.filter((name) => store.line(name) === undefined);
-  const isWhole = todo.length === 0 && store.lives() !== undefined;
-  if (values.report !== true && !isWhole) {
+  const isTogether = values.only === undefined && store.lives() === undefined;
+  if (values.report !== true && (todo.length > 0 || isTogether)) {
     const kiln = await startKiln(join(home, suite), {
       KILN_LOG_LEVEL: 'warn',
       KILN_BUILD_SECONDS: '3600',
@@ -122,8 +123,10 @@ const trySuite = async (suite: Suite): Promise<Part | null> => {
       say(`following the archive of ${suite}`);
       for (const problem of await follow(kiln, suite, names)) say(JSON.stringify(problem));
       if (todo.length > 0) await tryEach(kiln, { suite, release }, todo, store, log);
-      const lives = await tryTogether(kiln, { suite, release }, older, linesOf(), log);
-      await store.keep({ lives });
+      if (isTogether) {
+        const lives = await tryTogether(kiln, { suite, release }, older, linesOf(), log);
+        await store.keep({ lives });
+      }
     } finally {
       await kiln.stop();
     }

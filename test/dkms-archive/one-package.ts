@@ -3,7 +3,8 @@ import { installTimed, type Place } from './hosts.ts';
 
 /** How one of the two hosts fared with a package. */
 export interface Fared {
-  readonly outcome: 'built' | 'excluded' | 'failed';
+  /** `uninstallable`: apt refuses the package, whose dependencies the suite does not have. */
+  readonly outcome: 'built' | 'excluded' | 'failed' | 'uninstallable';
   /** apt's, from its start to its end, with everything fetched before. */
   readonly seconds: number;
   /** Digests of the modules, unsigned and not compressed, by name. */
@@ -28,6 +29,8 @@ export interface Line {
   readonly lost: readonly string[];
   readonly dkms: Fared;
 }
+
+const UNINSTALLABLE: Fared = { outcome: 'uninstallable', seconds: 0, modules: {} };
 
 const faredOf = async (
   host: AptHost,
@@ -67,6 +70,23 @@ export const tryPackage = async (
 ): Promise<Line> => {
   const { kiln, dkms } = hosts;
   const version = await versionOf(kiln, name);
+  const refused: boolean[] = [];
+  for (const host of [kiln, dkms])
+    refused.push((await host.apt('install', '--simulate', name)).status !== 0);
+  if (refused.every(Boolean))
+    return {
+      suite,
+      release,
+      package: name,
+      version,
+      packages: 0,
+      bytes: 0,
+      kiln: { ...UNINSTALLABLE, coldSeconds: 0 },
+      status: 0,
+      left: [],
+      lost: [],
+      dkms: UNINSTALLABLE,
+    };
   const before = await strayPaths(kiln.root);
   const fetched = await wouldFetch(kiln, [name]);
   const cold = await installTimed(kiln, [name]);

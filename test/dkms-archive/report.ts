@@ -32,7 +32,8 @@ const DIFFERING: Readonly<Record<string, string>> = {
 const verdictOf = (line: Line): { readonly words: string; readonly isWell: boolean } => {
   const { kiln, dkms, left, lost, status } = line;
   const wrong: string[] = [];
-  let words: string = kiln.outcome;
+  let words: string =
+    kiln.outcome === 'uninstallable' ? 'apt cannot install it on either' : kiln.outcome;
   if (kiln.outcome !== dkms.outcome) wrong.push(`kiln-dkms ${kiln.outcome}, dkms ${dkms.outcome}`);
   else if (kiln.outcome === 'built') {
     const names = [...new Set([...Object.keys(kiln.modules), ...Object.keys(dkms.modules)])];
