@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
+import { readModuleFile } from '../../services/core/module/module-file.ts';
 import type { RepositoriesView } from '../../services/core/protocol/repository.ts';
 import { aptHost, strayPaths, type AptHost } from '../machine/apt-host.ts';
 import { copyAptRoot } from '../machine/debian-root.ts';
@@ -12,6 +13,7 @@ import { fewKernelPackage } from '../machine/few-kernel.ts';
 import { serveFiles, type FileServer } from '../machine/file-server.ts';
 import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-service.ts';
 import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
+import { ownKernel } from '../machine/own-kernel.ts';
 import { makeArchive, type OwnArchive } from '../machine/own-archive.ts';
 import { IS_THOROUGH } from '../machine/thorough.ts';
 import { relayTo, spoil } from '../machine/relay.ts';
@@ -244,6 +246,33 @@ describe('a repository', () => {
     expect(await packagesOf('own')).toContain('kiln-modules-common 3');
     await kiln.json('repo', 'hold', 'camera', '--undo');
     await isThere('own', / 1\.2-/);
+  });
+
+  it('has a name of its own for a kernel of one’s own, whose modules are beside those of others', async () => {
+    const own = await ownKernel(await fewHeaders(newer), newer);
+    await kiln.json('kernel', 'push', '--root', own.root, '-k', own.release);
+    await build(newer);
+    await build(own.release);
+    await isThere('own', /^camera-modules-forge /);
+    // As make bindeb-pkg packs it.
+    const home = `lib/modules/${own.release}`;
+    await debian.add(
+      { name: `linux-image-${own.release}`, version: '6.1.0-1' },
+      { [`${home}/modules.order`]: '', [`${home}/modules.builtin`]: '' },
+    );
+    await debian.publish();
+    await mustApt('update');
+    await mustApt('install', 'linux-image-amd64', 'camera-modules-amd64');
+    await mustApt('install', `linux-image-${own.release}`, 'camera-modules-forge');
+    const found = new Set<string>();
+    for (const release of [newer, own.release]) {
+      expect(await indexed(release)).toMatch(/^updates\/camera\/camera\.ko:/m);
+      const { modinfo } = readModuleFile(await readFile(place(release)));
+      found.add(modinfo.find(([key]) => key === 'vermagic')?.[1].split(' ', 1)[0] ?? '');
+    }
+    expect([...found]).toEqual([newer, own.release]);
+    await mustApt('purge', `linux-image-${own.release}`, 'camera-modules-forge', '--autoremove');
+    expect(await indexed(newer)).toMatch(/^updates\/camera\/camera\.ko:/m);
   });
 
   it('tells who may do what, and what there is', async () => {

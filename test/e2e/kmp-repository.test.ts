@@ -1,9 +1,12 @@
 import { copyFile, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { hexOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import type { RepositoriesView } from '../../services/core/protocol/repository.ts';
+import { readDatabase } from '../../services/storage/database.ts';
+import { fromJson } from '../../services/storage/json-text.ts';
 import { releasesOf } from '../machine/debian.ts';
 import { fewHeaders } from '../machine/few-headers.ts';
 import { kernelDevel } from '../machine/kernel-devel.ts';
@@ -11,6 +14,7 @@ import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-servi
 import { DKMS_TOOLCHAIN } from '../machine/places.ts';
 import { dkmsSource, freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { ownKernel } from '../machine/own-kernel.ts';
+import { packRpm } from '../machine/pack-plan.ts';
 import { kernelDefault, rpmHost, type KernelKabi, type RpmHost } from '../machine/rpm-host.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
@@ -82,6 +86,21 @@ describe('a package that tracks the kABI', () => {
       const errors = stdout.split('\n').filter((line) => / E: /.test(line));
       // What a repository has is signed.
       expect(errors.filter((line) => !line.endsWith('E: no-signature'))).toEqual([]);
+    }
+  });
+
+  it('has the same bytes when it is packed in another place', async () => {
+    const db = await readDatabase(join(kiln.data, 'kiln.sqlite'));
+    const rows = await db.selectFrom('packages').selectAll().where('name', '=', PACKAGE).execute();
+    await db.destroy();
+    expect(rows).toHaveLength(1);
+    for (const row of rows) {
+      const plan = fromJson(row.plan);
+      const there = await packRpm(plan, (digest) => {
+        const hex = hexOf(digest);
+        return readFile(join(kiln.data, 'blobs', hex.slice(0, 2), hex));
+      });
+      expect(await readFile(there)).toEqual(await readFile(join(out, plan.file)));
     }
   });
 });
