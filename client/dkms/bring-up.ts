@@ -13,18 +13,18 @@ import { readCall } from './call.ts';
 import { DkmsEnd, EXIT } from './end.ts';
 import { readyToInstall, tellInstalled, termsFor, type ReadyModule } from './install.ts';
 import { createRun, type DkmsRun } from './run.ts';
-import { forgetGranted, isAskedFor } from './package-asks.ts';
+import { askedKernels, forgetGranted } from './package-asks.ts';
 import { openSession, USUAL } from './session.ts';
 import { requestFor } from './source.ts';
-import { confOf, isActive, isBuilt, labelOf, type Target } from './tree.ts';
+import { confOf, isActive, isBuilt, labelOf, type Added, type Target } from './tree.ts';
 
 /** Builds that are asked for at once. */
 const AT_ONCE = 8;
 
 /**
- * Brings kernels to what dkms's tree wants of them: the newest version of every source with AUTOINSTALL, or that a package asks for. Unlike `dkms autoinstall` it does so
- * in one transaction, with one depmod and one initramfs for each kernel, however many modules there are; what is built against another
- * source comes in the next one. A source that cannot be had keeps no other.
+ * Brings kernels to what dkms's tree wants of them: the newest version of every source with AUTOINSTALL, or that a package asks for. Unlike
+ * `dkms autoinstall` it does so in one transaction, with one depmod and one initramfs for each kernel, however many modules there are; what
+ * is built against another source comes in the next one. A source that cannot be had keeps no other.
  */
 export const bringUpDkms = async (
   context: Context,
@@ -34,7 +34,8 @@ export const bringUpDkms = async (
   if (!(await hasTree(host)) || (await isThere(NO_AUTOINSTALL))) return [];
   const run = await quietRun(context, host);
   const granted: Granted[] = [];
-  let waiting = await lacking(run, releases);
+  const newest = await newestVersions(run);
+  let waiting = await lacking(run, newest, releases);
   while (waiting.length > 0) {
     const isWaitedFor = (name: string, release: string): boolean =>
       waiting.some(({ target }) => target.module === name && target.release === release);
@@ -46,7 +47,7 @@ export const bringUpDkms = async (
     waiting = waiting.filter((each) => !turn.includes(each));
     granted.push(...(await installTurn(run, turn)));
   }
-  await forgetGranted(run);
+  await forgetGranted(run, newest, granted, machine());
   return granted;
 };
 
@@ -82,17 +83,21 @@ interface Lacking {
 }
 
 /** What kernels lack of what the tree wants, what is stale among it. */
-const lacking = async (run: DkmsRun, releases: readonly string[]): Promise<readonly Lacking[]> => {
+const lacking = async (
+  run: DkmsRun,
+  newest: readonly Added[],
+  releases: readonly string[],
+): Promise<readonly Lacking[]> => {
   const { places } = run.session;
   const found: Lacking[] = [];
-  for (const added of await newestVersions(run)) {
-    const isAsked = await isAskedFor(run, added);
+  for (const added of newest) {
+    const asked = await askedKernels(run, added);
     for (const release of releases) {
       const target = { ...added, release, arch: machine() };
       const conf = await run.confs
         .read({ ...target, file: confOf(places, target) })
         .catch(() => null);
-      if (conf === null || !(conf.isAutoinstalled || isAsked)) continue;
+      if (conf === null || !(conf.isAutoinstalled || asked.includes(release))) continue;
       const isHere = await isActive(places, target);
       const isStale = isHere && (await wouldDiffer(run, target, conf.dependencies));
       if (!isHere || isStale) found.push({ target, needs: conf.dependencies, isStale });

@@ -10,6 +10,7 @@ import { buildModule, DKMS_VERSION } from './build.ts';
 import { readCall, VERBS, type DkmsCall, type Verb } from './call.ts';
 import { DkmsEnd, EXIT } from './end.ts';
 import { installModule } from './install.ts';
+import { askForAll } from './package-asks.ts';
 import { packageModules } from './packages.ts';
 import { matchKernel } from './match.ts';
 import { createRun, type DkmsRun } from './run.ts';
@@ -56,6 +57,8 @@ export const runDkms = async (
 ): Promise<number> => {
   const bare = { complain: (line: string) => void process.stderr.write(`${line}\n`) };
   if (args[0] === 'release') return statusOf({ session: bare }, () => releaseToDkms(context, host));
+  if (args[0] === 'ask')
+    return statusOf({ session: bare }, () => ask(context, host, args.slice(1)));
   let call: DkmsCall;
   try {
     call = readCall(args, process.cwd(), bare.complain);
@@ -75,6 +78,18 @@ export const runDkms = async (
     const status = await statusOf(run, () => perform(run, call.verb));
     if (status !== 0) throw new DkmsEnd(status, []);
   });
+};
+
+/** `kiln dkms ask -m NAME -v VERSION`, of `common.postinst`: the source is to be installed for the kernels that there are. */
+const ask = async (context: Context, host: Host, args: readonly string[]): Promise<void> => {
+  const session = await openSession(
+    context,
+    host,
+    readCall(['add', ...args], '/', () => {}),
+  );
+  const { module, version } = session.call;
+  await mustBeAdded(session.places, { module, version });
+  await askForAll(session, { module, version });
 };
 
 const perform = async (run: DkmsRun, verb: Verb | null): Promise<void> => {

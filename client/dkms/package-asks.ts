@@ -1,34 +1,69 @@
-import { rm } from 'node:fs/promises';
-import { machine } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hostKernels } from '../host/host.ts';
-import { isThere } from './look.ts';
+import type { Granted } from '../install/wish.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
 import type { DkmsRun } from './run.ts';
-import { confOf, homeOf, isActive, versionsIn, type Added } from './tree.ts';
+import type { DkmsSession } from './session.ts';
+import { homeOf, isActive, versionsIn, type Added, type Target } from './tree.ts';
 
 /**
- * A package that is configured has its source installed, also one without AUTOINSTALL: dkms's `common.postinst` does so at once. Ours leaves
- * this file beside the source, and whoever brings kernels up next, the package manager's trigger or the timer, does it.
+ * A package that is configured has its source installed for the kernels that are there, also one without AUTOINSTALL: dkms's
+ * `common.postinst` does so at once. Ours leaves their releases in this file beside the source, and whoever brings kernels up next, the
+ * package manager's trigger or the timer, does it.
  */
 const ASKED = '.kiln-asked';
 
-/** Whether a package waits for its source to be installed. */
-export const isAskedFor = ({ session: { places } }: DkmsRun, added: Added): Promise<boolean> =>
-  isThere(join(homeOf(places, added), ASKED));
+const fileOf = ({ places }: DkmsSession, added: Added): string =>
+  join(homeOf(places, added), ASKED);
 
-/** Forgets what packages asked for where every kernel of the host has it now, or is none for it. */
-export const forgetGranted = async (run: DkmsRun): Promise<void> => {
-  const { places, host } = run.session;
-  for (const added of await versionsIn(places)) {
-    if (!(await isAskedFor(run, added))) continue;
-    let isGranted = true;
-    for (const release of await hostKernels(host)) {
-      const target = { ...added, release, arch: machine() };
-      const conf = await run.confs
-        .read({ ...target, file: confOf(places, target) })
-        .catch(() => null);
-      isGranted &&= conf?.isExcluded === true || (await isActive(places, target));
-    }
-    if (isGranted) await rm(join(homeOf(places, added), ASKED), { force: true });
+/** Notes that a source is to be installed for all kernels of the host. */
+export const askForAll = async (session: DkmsSession, added: Added): Promise<void> => {
+  const releases = await hostKernels(session.host);
+  await writeWhole(fileOf(session, added), Buffer.from(`${releases.join('\n')}\n`));
+};
+
+/** The kernels that a package waits for its source to be installed for. */
+export const askedKernels = async (
+  { session }: DkmsRun,
+  added: Added,
+): Promise<readonly string[]> => {
+  const text = await readFile(fileOf(session, added), 'utf8').catch(() => '');
+  return text.split('\n').filter((release) => release !== '');
+};
+
+/**
+ * Forgets what packages asked for where the kernel has it now, is none for it, or has gone, and where another version is the source's
+ * newest. `granted`: what became of those that were tried.
+ */
+export const forgetGranted = async (
+  run: DkmsRun,
+  newest: readonly Added[],
+  granted: readonly Granted[],
+  arch: string,
+): Promise<void> => {
+  const { session } = run;
+  const kernels = await hostKernels(session.host);
+  const isOver = async (target: Target): Promise<boolean> =>
+    !kernels.includes(target.release) ||
+    (await isActive(session.places, target)) ||
+    granted.some(
+      ({ name, release, problem }) =>
+        name === target.module &&
+        release === target.release &&
+        (problem?.code === 'excluded' || problem?.code === 'in-tree'),
+    );
+  for (const added of await versionsIn(session.places)) {
+    const asked = await askedKernels(run, added);
+    if (asked.length === 0) continue;
+    const isNewest = newest.some(
+      ({ module, version }) => module === added.module && version === added.version,
+    );
+    const left: string[] = [];
+    for (const release of isNewest ? asked : [])
+      if (!(await isOver({ ...added, release, arch }))) left.push(release);
+    if (left.length === asked.length) continue;
+    if (left.length === 0) await rm(fileOf(session, added), { force: true });
+    else await writeWhole(fileOf(session, added), Buffer.from(`${left.join('\n')}\n`));
   }
 };

@@ -18,11 +18,12 @@ interface Node {
 
 const newNode = (prefix: string): Node => ({ prefix, children: new Map(), values: [] });
 
-/** Writes the index of lines `KEY VALUE`, each line's number its priority. Keys and values are ASCII. */
+/** Writes the index of lines `KEY VALUE` in ASCII, each line's number its priority. Throws for any other line. */
 export const moduleIndex = (lines: readonly string[]): Buffer => {
   const root = newNode('');
   for (const [priority, line] of lines.entries()) {
-    const [, key = '', text = ''] = /^(\S+) (.*)$/s.exec(line) ?? [];
+    const [, key = '', text = ''] = /^([\x21-\x7e]+) ([\x20-\x7e]*)$/.exec(line) ?? [];
+    if (key === '') throw new TypeError(`no index can have the line ${JSON.stringify(line)}`);
     nodeOf(root, key).values.push({ text, priority });
   }
   const pieces: Buffer[] = [];

@@ -1,5 +1,9 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { finished } from 'node:stream/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { pack, type Pack } from 'tar-stream';
-import { digestOf, hexOf, type Digest } from '../core/digest.ts';
+import { hexOf, toDigest, type Digest } from '../core/digest.ts';
 
 /**
  * An image for containers in one file: an OCI image layout as a tar, of one layer that is not compressed, always the same bytes for the same
@@ -21,6 +25,8 @@ export interface ImageWords {
 }
 
 const MEDIA = 'application/vnd.oci.image';
+/** Bytes that are taken at once. */
+const PIECE = 1024 ** 2;
 
 /** Writes the image. `time` is that of all in it, in seconds since 1970. */
 export const ociImage = async (
@@ -29,31 +35,37 @@ export const ociImage = async (
   time: number,
 ): Promise<Buffer> => {
   const created = new Date(time * 1000).toISOString().replace('.000Z', 'Z');
-  const layer = await layerOf(files, time);
+  const layer = await described(`${MEDIA}.layer.v1.tar`, await layerOf(files, time));
   const words = {
     'org.opencontainers.image.created': created,
     'org.opencontainers.image.title': title,
     'org.opencontainers.image.version': version,
   };
-  const config = json({
-    architecture,
-    config: { Labels: words },
-    created,
-    history: [{ created, created_by: 'kiln' }],
-    os: 'linux',
-    rootfs: { diff_ids: [digestOf(layer)], type: 'layers' },
-  });
-  const manifest = json({
-    annotations: words,
-    config: described(`${MEDIA}.config.v1+json`, config),
-    layers: [described(`${MEDIA}.layer.v1.tar`, layer)],
-    mediaType: `${MEDIA}.manifest.v1+json`,
-    schemaVersion: 2,
-  });
+  const config = await described(
+    `${MEDIA}.config.v1+json`,
+    json({
+      architecture,
+      config: { Labels: words },
+      created,
+      history: [{ created, created_by: 'kiln' }],
+      os: 'linux',
+      rootfs: { diff_ids: [layer.descriptor.digest], type: 'layers' },
+    }),
+  );
+  const manifest = await described(
+    `${MEDIA}.manifest.v1+json`,
+    json({
+      annotations: words,
+      config: config.descriptor,
+      layers: [layer.descriptor],
+      mediaType: `${MEDIA}.manifest.v1+json`,
+      schemaVersion: 2,
+    }),
+  );
   const index = json({
     manifests: [
       {
-        ...described(`${MEDIA}.manifest.v1+json`, manifest),
+        ...manifest.descriptor,
         annotations: { 'org.opencontainers.image.ref.name': tag },
         platform: { architecture, os: 'linux' },
       },
@@ -66,7 +78,9 @@ export const ociImage = async (
   const put = entriesIn(tar, time);
   for (const directory of ['blobs', 'blobs/sha256'])
     await put({ name: `${directory}/`, type: 'directory', mode: 0o755 });
-  const blobs = [config, layer, manifest].map((bytes) => [hexOf(digestOf(bytes)), bytes] as const);
+  const blobs = [config, layer, manifest].map(
+    ({ bytes, descriptor }) => [hexOf(descriptor.digest), bytes] as const,
+  );
   for (const [hex, bytes] of blobs.toSorted(([one], [other]) => (one < other ? -1 : 1)))
     await put({ name: `blobs/sha256/${hex}`, mode: 0o644 }, bytes);
   await put({ name: 'index.json', mode: 0o644 }, index);
@@ -97,18 +111,27 @@ const layerOf = async (files: readonly ImageFile[], time: number): Promise<Buffe
   return whole;
 };
 
+/** Adds entries to a tar, and lets others have their turn meanwhile: an image may have hundreds of megabytes. */
 const entriesIn =
   (tar: Pack, time: number) =>
-  (
+  async (
     header: Partial<Parameters<Pack['entry']>[0]> & { readonly name: string },
-    bytes?: Buffer,
-  ): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const done = (error?: Error | null): void => (error == null ? resolve() : reject(error));
-      const whole = { uid: 0, gid: 0, mtime: new Date(time * 1000), ...header };
-      if (bytes === undefined) tar.entry(whole, done);
-      else tar.entry({ ...whole, size: bytes.length }, bytes, done);
+    bytes: Buffer = Buffer.alloc(0),
+  ): Promise<void> => {
+    const entry = tar.entry({
+      uid: 0,
+      gid: 0,
+      mtime: new Date(time * 1000),
+      size: bytes.length,
+      ...header,
     });
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      if (!entry.write(bytes.subarray(at, at + PIECE))) await once(entry, 'drain');
+      await turn();
+    }
+    entry.end(Buffer.alloc(0));
+    await finished(entry);
+  };
 
 const gathered = async (tar: Pack): Promise<Buffer> => {
   const pieces: Buffer[] = [];
@@ -118,11 +141,22 @@ const gathered = async (tar: Pack): Promise<Buffer> => {
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
-const described = (
-  mediaType: string,
-  bytes: Buffer,
-): { readonly mediaType: string; readonly digest: Digest; readonly size: number } => ({
-  mediaType,
-  digest: digestOf(bytes),
-  size: bytes.length,
-});
+/** Some bytes, and what names them in an image. */
+interface Described {
+  readonly bytes: Buffer;
+  readonly descriptor: {
+    readonly mediaType: string;
+    readonly digest: Digest;
+    readonly size: number;
+  };
+}
+
+const described = async (mediaType: string, bytes: Buffer): Promise<Described> => {
+  const hash = createHash('sha256');
+  for (let at = 0; at < bytes.length; at += PIECE) {
+    hash.update(bytes.subarray(at, at + PIECE));
+    await turn();
+  }
+  const digest = toDigest(hash.digest('hex'));
+  return { bytes, descriptor: { mediaType, digest, size: bytes.length } };
+};

@@ -23,10 +23,15 @@ export const isWell = (line: Line): boolean => verdictOf(line).isWell;
 /** Modules that differ, and why. */
 const OWN =
   'is the kernel’s own, too, without a version: dkms 3.0 keeps that, dkms 3.2 (and Kiln) installs the other';
+const WRITES_TO_SOURCE = 'is built in /usr/src itself, which Kiln has read-only';
 const DIFFERING: Readonly<Record<string, string>> = {
   openafs: 'embeds the date of its build',
   hdaps: OWN,
   streebog_generic: OWN,
+  // All of west-chamber-dkms.
+  xt_CUI: WRITES_TO_SOURCE,
+  xt_ZHANG: WRITES_TO_SOURCE,
+  xt_gfw: WRITES_TO_SOURCE,
 };
 
 const verdictOf = (line: Line): { readonly words: string; readonly isWell: boolean } => {

@@ -116,17 +116,24 @@ describe('packages that depend on dkms', () => {
     const isInstalled = async (): Promise<boolean> =>
       (await readdir(modules())).some((name) => name.startsWith('lime'));
     await writeFile(config, text.replace(/^server = .*$/m, 'server = http://127.0.0.1:9'));
+    // Nobody has its headers: for it the package waits on.
+    await mkdir(join(root, 'lib/modules/6.0.0-1-amd64/kernel'), { recursive: true });
     const file = await bring(await debianPackage('lime-forensics-dkms'));
     expect(await dpkg('-i', file)).toMatchObject({ status: 0 });
     expect(await isInstalled()).toBe(false);
     await writeFile(config, text);
     await autoinstall();
     expect(await isInstalled()).toBe(true);
-    const [version = ''] = await readdir(join(root, 'var/lib/dkms/lime-forensics'));
+    const tree = join(root, 'var/lib/dkms/lime-forensics');
+    const [version = ''] = (await readdir(tree)).filter((name) => !name.startsWith('kernel-'));
+    expect(await readFile(join(tree, version, '.kiln-asked'), 'utf8')).toBe('6.0.0-1-amd64\n');
     const named = ['-m', 'lime-forensics', '-v', version, '-k', kiln.release];
     expect(await inRoot('dkms', 'unbuild', ...named)).toMatchObject({ status: 0 });
     await autoinstall();
     expect(await isInstalled()).toBe(false);
+    await rm(join(root, 'lib/modules/6.0.0-1-amd64'), { recursive: true });
+    await autoinstall();
+    expect(await isThere(`var/lib/dkms/lime-forensics/${version}/.kiln-asked`)).toBe(false);
     expect(await dpkg('--purge', 'lime-forensics-dkms')).toMatchObject({ status: 0 });
   });
 

@@ -6,7 +6,7 @@ import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
 import { copyRoot } from '../machine/debian-root.ts';
 import { debianKernel } from '../machine/debian.ts';
-import { freshDirectory } from '../machine/make-source.ts';
+import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
 import { startRegistry, type Registry } from '../machine/registry.ts';
 import { mustRun, run } from '../machine/run.ts';
@@ -21,6 +21,11 @@ import { addKernel } from '../machine/small-root.ts';
 const kiln = sharedKiln();
 const FILE = `v4l2loopback-modules-${kiln.release}.oci.tar`;
 const HOME = `opt/lib/modules/${kiln.release}`;
+const MC = 'kernel/drivers/media/mc/mc.ko';
+const VIDEODEV = 'kernel/drivers/media/v4l2-core/videodev.ko';
+const EXPORTING = moduleCode(
+  'int ground(void);\nint ground(void) { return 1; }\nEXPORT_SYMBOL(ground);',
+);
 const PLAIN = ['--src-tls-verify=false', '--dest-tls-verify=false'];
 let registry: Registry;
 let node: string;
@@ -57,6 +62,16 @@ afterAll(async () => {
   await registry.stop();
 });
 
+/** The build whose modules are in the image. */
+const signed = async (): Promise<BuildView> => {
+  const found = (await kiln.json<readonly BuildView[]>('list')).find(
+    ({ source, state, kernel }) =>
+      source.name === 'v4l2loopback' && state === 'succeeded' && kernel.release === kiln.release,
+  );
+  if (found === undefined) throw new Error('there is no build of it');
+  return found;
+};
+
 /** Builds an image of a Dockerfile and a context that has a static busybox; its id. */
 const dockerBuild = async (lines: readonly string[]): Promise<string> => {
   const context = await freshDirectory('context');
@@ -90,13 +105,10 @@ describe('an image for containers', () => {
   });
 
   it('gives KMM’s worker the modules that were signed, after what they need of the node’s own', async () => {
-    const base = await dockerBuild([
+    const image = await dockerBuild([
       'FROM scratch',
       'COPY busybox /bin/busybox',
       'RUN ["/bin/busybox", "--install", "-s", "/bin"]',
-    ]);
-    const image = await dockerBuild([
-      `FROM ${base}`,
       `COPY --from=${pushed.slice('docker://'.length)} /opt /opt`,
     ]);
     const tmp = join(node, 'tmp');
@@ -129,11 +141,59 @@ describe('an image for containers', () => {
       `insmod ${below}/host/kernel/drivers/media/v4l2-core/videodev.ko`,
       `insmod ${below}/updates/v4l2loopback/v4l2loopback.ko`,
     ]);
-    const [build] = (await kiln.json<readonly BuildView[]>('list')).filter(
-      ({ source, state }) => source.name === 'v4l2loopback' && state === 'succeeded',
-    );
     const copied = await readFile(join(node, below, 'updates/v4l2loopback/v4l2loopback.ko'));
-    expect(digestOf(copied)).toBe(build?.modules[0]?.signed);
+    expect(digestOf(copied)).toBe((await signed()).modules[0]?.signed);
+  });
+
+  it.each([
+    ['nothing', undefined, 409, /videodev, which the modules depend on/],
+    ['too little', [{ path: VIDEODEV, needs: [MC] }], 409, /^mc, which the modules depend on/],
+    ['a path out of it', [{ path: 'kernel/../../etc/x.ko', needs: [] }], 400, /path/],
+    ['two paths in one', [{ path: `${MC}: ${VIDEODEV}`, needs: [] }], 400, /path/],
+    ['what a line cannot have', [{ path: `${MC}\nx.ko`, needs: [] }], 400, /path/],
+  ])('is refused where %s is told of the kernel’s own', async (_what, inTree, status, words) => {
+    const answer = await fetch(`${kiln.url}/v1/builds/${(await signed()).id}/packages`, {
+      method: 'POST',
+      headers: {
+        Authorization: `Bearer ${await kiln.newToken('oci-ci', 'ci')}`,
+        'Content-Type': 'application/json',
+      },
+      body: JSON.stringify({ format: 'oci', inTree }),
+    });
+    expect([answer.status, await answer.json()]).toEqual([
+      status,
+      expect.objectContaining({ detail: expect.stringMatching(words) }),
+    ]);
+  });
+
+  it('has firmware where KMM is told to look for it', async () => {
+    const camera = await kbuildSource('oci_camera', moduleCode());
+    await mkdir(join(camera, 'firmware'));
+    await writeFile(join(camera, 'firmware/boot.bin'), 'boot');
+    const files = ['--file=/lib/firmware/camera/boot.bin=firmware/boot.bin', '--version=1'];
+    const there = await freshDirectory('firmware');
+    const asked = ['package', camera, '-k', kiln.release, ...files, '--format=oci', '-o', there];
+    await kiln.json(...asked);
+    const [file = ''] = await readdir(there);
+    const unpacked = await freshDirectory('unpacked');
+    await mustRun('skopeo', ['copy', `oci-archive:${join(there, file)}`, `dir:${unpacked}`]);
+    const layers = (await readdir(unpacked)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    const lists = await Promise.all(
+      layers.map((name) => run('tar', ['-xOf', join(unpacked, name), 'firmware/camera/boot.bin'])),
+    );
+    expect(lists.map(({ stdout }) => stdout)).toContain('boot');
+  });
+
+  it('has no module that needs another source’s', async () => {
+    const ground = await kbuildSource('ground', EXPORTING);
+    await kiln.json('source', 'push', ground, '--name', 'oci-ground', '--version', '1');
+    const leaning = await kbuildSource('leaning', moduleCode());
+    const asked = ['package', leaning, '-k', kiln.release, '--depends', 'oci-ground'];
+    const { status, stderr } = await kiln.kiln(...asked, '--name', 'oci-leaning', '--format=oci');
+    expect([status, stderr]).toEqual([
+      2,
+      expect.stringMatching(/no oci can be made of oci-leaning, which is built against oci-ground/),
+    ]);
   });
 
   it('is not made where nobody can say what modules need of the kernel’s own', async () => {

@@ -119,9 +119,10 @@ describe('an archive that is followed for modules’ sources', () => {
     const first = await look();
     expect(first.problems).toEqual([]);
     expect(first.sources).toMatchObject([
-      { package: 'placeholder-dkms', name: 'placeholder', version: '4.3', isNew: true },
+      // Behind it, all-dkms, which needs it.
       { package: 'two-dkms', name: 'left', version: '1.0', isNew: true },
       { package: 'two-dkms', name: 'right', version: '2.0', isNew: true },
+      { package: 'placeholder-dkms', name: 'placeholder', version: '4.3', isNew: true },
     ]);
     const [left] = (await listSources(deps.db, CLIENT, { ...PAGE, name: 'left' })).items;
     expect(left).toMatchObject({
@@ -251,6 +252,25 @@ describe('an archive that is followed for modules’ sources', () => {
     const back = await look();
     expect([back.sources[0]?.digest, back.problems]).toEqual([first?.digest, []]);
     expect(await named('bb')).toEqual([{ version: '0.8', digest: sources[0]?.digest }]);
+  });
+
+  it('has sources that are built against those of packages which theirs depend on, also where these come later', async () => {
+    const leaning = { name: 'a-leaning-dkms', version: '1', depends: 'ground-dkms (>= 1), make' };
+    await archive.add(leaning, sourceFiles('leaning', '1'));
+    await archive.publish();
+    await look();
+    const dependsOf = async (): Promise<readonly (readonly string[])[]> => {
+      const { items } = await listSources(deps.db, CLIENT, { ...PAGE, name: 'leaning' });
+      return items.map(({ depends }) => depends);
+    };
+    expect(await dependsOf()).toEqual([[]]);
+    await archive.add({ name: 'ground-dkms', version: '1' }, sourceFiles('ground', '1'));
+    await archive.publish();
+    const isNew = async (): Promise<unknown> =>
+      Object.fromEntries((await look()).sources.map((each) => [each.name, each.isNew]));
+    expect(await isNew()).toEqual({ ground: true, leaning: true });
+    expect(await dependsOf()).toEqual([['ground']]);
+    expect(await isNew()).toEqual({ ground: false, leaning: false });
   });
 
   it('with packages that are of no use says which, takes in the others, and tries those again', async () => {

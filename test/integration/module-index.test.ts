@@ -31,4 +31,8 @@ describe('the index of modules', () => {
     const theirs = await readFile(join(root, 'lib/modules', release, 'modules.dep.bin'));
     expect(moduleIndex([]).equals(theirs)).toBe(true);
   });
+
+  it.each(['nothing', ' of it', 'a name\nof another', 'ä b'])('has no line %j', (line) => {
+    expect(() => moduleIndex([line])).toThrow(/no index can have the line/);
+  });
 });

@@ -30,6 +30,7 @@ log: { level: warn }
   const unpacked = await unpackPackages('docker-registry', ['docker-registry']);
   const program = join(unpacked, 'usr/bin/docker-registry');
   const registry = spawn(program, ['serve', config], { stdio: 'ignore' });
+  const ended = once(registry, 'exit');
   await until('the registry answers', () =>
     fetch(`http://${address}/v2/`).then(
       ({ ok }) => ok,
@@ -43,7 +44,7 @@ log: { level: warn }
     address,
     async stop() {
       registry.kill();
-      await once(registry, 'exit');
+      await ended;
     },
   };
 };

@@ -65,7 +65,9 @@ describe('an image for containers', () => {
       `${HOME}/updates/Web_Cam/cam-core.ko`,
       `${HOME}/host`,
       `${HOME}/modules.dep`,
-      ...['dep', 'alias', 'symbols', 'builtin'].map((each) => `${HOME}/modules.${each}.bin`),
+      `${HOME}/modules.dep.bin`,
+      `${HOME}/modules.softdep`,
+      ...['alias', 'symbols', 'builtin'].map((each) => `${HOME}/modules.${each}.bin`),
       '/firmware/cam/boot.bin',
       '/lib/modprobe.d/cam.conf',
       `/usr/share/doc/web-cam-modules-${RELEASE}/provenance.json`,
@@ -78,18 +80,59 @@ describe('an image for containers', () => {
     const [cam, core] = ['updates/Web_Cam/web-cam.ko', 'updates/Web_Cam/cam-core.ko'];
     const crc = 'host/kernel/lib/crc-itu-t.ko.xz';
     const lines = [
+      `${cam}: ${core} ${crc} ${videodev} ${mc}`,
+      `${core}: ${mc} ${crc}`,
       `${mc}:`,
       `${videodev}: ${mc}`,
       `${crc}:`,
-      `${cam}: ${core} ${crc} ${videodev} ${mc}`,
-      `${core}: ${mc} ${crc}`,
     ];
     const text = `${lines.join('\n')}\n`;
     expect(contentAt(`${HOME}/modules.dep`)).toEqual({ text });
-    const names = ['mc', 'videodev', 'crc_itu_t', 'web_cam', 'cam_core'];
+    const names = ['web_cam', 'cam_core', 'mc', 'videodev', 'crc_itu_t'];
     expect(contentAt(`${HOME}/modules.dep.bin`)).toEqual({
       index: `${names.map((name, at) => `${name} ${lines[at]}`).join('\n')}\n`,
     });
+  });
+
+  it('has its own module where the kernel has one of that name, also for those of the kernel’s that need it', () => {
+    const own = [module('cam', 'uvc,videodev'), module('videodev', 'crc_itu_t')];
+    const uvc = `${MEDIA}/uvc.ko: ${MEDIA}/v4l2-core/videodev.ko.xz ${MEDIA}/mc/mc.ko.xz\n`;
+    const replaced = loadingOf(own, readInTree(DEP + uvc), RELEASE);
+    const made = planPackage(
+      'oci',
+      subjectOf(replaced, {
+        modules: own.map(({ name }) => ({ name, signed: digestOf(name), size: 5, license: 'GPL' })),
+      }),
+    );
+    const crc = 'host/kernel/lib/crc-itu-t.ko.xz';
+    const [mc, ours] = [`host/${MEDIA}/mc/mc.ko.xz`, 'updates/Web_Cam/videodev.ko'];
+    expect(made.files.find(({ place }) => place === `${HOME}/modules.dep`)?.content).toEqual({
+      text: `updates/Web_Cam/cam.ko: host/${MEDIA}/uvc.ko ${mc} ${ours} ${crc}
+${ours}: ${crc}
+${mc}:
+host/${MEDIA}/uvc.ko: ${ours} ${crc} ${mc}
+${crc}:
+`,
+    });
+  });
+
+  it('names what modules want beside them, with what of that the kernel has itself', () => {
+    const wishing = {
+      name: 'web-cam',
+      modinfo: [
+        ['softdep', 'pre: crc_itu_t absent post: dummy'],
+        ['depends', ''],
+      ],
+    } as const;
+    const soft = loadingOf([wishing], readInTree(DEP), RELEASE);
+    const { files } = planPackage('oci', subjectOf(soft));
+    expect(files.find(({ place }) => place === `${HOME}/modules.softdep`)?.content).toEqual({
+      text: 'softdep web_cam pre: crc_itu_t absent post: dummy\n',
+    });
+    expect(soft.inTree.map(({ path }) => path)).toEqual([
+      'kernel/drivers/net/dummy.ko',
+      'kernel/lib/crc-itu-t.ko.xz',
+    ]);
   });
 
   it('ends also where modules say that they need each other in a ring', () => {

@@ -83,7 +83,7 @@ const takeInPackage = async (
 ): Promise<readonly StoredSource[]> => {
   const { name, version } = found;
   const its: SourcePackage = { archive, name, version, digest: toDigest(found.checksum) };
-  const known = await knownPackage(deps.db, its.digest);
+  const known = await wholeAsKnown(deps, its, others);
   if (known === null) {
     report.step(`taking in ${name}`);
     await there.download([found], ([file = '']) => store(deps, its, file));
@@ -101,6 +101,21 @@ const takeInPackage = async (
   const named = await publishPackage(deps, its, sources);
   for (const problem of [...problems, ...named.problems]) report.problem(name, problem);
   return named.published;
+};
+
+/**
+ * The sources of a package that was taken in before; `null` where it was not, or where a package that it depends on had no source then, and
+ * has one now.
+ */
+const wholeAsKnown = async (
+  { db }: UploadDeps,
+  { digest }: SourcePackage,
+  others: readonly string[],
+): Promise<readonly StoredSource[] | null> => {
+  const known = await knownPackage(db, digest);
+  const lacks = ({ name, depends }: StoredSource): boolean =>
+    others.some((other) => other !== name && !depends.includes(other));
+  return known === null || known.some(lacks) ? null : known;
 };
 
 const store = (

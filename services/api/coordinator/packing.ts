@@ -3,6 +3,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import { packageRun } from '../../core/jobs/run-name.ts';
 import { bringsSettings, licensesOf } from '../../core/packages/contents.ts';
+import { isComposed } from '../../core/packages/packers.ts';
 import { unpackedLimit } from '../../core/packages/plan-package.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import { checkPackage } from '../../storage/check-package.ts';
@@ -96,7 +97,8 @@ export const createPacking = (deps: PackingDeps): Packing => {
     async ofBuild(build, asking) {
       const subject = await modulesSubject(subjects, build, asking);
       const rows = [await of(subject, asking)];
-      const isWhole = asking.format === 'sysext' || asking.format === 'oci';
+      // An image has all that is a source's.
+      const isWhole = isComposed(asking.format);
       if (bringsSettings(subject) && !isWhole) {
         const { source, files } = subject;
         const licenses = licensesOf({ ...subject, revision: 1 });

@@ -64,6 +64,8 @@ const notePackage = async (
     .values({ ...found, created_at: now })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
+  // One that is taken in anew has other sources now.
+  await db.deleteFrom('archive_sources').where('package', '=', found.digest).execute();
   for (const { digest: source } of sources)
     await db
       .insertInto('archive_sources')

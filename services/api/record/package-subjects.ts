@@ -48,6 +48,12 @@ export const modulesSubject = async (
       'conflict',
       `no kmp can be made of ${source.name}, whose modules are for one kernel each (NO_WEAK_MODULES); make an rpm of it`,
     );
+  const needs = [...new Set(fromJson(build.inputs).dependencies.map(({ name }) => name))];
+  if (format === 'oci' && needs.length > 0)
+    throw new KilnError(
+      'conflict',
+      `no oci can be made of ${source.name}, which is built against ${needs.join(', ')}: an image has the modules of one source; make a deb or an rpm of it`,
+    );
   const sizeOf = async (digest: typeof view.attestation): Promise<number> => {
     const info = digest === null ? null : await blobs.find(digest);
     if (info !== null) return info.size;
@@ -81,7 +87,7 @@ export const modulesSubject = async (
     },
     modules,
     files,
-    needs: [...new Set(fromJson(build.inputs).dependencies.map(({ name }) => name))],
+    needs,
     attestation: { digest: view.attestation, size: await sizeOf(view.attestation) },
     ...(format === 'kmp' ? { kabi: await readKabi(modules) } : {}),
     ...(format === 'oci' ? { loading: loadingOf(view.modules, inTree, kernel.release) } : {}),

@@ -53,15 +53,24 @@ export const settingsIn = ({ source, files }: ModulesSubject): readonly PlannedF
 /** The most bytes of an image's files: it is made in memory. */
 const IMAGE_LIMIT = 256 * 1024 ** 2;
 
-/** Throws `KilnError('conflict')` where an image of all that is a source's would have too many bytes. */
-export const mustFitMemory = ({ source, modules, files }: ModulesSubject): void => {
+/** Throws `KilnError('conflict')` for a subject of which there is no image: all but modules, as theirs has the rest, and too many bytes. */
+export function mustBeModules(subject: PackageSubject): asserts subject is ModulesSubject {
+  if (subject.kind !== 'modules')
+    throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
+  const { source, modules, files } = subject;
   const sum = [...modules, ...files].reduce((all, { size }) => all + size, 0);
   if (sum > IMAGE_LIMIT)
     throw new KilnError(
       'conflict',
       `an image of ${source.name} would have ${sum} bytes, over the limit of ${IMAGE_LIMIT}; make a deb or an rpm of it`,
     );
-};
+}
+
+/** The signed provenance, among the documents of an image. */
+export const provenanceFile = ({ attestation }: ModulesSubject, name: string): PlannedFile => ({
+  place: `/usr/share/doc/${name}/provenance.json`,
+  content: { blob: attestation.digest },
+});
 
 /** Whether a source brings settings, which go into a package of their own: all kernels' packages would have the same files. */
 export const bringsSettings = ({ files }: Pick<ModulesSubject, 'files'>): boolean =>

@@ -3,7 +3,7 @@ import { KilnError } from '../errors.ts';
 import { moduleNameOf } from '../module/module-name.ts';
 import { list, moduleName, MODULES } from '../schemas/domain.ts';
 
-/** The kernel's own modules that others depend on, as depmod's `modules.dep` has them. */
+/** The kernel's own modules that others need, as depmod's `modules.dep` has them. */
 
 /** The path of one of the kernel's own modules, below `/lib/modules/RELEASE`. */
 const path = z
@@ -14,44 +14,55 @@ const path = z
 /** A module's name as the kernel has it. */
 const kernelName = z.string().regex(/^[A-Za-z0-9_]{1,128}$/);
 
-/** One of the kernel's own modules, and all that it needs loaded before, over all layers, in depmod's order: what is to be loaded first is last. */
+/**
+ * One of the kernel's own modules, and all that it needs loaded before, over all layers, in depmod's order: what is to be loaded first is
+ * last.
+ */
 const InTreeModule = z.strictObject({ path, needs: list(path, 128) });
 export type InTreeModule = z.infer<typeof InTreeModule>;
 export const InTreeModules = list(InTreeModule, 512);
 
-/** What modules need loaded before them: the names that each says it depends on, and those of the kernel's own among them, with all that these need. */
+/** What modules need loaded before them, so that an index can say it. */
 export const Loading = z.strictObject({
-  depends: z
-    .record(moduleName, list(kernelName, 128))
-    .refine((depends) => Object.keys(depends).length <= MODULES),
+  /** Of each module: the names that it says it depends on, and what it says that it wants beside it where that is there. */
+  modules: list(
+    z.strictObject({
+      name: moduleName,
+      depends: list(kernelName, 128),
+      softdeps: list(z.string().regex(/^[A-Za-z0-9_: -]{1,500}$/), 32),
+    }),
+    MODULES,
+  ),
+  /** Those of the kernel's own that they need, with all that these need. */
   inTree: InTreeModules,
 });
 export type Loading = z.infer<typeof Loading>;
 
-/** What some modules need loaded before them, of what they say of themselves and of the kernel's own modules. Throws `KilnError('conflict')` where that is not known. */
+/** A module, and what it says of itself. */
+interface Described {
+  readonly name: string;
+  readonly modinfo: readonly (readonly [key: string, value: string])[];
+}
+
+/**
+ * What some modules need loaded before them, by what they say of themselves and what is known of the kernel's own modules. Throws
+ * `KilnError('conflict')` where that does not say all.
+ */
 export const loadingOf = (
-  modules: readonly {
-    readonly name: string;
-    readonly modinfo: readonly (readonly [key: string, value: string])[];
-  }[],
+  described: readonly Described[],
   known: readonly InTreeModule[],
   release: string,
 ): Loading => {
-  const depends = Object.fromEntries(
-    modules.map(({ name, modinfo }) => [
-      name,
-      modinfo
-        .flatMap(([key, value]) => (key === 'depends' ? value.split(',') : []))
-        .filter((each) => each !== '')
-        .map(moduleNameOf),
-    ]),
-  );
-  const own = new Set(modules.map(({ name }) => moduleNameOf(name)));
-  const others = Object.values(depends)
-    .flat()
-    .filter((name) => !own.has(name));
-  const inTree = inTreeNeeded(others, known, release);
-  const loading = Loading.safeParse({ depends, inTree });
+  const modules = described.map(({ name, modinfo }) => ({
+    name,
+    depends: valuesOf(modinfo, 'depends')
+      .flatMap((value) => value.split(','))
+      .filter((each) => each !== '')
+      .map(moduleNameOf),
+    softdeps: valuesOf(modinfo, 'softdep'),
+  }));
+  const inTree = inTreeNeeded(modules, known, release);
+  const loading = Loading.safeParse({ modules, inTree });
   if (loading.success) return loading.data;
   throw new KilnError(
     'conflict',
@@ -59,31 +70,45 @@ export const loadingOf = (
   );
 };
 
+const valuesOf = (modinfo: Described['modinfo'], key: string): readonly string[] =>
+  modinfo.flatMap(([field, value]) => (field === key ? [value] : []));
+
 /**
- * The kernel's own modules among some that others need, over all layers: each once, in the order of their paths. Throws
- * `KilnError('conflict')` where one is not known.
+ * The kernel's own modules among some that others need, over all layers, but for those that the others replace: each once, in the order of
+ * their paths. Throws `KilnError('conflict')` where one is not known that must be there.
  */
-export const inTreeNeeded = (
-  names: readonly string[],
+const inTreeNeeded = (
+  modules: Loading['modules'],
   known: readonly InTreeModule[],
   release: string,
 ): readonly InTreeModule[] => {
+  const own = new Set(modules.map(({ name }) => moduleNameOf(name)));
   const byName = new Map(known.map((each) => [moduleNameOf(each.path), each]));
   const needed = new Set<InTreeModule>();
   const take = (name: string): void => {
+    if (own.has(name)) return;
     const found = byName.get(name);
     if (found === undefined)
       throw new KilnError(
         'conflict',
-        `${name}, which the modules depend on, is not one of kernel ${release}’s own that are known here; ask with --root DIR, where that kernel and its modules are installed (modules of other sources cannot be in an image)`,
+        `${name}, which the modules depend on, is not one of kernel ${release}’s own that modules.dep tells of; ask with --root DIR, where that kernel and all of its modules are installed, and nothing in their place`,
       );
     if (needed.has(found)) return;
     needed.add(found);
     found.needs.map(moduleNameOf).forEach(take);
   };
-  names.forEach(take);
+  modules.flatMap(({ depends }) => depends).forEach(take);
+  const wished = modules.flatMap(({ softdeps }) => softdeps).flatMap(softNames);
+  wished.filter((name) => byName.has(name)).forEach(take);
   return [...needed].toSorted((one, other) => (one.path < other.path ? -1 : 1));
 };
+
+/** The names in a soft dependency, `pre: a b post: c`. */
+const softNames = (softdep: string): readonly string[] =>
+  softdep
+    .split(' ')
+    .filter((word) => word !== '' && !word.endsWith(':'))
+    .map(moduleNameOf);
 
 /** The kernel's own modules that a text of `modules.dep` tells of. Lines that are none of them are left out. */
 export const readInTree = (text: string): readonly InTreeModule[] =>

@@ -1,8 +1,7 @@
-import { KilnError } from '../errors.ts';
 import type { Arch } from '../arch.ts';
 import { moduleNameOf } from '../module/module-name.ts';
 import { firmwarePath } from '../source/host-files.ts';
-import { mustFitMemory, settingsIn } from './contents.ts';
+import { mustBeModules, provenanceFile, settingsIn } from './contents.ts';
 import { debVersion, modulesPackage } from './names.ts';
 import type { PackagePlan, PlannedFile } from './plan.ts';
 import type { ModulesSubject, PackageSubject } from './subject.ts';
@@ -27,11 +26,9 @@ const ARCHITECTURE: Readonly<Record<Arch, string>> = {
 /** The other indexes that modprobe looks for: of nothing. */
 const EMPTY = ['modules.alias.bin', 'modules.symbols.bin', 'modules.builtin.bin'];
 
-/** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it, and for too many bytes. */
+/** What is in such an image. Throws `KilnError('conflict')` for all but modules, and for too many bytes. */
 export const ociPlan = (subject: PackageSubject): PackagePlan => {
-  if (subject.kind !== 'modules')
-    throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
-  mustFitMemory(subject);
+  mustBeModules(subject);
   const { source, kernel, modules, files } = subject;
   const name = modulesPackage(source.name, kernel.release);
   const home = `/opt/lib/modules/${kernel.release}`;
@@ -55,16 +52,14 @@ export const ociPlan = (subject: PackageSubject): PackagePlan => {
       { place: `${home}/host`, content: { link: `/lib/modules/${kernel.release}` } },
       { place: `${home}/modules.dep`, content: { text: index.map(pathLine).join('') } },
       { place: `${home}/modules.dep.bin`, content: { index: index.map(nameLine).join('') } },
+      { place: `${home}/modules.softdep`, content: { text: softdepsOf(subject) } },
       ...EMPTY.map((each): PlannedFile => ({ place: `${home}/${each}`, content: { index: '' } })),
       ...files.flatMap(({ place, digest }): PlannedFile[] => {
         const path = firmwarePath(place);
         return path === null ? [] : [{ place: `/firmware/${path}`, content: { blob: digest } }];
       }),
       ...settingsIn(subject),
-      {
-        place: `/usr/share/doc/${name}/provenance.json`,
-        content: { blob: subject.attestation.digest },
-      },
+      provenanceFile(subject, name),
     ],
   };
 };
@@ -72,49 +67,53 @@ export const ociPlan = (subject: PackageSubject): PackagePlan => {
 const placeOf = ({ source }: ModulesSubject, name: string): string =>
   `updates/${source.name}/${name}.ko`;
 
-/** A module's path in the image, and the paths of all that it needs. */
-interface IndexLine {
+/** A module of the index: where it is, and the names of those that it needs itself. */
+interface Node {
   readonly path: string;
   readonly needs: readonly string[];
 }
 
+/** A line of the index: a module's path, and those of all that it needs, over all layers. */
+interface IndexLine extends Node {
+  readonly name: string;
+}
+
 const pathLine = ({ path, needs }: IndexLine): string =>
   `${path}:${needs.map((each) => ` ${each}`).join('')}\n`;
-const nameLine = (line: IndexLine): string => `${moduleNameOf(line.path)} ${pathLine(line)}`;
+const nameLine = (line: IndexLine): string => `${line.name} ${pathLine(line)}`;
 
-/** The lines of `modules.dep`: the image's modules, and those of the kernel's own that they need. */
+/** The image's modules, and those of the kernel's own that they need. Of one name the image's is the one. */
 const indexOf = (subject: ModulesSubject): readonly IndexLine[] => {
-  const { depends = {}, inTree = [] } = subject.loading ?? {};
-  /** What each needs itself, by path. */
-  const needs = new Map<string, readonly string[]>();
-  for (const each of inTree) needs.set(linked(each.path), each.needs.map(linked));
-  const paths = new Map([
-    ...inTree.map(({ path }) => [moduleNameOf(path), linked(path)] as const),
-    ...subject.modules.map(({ name }) => [moduleNameOf(name), placeOf(subject, name)] as const),
-  ]);
-  for (const { name } of subject.modules)
-    needs.set(
-      placeOf(subject, name),
-      (depends[name] ?? []).flatMap((each) => paths.get(each) ?? []),
-    );
-  return [...needs.keys()].map((path) => ({ path, needs: lastFirst(path, needs) }));
+  const { modules = [], inTree = [] } = subject.loading ?? {};
+  const nodes = new Map<string, Node>();
+  for (const { name, depends } of modules)
+    nodes.set(moduleNameOf(name), { path: placeOf(subject, name), needs: depends });
+  for (const { path, needs } of inTree) {
+    const name = moduleNameOf(path);
+    if (!nodes.has(name)) nodes.set(name, { path: `host/${path}`, needs: needs.map(moduleNameOf) });
+  }
+  return [...nodes].map(([name, { path }]) => ({ name, path, needs: lastFirst(name, nodes) }));
 };
 
-const linked = (path: string): string => `host/${path}`;
-
-/** All that a module needs, over all layers: what is to be loaded first is last. */
-const lastFirst = (
-  module: string,
-  needs: ReadonlyMap<string, readonly string[]>,
-): readonly string[] => {
-  const found = new Set<string>();
+/** The paths of all that a module needs, over all layers: what is to be loaded first is last. */
+const lastFirst = (module: string, nodes: ReadonlyMap<string, Node>): readonly string[] => {
+  const found: string[] = [];
   const begun = new Set<string>();
-  const visit = (path: string): void => {
-    if (begun.has(path)) return;
-    begun.add(path);
-    (needs.get(path) ?? []).toReversed().forEach(visit);
-    found.add(path);
+  const visit = (name: string): void => {
+    const node = nodes.get(name);
+    if (node === undefined || begun.has(name)) return;
+    begun.add(name);
+    node.needs.toReversed().forEach(visit);
+    found.push(node.path);
   };
   visit(module);
-  return [...found].slice(0, -1).toReversed();
+  return found.slice(0, -1).toReversed();
 };
+
+/** What depmod would write of the soft dependencies that the modules themselves name. */
+const softdepsOf = ({ loading }: ModulesSubject): string =>
+  (loading?.modules ?? [])
+    .flatMap(({ name, softdeps }) =>
+      softdeps.map((softdep) => `softdep ${moduleNameOf(name)} ${softdep}\n`),
+    )
+    .join('');

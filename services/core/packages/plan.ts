@@ -35,7 +35,7 @@ const PlannedFile = z.strictObject({
     .regex(new RegExp(`^(/${PART})+$`)),
   /**
    * A stored blob; a text; or a text that is packed with gzip, whose bytes are the packer's own. Of images for containers also what a
-   * symbolic link says, and lines `KEY: VALUE` that are laid down as an index of kmod's.
+   * symbolic link says, and lines `KEY VALUE` that are laid down as an index of kmod's.
    */
   content: z.union([
     z.strictObject({ blob: digest }),

@@ -1,7 +1,6 @@
 import { digestOf, hexOf } from '../digest.ts';
-import { KilnError } from '../errors.ts';
 import type { Arch } from '../arch.ts';
-import { contentOf, mustFitMemory, settingsIn } from './contents.ts';
+import { contentOf, mustBeModules, provenanceFile, settingsIn } from './contents.ts';
 import { debVersion, modulesPackage } from './names.ts';
 import type { PackagePlan, PlannedFile } from './plan.ts';
 import type { ModulesSubject, PackageSubject } from './subject.ts';
@@ -48,9 +47,7 @@ modprobe -d "$root" -a -- "$@"
 
 /** What is in such an image. Throws `KilnError('conflict')` for all but modules, as it has the rest of them in it, and for too many bytes. */
 export const sysextPlan = (subject: PackageSubject): PackagePlan => {
-  if (subject.kind !== 'modules')
-    throw new KilnError('conflict', 'an image of modules has all that is theirs in it');
-  mustFitMemory(subject);
+  mustBeModules(subject);
   const name = modulesPackage(subject.source.name, subject.kernel.release);
   return {
     format: 'sysext',
@@ -62,10 +59,7 @@ export const sysextPlan = (subject: PackageSubject): PackagePlan => {
     files: [
       ...contentOf(subject).map(belowUsr),
       ...settingsIn(subject).map(belowUsr),
-      {
-        place: `/usr/share/doc/${name}/provenance.json`,
-        content: { blob: subject.attestation.digest },
-      },
+      provenanceFile(subject, name),
       // It must be called after the image.
       {
         place: `/usr/lib/extension-release.d/extension-release.${name}`,
