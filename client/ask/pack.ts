@@ -56,23 +56,21 @@ export const collect = async (
 /** Times and owners are no part of a tree: the same tree packs to the same bytes, on any day, so that they are sent once. */
 const NO_TIME = new Date(0);
 
-/** Packs entries, and texts of our own, into a zstd tarball in a temporary file. */
+/** Packs entries, and texts of our own, into a tarball in a temporary file, of zstd where no other compressor is given. */
 export const packEntries = async (
   entries: readonly LocalEntry[],
   signal: AbortSignal,
   texts: Readonly<Record<string, string>> = {},
+  compressor: NodeJS.ReadWriteStream = createZstdCompress({
+    params: { [constants.ZSTD_c_compressionLevel]: 3 },
+  }),
 ): Promise<Packed> => {
   const directory = await mkdtemp(join(tmpdir(), 'kiln-'));
   const dispose = (): Promise<void> => rm(directory, { recursive: true, force: true });
-  const file = join(directory, 'tree.tar.zst');
+  const file = join(directory, 'tree.tar');
   try {
     const tar = pack();
-    const writing = pipeline(
-      tar,
-      createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
-      createWriteStream(file, { mode: 0o600 }),
-      { signal },
-    );
+    const writing = pipeline(tar, compressor, createWriteStream(file, { mode: 0o600 }), { signal });
     writing.catch(() => {});
     for (const [name, text] of Object.entries(texts)) tar.entry({ name, mtime: NO_TIME }, text);
     for (const entry of entries) await add(tar, entry);

@@ -20,6 +20,7 @@ export const VERBS = [
   'mkbmdeb',
   'mkrpm',
   'mkkmp',
+  'mkdsc',
   'generate_mok',
   'kernel_preinst',
   'kernel_postinst',

@@ -19,6 +19,7 @@ import { runPostTransaction } from './scripts.ts';
 import { openSession, tellEnd } from './session.ts';
 import { showStatus } from './status.ts';
 import { statusOf } from './status-of.ts';
+import { makeSourcePackage } from './source-package.ts';
 import { makeTarball } from './tarball.ts';
 import {
   builtRows,
@@ -161,6 +162,11 @@ const perform = async (run: DkmsRun, verb: Verb | null): Promise<void> => {
       const targets = call.all ? await builtRows(places, added) : targetsOf(call, added);
       return eachTarget(run, targets, (of, target) => packageModules(of, verb, target));
     }
+    case 'mkdsc':
+      mustBeNamed(verb, added);
+      await mustBeAdded(places, added);
+      await mustWriteTree(run);
+      return makeSourcePackage(run, added);
     case 'ldtarball':
       return addModule(run, await namedModule(run, 'add'));
     case 'generate_mok':

@@ -111,6 +111,9 @@ export const statusRows = async (places: DkmsPlaces, asked: Asked): Promise<read
   return rows;
 };
 
+/** Whether a directory below a version's is a kernel's: packages, tarballs and the source are beside those. */
+export const isRelease = (name: string): boolean => /^[0-9]+\./.test(name);
+
 /** The kernels that a version is built for. */
 export const builtRows = async (
   places: DkmsPlaces,
@@ -120,7 +123,7 @@ export const builtRows = async (
   const rows: Extract<Row, Target>[] = [];
   const home = homeOf(places, added);
   for (const release of await namesIn(home)) {
-    if (asked.release === '' ? !/^[0-9]+\./.test(release) : release !== asked.release) continue;
+    if (asked.release === '' ? !isRelease(release) : release !== asked.release) continue;
     for (const arch of await namesIn(join(home, release))) {
       if (asked.arch !== '' && arch !== asked.arch) continue;
       const target = { ...added, release, arch };

@@ -9,6 +9,7 @@ import { runScript } from './scripts.ts';
 import { dropLeftovers, dropWhole } from './whole.ts';
 import { removeForeign } from './foreign.ts';
 import {
+  ANY,
   activeLink,
   builtHome,
   confOf,
@@ -16,12 +17,12 @@ import {
   isActive,
   isBuilt,
   isInstalled,
+  isRelease,
   labelOf,
   originalsHome,
-  versionsIn,
-  ANY,
   type Added,
   type Target,
+  versionsIn,
 } from './tree.ts';
 
 /**
@@ -165,9 +166,6 @@ export const unbuild = async (run: DkmsRun, target: Target): Promise<void> => {
     );
 };
 
-/** What a version's directory may hold besides kernels. */
-const NOT_A_KERNEL = /^(build|tarball|driver_disk|rpm|deb|source)$/;
-
 /** `dkms remove`: takes a version off kernels, and out of the tree where it is built for none any more. */
 export const removeModule = async (
   run: DkmsRun,
@@ -187,7 +185,7 @@ export const removeModule = async (
     await rmdir(join(home, entry.name)).catch(() => {});
   }
   const left = (await readdir(home, { withFileTypes: true }).catch(() => [])).filter(
-    (entry) => entry.isDirectory() && !NOT_A_KERNEL.test(entry.name),
+    (entry) => entry.isDirectory() && isRelease(entry.name),
   );
   if (left.length === 0) {
     session.say(`Deleting module ${labelOf(added)} completely from the DKMS tree.`);

@@ -1,11 +1,12 @@
 import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { digestOf } from '../../services/core/digest.ts';
 import { bareRoot, runInside } from '../machine/debian-root.ts';
 import { debianPackage } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { ourPackages } from '../machine/packages.ts';
-import { mustRun, type Ran } from '../machine/run.ts';
+import { mustRun, run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { addKernel } from '../machine/small-root.ts';
 
@@ -135,6 +136,31 @@ describe('packages that depend on dkms', () => {
     await autoinstall();
     expect(await isThere(`var/lib/dkms/lime-forensics/${version}/.kiln-asked`)).toBe(false);
     expect(await dpkg('--purge', 'lime-forensics-dkms')).toMatchObject({ status: 0 });
+  });
+
+  it('are built anew, by dpkg’s tools alone, of the source package that mkdsc makes', async () => {
+    const digest = async (): Promise<string> =>
+      digestOf(await readFile(join(modules(), 'v4l2loopback.ko')));
+    const before = await digest();
+    const [version = ''] = (await readdir(join(root, 'var/lib/dkms/v4l2loopback'))).filter(
+      (name) => !name.startsWith('kernel-'),
+    );
+    const made = await inRoot('dkms', 'mkdsc', '-m', 'v4l2loopback', '-v', version);
+    expect(made).toMatchObject({ status: 0, stdout: expect.stringMatching(/mkdsc completed/) });
+    const home = join(root, 'var/lib/dkms/v4l2loopback', version, 'dsc');
+    const [first, second] = [await freshDirectory('dsc'), await freshDirectory('dsc')];
+    await mustRun('cp', ['-r', `${home}/.`, first]);
+    await inRoot('dkms', 'mkdsc', '-m', 'v4l2loopback', '-v', version);
+    await mustRun('cp', ['-r', `${home}/.`, second]);
+    await mustRun('diff', ['-r', first, second]);
+    const name = `v4l2loopback-dkms_${version}`;
+    await mustRun('dpkg-source', ['--no-check', '-x', join(first, `${name}.dsc`), `${first}/tree`]);
+    await mustRun('sh', ['-c', 'cd "$0" && dpkg-buildpackage -b -us -uc', `${first}/tree`]);
+    const { stdout: words } = await run('lintian', [join(first, `${name}_all.deb`)]);
+    expect(words.split('\n').filter((line) => line.startsWith('E:'))).toEqual([]);
+    const ran = await dpkg('-i', await bring(join(first, `${name}_all.deb`)));
+    expect([ran.status, ran.stderr]).toEqual([0, expect.not.stringContaining('rror')]);
+    expect(await digest()).toBe(before);
   });
 
   it('stay where kiln-dkms goes: dkms itself would go on from its tree', async () => {
