@@ -1,72 +1,8 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { API_SETTINGS, apiConfig, keepDays } from './api/config.ts';
-import { collectBelow, mustHaveRecord } from './api/gc.ts';
-import { startApi } from './api/start-api.ts';
-import { BUILDER_SETTINGS, builderConfig } from './builder/config.ts';
-import { startBuilder } from './builder/start-builder.ts';
 import { exitStatus, KilnError } from './core/errors.ts';
-import { keyPlaces, makeKeys } from './machine/make-keys.ts';
-import { makeRedisUsers } from './machine/redis-users.ts';
-import { lockData, startMachine } from './machine/start-machine.ts';
-import { SIGNER_SETTINGS, signerConfig } from './signer/config.ts';
-import { startSigner } from './signer/start-signer.ts';
-import { openLog } from './storage/log.ts';
-import { COMMON_SETTINGS, describeSettings, type SettingsShape } from './storage/settings.ts';
 
-/** A role's settings as lines; what every role has is listed once. */
-const settingLines = (shape: SettingsShape): string =>
-  describeSettings(shape)
-    .filter(({ name }) => shape === COMMON_SETTINGS || !Object.hasOwn(COMMON_SETTINGS, name))
-    .map(({ name, words }) => `  ${name.padEnd(26)} ${words}`)
-    .join('\n');
-
-const help = (): string => `kilnd - builds, signs and serves Linux kernel modules
-
-usage
-  kilnd [--data DIR] [--listen HOST:PORT] [--quiet]
-                     all of Kiln on this machine: api, builder, signer and a Redis of its own,
-                     each a process that is started again if it dies
-  kilnd api | builder | signer
-                     one role, set by its environment alone (see compose.yaml)
-  kilnd keys --data DIR
-                     makes what is not there yet of the roles' keys, the signing key and Redis's users below DIR:
-                     api/, builder/, signer/ and redis/ each for one role alone, public/ for all; kilnd without a role does that itself
-  kilnd gc --data DIR [--dry-run]
-                     removes what nobody can ask for any more or has no use for, once it is KILN_KEEP_DAYS old (what builds in
-                     vain left, misses, rebuilds, what only ended tokens pushed or asked for), and blobs that no record names
-                     and nobody is sending, and lists it. A running API does it by itself every KILN_COLLECT_HOURS; this is
-                     for a kilnd that is stopped. With --dry-run, which changes nothing and works beside a running one, it
-                     only lists what would go, and why
-
-options
-  --data DIR         where everything is kept          (default: /var/lib/kiln)
-  --listen HOST:PORT where the API listens             (default: KILN_HOST:KILN_PORT; port 0: any free one)
-  --quiet            writes nothing to standard output but the URL
-  --dry-run          of gc: changes nothing
-  -h, --help         this text
-
-files in DIR
-  admin.token        the admin's token, made at the first start (mode 0600)
-  keys/              the keys by which the roles know each other's messages (mode 0600, each role reads its own)
-  signing.pem        the signing key (mode 0600; the signer alone reads it), with its certificate signing.crt;
-                     put your own pair there before the first start to sign with it
-  kiln.sqlite        the record; blobs/ the bytes; redis/ the queues; builder/ unpacked trees
-
-settings, from the environment; what “must be set” for a role is made by kilnd itself where it runs them all
-every role
-${settingLines(COMMON_SETTINGS)}
-api
-${settingLines(API_SETTINGS)}
-builder
-${settingLines(BUILDER_SETTINGS)}
-signer
-${settingLines(SIGNER_SETTINGS)}
-
-exit status
-  0 ended by SIGTERM or SIGINT, or done · 2 wrong usage or setting, or DIR is another kilnd’s at the moment ·
-  3 there is no record in DIR · 5 something it needs is not there · 70 a defect
-`;
+/** Each command loads what it needs alone: a role is a process of its own, and what it does not use is memory and time at its start. */
 
 /** Where everything is kept unless it is said otherwise. */
 const DATA = '/var/lib/kiln';
@@ -79,17 +15,24 @@ interface Running {
 
 const startRole = async (role: string): Promise<Running> => {
   const environment = process.env;
+  const { openLog } = await import('./storage/log.ts');
   switch (role) {
     case 'api': {
+      const { apiConfig } = await import('./api/config.ts');
       const config = apiConfig(environment);
+      const { startApi } = await import('./api/start-api.ts');
       return startApi(config, openLog(role, config.logLevel));
     }
     case 'builder': {
+      const { builderConfig } = await import('./builder/config.ts');
       const config = builderConfig(environment);
+      const { startBuilder } = await import('./builder/start-builder.ts');
       return startBuilder(config, openLog(role, config.logLevel));
     }
     case 'signer': {
+      const { signerConfig } = await import('./signer/config.ts');
       const config = signerConfig(environment);
+      const { startSigner } = await import('./signer/start-signer.ts');
       return startSigner(config, openLog(role, config.logLevel));
     }
     default:
@@ -103,6 +46,7 @@ const startRole = async (role: string): Promise<Running> => {
 const start = async (args: readonly string[]): Promise<Running | null> => {
   const { values, positionals } = parseCommandLine(args);
   if (values.help === true) {
+    const { help } = await import('./kilnd-help.ts');
     process.stdout.write(help());
     return null;
   }
@@ -116,6 +60,8 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
     );
   if (role === 'keys') {
     const directory = resolve(values.data ?? '/var/lib/kiln/keys');
+    const { keyPlaces, makeKeys } = await import('./machine/make-keys.ts');
+    const { makeRedisUsers } = await import('./machine/redis-users.ts');
     await makeKeys(directory, keyPlaces(directory));
     await makeRedisUsers(directory);
     return null;
@@ -130,6 +76,7 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
     mustLack(values, ['data', 'listen', 'quiet']);
     return startRole(role);
   }
+  const { startMachine } = await import('./machine/start-machine.ts');
   return startMachine({
     data: values.data ?? DATA,
     listen:
@@ -151,6 +98,9 @@ const mustLack = (values: object, names: readonly string[]): void => {
 };
 
 const collect = async (data: string, isDry: boolean): Promise<string> => {
+  const { keepDays } = await import('./api/config.ts');
+  const { collectBelow, mustHaveRecord } = await import('./api/gc.ts');
+  const { lockData } = await import('./machine/start-machine.ts');
   const how = { keepDays: keepDays(process.env), isDry };
   await mustHaveRecord(data);
   if (isDry) return collectBelow(data, how);
