@@ -15,7 +15,9 @@ export const neededInTree = async (
   host: Host,
   build: string,
 ): Promise<readonly InTreeModule[]> => {
-  const { modules, kernel } = await service.build(build);
+  const { modules, kernel, dependencies } = await service.build(build);
+  // There is no image of what is built against others: the service says so.
+  if (dependencies.length > 0) return [];
   const text = await readHostText(host, inModules(kernel.release, 'modules.dep'), LIMIT);
   return loadingOf(modules, readInTree(text ?? ''), kernel.release).inTree;
 };

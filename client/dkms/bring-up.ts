@@ -1,5 +1,5 @@
 import { machine } from 'node:os';
-import { KilnError, type ErrorCode } from '../../services/core/errors.ts';
+import { KilnError } from '../../services/core/errors.ts';
 import type { Context } from '../command.ts';
 import type { Host } from '../host/host.ts';
 import { explainInputs, isStaleness } from '../../services/core/build/explain.ts';
@@ -10,10 +10,10 @@ import { leaveKernel, newestVersions, NO_AUTOINSTALL } from './autoinstall.ts';
 import { buildModule } from './build.ts';
 import { isThere } from './look.ts';
 import { readCall } from './call.ts';
-import { DkmsEnd, EXIT } from './end.ts';
+import { DkmsEnd } from './end.ts';
 import { readyToInstall, tellInstalled, termsFor, type ReadyModule } from './install.ts';
 import { createRun, type DkmsRun } from './run.ts';
-import { askedKernels, forgetGranted } from './package-asks.ts';
+import { forgetGranted, readAsks } from './package-asks.ts';
 import { openSession, USUAL } from './session.ts';
 import { requestFor } from './source.ts';
 import { confOf, isActive, isBuilt, labelOf, type Added, type Target } from './tree.ts';
@@ -35,7 +35,8 @@ export const bringUpDkms = async (
   const run = await quietRun(context, host);
   const granted: Granted[] = [];
   const newest = await newestVersions(run);
-  let waiting = await lacking(run, newest, releases);
+  const asks = await readAsks(run, newest);
+  let waiting = await lacking(run, newest, asks, releases);
   while (waiting.length > 0) {
     const isWaitedFor = (name: string, release: string): boolean =>
       waiting.some(({ target }) => target.module === name && target.release === release);
@@ -47,7 +48,7 @@ export const bringUpDkms = async (
     waiting = waiting.filter((each) => !turn.includes(each));
     granted.push(...(await installTurn(run, turn)));
   }
-  await forgetGranted(run, newest, granted, machine());
+  await forgetGranted(run, asks, granted);
   return granted;
 };
 
@@ -86,18 +87,20 @@ interface Lacking {
 const lacking = async (
   run: DkmsRun,
   newest: readonly Added[],
+  asks: readonly Target[],
   releases: readonly string[],
 ): Promise<readonly Lacking[]> => {
   const { places } = run.session;
   const found: Lacking[] = [];
   for (const added of newest) {
-    const asked = await askedKernels(run, added);
+    const asked = asks.filter(({ module }) => module === added.module);
     for (const release of releases) {
       const target = { ...added, release, arch: machine() };
       const conf = await run.confs
         .read({ ...target, file: confOf(places, target) })
         .catch(() => null);
-      if (conf === null || !(conf.isAutoinstalled || asked.includes(release))) continue;
+      if (conf === null || !(conf.isAutoinstalled || asked.some((ask) => ask.release === release)))
+        continue;
       const isHere = await isActive(places, target);
       const isStale = isHere && (await wouldDiffer(run, target, conf.dependencies));
       if (!isHere || isStale) found.push({ target, needs: conf.dependencies, isStale });
@@ -171,7 +174,5 @@ const installTurn = async (run: DkmsRun, turn: readonly Lacking[]): Promise<read
 const asProblem = (error: unknown): KilnError => {
   if (error instanceof KilnError) return error;
   if (!(error instanceof DkmsEnd)) throw error;
-  const code: ErrorCode =
-    error.status === EXIT.excluded ? 'excluded' : error.status === 6 ? 'in-tree' : 'build-failed';
-  return new KilnError(code, error.lines.join(' '));
+  return new KilnError(error.code, error.lines.join(' '));
 };

@@ -65,6 +65,7 @@ const excluded = ({ session: { places } }: DkmsRun, target: Target): DkmsEnd =>
       'This indicates that it should not be built.',
     ],
     'Warning:',
+    'excluded',
   );
 
 /** Throws where a source is a dkms.conf and nothing else. */

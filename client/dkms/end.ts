@@ -1,12 +1,22 @@
+import type { ErrorCode } from '../../services/core/errors.ts';
+
 /** A `dkms` command that ends before its work is done: with the exit status and the words of dkms(8)'s own. */
 export class DkmsEnd extends Error {
   readonly status: number;
   /** Lines for standard error; none where they were printed already. */
   readonly lines: readonly string[];
   readonly kind: 'Error!' | 'Warning:';
+  /** What it means where Kiln itself asked: dkms has one status for several things. */
+  readonly code: ErrorCode;
 
-  constructor(status: number, lines: readonly string[], kind: 'Error!' | 'Warning:' = 'Error!') {
+  constructor(
+    status: number,
+    lines: readonly string[],
+    kind: 'Error!' | 'Warning:' = 'Error!',
+    code: ErrorCode = 'build-failed',
+  ) {
     super(lines.join(' '));
+    this.code = code;
     this.name = 'DkmsEnd';
     this.status = status;
     this.lines = lines;

@@ -101,7 +101,7 @@ export const readyToInstall = async (
   for (const module of conf.modules)
     if (await mayInstall(run, target, conf, module.name, how)) modules.push(module);
   if (conf.modules.length > 0 && modules.length === 0)
-    throw new DkmsEnd(6, ['Installation aborted.']);
+    throw new DkmsEnd(6, ['Installation aborted.'], 'Error!', 'in-tree');
   const locate = await locateOn(host);
   const originals = await originalsOf(run, target, modules, locate);
   const file = join(builtHome(places, target), BUNDLE_FILE);

@@ -1,17 +1,19 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, realpath } from 'node:fs/promises';
+import { machine, release as runningRelease } from 'node:os';
 import { join } from 'node:path';
 import { createGzip } from 'node:zlib';
 import { dividedVersion, packageWord } from '../../services/core/packages/names.ts';
 import { collect, packEntries } from '../ask/pack.ts';
 import { walk } from '../ask/tree.ts';
+import { forEverybody } from '../host/umask.ts';
 import { writeWhole } from '../transaction/whole-file.ts';
 import type { DkmsRun } from './run.ts';
-import { homeOf, sourceLink, type Added } from './tree.ts';
+import { confOf, homeOf, sourceLink, type Added } from './tree.ts';
 
 /**
  * A Debian source package (source: dsc(5), deb-src-control(5)): what is built of it, with dpkg's own tools alone, is a package `NAME-dkms`
- * that lays the source down and registers it, as those of dh-dkms do.
+ * that lays the source down, but for empty directories, and registers it, as those of dh-dkms do.
  */
 
 const MAINTAINER = 'Kiln <kiln@packages.invalid>';
@@ -25,12 +27,21 @@ export const makeSourcePackage = async (run: DkmsRun, added: Added): Promise<voi
   const version = nativeVersion(added.version);
   const top = `${name}-${version}`;
   const directory = `${added.module}-${added.version}`;
+  const { dependencies } = await run.confs.read({
+    ...added,
+    release: runningRelease(),
+    arch: machine(),
+    file: confOf(places, added),
+  });
+  const needs = dependencies
+    .filter((each) => each !== added.module)
+    .map((each) => `, ${packageWord(each)}-dkms`);
   const entries = await collect(walk(await realpath(sourceLink(places, added))));
   const packed = await packEntries(
     entries.map((entry) => ({ ...entry, path: `${top}/${directory}/${entry.path}` })),
     context.signal,
     Object.fromEntries(
-      Object.entries(debianFiles(added, name, version, directory)).map(([path, text]) => [
+      Object.entries(debianFiles(added, name, version, directory, needs)).map(([path, text]) => [
         `${top}/debian/${path}`,
         text,
       ]),
@@ -40,7 +51,7 @@ export const makeSourcePackage = async (run: DkmsRun, added: Added): Promise<voi
   try {
     const bytes = await readFile(packed.file);
     const home = join(homeOf(places, added), 'dsc');
-    await mkdir(home, { recursive: true });
+    await forEverybody(() => mkdir(home, { recursive: true }));
     const tarball = `${name}_${version}.tar.gz`;
     const description = `${name}_${version}.dsc`;
     await writeWhole(join(home, tarball), bytes);
@@ -66,6 +77,7 @@ const debianFiles = (
   name: string,
   version: string,
   directory: string,
+  needs: readonly string[],
 ): Readonly<Record<string, string>> => ({
   'source/format': '3.0 (native)\n',
   control: `Source: ${name}
@@ -77,7 +89,7 @@ Rules-Requires-Root: no
 
 Package: ${name}
 Architecture: all
-Depends: dkms
+Depends: dkms${needs.join('')}
 Description: kernel modules of ${module}, as source
  The source of ${module} ${own}, which dkms builds for each kernel.
 `,

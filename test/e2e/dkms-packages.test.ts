@@ -127,7 +127,7 @@ describe('packages that depend on dkms', () => {
     expect(await isInstalled()).toBe(true);
     const tree = join(root, 'var/lib/dkms/lime-forensics');
     const [version = ''] = (await readdir(tree)).filter((name) => !name.startsWith('kernel-'));
-    expect(await readFile(join(tree, version, '.kiln-asked'), 'utf8')).toBe('6.0.0-1-amd64\n');
+    expect(await readdir(join(tree, version, '.kiln-asked'))).toEqual(['6.0.0-1-amd64']);
     const named = ['-m', 'lime-forensics', '-v', version, '-k', kiln.release];
     expect(await inRoot('dkms', 'unbuild', ...named)).toMatchObject({ status: 0 });
     await autoinstall();

@@ -187,7 +187,8 @@ describe('an image for containers', () => {
   it('has no module that needs another source’s', async () => {
     const ground = await kbuildSource('ground', EXPORTING);
     await kiln.json('source', 'push', ground, '--name', 'oci-ground', '--version', '1');
-    const leaning = await kbuildSource('leaning', moduleCode());
+    const code = 'int ground(void);\nint leans(void);\nint leans(void) { return ground(); }';
+    const leaning = await kbuildSource('leaning', moduleCode(code));
     const asked = ['package', leaning, '-k', kiln.release, '--depends', 'oci-ground'];
     const { status, stderr } = await kiln.kiln(...asked, '--name', 'oci-leaning', '--format=oci');
     expect([status, stderr]).toEqual([

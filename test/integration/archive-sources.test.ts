@@ -7,6 +7,7 @@ import { createArchives } from '../../services/api/coordinator/archives.ts';
 import { createKernelIntake } from '../../services/api/coordinator/kernel-intake.ts';
 import { createKernelSync, type KernelSync } from '../../services/api/coordinator/kernel-sync.ts';
 import { giveName } from '../../services/api/record/owners.ts';
+import { noteWithdrawal } from '../../services/api/record/withdrawn.ts';
 import { issueToken, type Caller } from '../../services/api/record/tokens.ts';
 import { storeUpload, type UploadDeps } from '../../services/api/record/uploads.ts';
 import { walk, scanEntries } from '../../client/ask/tree.ts';
@@ -271,6 +272,19 @@ describe('an archive that is followed for modules’ sources', () => {
     expect(await isNew()).toEqual({ ground: true, leaning: true });
     expect(await dependsOf()).toEqual([['ground']]);
     expect(await isNew()).toEqual({ ground: false, leaning: false });
+  });
+
+  it('does not bring back what is withdrawn, where a package that it depends on comes later', async () => {
+    const leaning = { name: 'a-leaning-dkms', version: '1', depends: 'ground-dkms' };
+    await archive.add(leaning, sourceFiles('leaning', '1'));
+    await archive.publish();
+    const [source] = (await look()).sources;
+    const withdrawn = { kind: 'source', id: source?.digest ?? '', reason: 'it crashes' } as const;
+    await noteWithdrawal(deps.db, 1, withdrawn, 'admin');
+    await archive.add({ name: 'ground-dkms', version: '1' }, sourceFiles('ground', '1'));
+    await archive.publish();
+    const { sources } = await look();
+    expect(sources.find(({ name }) => name === 'leaning')).toEqual({ ...source, isNew: false });
   });
 
   it('with packages that are of no use says which, takes in the others, and tries those again', async () => {

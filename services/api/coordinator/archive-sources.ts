@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { toDigest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { modulePackages, type KernelArchive } from '../../core/kernel/archive.ts';
+import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import type { SyncView } from '../../core/protocol/archive.ts';
 import type { ArchivePackage, PackageArchive } from '../../storage/package-archive.ts';
 import {
@@ -12,6 +13,7 @@ import {
   type SourcePackage,
 } from '../record/ingest-package.ts';
 import type { StoredSource } from '../record/records.ts';
+import { readWithdrawals } from '../record/withdrawn.ts';
 import { storeUpload, type UploadDeps } from '../record/uploads.ts';
 
 /** What a sync hears of an archive's sources while they are looked at. */
@@ -105,7 +107,7 @@ const takeInPackage = async (
 
 /**
  * The sources of a package that was taken in before; `null` where it was not, or where a package that it depends on had no source then, and
- * has one now.
+ * has one now. What is withdrawn stays as it is: it would come back under another digest.
  */
 const wholeAsKnown = async (
   { db }: UploadDeps,
@@ -115,7 +117,12 @@ const wholeAsKnown = async (
   const known = await knownPackage(db, digest);
   const lacks = ({ name, depends }: StoredSource): boolean =>
     others.some((other) => other !== name && !depends.includes(other));
-  return known === null || known.some(lacks) ? null : known;
+  if (known === null) return null;
+  const withdrawals = await readWithdrawals(db);
+  const isWithdrawn = known.some(
+    (source) => findWithdrawn(withdrawals, [['source', source.digest]]) !== null,
+  );
+  return known.some(lacks) && !isWithdrawn ? null : known;
 };
 
 const store = (

@@ -22,6 +22,9 @@ const InTreeModule = z.strictObject({ path, needs: list(path, 128) });
 export type InTreeModule = z.infer<typeof InTreeModule>;
 export const InTreeModules = list(InTreeModule, 512);
 
+/** A soft dependency on modules by their names; those on aliases (`crypto-crc32c`) are not in an image. */
+const SOFTDEP = /^[A-Za-z0-9_: -]{1,500}$/;
+
 /** What modules need loaded before them, so that an index can say it. */
 export const Loading = z.strictObject({
   /** Of each module: the names that it says it depends on, and what it says that it wants beside it where that is there. */
@@ -29,7 +32,7 @@ export const Loading = z.strictObject({
     z.strictObject({
       name: moduleName,
       depends: list(kernelName, 128),
-      softdeps: list(z.string().regex(/^[A-Za-z0-9_: -]{1,500}$/), 32),
+      softdeps: list(z.string().regex(SOFTDEP), 32),
     }),
     MODULES,
   ),
@@ -59,7 +62,7 @@ export const loadingOf = (
       .flatMap((value) => value.split(','))
       .filter((each) => each !== '')
       .map(moduleNameOf),
-    softdeps: valuesOf(modinfo, 'softdep'),
+    softdeps: valuesOf(modinfo, 'softdep').filter((softdep) => SOFTDEP.test(softdep)),
   }));
   const inTree = inTreeNeeded(modules, known, release);
   const loading = Loading.safeParse({ modules, inTree });
