@@ -119,7 +119,8 @@ export const readCall = (
   const nameModule = (word: string): void => {
     const [name = '', ...rest] = word.split('/');
     module = name;
-    if (rest.length > 0) version = rest.join('/');
+    // An absolute path without a dkms.conf names nothing.
+    if (name !== '' && rest.length > 0) version = rest.join('/');
   };
   const words = [...args];
   for (let word = words.shift(); word !== undefined; word = words.shift()) {

@@ -79,4 +79,9 @@ describe('a command line of dkms', () => {
     );
     expect(said).toEqual(['Deprecated feature: --no-initrd']);
   });
+
+  it('names nothing by a path that has no dkms.conf: what lacks a name is told by its verb', () => {
+    const call = readCall(['add', '/nowhere/at/all'], '/', () => {});
+    expect([call.module, call.version]).toEqual(['', '']);
+  });
 });
