@@ -135,6 +135,7 @@ const main = async (args: readonly string[], signal: AbortSignal): Promise<void>
     options,
     flag,
     ...openDeps(config, progress, signal),
+    leavesBuilds: flag('hook'),
     ...(flag('log') ? { onLog: (text: string) => void process.stderr.write(plain(text)) } : {}),
     host: () => openHost(option('root'), flag('run-programs-of-root')),
     print: (text, json) => {

@@ -11,6 +11,8 @@ export interface AskDeps {
   readonly patience: Patience;
   /** Aborted by ^C. */
   readonly signal: AbortSignal;
+  /** Whether builds go on when the command is ended: those of a hook or a unit, whose time may be over, are asked for again. */
+  readonly leavesBuilds?: boolean;
   /** Gets the build's log as it comes, if anybody wants it. */
   readonly onLog?: (text: string) => void;
 }

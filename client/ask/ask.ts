@@ -95,7 +95,7 @@ export class BuildEnded extends KilnError {
   }
 }
 
-/** Asks for a build and waits for its end; ^C takes the request back. Throws `BuildEnded`, with the compiler's own lines where it failed. */
+/** Asks for a build and waits for its end; ^C takes the request back, but for a hook's. Throws `BuildEnded`, with the compiler's own lines where it failed. */
 export const askForBuild = async (
   deps: AskDeps,
   request: CreateBuild,
@@ -122,6 +122,8 @@ export const askForBuild = async (
     return { build: checkEnd(build), isCached: false };
   } catch (error) {
     if (!signal.aborted) throw error;
+    if (deps.leavesBuilds === true)
+      throw new KilnError('build-cancelled', `ended before build ${id} was, which goes on`);
     await service.cancel(id, ticket.request).catch(() => {});
     throw new KilnError(
       'build-cancelled',

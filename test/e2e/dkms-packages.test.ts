@@ -1,13 +1,25 @@
-import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
+import type { BuildView } from '../../services/core/protocol/build.ts';
 import { bareRoot, runInside } from '../machine/debian-root.ts';
 import { debianPackage } from '../machine/debian.ts';
+import { heldSource, letGo } from '../machine/held-build.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { ourPackages } from '../machine/packages.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
+import { until } from '../machine/until.ts';
 import { addKernel } from '../machine/small-root.ts';
 
 /** Debian's own `*-dkms` packages, unchanged, on a minimal Debian that has kiln-dkms and no compiler. */
@@ -116,7 +128,8 @@ describe('packages that depend on dkms', () => {
     const autoinstall = (): Promise<Ran> => inRoot('kiln', 'autoinstall', '--all', '--hook');
     const isInstalled = async (): Promise<boolean> =>
       (await readdir(modules())).some((name) => name.startsWith('lime'));
-    await writeFile(config, text.replace(/^server = .*$/m, 'server = http://127.0.0.1:9'));
+    const away = text.replace(/^server = .*$/m, 'server = http://127.0.0.1:9');
+    await writeFile(config, `${away}\npatience = 0\n`);
     // Nobody has its headers: for it the package waits on.
     await mkdir(join(root, 'lib/modules/6.0.0-1-amd64/kernel'), { recursive: true });
     const file = await bring(await debianPackage('lime-forensics-dkms'));
@@ -136,6 +149,29 @@ describe('packages that depend on dkms', () => {
     await autoinstall();
     expect(await isThere(`var/lib/dkms/lime-forensics/${version}/.kiln-asked`)).toBe(false);
     expect(await dpkg('--purge', 'lime-forensics-dkms')).toMatchObject({ status: 0 });
+  });
+
+  it('have builds that go on where the time of the package manager’s hook is over', async () => {
+    const held = await heldSource('hooked_held');
+    await mustRun('cp', ['-r', held, join(root, 'usr/src/hooked_held-1.0')]);
+    await appendFile(join(root, 'usr/src/hooked_held-1.0/dkms.conf'), 'AUTOINSTALL=yes\n');
+    expect(await inRoot('dkms', 'add', 'hooked_held/1.0')).toMatchObject({ status: 0 });
+    const stateOf = async (): Promise<string | undefined> =>
+      (await kiln.json<readonly BuildView[]>('list')).find(
+        ({ source }) => source.name === 'hooked_held',
+      )?.state;
+    const hook = inRoot('timeout', '-s', 'TERM', '30', 'kiln', 'autoinstall', '--all', '--hook');
+    await until('it is being built', async () => (await stateOf()) === 'building');
+    expect(await hook).toMatchObject({
+      status: 124,
+      stderr: expect.stringMatching(/ended before build [0-9a-f]{24} was, which goes on/),
+    });
+    expect(await stateOf()).toBe('building');
+    await letGo(
+      kiln.data,
+      until('it is built', async () => (await stateOf()) === 'succeeded'),
+    );
+    expect(await inRoot('dkms', 'remove', 'hooked_held/1.0', '--all')).toMatchObject({ status: 0 });
   });
 
   it('are built anew, by dpkg’s tools alone, of the source package that mkdsc makes', async () => {
