@@ -91,6 +91,9 @@ export const tryPackage = async (
   const fetched = await wouldFetch(kiln, [name]);
   const cold = await installTimed(kiln, [name]);
   await log(`== kiln-dkms, ${name}, not built yet: ${cold.status}\n${cold.words}`);
+  // What takes longer than apt waits goes on, and the timer finishes it.
+  for (let tries = 0; tries < 5 && cold.words.includes('did not end in time'); tries += 1)
+    await kiln.run('/usr/lib/kiln/hook', 'autoinstall', '--all');
   await purge(kiln, name);
   const warm = await installTimed(kiln, [name]);
   await log(`== kiln-dkms, ${name}: ${warm.status}\n${warm.words}`);
