@@ -1,17 +1,15 @@
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
-import { copyRoot } from '../machine/debian-root.ts';
-import { debianKernel } from '../machine/debian.ts';
 import { freshDirectory, kbuildSource, moduleCode } from '../machine/make-source.ts';
 import { CLIENT } from '../machine/places.ts';
 import { startRegistry, type Registry } from '../machine/registry.ts';
 import { mustRun, run } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
-import { addKernel } from '../machine/small-root.ts';
+import { videoHost } from '../machine/video-host.ts';
 
 /**
  * Images of modules for containers, as Kubernetes' Kernel Module Management (KMM) uses them: it runs a shell of the image that copies the
@@ -36,14 +34,7 @@ let pushed: string;
 beforeAll(async () => {
   registry = await startRegistry();
   out = await freshDirectory('out');
-  node = await copyRoot('sysext', ['kmod']);
-  await addKernel(node, kiln.release);
-  // What v4l2loopback needs of the kernel's own modules.
-  for (const path of ['mc/mc.ko', 'v4l2-core/videodev.ko']) {
-    const place = `lib/modules/${kiln.release}/kernel/drivers/media/${path}`;
-    await mkdir(dirname(join(node, place)), { recursive: true });
-    await copyFile(join(await debianKernel(kiln.release), place), join(node, place));
-  }
+  node = await videoHost(kiln.release);
   await mustRun('depmod', ['-b', node, kiln.release]);
   made = await kiln.json<readonly PackageView[]>(
     'package',

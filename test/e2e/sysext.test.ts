@@ -4,12 +4,10 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { digestOf } from '../../services/core/digest.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { PackageView } from '../../services/core/protocol/package.ts';
-import { copyRoot } from '../machine/debian-root.ts';
-import { debianKernel } from '../machine/debian.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
-import { addKernel } from '../machine/small-root.ts';
+import { videoHost } from '../machine/video-host.ts';
 
 /** An image of modules on a host whose /usr cannot be written to, merged by systemd-sysext. */
 
@@ -45,14 +43,7 @@ beforeAll(async () => {
     '-o',
     out,
   );
-  host = await copyRoot('sysext', ['kmod']);
-  await addKernel(host, kiln.release);
-  // What v4l2loopback needs of the kernel's own modules.
-  for (const path of ['mc/mc.ko', 'v4l2-core/videodev.ko']) {
-    const place = `lib/modules/${kiln.release}/kernel/drivers/media/${path}`;
-    await mkdir(dirname(join(host, place)), { recursive: true });
-    await copyFile(join(await debianKernel(kiln.release), place), join(host, place));
-  }
+  host = await videoHost(kiln.release);
   image = join(host, 'var/lib/extensions', `${NAME}.raw`);
   await mkdir(dirname(image), { recursive: true });
   for (const file of await readdir(out))
