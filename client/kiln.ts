@@ -181,11 +181,18 @@ const failureJson = (error: unknown, message: string): string => {
   return JSON.stringify({ ...record, error: { code, message, exit: exitStatus(code) } }, null, 2);
 };
 
+/** Milliseconds within which a second signal is the first one: timeout(1) and service managers signal a process, and its group. */
+const SAME_SIGNAL_MS = 500;
 const interrupted = new AbortController();
-/** Handles ^C: the first ends the command cleanly, the second at once. */
+let interruptedAt = 0;
+/** Handles ^C: the first ends the command cleanly, a second one at once. */
 const interrupt = (): void => {
-  if (interrupted.signal.aborted) process.exit(exitStatus('build-cancelled'));
-  interrupted.abort();
+  if (!interrupted.signal.aborted) {
+    interruptedAt = performance.now();
+    interrupted.abort();
+  } else if (performance.now() - interruptedAt > SAME_SIGNAL_MS) {
+    process.exit(exitStatus('build-cancelled'));
+  }
 };
 process.on('SIGINT', interrupt);
 process.on('SIGTERM', interrupt);

@@ -16,7 +16,8 @@ import { SUITES, follow, packagesOf, type Suite } from './suites.ts';
 /**
  * Installs every `*-dkms` package of Debian 12 and 13 with apt, on a host with kiln-dkms and on one with dkms, a compiler and headers, and
  * compares outcomes, bytes and times; then purges it. Then all that can be together are, on a host that gets a newer kernel and newer
- * versions of them. What was tried is kept, so that an interrupted run goes on where it was.
+ * versions of them. What was tried is kept in test/dkms-archive/lines, in the repository: it takes hours, so that a run goes on where another
+ * was, on any machine.
  *
  * usage   npm run dkms-archive [-- --suite SUITE] [--only PACKAGE,…] [--again | --report]
  *         --only: these packages alone, and none together
@@ -35,6 +36,8 @@ const { values } = parseArgs({
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const home = join(WORK, 'dkms-archive');
 await mkdir(home, { recursive: true });
+const HERE = join(CHECKOUT, 'test/dkms-archive');
+await mkdir(join(HERE, 'lines'), { recursive: true });
 
 /** Installs what is needed for modules at all, and says what that takes. */
 const meet = async (host: AptHost, names: readonly string[]): Promise<Needs> => {
@@ -106,7 +109,7 @@ const tryTogether = async (
 
 const trySuite = async (suite: Suite): Promise<Part | null> => {
   const [release = '', older = ''] = await releasesOf('amd64', SUITES[suite].series);
-  const file = join(home, `${suite}.jsonl`);
+  const file = join(HERE, 'lines', `${suite}.jsonl`);
   if (values.again === true) await rm(file, { force: true });
   const store = await openStore(file, release);
   const names = values.only?.split(',') ?? (await packagesOf(suite));
@@ -153,7 +156,7 @@ for (const suite of suites) {
 const text = parts.map(reportOf).join('\n');
 process.stdout.write(text);
 if (values.only === undefined && values.suite === undefined)
-  await writeFile(join(CHECKOUT, 'test/dkms-archive/RESULTS.md'), `${HEAD}${text}`);
+  await writeFile(join(HERE, 'RESULTS.md'), `${HEAD}${text}`);
 const areWell = parts.every(
   ({ lines, lives }) => lines.every(isWell) && lives.every(({ problems }) => problems.length === 0),
 );

@@ -82,21 +82,29 @@ const build = (source: string): Promise<BuildView> =>
 const waitingClient = (source: string, url = kiln.url): ChildProcess =>
   spawn(CLIENT, ['build', source, '-k', shared.release], {
     env: { ...process.env, KILN_SERVER: url, KILN_TOKEN_FILE: join(data, 'admin.token') },
-    stdio: 'ignore',
+    stdio: ['ignore', 'ignore', 'pipe'],
   });
 
-/** Sends ^C to a client once its build, or one that this waits for, is under way; resolves when nothing of that is left. */
+/** Ends a client once its build, or one that this waits for, is under way; resolves when nothing of that is left. */
 const interruptWhileBuilding = async (
   source: string,
-): Promise<{ readonly id: string; readonly signals: readonly string[] }> => {
+  signal: NodeJS.Signals = 'SIGINT',
+  times = 1,
+): Promise<{
+  readonly id: string;
+  readonly signals: readonly string[];
+  readonly words: string;
+}> => {
   const client = waitingClient(source);
+  let words = '';
+  client.stderr?.on('data', (text: Buffer) => (words += text.toString()));
   const { id } = await untilBuilding();
-  const ended = once(client, 'exit');
+  const ended = once(client, 'close');
   const since = Date.now();
-  client.kill('SIGINT');
+  for (let time = 0; time < times && client.kill(signal); time += 1) await sleep(1);
   expect(await ended).toEqual([130, null]);
   await until('its container has gone', async () => (await containers()).length === 0);
-  return { id, signals: await signalsTo(data, since) };
+  return { id, signals: await signalsTo(data, since), words };
 };
 
 /** Long beyond what a build takes that is let go, on any machine. */
@@ -169,6 +177,12 @@ describe('a build', () => {
     const { id, signals } = await interruptWhileBuilding(await heldSource());
     // Docker gives a container that is asked to end ten seconds; this one is not asked.
     expect(signals).toEqual(['9']);
+    expect(await kiln.json<BuildView>('show', id)).toMatchObject({ state: 'cancelled' });
+  });
+
+  it('is cancelled also where its client gets the signal more than once, as timeout(1) sends it', async () => {
+    const { id, words } = await interruptWhileBuilding(await heldSource(), 'SIGTERM', 20);
+    expect(words).toMatch(/the request is taken back/);
     expect(await kiln.json<BuildView>('show', id)).toMatchObject({ state: 'cancelled' });
   });
 
