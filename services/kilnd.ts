@@ -99,14 +99,14 @@ const mustLack = (values: object, names: readonly string[]): void => {
 
 const collect = async (data: string, isDry: boolean): Promise<string> => {
   const { keepDays } = await import('./api/config.ts');
-  const { collectBelow, mustHaveRecord } = await import('./api/gc.ts');
+  const { collectBelow, findRecord } = await import('./api/gc.ts');
   const { lockData } = await import('./machine/start-machine.ts');
   const how = { keepDays: keepDays(process.env), isDry };
-  await mustHaveRecord(data);
-  if (isDry) return collectBelow(data, how);
+  const record = await findRecord(data, process.env);
+  if (isDry) return collectBelow(data, record, how);
   const unlock = await lockData(data);
   try {
-    return await collectBelow(data, how);
+    return await collectBelow(data, record, how);
   } finally {
     await unlock();
   }

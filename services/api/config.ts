@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
 import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
+import { readDatabaseAddress, type DatabaseAddress } from '../storage/database-address.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
 import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
@@ -40,7 +42,17 @@ export const API_SETTINGS = {
     .min(1)
     .transform((file) => readFileSync(file, 'utf8'))
     .describe('file of the public key of package repositories (OpenPGP, armored)'),
-  KILN_DATABASE: z.string().min(1).describe('file of the record'),
+  KILN_DATABASE: z
+    .string()
+    .min(1)
+    .describe(
+      'the record: a file, or postgres://USER@HOST:PORT/NAME, which several APIs may share',
+    ),
+  KILN_DATABASE_PASSWORD_FILE: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('file of that user’s password'),
   KILN_HOST: z.string().min(1).default('127.0.0.1').describe('address that the API listens on'),
   KILN_PORT: whole(8070, 0).describe('port that the API listens on; 0: any free one'),
   KILN_ADMIN_TOKEN_FILE: z
@@ -61,7 +73,9 @@ export const API_SETTINGS = {
     .string()
     .min(1)
     .optional()
-    .describe('directory for the lists of followed archives; beside the record if it is not set'),
+    .describe(
+      'directory for the lists of followed archives; beside the record’s file if it is not set',
+    ),
   KILN_SYNC_HOURS: whole(6, 0).describe(
     'hours between looks at followed archives; 0: never by itself',
   ),
@@ -77,13 +91,17 @@ export const keepDays = (environment: NodeJS.ProcessEnv): number =>
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {
   const settings = readSettings(API_SETTINGS, environment);
+  const database = readDatabaseAddress(
+    settings.KILN_DATABASE,
+    settings.KILN_DATABASE_PASSWORD_FILE,
+  );
   return {
     ...commonConfig(settings),
     builders: settings.KILN_BUILDERS,
     signers: settings.KILN_SIGNERS,
     certificate: settings.KILN_SIGNING_CERTIFICATE,
     repositoryKey: settings.KILN_REPOSITORY_PUBLIC_KEY,
-    database: settings.KILN_DATABASE,
+    database,
     host: settings.KILN_HOST,
     port: settings.KILN_PORT,
     adminTokenFile: settings.KILN_ADMIN_TOKEN_FILE ?? null,
@@ -93,7 +111,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
       addressConnections: settings.KILN_ADDRESS_CONNECTIONS,
       pace: { seconds: settings.KILN_REQUEST_SECONDS, rate: settings.KILN_REQUEST_RATE },
     },
-    archives: settings.KILN_ARCHIVES ?? join(dirname(settings.KILN_DATABASE), 'archives'),
+    archives: settings.KILN_ARCHIVES ?? besideRecord(database),
     // A timer cannot wait for more than 24 days.
     syncHours: Math.min(settings.KILN_SYNC_HOURS, 500),
     collecting: {
@@ -104,4 +122,13 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
     packageScript: digestOf(readPackageScript()),
     logLevel: settings.KILN_LOG_LEVEL,
   };
+};
+
+/** Where the lists of followed archives are if nobody says so. Throws `bad-request` where the record is in no directory. */
+const besideRecord = (database: DatabaseAddress): string => {
+  if ('file' in database) return join(dirname(database.file), 'archives');
+  throw new KilnError(
+    'bad-request',
+    'setting KILN_ARCHIVES: must be set, as the record is on a server; name a directory',
+  );
 };

@@ -3,27 +3,40 @@ import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { GOING, OLD_RECORDS } from '../core/policy/retention.ts';
 import { openBlobDirectory } from '../storage/blobs.ts';
+import {
+  readDatabaseAddress,
+  recordBelow,
+  type DatabaseAddress,
+} from '../storage/database-address.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
 import { collect, summarise, type Collection } from './record/collect.ts';
 
-const recordBelow = (data: string): string => join(data, 'kiln.sqlite');
-
-/** Throws `not-found` where no Kiln keeps its record. */
-export const mustHaveRecord = async (data: string): Promise<void> => {
-  const record = recordBelow(data);
-  if ((await stat(record).catch(() => null)) === null)
-    throw new KilnError('not-found', `there is no ${record}; name kilnd’s directory with --data`);
+/** Where a Kiln keeps its record. Throws `not-found` where none is below its directory. */
+export const findRecord = async (
+  data: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<DatabaseAddress> => {
+  const record = readDatabaseAddress(
+    recordBelow(data, environment),
+    environment['KILN_DATABASE_PASSWORD_FILE'],
+  );
+  if ('file' in record && (await stat(record.file).catch(() => null)) === null)
+    throw new KilnError(
+      'not-found',
+      `there is no ${record.file}; name kilnd’s directory with --data`,
+    );
+  return record;
 };
 
 /**
- * Collects what the Kiln below a directory need not keep, on which nobody else may be at work; or, `isDry`, only says what would go, which
- * changes nothing and may be done at any time. What went or would, thing by thing and in sum, as lines.
+ * Collects what a Kiln with its blobs below a directory need not keep; or, `isDry`, only says what would go, which changes nothing and may
+ * be done at any time. What went or would, thing by thing and in sum, as lines.
  */
 export const collectBelow = async (
   data: string,
+  record: DatabaseAddress,
   { keepDays, isDry }: { readonly keepDays: number; readonly isDry: boolean },
 ): Promise<string> => {
-  const record = recordBelow(data);
   const db = isDry ? await readDatabase(record) : await openDatabase(record);
   try {
     const blobs = await openBlobDirectory(join(data, 'blobs'));

@@ -5,6 +5,7 @@ import type { Digest } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
+import type { DatabaseAddress } from '../storage/database-address.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
@@ -36,7 +37,7 @@ export interface ApiConfig {
   /** The armored public key of package repositories. */
   readonly repositoryKey: string;
   readonly blobs: string;
-  readonly database: string;
+  readonly database: DatabaseAddress;
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;

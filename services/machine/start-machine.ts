@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
+import { recordBelow } from '../storage/database-address.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
@@ -20,7 +21,7 @@ const KILND = new URL('../kilnd.ts', import.meta.url).pathname;
 
 /**
  * All of Kiln on one machine: a Redis of its own, then api, builder and signer, each its own process and each started again
- * when it dies. Everything lives below one directory.
+ * when it dies. Everything lives below one directory, but for a record that the environment has on a server.
  */
 export const startMachine = async (
   options: MachineOptions,
@@ -51,15 +52,19 @@ export const startMachine = async (
       KILN_BUILDERS: keys.publicKeys('builder'),
       KILN_SIGNERS: keys.publicKeys('signer'),
       KILN_REPOSITORY_PUBLIC_KEY: keys.repositoryPublicKey,
-      KILN_DATABASE: at('kiln.sqlite'),
+      KILN_DATABASE: recordBelow(data, options.environment),
+      KILN_ARCHIVES: options.environment['KILN_ARCHIVES'] ?? at('archives'),
       KILN_ADMIN_TOKEN_FILE: at('admin.token'),
       ...certificate,
     },
   };
-  refuseOverridden(options.environment, [
-    'KILN_REDIS',
-    ...Object.values(settings).flatMap((each) => Object.keys(each)),
-  ]);
+  refuseOverridden(options.environment, {
+    KILN_REDIS: '',
+    ...settings.common,
+    ...settings.signer,
+    ...settings.builder,
+    ...settings.api,
+  });
   await mkdir(data, { recursive: true, mode: 0o700 });
   await chmod(data, 0o700);
   mustFitSockets(data);
@@ -121,12 +126,17 @@ const mustFitSockets = (data: string): void => {
 };
 
 /** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */
-const refuseOverridden = (environment: NodeJS.ProcessEnv, own: readonly string[]): void => {
-  const given = own.find((name) => environment[name] !== undefined);
+const refuseOverridden = (
+  environment: NodeJS.ProcessEnv,
+  own: Readonly<Record<string, string>>,
+): void => {
+  const given = Object.entries(own).find(
+    ([name, value]) => environment[name] !== undefined && environment[name] !== value,
+  );
   if (given !== undefined)
     throw new KilnError(
       'bad-request',
-      `${given} is set, and without a role kilnd keeps everything below --data; unset it, or start the roles one by one (kilnd api, builder, signer)`,
+      `${given[0]} is set, and without a role kilnd keeps everything below --data; unset it, or start the roles one by one (kilnd api, builder, signer)`,
     );
 };
 

@@ -1,4 +1,4 @@
-import { sql, type Kysely } from 'kysely';
+import { PostgresAdapter, sql, type Kysely } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import { fromJson, type JsonText } from './json-text.ts';
 
@@ -212,11 +212,17 @@ const REPOSITORIES = [
 
 type Step = readonly string[] | ((db: Kysely<SignedBuilds>) => Promise<void>);
 
+/** A statement as the database takes it: SQLite compares texts by their bytes, and PostgreSQL as its administrator likes where it is not told. */
+const inDialectOf = (db: Kysely<SignedBuilds>, statement: string): string =>
+  db.getExecutor().adapter instanceof PostgresAdapter
+    ? statement.replaceAll(/\bTEXT\b/g, 'TEXT COLLATE "C"')
+    : statement;
+
 const inOrder = (...steps: readonly Step[]): Migration => ({
   async up(db: Kysely<SignedBuilds>) {
     for (const step of steps) {
       if (typeof step === 'function') await step(db);
-      else for (const statement of step) await sql.raw(statement).execute(db);
+      else for (const statement of step) await sql.raw(inDialectOf(db, statement)).execute(db);
     }
   },
 });

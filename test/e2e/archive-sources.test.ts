@@ -14,6 +14,7 @@ import { CLIENT } from '../machine/places.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { makeSmallRoot } from '../machine/small-root.ts';
+import { recordIn } from '../machine/record-place.ts';
 
 /** Debian's own packages of modules, as an archive brings them; the hosts that have these packages send nothing. */
 
@@ -130,7 +131,7 @@ describe('modules’ packages of an archive', () => {
     expect((await asHost('status', '--root', root)).stdout).toMatch(
       /acpi-call\/1\.2\.2 +installed +signed/,
     );
-    const db = await readDatabase(join(kiln.data, 'kiln.sqlite'));
+    const db = await readDatabase(await recordIn(kiln.data));
     const sent = await db.selectFrom('sent').selectAll().where('token', '=', host.id).execute();
     await db.destroy();
     expect(sent).toEqual([]);

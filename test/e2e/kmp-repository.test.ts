@@ -18,6 +18,7 @@ import { packRpm } from '../machine/pack-plan.ts';
 import { kernelDefault, rpmHost, type KernelKabi, type RpmHost } from '../machine/rpm-host.ts';
 import { mustRun, run, type Ran } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
+import { recordIn } from '../machine/record-place.ts';
 
 /** Hosts that have nothing of Kiln's but a repository of packages that track the kABI, and never the kernel that these were built for. */
 
@@ -90,7 +91,7 @@ describe('a package that tracks the kABI', () => {
   });
 
   it('has the same bytes when it is packed in another place', async () => {
-    const db = await readDatabase(join(kiln.data, 'kiln.sqlite'));
+    const db = await readDatabase(await recordIn(kiln.data));
     const rows = await db.selectFrom('packages').selectAll().where('name', '=', PACKAGE).execute();
     await db.destroy();
     expect(rows).toHaveLength(1);

@@ -13,7 +13,7 @@ import {
 import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
-import { openDatabase, type Database } from '../../services/storage/database.ts';
+import type { Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
 import { inEveryOrder } from '../machine/interleave.ts';
 import { freshDirectory } from '../machine/make-source.ts';
@@ -26,6 +26,7 @@ import {
   addSource,
   addToolchain,
 } from '../machine/small-record.ts';
+import { emptyRecord } from '../machine/small-record.ts';
 import { debianKernel } from '../unit/samples.ts';
 
 const DAY = 24 * 3_600_000;
@@ -47,7 +48,7 @@ afterAll(async () => {
 
 /** A source, a kernel and a toolchain are in it: rows without bytes. */
 const scene = async (): Promise<Scene> => {
-  const db = await openDatabase(':memory:');
+  const db = await emptyRecord('collecting');
   await addSource(db, 'hello');
   await addKernel(db, RELEASE);
   await addToolchain(db, 'gcc');

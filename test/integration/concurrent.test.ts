@@ -8,10 +8,11 @@ import { isFinished } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { Role } from '../../services/core/policy/policy.ts';
 import { CreateBuild, type BuildTicket } from '../../services/core/protocol/build.ts';
-import { openDatabase, type Database } from '../../services/storage/database.ts';
+import type { Database } from '../../services/storage/database.ts';
 import { inEveryOrder, type Acts, type Both } from '../machine/interleave.ts';
 import { addKernel, addSource, addToolchain } from '../machine/small-record.ts';
 import { stillCoordinator, type StillCoordinator } from '../machine/still-coordinator.ts';
+import { emptyRecord } from '../machine/small-record.ts';
 
 const RELEASE = '6.1.0-1-amd64';
 const CANDIDATE = digestOf('new-gcc');
@@ -24,7 +25,7 @@ interface Scene {
 }
 
 const scene = async (...before: readonly ((scene: Scene) => Promise<unknown>)[]) => {
-  const db = await openDatabase(':memory:');
+  const db = await emptyRecord('concurrent');
   await addKernel(db, RELEASE);
   await addToolchain(db, 'gcc');
   await addToolchain(db, 'new-gcc');

@@ -23,7 +23,7 @@ const formerRecord = async (change = ''): Promise<string> => {
 
 describe('a record of a former service', () => {
   it('shows its builds as it did: signed, unsigned, failed, excluded and queued', async () => {
-    const db = await openDatabase(await formerRecord());
+    const db = await openDatabase({ file: await formerRecord() });
     const ids = BUILDS.map(({ id }) => id);
     const views = await buildViews(db, ids);
     expect(new Set(BUILDS.map(({ state }) => state))).toEqual(
@@ -42,12 +42,12 @@ describe('a record of a former service', () => {
   it('is as it was where bringing it up to date fails, and is brought up to date later', async () => {
     const broken = `UPDATE builds SET signature = '{' WHERE signature LIKE '%unsigned%';`;
     const file = await formerRecord(broken);
-    await expect(openDatabase(file)).rejects.toThrow(/JSON/);
+    await expect(openDatabase({ file: file })).rejects.toThrow(/JSON/);
     const sqlite = new DatabaseSync(file);
     expect(sqlite.prepare('SELECT signed FROM modules').all()).toHaveLength(3);
     sqlite.exec(`UPDATE builds SET signature = NULL WHERE signature = '{'`);
     sqlite.close();
-    const db = await openDatabase(file);
+    const db = await openDatabase({ file: file });
     expect(
       await buildViews(
         db,

@@ -13,6 +13,7 @@ import { freshDirectory } from '../machine/make-source.ts';
 import { KILND, NODE } from '../machine/places.ts';
 import { run, type Ran } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
+import { recordIn } from '../machine/record-place.ts';
 
 const gc = (...args: string[]): Promise<Ran> =>
   run(NODE, [KILND, ...args], { env: { PATH: process.env['PATH'] } });
@@ -22,7 +23,7 @@ describe('kilnd gc', () => {
   let blob: string;
   beforeEach(async () => {
     data = await freshDirectory('gc');
-    await (await openDatabase(join(data, 'kiln.sqlite'))).destroy();
+    await (await openDatabase(await recordIn(data))).destroy();
     const blobs = await openBlobDirectory(join(data, 'blobs'));
     const { digest } = await blobs.put(Readable.from([Buffer.from('abandoned')]), { limit: 100 });
     blob = join(data, 'blobs', hexOf(digest).slice(0, 2), hexOf(digest));
@@ -81,7 +82,7 @@ describe('kilnd gc', () => {
   });
 
   it('is not needed where the service collects by itself, which a setting turns off', async () => {
-    const db = await openDatabase(join(data, 'kiln.sqlite'));
+    const db = await openDatabase(await recordIn(data));
     const blobs = await openBlobDirectory(join(data, 'blobs'));
     const deps = { db, blobs, now: Date.now };
     const start = (collectHours: number) =>

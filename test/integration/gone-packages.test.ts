@@ -6,9 +6,10 @@ import {
 } from '../../services/api/record/packages.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { PackageFormat } from '../../services/core/packages/plan.ts';
-import { openDatabase, type Database } from '../../services/storage/database.ts';
+import type { Database } from '../../services/storage/database.ts';
 import { fromJson, toJson } from '../../services/storage/json-text.ts';
 import { addToolchain } from '../machine/small-record.ts';
+import { emptyRecord } from '../machine/small-record.ts';
 
 /** Packages whose files went, when they are asked for again. */
 
@@ -58,7 +59,7 @@ const pin = async (name: string): Promise<void> => {
 };
 
 beforeEach(async () => {
-  db = await openDatabase(':memory:');
+  db = await emptyRecord('gone-packages');
   now = 1_000_000_000;
   await pin('one');
 });

@@ -8,7 +8,7 @@ import { freshDirectory } from '../machine/make-source.ts';
 describe('the record of misses', () => {
   let db: Database;
   beforeAll(async () => {
-    db = await openDatabase(join(await freshDirectory('misses'), 'kiln.db'));
+    db = await openDatabase({ file: join(await freshDirectory('misses'), 'kiln.db') });
   });
   afterAll(() => db.destroy());
 

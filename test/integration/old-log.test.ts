@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { removeOldRecords } from '../../services/api/record/old-records.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
@@ -6,6 +5,7 @@ import { openDatabase } from '../../services/storage/database.ts';
 import { kbuildSource } from '../machine/make-source.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';
+import { recordIn } from '../machine/record-place.ts';
 
 const kiln = sharedKiln();
 
@@ -16,7 +16,7 @@ describe('the log of a build that failed long ago', () => {
     const { id } = JSON.parse(built.stdout) as BuildView;
     expect((await kiln.kiln('logs', id)).stdout).toContain('for good');
 
-    const db = await openDatabase(join(kiln.data, 'kiln.sqlite'));
+    const db = await openDatabase(await recordIn(kiln.data));
     // The running service writes, too: SQLite lets one in at a time, and refuses whoever has read before another has written.
     await until('the record is free', async () => {
       try {

@@ -9,7 +9,7 @@ import type { BuildState } from '../../services/core/build/build-state.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import { oldBefore } from '../../services/core/policy/retention.ts';
 import type { Trust } from '../../services/core/policy/policy.ts';
-import { openDatabase, type Database } from '../../services/storage/database.ts';
+import type { Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
 import {
   addArtifact,
@@ -19,6 +19,7 @@ import {
   addSource,
   addToolchain,
 } from '../machine/small-record.ts';
+import { emptyRecord } from '../machine/small-record.ts';
 
 const DAY = 24 * 3_600_000;
 const NOW = 1000 * DAY;
@@ -28,7 +29,7 @@ const BEFORE = oldBefore(NOW, 90);
 let db: Database;
 const opened: Database[] = [];
 beforeEach(async () => {
-  db = await openDatabase(':memory:');
+  db = await emptyRecord('old-records');
   opened.push(db);
   await addSource(db, 'hello');
   await addKernel(db, 'release');

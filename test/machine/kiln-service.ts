@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { noteKilnd } from './containers.ts';
 import { laySeed } from './lay-seed.ts';
 import { CLIENT, KILND, NODE, TOOLCHAIN, type MadeToolchain } from './places.ts';
+import { recordSettings } from './record-place.ts';
 import { mustRun, run, type Ran, type RunOptions } from './run.ts';
 
 /** A running kilnd with an admin's client for it. */
@@ -34,7 +35,7 @@ export const startKiln = async (
   const kilnd = [NODE, KILND, '--data', data, ...(listen === null ? [] : ['--listen', listen])];
   // However the tests end, it ends with them, and cleans up.
   const child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kilnd], {
-    env: { ...process.env, ...settings },
+    env: { ...process.env, ...(await recordSettings(data)), ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const lines: string[] = [];

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { digestOf, type Digest } from '../../services/core/digest.ts';
 import { fingerprintInputs } from '../../services/core/build/fingerprint.ts';
 import type { Recipe } from '../../services/core/build/recipe.ts';
@@ -9,6 +8,7 @@ import { toJson } from '../../services/storage/json-text.ts';
 import type { ArtifactKind, Schema } from '../../services/storage/schema.ts';
 import { debianKernel, dkmsSource } from '../unit/samples.ts';
 import { freshDirectory } from './make-source.ts';
+import { recordIn } from './record-place.ts';
 
 /** A record of truth in a fresh file, with as much in it as a test says: rows without the bytes they stand for. */
 
@@ -43,7 +43,7 @@ export const someInputs = fingerprintInputs(
 
 /** An empty record. */
 export const emptyRecord = async (label: string): Promise<Database> =>
-  openDatabase(join(await freshDirectory(label), 'kiln.db'));
+  openDatabase(await recordIn(await freshDirectory(label)));
 
 /** A handle on the record that counts the statements it sends: a cost that is the same on any machine. */
 export const countStatements = (

@@ -6,6 +6,8 @@ import { removeLeft } from './containers.ts';
 import { debianHeaders, debianSource, newestRelease } from './debian.ts';
 import { pinToolchain, startKiln } from './kiln-service.ts';
 import { WORK } from './places.ts';
+import { startPostgres } from './postgres.ts';
+import { RECORD_SERVER } from './record-place.ts';
 import { makeSeed } from './seed.ts';
 
 /**
@@ -16,6 +18,8 @@ const withKiln = async (program: string, args: readonly string[]): Promise<numbe
   const data = join(WORK, 'test/kiln');
   await removeLeft();
   await rm(data, { recursive: true, force: true });
+  const postgres = process.env['KILN_TEST_STORES'] === 'servers' ? await startPostgres() : null;
+  if (postgres !== null) process.env[RECORD_SERVER] = JSON.stringify(postgres.server);
   const release = await newestRelease();
   const headers = await debianHeaders(release);
   const source = await debianSource('v4l2loopback-dkms');
@@ -43,6 +47,7 @@ const withKiln = async (program: string, args: readonly string[]): Promise<numbe
     return code ?? 1;
   } finally {
     await kiln.stop();
+    await postgres?.stop();
     await writeFile(join(WORK, 'test/kilnd.log'), kiln.output());
   }
 };

@@ -21,7 +21,8 @@ const HOMES: Readonly<Record<string, (file: string) => boolean>> = {
   bullmq: (file) => file === 'services/storage/queues.ts',
   kysely: (file) => file.startsWith('services/storage/') || file.startsWith('services/api/'),
   openpgp: (file) => file === 'services/storage/openpgp.ts',
-  'node:sqlite': (file) => file === 'services/storage/database.ts',
+  'node:sqlite': (file) => file === 'services/storage/embedded-database.ts',
+  pg: (file) => file === 'services/storage/postgres.ts',
   express: (file) => file.startsWith('services/api/'),
 };
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { BLOB_COLUMNS, BLOB_TEXTS } from '../../services/api/record/named-blobs.ts';
-import { openDatabase } from '../../services/storage/database.ts';
+import { emptyRecord } from '../machine/small-record.ts';
 
 /** Columns of text that name no blob which a record keeps. */
 const OTHERS: Readonly<Record<string, string>> = {
@@ -43,7 +43,7 @@ const OTHERS: Readonly<Record<string, string>> = {
 
 describe('the record', () => {
   it('has no column of which nobody has said whether it names blobs: a blob that only such a one names would be collected', async () => {
-    const db = await openDatabase(':memory:');
+    const db = await emptyRecord('named-blobs');
     const tables = await db.introspection.getTables();
     const inSchema = tables.flatMap(({ name, columns }) =>
       columns

@@ -5,7 +5,7 @@ import {
   type BuildState,
 } from '../../core/build/build-state.ts';
 import type { BuildFailure } from '../../core/jobs/jobs.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { toJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -41,13 +41,14 @@ export const createBuildMoves = ({
   now,
 }: Pick<CoordinatorDeps, 'db' | 'signals' | 'now'>): BuildMoves => {
   const decide: BuildMoves['decide'] = async (decision) => {
-    const moved = new Set<string>();
-    const result = await db.transaction().execute((transaction) =>
-      decision(
-        transaction,
-        movesOn(transaction, now, (id) => moved.add(id)),
-      ),
-    );
+    const { result, moved } = await transact(db, async (on) => {
+      const ids = new Set<string>();
+      const decided = await decision(
+        on,
+        movesOn(on, now, (id) => ids.add(id)),
+      );
+      return { result: decided, moved: ids };
+    });
     for (const id of moved) await signals.announce(id);
     return result;
   };

@@ -1,3 +1,4 @@
+import { transact } from '../../storage/database.ts';
 import { KilnError } from '../../core/errors.ts';
 import {
   flavourOf,
@@ -175,9 +176,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
           { rows: rows.filter(({ source }) => !isStaged(source)), names },
           ({ source }) => still.has(`${of.format} ${source}`) || isStaged(source),
         );
-        await db
-          .transaction()
-          .execute((on) => replacePackages(on, { ...of, channel }, next, now()));
+        await transact(db, (on) => replacePackages(on, { ...of, channel }, next, now()));
       }
     }
   };
@@ -204,7 +203,7 @@ export const createChannels = ({ db, now, evidence, packing }: ChannelDeps): Cha
         const moved = staged.filter((row) => meant.includes(row.source));
         const all = together(withNeeded([...others, ...moved], [...staged, ...there]));
         const ids = all.map(({ id }) => id);
-        await db.transaction().execute((on) => replacePackages(on, stable, ids, now()));
+        await transact(db, (on) => replacePackages(on, stable, ids, now()));
       }
     },
   };

@@ -1,3 +1,4 @@
+import { transact } from '../../storage/database.ts';
 import type { X509Certificate } from 'node:crypto';
 import { canonicalJson } from '../../core/format/canonical-json.ts';
 import { digestOf, type Digest } from '../../core/digest.ts';
@@ -135,7 +136,7 @@ export const createIndexes = (deps: IndexDeps): Indexes => {
               }),
             );
       if (problem === null && outcome.kind === 'indexed')
-        return db.transaction().execute((on) => keepIndex(on, of, generation, outcome.files));
+        return transact(db, (on) => keepIndex(on, of, generation, outcome.files));
       log.warn({ ...of, problem }, 'a repository was not signed');
       await noteUnsigned(db, of, generation, problem ?? '');
       return true;

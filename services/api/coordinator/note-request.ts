@@ -112,7 +112,7 @@ const noteAsker = async (
 ): Promise<void> => {
   const is_background: Flag = isBackground ? 1 : 0;
   const anew = { is_background, asked_at: now };
-  const more = { is_background: sql<Flag>`min(askers.is_background, ${is_background})` };
+  const more = { is_background: sql<Flag>`askers.is_background * ${is_background}` };
   await transaction
     .insertInto('askers')
     .values({ build: id, token, role, ...anew })

@@ -1,3 +1,4 @@
+import { transact } from '../../storage/database.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
@@ -64,11 +65,9 @@ export const createPacking = (deps: PackingDeps): Packing => {
 
   const of: Packing['of'] = async (subject, asking) => {
     const key = subject.kind === 'modules' ? evidence.key : '';
-    const row = await db
-      .transaction()
-      .execute((on) =>
-        findOrMakePackage(on, { ...asking, subject, key }, { script: packageScript, now: now() }),
-      );
+    const row = await transact(db, (on) =>
+      findOrMakePackage(on, { ...asking, subject, key }, { script: packageScript, now: now() }),
+    );
     if (row.state === 'queued') await enqueue(row.id);
     return row;
   };

@@ -1,3 +1,4 @@
+import { transact } from '../../storage/database.ts';
 import { Readable } from 'node:stream';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
@@ -80,7 +81,7 @@ const confirmKernel = async (
   digest: Digest,
   by: Voucher,
 ): Promise<StoredKernel> =>
-  db.transaction().execute(async (transaction) => {
+  transact(db, async (transaction) => {
     const row = await transaction
       .selectFrom('kernels')
       .selectAll()

@@ -2,7 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { archiveId } from '../../core/policy/ownership.ts';
 import { packagedSources } from '../../core/source/packaged-sources.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import { recordSource, scanSource, type Voucher } from './ingest.ts';
 import { publishPackaged } from './publish.ts';
 import { sourceOf, type StoredSource } from './records.ts';
@@ -41,7 +41,7 @@ export const ingestPackage = async (
   return useUpload(deps, blob, by, async () => {
     const all = packagedSources(await scanSource(deps, blob), others);
     const problems = all.flatMap((each) => ('problem' in each ? [each.problem] : []));
-    return deps.db.transaction().execute(async (db) => {
+    return transact(deps.db, async (db) => {
       const now = deps.now();
       const sources: StoredSource[] = [];
       for (const each of all)
@@ -108,9 +108,7 @@ export const publishPackage = async (
   const problems: KilnError[] = [];
   for (const source of sources) {
     try {
-      await db
-        .transaction()
-        .execute((transaction) => publishPackaged(transaction, source, found, now()));
+      await transact(db, (transaction) => publishPackaged(transaction, source, found, now()));
       published.push(source);
     } catch (error) {
       if (!(error instanceof KilnError)) throw error;

@@ -9,7 +9,7 @@ import {
 } from '../../core/source/source.ts';
 import { DEFAULT_TARBALL_LIMITS } from '../../core/tree/tarball-rules.ts';
 import type { ScannedTree } from '../../core/tree/tree.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import { scanTarball } from '../../storage/scan-tarball.ts';
 import { toJson } from '../../storage/json-text.ts';
 import { withHostFiles } from './host-files.ts';
@@ -36,7 +36,7 @@ export const ingestSource = async (
     const scanned = await scanSource(deps, blob);
     const found = inspectSource(scanned, given);
     const record = (): Promise<StoredSource> =>
-      deps.db.transaction().execute(async (db) => {
+      transact(deps.db, async (db) => {
         const stored = await recordSource(
           db,
           { ...found, blob, commit: commit ?? null },

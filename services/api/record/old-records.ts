@@ -1,6 +1,6 @@
 import { sql, type RawBuilder, type SqlBool } from 'kysely';
 import { OLD_RECORDS, type OldTable } from '../../core/policy/retention.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 
 /** The records that core/policy/retention.ts lets go: which rows those are, and how they go. */
@@ -111,7 +111,7 @@ export const findOldRecords = async (
 
 /** Removes them, and gives them back. Those that others hang on go first: so what goes is what was found, whatever goes with it. */
 export const removeOldRecords = (db: Database, before: number): Promise<readonly OldRecord[]> =>
-  db.transaction().execute(async (transaction) => {
+  transact(db, async (transaction) => {
     const found = await findOldRecords(transaction, before);
     await sql`
       update packages set state = 'gone', gone_digest = digest, digest = null where ${isOld('packages', before)}`.execute(

@@ -131,22 +131,20 @@ export const toolchainsIn = async (
 export const loadBuild = async (db: Database, id: string) => {
   const build = await db.selectFrom('builds').selectAll().where('id', '=', id).executeTakeFirst();
   if (build === undefined) throw new KilnError('not-found', `there is no build ${id}`);
-  const [source, kernel, toolchain] = await Promise.all([
-    db
-      .selectFrom('sources')
-      .selectAll()
-      .where('digest', '=', build.source)
-      .executeTakeFirstOrThrow(),
-    db
-      .selectFrom('kernels')
-      .selectAll()
-      .where('digest', '=', build.kernel)
-      .executeTakeFirstOrThrow(),
-    db
-      .selectFrom('toolchains')
-      .selectAll()
-      .where('digest', '=', build.toolchain)
-      .executeTakeFirstOrThrow(),
-  ]);
+  const source = await db
+    .selectFrom('sources')
+    .selectAll()
+    .where('digest', '=', build.source)
+    .executeTakeFirstOrThrow();
+  const kernel = await db
+    .selectFrom('kernels')
+    .selectAll()
+    .where('digest', '=', build.kernel)
+    .executeTakeFirstOrThrow();
+  const toolchain = await db
+    .selectFrom('toolchains')
+    .selectAll()
+    .where('digest', '=', build.toolchain)
+    .executeTakeFirstOrThrow();
   return { build, source: sourceOf(source), kernel: kernelOf(kernel), toolchain };
 };

@@ -8,7 +8,7 @@ import {
   type LockedPackage,
   type ToolchainPackages,
 } from '../../core/toolchain/toolchain-packages.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import { readControl } from '../../storage/read-tarball.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findToolchain, type ToolchainRow } from './toolchains.ts';
@@ -36,7 +36,7 @@ export const keepPackages = async (
       await mustBeKnown(deps, each.digest, by);
       await mustBe(deps, each, contents);
     }
-    await deps.db.transaction().execute(async (transaction) => {
+    await transact(deps.db, async (transaction) => {
       await transaction
         .updateTable('toolchains')
         .set({ description: toJson(description) })

@@ -1,7 +1,7 @@
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { ToolchainContents } from '../../core/toolchain/measurement.ts';
-import type { Database } from '../../storage/database.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { toJson } from '../../storage/json-text.ts';
 
@@ -103,7 +103,7 @@ export const takeMeasurement = (
   of: Measuring,
   found: ToolchainContents | string,
 ) =>
-  db.transaction().execute(async (transaction): Promise<boolean> => {
+  transact(db, async (transaction): Promise<boolean> => {
     const digest = of.toolchain;
     const row = await findToolchain(transaction, digest);
     if (row.state !== 'measuring' || row.attempt !== of.attempt || row.builder !== of.builder)
@@ -148,7 +148,7 @@ export const promoteToolchain = async (
   digest: Digest,
   isUntried: boolean,
 ): Promise<ToolchainRow> =>
-  db.transaction().execute(async (transaction) => {
+  transact(db, async (transaction) => {
     const row = await findToolchain(transaction, digest);
     if (row.state === 'pinned') return row;
     if (row.state !== 'candidate' && row.state !== 'retired')
@@ -194,7 +194,7 @@ const mustBeTried = async (
 
 /** Retires a toolchain: it builds nothing new, and its builds can still be rebuilt. Throws `conflict`. */
 export const retireToolchain = ({ db, now }: Deps, digest: Digest): Promise<ToolchainRow> =>
-  db.transaction().execute(async (transaction) => {
+  transact(db, async (transaction) => {
     const row = await findToolchain(transaction, digest);
     if (row.state === 'retired') return row;
     if (row.state !== 'pinned' && row.state !== 'candidate')

@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import type { BlobInfo, Blobs, PutOptions } from '../../storage/blobs.ts';
-import type { Database } from '../../storage/database.ts';
+import { holdBlob, type Database } from '../../storage/database.ts';
 import { isNamed } from './named-blobs.ts';
 import { mayReadBlob, type Reader } from './readers.ts';
 import { underWaySince } from './under-way.ts';
@@ -120,21 +120,22 @@ const hasClaim = async (
   return own !== undefined;
 };
 
-const claim = async (
+const claim = (
   { db, now }: UploadDeps,
   blob: Digest,
   { token }: Pick<Reader, 'token'>,
-): Promise<void> => {
-  await db
-    .insertInto('uploads')
-    .values({ blob, token, claims: 1, claimed_at: now() })
-    .onConflict((conflict) =>
-      conflict
-        .columns(['blob', 'token'])
-        .doUpdateSet({ claims: sql`uploads.claims + 1`, claimed_at: now() }),
-    )
-    .execute();
-};
+): Promise<void> =>
+  holdBlob(db, blob, 'claim', async (on) => {
+    await on
+      .insertInto('uploads')
+      .values({ blob, token, claims: 1, claimed_at: now() })
+      .onConflict((conflict) =>
+        conflict
+          .columns(['blob', 'token'])
+          .doUpdateSet({ claims: sql`uploads.claims + 1`, claimed_at: now() }),
+      )
+      .execute();
+  });
 
 /**
  * Ends claims of a token. The blob does not go while anything is under way that was asked for before the blob came: a builder may have
@@ -150,8 +151,8 @@ const endClaims = async (
 };
 
 /**
- * Ends so many claims of a token on a blob and removes the blob where nobody has one any more; whether it did. In a transaction that
- * holds the database from its first statement on: a new claim, or a record of the blob, is made before all of this, or after it.
+ * Ends so many claims of a token on a blob and removes the blob where nobody has one any more; whether it did. A new claim, with which a
+ * record of the blob may be made, is made before all of this, or after it.
  */
 const removeAfter = (
   { db, blobs }: UploadDeps,
@@ -160,7 +161,7 @@ const removeAfter = (
   count: number,
   arrivedBefore: (db: Database) => Promise<number>,
 ): Promise<boolean> =>
-  db.transaction().execute(async (transaction) => {
+  holdBlob(db, blob, 'removal', async (transaction) => {
     await transaction
       .updateTable('uploads')
       .set({ claims: sql`case when claims > ${count} then claims - ${count} else 0 end` })
