@@ -1,3 +1,4 @@
+import { unlessBusy } from '../storage/alone.ts';
 import type { Log } from '../storage/log.ts';
 import { collect, summarise } from './record/collect.ts';
 import type { UploadDeps } from './record/uploads.ts';
@@ -20,7 +21,10 @@ export const keepCollecting = (
   const once = async (): Promise<void> => {
     try {
       const { signal } = stopping;
-      const sums = summarise(await collect(deps, { keepDays, isDry: false, signal }));
+      const collected = await unlessBusy(deps.db, 'collection', () =>
+        collect(deps, { keepDays, isDry: false, signal }),
+      );
+      const sums = collected === null ? {} : summarise(collected);
       if (Object.keys(sums).length > 0) log.info(sums, 'collected');
     } catch (error) {
       log.warn({ err: error }, 'collecting');

@@ -1,9 +1,12 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { X509Certificate } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
+import { unlessBusy } from '../storage/alone.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
 import type { DatabaseAddress } from '../storage/database-address.ts';
 import type { Log } from '../storage/log.ts';
@@ -98,15 +101,18 @@ export const startApi = async (
   });
   const coordinator = createCoordinator(coordinating, packing, publishing);
 
-  const working = outcomes.work((outcome, { sender }) => coordinator.accept(outcome, sender), {
-    concurrency: 1,
-    onError: (error) => log.warn({ err: error }, 'queue'),
-  });
+  const working = outcomes.work(
+    (outcome, { sender, stopping: isStopping }) =>
+      oncePossible(() => coordinator.accept(outcome, sender), isStopping),
+    { concurrency: 1, onError: (error) => log.warn({ err: error }, 'queue') },
+  );
   let isSweeping = false;
   const sweeper = setInterval(() => {
     if (isSweeping) return;
     isSweeping = true;
-    Promise.all([coordinator.sweep(), endOldClaims({ db, blobs, now: Date.now })])
+    unlessBusy(db, 'sweep', () =>
+      Promise.all([coordinator.sweep(), endOldClaims({ db, blobs, now: Date.now })]),
+    )
       .catch((error: unknown) => log.warn({ err: error }, 'sweep'))
       .finally(() => {
         isSweeping = false;
@@ -116,7 +122,7 @@ export const startApi = async (
   const { blobLimit } = config;
   const archives = createArchives({ db, directory: config.archives, now: Date.now });
   const intake = createKernelIntake({ db, blobs, blobLimit, now: Date.now });
-  const kernelDemand = createKernelDemand({ archives, intake, now: Date.now, log });
+  const kernelDemand = createKernelDemand({ db, archives, intake, now: Date.now, log });
   const kernelSync = createKernelSync({
     db,
     blobs,
@@ -130,7 +136,12 @@ export const startApi = async (
   const syncer =
     config.syncHours === 0
       ? null
-      : setInterval(() => kernelSync.start(), config.syncHours * 3_600_000);
+      : setInterval(() => {
+          // Half of the time: the last run was another API's, at its own hours.
+          kernelSync
+            .startAfter(config.syncHours * 1_800_000)
+            .catch((error: unknown) => log.warn({ err: error }, 'kernel sync'));
+        }, config.syncHours * 3_600_000);
 
   const stopping = new AbortController();
   const app = createApp({
@@ -190,4 +201,19 @@ const noteSigner = async (
     .values({ ...signer, seen_at })
     .onConflict((conflict) => conflict.column('key').doUpdateSet({ seen_at }))
     .execute();
+};
+
+/** Milliseconds between two tries. */
+const PAUSE = 1000;
+
+/** Does what has to be done once the record answers: an outcome may be the work of hours. Throws the reason where it is `stopping` before. */
+const oncePossible = async (act: () => Promise<void>, stopping: AbortSignal): Promise<void> => {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof KilnError) || error.code !== 'unavailable') throw error;
+      await sleep(PAUSE, undefined, { signal: stopping }).catch(() => stopping.throwIfAborted());
+    }
+  }
 };

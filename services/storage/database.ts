@@ -74,8 +74,16 @@ export const holdBlob = <T>(
   );
 };
 
+/** The names of the steps that brought the record to where it is, in order. */
+export const migrationsOf = async (db: Database): Promise<readonly string[]> => {
+  const { rows } = await sql<{ name: string }>`
+    select name from kysely_migration order by name`.execute(db);
+  return rows.map(({ name }) => name);
+};
+
 /** Whether several processes use it at once. */
-const isShared = (db: Database): boolean => db.getExecutor().adapter instanceof PostgresAdapter;
+export const isShared = (db: Database): boolean =>
+  db.getExecutor().adapter instanceof PostgresAdapter;
 
 // The driver of servers is loaded where there is one: most Kilns have none.
 const dialectOf = async (

@@ -26,6 +26,9 @@ export const insisting = async <T>(work: () => Promise<T>): Promise<T> => {
   }
 };
 
-/** The code of an error of a system or of SQL; '' for others. */
-export const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+/** The code of an error of a system or of SQL, of whatever realm; '' for others. */
+export const codeOf = (error: unknown): string => {
+  if (Object.prototype.toString.call(error) !== '[object Error]') return '';
+  const { code } = error as { readonly code?: unknown };
+  return typeof code === 'string' ? code : '';
+};

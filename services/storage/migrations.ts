@@ -246,4 +246,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '015-packages': inOrder(PACKAGES),
   '016-repositories': inOrder(REPOSITORIES),
   '017-gone-packages': inOrder([`ALTER TABLE packages ADD COLUMN gone_digest TEXT`]),
+  '018-syncs': inOrder([
+    `CREATE TABLE syncs (name TEXT PRIMARY KEY, view TEXT NOT NULL, said_at BIGINT NOT NULL)`,
+  ]),
 };

@@ -34,8 +34,9 @@ export const serverDialect = (
     ...(isReadOnly ? { options: '-c default_transaction_read_only=on' } : {}),
     types: NUMBERS,
   });
-  // An idle connection that broke is replaced by the pool; who needs one is told.
+  // A connection that broke is replaced; whoever uses it is told by its next statement.
   pool.on('error', () => {});
+  pool.on('connect', (client) => void client.on('error', () => {}));
   return new PostgresDialect({ pool: patient(pool) });
 };
 
@@ -102,11 +103,20 @@ const asKilnError = (error: unknown): unknown => {
       'the database has no room left; try again when the admin has made some',
       { cause: error },
     );
-  // 28: the password; 3D: no such database. `pg` gives connections that end no code.
-  const isAway = AWAY.test(code) || /^(28|3D)/.test(code);
+  // `invalid_authorization_specification`, `invalid_catalog_name`
+  if (/^(28|3D)/.test(code))
+    return new KilnError(
+      'unavailable',
+      'the database refuses this service; the admin looks at KILN_DATABASE and its password',
+      { cause: error },
+    );
+  // `pg` gives connections that end no code.
+  const words = error instanceof Error ? error.message : '';
   if (
-    isAway ||
-    (error instanceof Error && /^(Connection terminated|timeout exceeded)/.test(error.message))
+    AWAY.test(code) ||
+    /^(Connection terminated|timeout exceeded|Client has encountered a connection error)/.test(
+      words,
+    )
   )
     return new KilnError('unavailable', 'the database does not answer; try again in a moment', {
       cause: error,

@@ -15,6 +15,7 @@ import type {
 import type { PackageSubject } from '../core/packages/subject.ts';
 import type { Channel } from '../core/repository/repository.ts';
 import type { Role, Trust } from '../core/policy/policy.ts';
+import type { SyncView } from '../core/protocol/archive.ts';
 import type { RebuildView } from '../core/protocol/build.ts';
 import type { OwnQuotas } from '../core/policy/quotas.ts';
 import type { Recipe } from '../core/build/recipe.ts';
@@ -292,6 +293,8 @@ export interface Schema {
   pushers: { tree: Digest; token: string };
   /** Who asked for a build, or for what is built against it: when, and whether in the background. */
   askers: { build: string; token: string; role: Role; is_background: Flag; asked_at: number };
+  /** The run over the archives, or the end of the last one, as the API that makes it last said: when it does, it says so every few seconds. */
+  syncs: { name: 'archives'; view: JsonText<SyncView>; said_at: number };
   signers: { key: string; certificate: string; seen_at: number };
   /** What was asked for and not had; '' where the request named none. */
   misses: { reason: ErrorCode; source: string; release: string; count: number; last_at: number };

@@ -80,7 +80,7 @@ describe('an archive that is followed for modules’ sources', () => {
   };
   const look = async (): Promise<SyncView> => {
     await archive.publish();
-    sync.start();
+    await sync.start();
     await sync.settled();
     return sync.state();
   };
@@ -135,9 +135,9 @@ describe('an archive that is followed for modules’ sources', () => {
     expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);
     // A second look takes in nothing, and needs no package's file.
     await mustRun('rm', ['-r', join(archive.directory, 'pool')]);
-    sync.start();
+    await sync.start();
     await sync.settled();
-    const again = sync.state();
+    const again = await sync.state();
     expect(again.problems).toEqual([]);
     expect(again.sources).toEqual(first.sources.map((each) => ({ ...each, isNew: false })));
   });
@@ -320,9 +320,9 @@ describe('an archive that is followed for modules’ sources', () => {
     await archive.publish();
     await archive.remove('net-dkms');
     await archive.add({ name: 'net-dkms', version: '1-1' }, sourceFiles('net', '1', 'int evil;'));
-    sync.start();
+    await sync.start();
     await sync.settled();
-    expect(sync.state()).toMatchObject({
+    expect(await sync.state()).toMatchObject({
       sources: [],
       problems: [expect.stringMatching(/^net-dkms: /)],
     });

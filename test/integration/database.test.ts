@@ -1,14 +1,18 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
+  holdBlob,
   openDatabase,
   readDatabase,
   transact,
   type Database,
 } from '../../services/storage/database.ts';
+import { digestOf } from '../../services/core/digest.ts';
 import type { DatabaseAddress } from '../../services/storage/database-address.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { startPostgres, type Postgres } from '../machine/postgres.ts';
-import { join } from 'node:path';
+import { until } from '../machine/until.ts';
 
 /** The record is the same in a file and on a server. */
 
@@ -144,5 +148,73 @@ describe.each(kinds)('a record in %s', (_kind, newPlace) => {
     expect((await reader.selectFrom('sent').selectAll().execute()).length).toBeGreaterThan(1);
     await expect(reader.deleteFrom('sent').execute()).rejects.toThrow(/read-?only/);
     await reader.destroy();
+  });
+
+  it('lets nobody claim a blob while it is removed, and who waited sees what was done', async () => {
+    const done: string[] = [];
+    const blob = digestOf('held');
+    const claim = (token: string): Promise<number> =>
+      holdBlob(db, blob, 'claim', async (on) => {
+        const rows = await on.selectFrom('sent').selectAll().where('day', '=', 6).execute();
+        await on
+          .insertInto('sent')
+          .values(sent(token, 6, 0))
+          .execute();
+        done.push(token);
+        return rows.length;
+      });
+    const removal = holdBlob(db, blob, 'removal', async (on) => {
+      done.push('begun');
+      await sleep(200);
+      await on
+        .insertInto('sent')
+        .values(sent('removal', 6, 0))
+        .execute();
+      done.push('removed');
+    });
+    await until('it is being removed', () => done.includes('begun'));
+    const seen = await Promise.all([claim('one'), claim('two'), removal]);
+    expect(done.slice(0, 2)).toEqual(['begun', 'removed']);
+    expect(Math.min(...seen.slice(0, 2).map(Number))).toBe(1);
+  });
+});
+
+describe('a server', () => {
+  it('is brought up to date once, by whichever of several comes first', async () => {
+    const place = await postgres.newDatabase();
+    const opened = await Promise.all(Array.from({ length: 4 }, () => openDatabase(place)));
+    const [first] = opened;
+    expect(await first?.selectFrom('tokens').selectAll().execute()).toEqual([]);
+    await Promise.all(opened.map((each) => each.destroy()));
+  });
+
+  it('that goes away is said to be away, whatever was under way, and is used again when it is back', async () => {
+    const db = await openDatabase(await postgres.newDatabase());
+    const { promise: isBegun, resolve: begun } = Promise.withResolvers<undefined>();
+    const halfway = transact(db, async (on) => {
+      await on.insertInto('sent').values({ token: 'half', day: 1, bytes: 0 }).execute();
+      begun(undefined);
+      await sleep(1000);
+      await on.insertInto('sent').values({ token: 'whole', day: 1, bytes: 0 }).execute();
+    });
+    await isBegun;
+    const away = {
+      code: 'unavailable',
+      message: expect.stringMatching(/does not answer; try again/),
+    };
+    await Promise.all([expect(halfway).rejects.toMatchObject(away), postgres.stop(true)]);
+    const read = () => db.selectFrom('sent').selectAll().execute();
+    await expect(read()).rejects.toMatchObject(away);
+    await postgres.start();
+    expect(await read()).toEqual([]);
+    await db.destroy();
+  });
+
+  it('that refuses the password is not taken for one that is away for ever', async () => {
+    const place = await postgres.newDatabase();
+    await expect(openDatabase({ ...place, password: 'other' })).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(/the database refuses/),
+    });
   });
 });

@@ -1,8 +1,8 @@
 import { stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, describe, expect, it } from '@jest/globals';
+import { sql } from 'kysely';
 import { keepCollecting } from '../../services/api/keep-collecting.ts';
 import { hexOf } from '../../services/core/digest.ts';
 import { lockData } from '../../services/machine/start-machine.ts';
@@ -13,10 +13,13 @@ import { freshDirectory } from '../machine/make-source.ts';
 import { KILND, NODE } from '../machine/places.ts';
 import { run, type Ran } from '../machine/run.ts';
 import { until } from '../machine/until.ts';
-import { recordIn } from '../machine/record-place.ts';
+import { recordIn, recordSettings } from '../machine/record-place.ts';
 
-const gc = (...args: string[]): Promise<Ran> =>
-  run(NODE, [KILND, ...args], { env: { PATH: process.env['PATH'] } });
+/** Runs kilnd with the settings of the Kiln below a directory. */
+const gc = async (data: string, ...args: string[]): Promise<Ran> => {
+  const env = { PATH: process.env['PATH'], ...(await recordSettings(data)) };
+  return run(NODE, [KILND, ...args, '--data', data], { env });
+};
 
 describe('kilnd gc', () => {
   let data: string;
@@ -35,13 +38,13 @@ describe('kilnd gc', () => {
   it('says beside a running kilnd what would go, and removes it where none runs', async () => {
     const unlock = await lockData(data);
     try {
-      expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
+      expect(await gc(data, 'gc', '--dry-run')).toMatchObject({
         status: 0,
         stdout: expect.stringMatching(
           /^blob sha256:[0-9a-f]{64}, 9 bytes: bytes that no record names.*\n1 unnamed, 9 bytes: .*\n0 records and 1 blobs, 9 bytes: would be removed in all$/m,
         ),
       });
-      expect(await gc('gc', '--data', data)).toMatchObject({
+      expect(await gc(data, 'gc')).toMatchObject({
         status: 2,
         stderr: expect.stringMatching(/another kilnd runs on/),
       });
@@ -49,7 +52,7 @@ describe('kilnd gc', () => {
     } finally {
       await unlock();
     }
-    expect(await gc('gc', '--data', data)).toMatchObject({
+    expect(await gc(data, 'gc')).toMatchObject({
       status: 0,
       stdout: expect.stringMatching(/^0 records and 1 blobs, 9 bytes: removed in all$/m),
     });
@@ -59,7 +62,11 @@ describe('kilnd gc', () => {
   it('makes no Kiln where there is none', async () => {
     const empty = await freshDirectory('empty');
     for (const dry of [[], ['--dry-run']])
-      expect(await gc('gc', '--data', join(empty, 'none'), ...dry)).toMatchObject({
+      expect(
+        await run(NODE, [KILND, 'gc', '--data', join(empty, 'none'), ...dry], {
+          env: { PATH: process.env['PATH'] },
+        }),
+      ).toMatchObject({
         status: 3,
         stderr: expect.stringMatching(/there is no .*kiln\.sqlite; name kilnd’s directory/),
       });
@@ -67,18 +74,18 @@ describe('kilnd gc', () => {
   });
 
   it('leaves an older Kiln’s record as it is where it only looks', async () => {
-    const record = new DatabaseSync(join(data, 'kiln.sqlite'));
-    record.exec(`DELETE FROM kysely_migration WHERE name > '007'`);
-    record.close();
-    expect(await gc('gc', '--data', data, '--dry-run')).toMatchObject({
+    const db = await openDatabase(await recordIn(data));
+    await sql`delete from kysely_migration where name > '007'`.execute(db);
+    await db.destroy();
+    expect(await gc(data, 'gc', '--dry-run')).toMatchObject({
       status: 2,
       stderr: expect.stringMatching(/was made by an older Kiln; start kilnd once/),
     });
   });
 
   it('refuses what has no effect', async () => {
-    expect(await gc('--data', data, '--dry-run')).toMatchObject({ status: 2 });
-    expect(await gc('gc', '--data', data, '--quiet')).toMatchObject({ status: 2 });
+    expect(await gc(data, '--dry-run')).toMatchObject({ status: 2 });
+    expect(await gc(data, 'gc', '--quiet')).toMatchObject({ status: 2 });
   });
 
   it('is not needed where the service collects by itself, which a setting turns off', async () => {

@@ -7,10 +7,30 @@ import { freePort } from './faulty-network.ts';
 import { freshDirectory } from './make-source.ts';
 import { until } from './until.ts';
 
-/** Debian's nginx, as a reverse proxy with the settings it has by itself and these lines in its server block. */
-export const startNginx = async (
-  ...lines: readonly string[]
-): Promise<{ readonly url: string; close(): Promise<void> }> => {
+/** Debian's nginx, running. */
+export interface Nginx {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** It as a reverse proxy with the settings it has by itself and these lines in its server block. */
+export const startNginx = (...lines: readonly string[]): Promise<Nginx> => start([], lines);
+
+/** It in front of several servers that are alike, each asked in turn. */
+export const startBalancer = (servers: readonly string[]): Promise<Nginx> =>
+  start(
+    [`upstream servers { ${servers.map((each) => `server ${each};`).join(' ')} }`],
+    [
+      'client_max_body_size 0;',
+      'proxy_buffering off;',
+      'proxy_request_buffering off;',
+      'proxy_http_version 1.1;',
+      'proxy_set_header Connection "";',
+      'location / { proxy_pass http://servers; }',
+    ],
+  );
+
+const start = async (http: readonly string[], lines: readonly string[]): Promise<Nginx> => {
   const program = join(await unpackPackages('nginx', ['nginx']), 'usr/sbin/nginx');
   const place = await freshDirectory('nginx');
   const port = await freePort();
@@ -26,7 +46,7 @@ error_log ${join(place, 'error.log')};
 events {}
 http {
   access_log off;
-  ${temporary.join('\n  ')}
+  ${[...temporary, ...http].join('\n  ')}
   server {
     listen 127.0.0.1:${port};
     ${lines.join('\n    ')}

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import {
   type DatabaseAddress,
   type DatabaseServer,
@@ -27,9 +27,16 @@ export const recordIn = async (data: string): Promise<DatabaseAddress> => {
 /** The settings that have kilnd keep its record there. */
 export const recordSettings = async (data: string): Promise<NodeJS.ProcessEnv> => {
   const record = await recordIn(data);
-  if ('file' in record) return {};
-  const file = `${resolve(data)}.database.password`;
-  await mkdir(join(resolve(data), '..'), { recursive: true });
-  await writeFile(file, record.password ?? '', { mode: 0o600 });
-  return { KILN_DATABASE: record.url, KILN_DATABASE_PASSWORD_FILE: file };
+  return 'file' in record ? {} : settingsOf(data, record);
+};
+
+/** The settings of a kilnd whose record is in a database. */
+export const settingsOf = async (
+  data: string,
+  { url, password = '' }: DatabaseServer,
+): Promise<NodeJS.ProcessEnv> => {
+  const file = `${resolve(data)}.password`;
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, password, { mode: 0o600 });
+  return { KILN_DATABASE: url, KILN_DATABASE_PASSWORD_FILE: file };
 };

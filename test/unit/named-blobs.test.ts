@@ -34,6 +34,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   source_owners: 'name owner',
   sources: 'digest tree name version kind commit_id layout trust made_by',
   tokens: 'id name role hash names made_by quotas',
+  // The digests in it are those of trees.
+  syncs: 'name view',
   toolchain_packages: 'toolchain name version',
   toolchains: 'name state contents problem builder made_by description',
   // A claim on it, which ends.

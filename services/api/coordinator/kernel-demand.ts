@@ -1,5 +1,7 @@
 import { KilnError } from '../../core/errors.ts';
 import { isKernelRelease } from '../../core/kernel/kernel.ts';
+import { unlessBusy } from '../../storage/alone.ts';
+import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { Archives, FollowedArchive } from './archives.ts';
 import type { KernelIntake } from './kernel-intake.ts';
@@ -39,6 +41,7 @@ interface Search {
 }
 
 export const createKernelDemand = (deps: {
+  readonly db: Database;
   readonly archives: Archives;
   readonly intake: KernelIntake;
   readonly now: () => number;
@@ -90,11 +93,16 @@ export const createKernelDemand = (deps: {
   const begin = (release: string, token: string, followed: readonly FollowedArchive[]): Search => {
     const begun: { search: Search | null } = { search: null };
     const done = inTurn(async () => {
-      const why = await search(release, followed, (words) => {
-        if (begun.search !== null) begun.search.words = words;
-      });
-      answer(release, why);
-    }).finally(() => searches.delete(release));
+      // Where another API fetches it, there is no answer yet.
+      const why = await unlessBusy(deps.db, `kernel ${release}`, () =>
+        search(release, followed, (words) => {
+          if (begun.search !== null) begun.search.words = words;
+        }),
+      );
+      if (why !== null) answer(release, why);
+    })
+      .catch((error: unknown) => log.warn({ err: error, release }, 'kernel on demand'))
+      .finally(() => searches.delete(release));
     const words = `looking for kernel ${release} in the archives that are followed`;
     begun.search = { token, words, done };
     searches.set(release, begun.search);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../../core/digest.ts';
 import { KilnError } from '../../core/errors.ts';
 import { newestHeaders } from '../../core/kernel/archive.ts';
@@ -9,6 +10,8 @@ import type { Log } from '../../storage/log.ts';
 import { sourceOf, type StoredSource } from '../record/records.ts';
 import type { BuildRequest } from '../record/resolve-build.ts';
 import type { UploadDeps } from '../record/uploads.ts';
+import { unlessBusy } from '../../storage/alone.ts';
+import { newSync, readSync, saySync, SAID_EVERY } from '../record/syncs.ts';
 import { readWithdrawals } from '../record/withdrawn.ts';
 import { takeInSources, type SourcesReport } from './archive-sources.ts';
 import type { Archives, FollowedArchive } from './archives.ts';
@@ -17,10 +20,12 @@ import { SYNC, type KernelIntake } from './kernel-intake.ts';
 
 /** Follows distributions' archives: new headers and modules' sources are taken in as verified, and sources marked for it are built for the headers. */
 export interface KernelSync {
-  /** Begins a run, or joins the one under way. */
-  start(): SyncView;
-  state(): SyncView;
-  /** Waits for the run under way to end. */
+  /** Begins a run, or joins the one under way, here or in another API. */
+  start(): Promise<SyncView>;
+  /** Begins one unless the last one ended less than so many milliseconds ago. */
+  startAfter(milliseconds: number): Promise<void>;
+  state(): Promise<SyncView>;
+  /** Waits for the run under way here to end. */
   settled(): Promise<void>;
 }
 
@@ -32,13 +37,27 @@ export interface KernelSyncDeps extends UploadDeps {
   readonly log: Log;
 }
 
-const NOTHING = { kernels: [], sources: [], builds: [], problems: [], finishedAt: null };
+const MOST_LOOKS = 50;
+/** Milliseconds. */
+const LOOK_EVERY = 100;
 
 export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
-  let view: SyncView = { ...NOTHING, state: 'idle', step: '' };
+  const { db, now } = deps;
+  let view = newSync;
+  let isRunning = false;
+  /** Whether the run that was begun last was this API's. */
+  let beginning = Promise.resolve(false);
   let underWay: Promise<void> = Promise.resolve();
+  let said: Promise<void> = Promise.resolve();
+  /** Says how the run stands, once what was said before is written. */
+  const say = (): void => {
+    said = said
+      .then(() => saySync(db, view, now()))
+      .catch((error: unknown) => deps.log.warn({ err: error }, 'kernel sync'));
+  };
   const update = (change: Partial<SyncView>): void => {
     view = { ...view, ...change };
+    say();
   };
   const problem = (what: string, error: unknown): void => {
     deps.log.warn({ err: error, what }, 'kernel sync');
@@ -109,21 +128,56 @@ export const createKernelSync = (deps: KernelSyncDeps): KernelSync => {
         problem(archive.name, error);
       }
     }
-    update({ state: 'idle', step: '', finishedAt: deps.now() });
+  };
+
+  /** Makes a run unless another API is at it. */
+  const make = async (begun: () => void): Promise<void> => {
+    isRunning = true;
+    view = newSync;
+    const teller = setInterval(say, SAID_EVERY);
+    try {
+      await unlessBusy(db, 'sync', async () => {
+        update({});
+        await said;
+        begun();
+        await run().catch((error: unknown) => problem('sync', error));
+        update({ state: 'idle', step: '', finishedAt: now() });
+      });
+    } finally {
+      clearInterval(teller);
+      await said;
+      isRunning = false;
+    }
+  };
+
+  const state = (): Promise<SyncView> => readSync(db, now());
+  const begin = async (): Promise<boolean> => {
+    const { promise: isBegun, resolve: begun } = Promise.withResolvers<boolean>();
+    underWay = make(() => begun(true)).catch((error: unknown) =>
+      deps.log.warn({ err: error }, 'kernel sync'),
+    );
+    return Promise.race([isBegun, underWay.then(() => false)]);
+  };
+  const start = async (): Promise<SyncView> => {
+    const since = now();
+    if (!isRunning) beginning = begin();
+    if (await beginning) return state();
+    // Another API is at it, and may be about to say so.
+    for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
+      const found = await state();
+      if (found.state === 'running' || (found.finishedAt ?? 0) >= since) return found;
+      await sleep(LOOK_EVERY);
+    }
+    return state();
   };
 
   return {
-    start() {
-      if (view.state === 'idle') {
-        view = { ...NOTHING, state: 'running', step: 'beginning' };
-        underWay = run().catch((error: unknown) => {
-          problem('sync', error);
-          update({ state: 'idle', finishedAt: deps.now() });
-        });
-      }
-      return view;
+    start,
+    state,
+    async startAfter(milliseconds) {
+      const { finishedAt } = await state();
+      if (finishedAt === null || finishedAt < now() - milliseconds) await start();
     },
-    state: () => view,
     settled: () => underWay,
   };
 };

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { shortened, type BuildFailure, type Outcome } from '../../core/jobs/jobs.ts';
 import { findWithdrawn, sayWithdrawn } from '../../core/policy/withdrawal.ts';
-import type { Database } from '../../storage/database.ts';
+import { isShared, type Database } from '../../storage/database.ts';
 import { toJson } from '../../storage/json-text.ts';
 import type { BuildMoves, Change, Moves } from './build-moves.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
@@ -165,11 +166,28 @@ export const createOutcomes = (
     }
   };
 
+  const take = (outcome: Outcome, sender: string): Promise<boolean> =>
+    deps.signers.has(sender) ? takeFromSigner(outcome) : takeFromBuilder(outcome, sender);
+
   return {
-    take: (outcome, sender) =>
-      deps.signers.has(sender) ? takeFromSigner(outcome) : takeFromBuilder(outcome, sender),
+    async take(outcome, sender) {
+      if (await take(outcome, sender)) return true;
+      if (!isShared(db) || BEGINNINGS.has(outcome.kind)) return false;
+      // Another API may be taking in at this moment that the run was begun.
+      await sleep(MOMENT);
+      return take(outcome, sender);
+    },
   };
 };
+
+const BEGINNINGS: ReadonlySet<Outcome['kind']> = new Set([
+  'started',
+  'rebuilding',
+  'measuring',
+  'packing',
+]);
+/** Milliseconds. */
+const MOMENT = 1000;
 
 const failureOf = (code: BuildFailure['code'], message: string): BuildFailure =>
   shortened({ code, message, lines: [] });

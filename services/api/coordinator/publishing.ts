@@ -1,3 +1,4 @@
+import { inTurn } from '../../storage/alone.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createChannels, type ChannelDeps } from './channels.ts';
 import { createIndexes, PAUSE, type IndexDeps, type IndexOutcome } from './indexes.ts';
@@ -40,17 +41,20 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
   };
 
   /** One after the other: what is in a channel is read, and written, by one at a time. */
-  const inTurn = <T>(act: () => Promise<T>): Promise<T> => {
-    const turn = underWay.then(act);
+  const oneByOne = <T>(act: () => Promise<T>): Promise<T> => {
+    const turn = underWay.then(() => inTurn(deps.db, 'publishing', act));
     underWay = turn.then(nothing, nothing);
     return turn;
   };
   const begin = (): void => {
     if (isBegun) return;
     isBegun = true;
-    void inTurn(async () => {
+    oneByOne(async () => {
       isBegun = false;
-      await look().catch((error: unknown) => log.warn({ err: error }, 'publishing'));
+      await look();
+    }).catch((error: unknown) => {
+      isBegun = false;
+      log.warn({ err: error }, 'publishing');
     });
   };
   const poke = (): void => {
@@ -63,7 +67,7 @@ export const createPublishing = (deps: PublishingDeps): Publishing => {
     settled: () => underWay,
     take: (outcome) => indexes.take(outcome),
     promote: (source) =>
-      inTurn(async () => {
+      oneByOne(async () => {
         await channels.promote(source);
         poke();
       }),

@@ -77,11 +77,11 @@ export const archiveRoutes = (deps: ApiDeps): Router => {
   );
   router.post(
     '/v1/sync',
-    route(deps, 'ci', NO_BODY, () => Promise.resolve({ status: 202, json: kernelSync.start() })),
+    route(deps, 'ci', NO_BODY, async () => ({ status: 202, json: await kernelSync.start() })),
   );
   router.get(
     '/v1/sync',
-    route(deps, 'client', NO_BODY, () => Promise.resolve(ok(kernelSync.state()))),
+    route(deps, 'client', NO_BODY, async () => ok(await kernelSync.state())),
   );
   return router;
 };
