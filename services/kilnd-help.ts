@@ -29,6 +29,15 @@ usage
                      for a kilnd that is stopped. With --dry-run, which changes nothing and works beside a running one, it
                      only lists what would go, and why
 
+  kilnd backup DIRECTORY [--data DIR]
+                     writes the record as it is now, and all bytes that it names, into DIRECTORY, beside a running kilnd or not;
+                     what is there from the backup before is not copied again. Keys are not in it: keep those of DIR elsewhere
+  kilnd restore DIRECTORY [--data DIR]
+                     puts a backup into a Kiln that has nothing yet; it is started afterwards
+  kilnd move --data DIR
+                     moves the record of a stopped kilnd from DIR to the empty database that KILN_DATABASE names;
+                     kilnd is then started with that setting
+
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)
   --listen HOST:PORT where the API listens             (default: KILN_HOST:KILN_PORT; port 0: any free one)

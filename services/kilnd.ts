@@ -1,11 +1,8 @@
-import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { exitStatus, KilnError } from './core/errors.ts';
+import { COMMANDS, DATA, mustFit } from './kilnd-commands.ts';
 
 /** Each command loads what it needs alone: a role is a process of its own, and what it does not use is memory and time at its start. */
-
-/** Where everything is kept unless it is said otherwise. */
-const DATA = '/var/lib/kiln';
 
 /** A running role or machine. `url` is where it answers, if it does. */
 interface Running {
@@ -53,25 +50,25 @@ const start = async (args: readonly string[]): Promise<Running | null> => {
   const [role, ...others] = positionals;
   if (role !== 'gc' && values['dry-run'] === true)
     throw new KilnError('bad-request', `--dry-run is for kilnd gc alone (kilnd --help)`);
+  const command = role === undefined ? undefined : COMMANDS[role];
+  if (role !== undefined && command !== undefined) {
+    mustLack(values, ['listen', 'quiet']);
+    mustFit(role, command, others);
+    const printed = await command.run({
+      data: values.data,
+      argument: others[0] ?? '',
+      isDry: values['dry-run'] === true,
+      environment: process.env,
+      say: (words) => void process.stderr.write(`${words}\n`),
+    });
+    process.stdout.write(printed);
+    return null;
+  }
   if (others.length > 0)
     throw new KilnError(
       'bad-request',
       `kilnd takes one role, or none for all of them (kilnd --help)`,
     );
-  if (role === 'keys') {
-    const directory = resolve(values.data ?? '/var/lib/kiln/keys');
-    const { keyPlaces, makeKeys } = await import('./machine/make-keys.ts');
-    const { makeRedisUsers } = await import('./machine/redis-users.ts');
-    await makeKeys(directory, keyPlaces(directory));
-    await makeRedisUsers(directory);
-    return null;
-  }
-  if (role === 'gc') {
-    mustLack(values, ['listen', 'quiet']);
-    const lines = await collect(resolve(values.data ?? DATA), values['dry-run'] === true);
-    process.stdout.write(lines);
-    return null;
-  }
   if (role !== undefined) {
     mustLack(values, ['data', 'listen', 'quiet']);
     return startRole(role);
@@ -95,21 +92,6 @@ const mustLack = (values: object, names: readonly string[]): void => {
       'bad-request',
       `--${useless} is for kilnd without a role; a role is set by its environment (kilnd --help)`,
     );
-};
-
-const collect = async (data: string, isDry: boolean): Promise<string> => {
-  const { keepDays } = await import('./api/config.ts');
-  const { collectBelow, findRecord } = await import('./api/gc.ts');
-  const { lockData } = await import('./machine/start-machine.ts');
-  const how = { keepDays: keepDays(process.env), isDry };
-  const record = await findRecord(data, process.env);
-  if (isDry) return collectBelow(data, record, how);
-  const unlock = await lockData(data);
-  try {
-    return await collectBelow(data, record, how);
-  } finally {
-    await unlock();
-  }
 };
 
 const parseCommandLine = (args: readonly string[]) => {

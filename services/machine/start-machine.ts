@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { recordBelow } from '../storage/database-address.ts';
@@ -68,6 +68,7 @@ export const startMachine = async (
   await mkdir(data, { recursive: true, mode: 0o700 });
   await chmod(data, 0o700);
   mustFitSockets(data);
+  await mustNotHaveMoved(settings.api.KILN_DATABASE);
   const unlock = await lockData(data);
   const started: Kept[] = [];
   try {
@@ -123,6 +124,15 @@ const mustFitSockets = (data: string): void => {
       'bad-request',
       `the path ${data} is too long for the sockets in it; use one of at most 80 characters`,
     );
+};
+
+/** Throws `conflict` where the record was moved to a server (`kilnd move`). */
+const mustNotHaveMoved = async (record: string): Promise<void> => {
+  if ((await stat(`${record}.moved`).catch(() => null)) === null) return;
+  throw new KilnError(
+    'conflict',
+    `the record was moved from ${record} to a server; set KILN_DATABASE to that`,
+  );
 };
 
 /** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */

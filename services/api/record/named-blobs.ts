@@ -52,13 +52,38 @@ export const namedBlobs = async (
 ): Promise<{ readonly named: ReadonlySet<string>; readonly forgotten: ReadonlySet<string> }> => {
   const named = new Set<string>();
   const forgotten = new Set<string>();
-  for (const [table, column] of [...BLOB_COLUMNS, ...BLOB_TEXTS]) {
-    const { rows } = await sql<{ text: string; goes: number | boolean }>`
-      select ${sql.ref(column)} as text, (${isOld(table, before)}) as goes from ${sql.table(table)}
-      where ${sql.ref(column)} is not null`.execute(db);
-    for (const { text, goes } of rows)
-      for (const [digest] of text.matchAll(/sha256:[0-9a-f]{64}/g))
-        (goes ? forgotten : named).add(digest);
-  }
+  for (const column of [...BLOB_COLUMNS, ...BLOB_TEXTS])
+    for (const { digest, goes } of await digestsIn(db, column, before))
+      (goes ? forgotten : named).add(digest);
   return { named, forgotten };
+};
+
+/** The blobs that columns name, which are all there; and the digests in texts, of which some are blobs. */
+export const mentionedBlobs = async (
+  db: Database,
+): Promise<{ readonly blobs: ReadonlySet<Digest>; readonly digests: ReadonlySet<Digest> }> => {
+  const find = async (columns: readonly Column[]): Promise<ReadonlySet<Digest>> => {
+    const found = new Set<Digest>();
+    for (const column of columns)
+      for (const { digest } of await digestsIn(db, column, 0)) found.add(digest);
+    return found;
+  };
+  return { blobs: await find(BLOB_COLUMNS), digests: await find(BLOB_TEXTS) };
+};
+
+/** The digests that a column holds, and whether the row that each is in is from before a time and goes. */
+const digestsIn = async (
+  db: Database,
+  [table, column]: Column,
+  before: number,
+): Promise<readonly { readonly digest: Digest; readonly goes: boolean }[]> => {
+  const { rows } = await sql<{ text: string; goes: number | boolean }>`
+    select ${sql.ref(column)} as text, (${isOld(table, before)}) as goes from ${sql.table(table)}
+    where ${sql.ref(column)} is not null`.execute(db);
+  return rows.flatMap(({ text, goes }) =>
+    [...text.matchAll(/sha256:[0-9a-f]{64}/g)].map(([digest]) => ({
+      digest: digest as Digest,
+      goes: Boolean(goes),
+    })),
+  );
 };
