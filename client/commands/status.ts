@@ -1,8 +1,10 @@
-import { KilnError } from '../../services/core/errors.ts';
+import { dirname } from 'node:path';
+import { hasErrno, KilnError } from '../../services/core/errors.ts';
 import { table, type Command, type Context } from '../command.ts';
 import type { Host } from '../host/host.ts';
 import { isBeingChanged } from '../host/lock.ts';
 import { listReceipts } from '../installed/receipts.ts';
+import { standingMetrics } from '../installed/standing-metrics.ts';
 import {
   markStale,
   markWithdrawn,
@@ -10,6 +12,7 @@ import {
   standings,
   type Standing,
 } from '../installed/standing.ts';
+import { writeWhole } from '../transaction/whole-file.ts';
 import { interrupted } from '../transaction/transaction.ts';
 
 const STATES = `  installed    as it was installed, and what would be installed now
@@ -29,8 +32,10 @@ export const status: Command = {
   help: `${STATES}
 
       --offline          do not ask the service what is stale
+      --prometheus FILE  write it into FILE for node_exporter's textfile collector, such as
+                         /var/lib/prometheus/node-exporter/kiln.prom
       --root DIR         of another root`,
-  options: { offline: { type: 'boolean' } },
+  options: { offline: { type: 'boolean' }, prometheus: { type: 'string' } },
   async run(context) {
     const host = await context.host();
     const known = rowsOf(await standings(host), context.args[0]);
@@ -54,6 +59,18 @@ export const status: Command = {
       ...(row.receipt === null ? [''] : [row.receipt.signer === null ? 'unsigned' : 'signed']),
       tell(row),
     ]);
+    const file = context.option('prometheus');
+    if (file !== undefined) {
+      const isInterrupted = halfDone !== null && !isGoingOn;
+      const text = standingMetrics(rows, { isInterrupted, now: Date.now() });
+      await writeWhole(file, Buffer.from(text)).catch((cause: unknown) => {
+        if (!hasErrno(cause, 'ENOENT')) throw cause;
+        const directory = dirname(file);
+        throw new KilnError('bad-request', `there is no directory ${directory}; make it`, {
+          cause,
+        });
+      });
+    }
     context.progress.done();
     const body = lines.length === 0 ? 'nothing is installed by kiln' : table(lines);
     context.print([body, ...notes].join('\n'), { modules: rows, notes });

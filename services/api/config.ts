@@ -6,7 +6,13 @@ import { KilnError } from '../core/errors.ts';
 import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readDatabaseAddress, type DatabaseAddress } from '../storage/database-address.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
-import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
+import {
+  COMMON_SETTINGS,
+  METRICS_SETTINGS,
+  commonConfig,
+  readSettings,
+  whole,
+} from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
@@ -21,6 +27,7 @@ const KEEPING_SETTINGS = {
 /** The API's settings, as variables of the environment. */
 export const API_SETTINGS = {
   ...COMMON_SETTINGS,
+  ...METRICS_SETTINGS,
   ...KEEPING_SETTINGS,
   KILN_BUILDERS: z
     .string()
@@ -97,6 +104,7 @@ export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLeve
   );
   return {
     ...commonConfig(settings),
+    metrics: settings.KILN_METRICS ?? null,
     builders: settings.KILN_BUILDERS,
     signers: settings.KILN_SIGNERS,
     certificate: settings.KILN_SIGNING_CERTIFICATE,

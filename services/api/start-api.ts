@@ -12,6 +12,7 @@ import type { DatabaseAddress } from '../storage/database-address.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
+import { openMeters } from '../storage/meters.ts';
 import { openSignals } from '../storage/signals.ts';
 import { createApp } from './http/app.ts';
 import { createUsage } from './http/usage.ts';
@@ -25,11 +26,14 @@ import { createPacking } from './coordinator/packing.ts';
 import { createPublishing } from './coordinator/publishing.ts';
 import { createKernelSync } from './coordinator/kernel-sync.ts';
 import { keepCollecting, type CollectingConfig } from './keep-collecting.ts';
+import { openReadings } from './record/readings.ts';
 import { provideAdminToken } from './record/tokens.ts';
 import { endOldClaims } from './record/uploads.ts';
 
 /** The API's settings (see `config.ts`). */
 export interface ApiConfig {
+  /** Where metrics are given. */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly redis: RedisAddress;
   readonly prefix: string;
   readonly own: Identity;
@@ -79,8 +83,11 @@ export const startApi = async (
   const signer = openQueue('signer', { ...link, senders: new Map() });
   const outcomes = openQueue('outcomes', { ...link, senders: new Map([...builders, ...signers]) });
   const signals = await openSignals(redis, prefix, { kind: 'writes', own });
+  const meters = await openMeters(config.metrics);
+  openReadings(meters, { db, signals, certificate: config.certificate, now: Date.now });
   const coordinating = {
     db,
+    meters,
     builder,
     signer,
     signals,
@@ -146,6 +153,7 @@ export const startApi = async (
   const stopping = new AbortController();
   const app = createApp({
     db,
+    meters,
     blobs,
     signals,
     coordinator,
@@ -185,6 +193,7 @@ export const startApi = async (
       await Promise.all([working.stop(), collecting.stop(), publishing.settled()]);
       await Promise.all([builder.close(), signer.close(), outcomes.close()]);
       signals.close();
+      await meters.close();
       await db.destroy();
     },
   };

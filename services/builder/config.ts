@@ -5,7 +5,13 @@ import { DEFAULT_BUILD_USERS, parseBuildUsers } from '../core/sandbox/build-user
 import { DEFAULT_SANDBOX_LIMITS as DEFAULTS } from '../core/sandbox/limits.ts';
 import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readSenders } from '../storage/identity.ts';
-import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
+import {
+  COMMON_SETTINGS,
+  METRICS_SETTINGS,
+  commonConfig,
+  readSettings,
+  whole,
+} from '../storage/settings.ts';
 import type { BuilderConfig } from './start-builder.ts';
 
 const IMAGES = new URL('../../images/', import.meta.url);
@@ -13,6 +19,7 @@ const IMAGES = new URL('../../images/', import.meta.url);
 /** A builder's settings, as variables of the environment. */
 export const BUILDER_SETTINGS = {
   ...COMMON_SETTINGS,
+  ...METRICS_SETTINGS,
   KILN_COORDINATOR: z
     .string()
     .min(1)
@@ -53,6 +60,7 @@ export const builderConfig = (
   const script = (name: string): string => readFileSync(new URL(name, IMAGES), 'utf8');
   return {
     ...commonConfig(settings),
+    metrics: settings.KILN_METRICS ?? null,
     coordinator: settings.KILN_COORDINATOR,
     cache: settings.KILN_BUILDER_CACHE,
     keeping: { bytes: settings.KILN_BUILDER_CACHE_BYTES, days: settings.KILN_BUILDER_CACHE_DAYS },

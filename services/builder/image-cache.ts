@@ -4,6 +4,7 @@ import { hexOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { parseMeasurement, type ToolchainContents } from '../core/toolchain/measurement.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import type { Meters } from '../storage/meters.ts';
 import { imageName, type CacheRoom } from './cache-room.ts';
 import type { ContainerEngine } from './docker.ts';
 import type { Sandbox } from './sandbox.ts';
@@ -18,12 +19,14 @@ export const createImageCache = (
   engine: ContainerEngine,
   blobs: Blobs,
   room: Pick<CacheRoom, 'used'>,
+  meters: Pick<Meters, 'count'>,
 ): ImageCache => {
   const underWay = new Map<Digest, Promise<string>>();
   const fetch = async (toolchain: Digest): Promise<string> => {
-    const id =
-      (await engine.findImage(toolchain)) ??
-      (await engine.importImage(toolchain, await blobs.open(toolchain)));
+    const found = await engine.findImage(toolchain);
+    const result = found === null ? 'miss' : 'hit';
+    meters.count('kiln_cache_lookups_total', { kind: 'image', result });
+    const id = found ?? (await engine.importImage(toolchain, await blobs.open(toolchain)));
     await room.used(imageName(toolchain));
     return id;
   };

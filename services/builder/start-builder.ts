@@ -12,6 +12,7 @@ import { openBlobDirectory } from '../storage/blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
+import { openMeters } from '../storage/meters.ts';
 import { openSignals } from '../storage/signals.ts';
 import type { Log } from '../storage/log.ts';
 import { openCacheRoom, type Keeping } from './cache-room.ts';
@@ -24,6 +25,8 @@ import { openTreeCache } from './tree-cache.ts';
 
 /** A builder's settings (see `config.ts`). */
 export interface BuilderConfig {
+  /** Where metrics are given. */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly redis: RedisAddress;
   readonly prefix: string;
   readonly own: Identity;
@@ -80,8 +83,9 @@ export const startBuilder = async (
   });
   await sandbox.clear();
   const room = await openCacheRoom(cache, engine);
-  const images = createImageCache(engine, blobs, room);
-  const trees = await openTreeCache(cache, blobs, room);
+  const meters = await openMeters(config.metrics);
+  const images = createImageCache(engine, blobs, room, meters);
+  const trees = await openTreeCache(cache, blobs, room, meters);
   const { redis, prefix, own, coordinator: senders } = config;
   const signals = await openSignals(redis, prefix, { kind: 'reads', senders });
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });
@@ -137,6 +141,7 @@ export const startBuilder = async (
   };
 
   let running = 0;
+  meters.gauge('kiln_builder_runs', async () => [{ value: running }]);
   let collecting: Promise<void> | null = null;
   const collect = async (): Promise<void> => {
     try {
@@ -249,6 +254,7 @@ export const startBuilder = async (
       await working.stop();
       await Promise.all([jobs.close(), outcomes.close()]);
       signals.close();
+      await meters.close();
       await unlock();
     },
   };

@@ -27,6 +27,7 @@ import {
 import type { Settings } from '../core/source/source.ts';
 import type { Tree } from '../core/tree/tree.ts';
 import type { Blobs } from '../storage/blobs.ts';
+import type { Meters } from '../storage/meters.ts';
 import type { CacheRoom } from './cache-room.ts';
 import { unpackTree } from '../storage/unpack-tree.ts';
 
@@ -60,14 +61,21 @@ export const openTreeCache = async (
   directory: string,
   blobs: Blobs,
   room: Pick<CacheRoom, 'used'>,
+  meters: Pick<Meters, 'count'>,
 ): Promise<TreeCache> => {
   const arrivals = join(directory, 'arriving');
   await rm(arrivals, { recursive: true, force: true });
   await mkdir(arrivals, { recursive: true });
   const underWay = new Map<string, Promise<string>>();
 
-  const make = async (place: string, fill: (at: string) => Promise<void>): Promise<string> => {
-    if (await exists(place)) return place;
+  const make = async (
+    kind: string,
+    place: string,
+    fill: (at: string) => Promise<void>,
+  ): Promise<string> => {
+    const isThere = await exists(place);
+    meters.count('kiln_cache_lookups_total', { kind, result: isThere ? 'hit' : 'miss' });
+    if (isThere) return place;
     const arrival = join(arrivals, randomUUID());
     await mkdir(arrival);
     try {
@@ -89,7 +97,7 @@ export const openTreeCache = async (
     const name = `${kind}-${hexOf(digest)}`;
     const waiting = underWay.get(name);
     if (waiting !== undefined) return waiting;
-    const started = make(join(directory, name), fill)
+    const started = make(kind, join(directory, name), fill)
       .then(async (place) => {
         await room.used(name);
         return place;

@@ -3,6 +3,7 @@ import { chmod, mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { recordBelow } from '../storage/database-address.ts';
+import { parseMetricsAddress } from '../storage/meters.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
@@ -88,7 +89,10 @@ export const startMachine = async (
       return kept;
     };
     const signer = startRole('signer', settings.signer);
-    const builder = startRole('builder', settings.builder);
+    const builder = startRole('builder', {
+      ...settings.builder,
+      ...nextMetrics(options.environment['KILN_METRICS']),
+    });
     const api = startRole('api', { ...settings.api, KILN_HOST: host, KILN_PORT: String(port) });
     const results = await Promise.allSettled([api, builder, signer]);
     const failed = results.find((result) => result.status === 'rejected');
@@ -148,6 +152,15 @@ const refuseOverridden = (
       'bad-request',
       `${given[0]} is set, and without a role kilnd keeps everything below --data; unset it, or start the roles one by one (kilnd api, builder, signer)`,
     );
+};
+
+/** Where the builder gives its metrics: at the port behind the API's. */
+const nextMetrics = (given: string | undefined): Record<string, string> => {
+  if (given === undefined) return {};
+  const { host, port } = parseMetricsAddress(given);
+  return {
+    KILN_METRICS: `${host.includes(':') ? `[${host}]` : host}:${port === 0 ? 0 : port + 1}`,
+  };
 };
 
 const parseListen = (listen: string): { host: string; port: number } => {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { Identity } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
+import { parseMetricsAddress } from './meters.ts';
 import { readIdentity } from './identity.ts';
 import { parseRedisAddress, type RedisAddress } from './redis.ts';
 
@@ -41,6 +42,17 @@ export const describeSettings = (
 /** A whole number of at least `min`. */
 export const whole = (fallback: number, min = 1) =>
   z.coerce.number().int().min(min).default(fallback);
+
+/** Where a role that listens gives its metrics. */
+export const METRICS_SETTINGS = {
+  KILN_METRICS: z
+    .string()
+    .transform((text) => parseMetricsAddress(text))
+    .optional()
+    .describe(
+      'HOST:PORT where Prometheus gets metrics (/metrics); kilnd without a role: the API’s, and the builder’s at the next port',
+    ),
+};
 
 /** What every role is told. */
 export const COMMON_SETTINGS = {

@@ -15,8 +15,9 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { IssuedToken } from '../../services/core/protocol/token.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
 import { WORK } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
+import { mustRun, type Ran } from '../machine/run.ts';
 import { makeScratchHost, type ScratchHost } from '../machine/scratch-host.ts';
+import { promtool } from '../machine/prometheus.ts';
 import { sharedKiln } from '../machine/shared.ts';
 
 const HOST = 'test/host';
@@ -198,6 +199,23 @@ describe('a host without compiler, headers or Node', () => {
     }
     expect(await files()).toEqual([]);
     expect((await host.run('kiln', 'status')).stdout).toMatch(/v4l2loopback +missing/);
+    const tell = (file: string): Promise<Ran> =>
+      host.run('kiln', 'status', '--offline', '--prometheus', file);
+    expect(await tell('/root/kiln.prom')).toMatchObject({ status: 0 });
+    const text = await readFile(join(host.root, 'root/kiln.prom'), 'utf8');
+    expect(await promtool(['check', 'metrics'], text)).toEqual({
+      status: 0,
+      stdout: '',
+      stderr: '',
+    });
+    expect(text).toContain('kiln_host_modules{state="missing"} 1\n');
+    expect(text).toContain(
+      `kiln_host_module{name="v4l2loopback",release="${kiln.release}",state="missing",version=""} 1\n`,
+    );
+    expect(await tell('/nowhere/kiln.prom')).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/there is no directory \/nowhere; make it/),
+    });
   });
 
   it('leaves out a module that depmod is told to prefer another one to, and finishes the others', async () => {

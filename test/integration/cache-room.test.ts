@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { imageName, openCacheRoom } from '../../services/builder/cache-room.ts';
 import { connectDocker, type ContainerEngine } from '../../services/builder/docker.ts';
 import { createImageCache } from '../../services/builder/image-cache.ts';
+import { NO_METERS } from '../../services/storage/meters.ts';
 import { openTreeCache } from '../../services/builder/tree-cache.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
 import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
@@ -48,7 +49,7 @@ describe('a builder’s unpacked trees', () => {
     const directory = await freshDirectory('cache');
     const blobs = await openBlobDirectory(await freshDirectory('blobs'));
     const room = await openCacheRoom(directory, engine);
-    const trees = await openTreeCache(directory, blobs, room);
+    const trees = await openTreeCache(directory, blobs, room, NO_METERS);
     const settings = { '/etc/dkms/a.conf': 'A=1\n' };
     const [first] = await trees.settings(settings);
     expect(await room.collect({ bytes: 0, days: 1 })).toHaveLength(1);
@@ -91,7 +92,7 @@ describe('the images of toolchains in Docker', () => {
 
   it('go as trees do, and never one that a container has, that somebody has named or that this builder never used', async () => {
     const room = await openCacheRoom(directory, engine);
-    const images = createImageCache(engine, blobs, room);
+    const images = createImageCache(engine, blobs, room, NO_METERS);
     const [idle, busy, named, recent] = [
       await rootfs('idle'),
       await rootfs('busy'),
@@ -118,7 +119,7 @@ describe('the images of toolchains in Docker', () => {
 
   it('are made anew when a build needs one that went, and are forgotten where somebody else removed them', async () => {
     const room = await openCacheRoom(directory, engine);
-    const images = createImageCache(engine, blobs, room);
+    const images = createImageCache(engine, blobs, room, NO_METERS);
     const toolchain = await rootfs('again');
     const first = await images.get(toolchain);
     expect(await room.collect({ bytes: 0, days: 30 })).toContain(imageName(toolchain));

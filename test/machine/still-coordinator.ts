@@ -5,6 +5,7 @@ import { digestOf } from '../../services/core/digest.ts';
 import type { BuilderJob, Outcome } from '../../services/core/jobs/jobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { openLog } from '../../services/storage/log.ts';
+import { NO_METERS } from '../../services/storage/meters.ts';
 import type { WorkQueue } from '../../services/storage/queues.ts';
 import type { Signals } from '../../services/storage/signals.ts';
 
@@ -91,6 +92,7 @@ export const stillCoordinator = (
   const coordinator = createCoordinator(
     {
       db,
+      meters: NO_METERS,
       builder,
       signer: stillQueue(),
       signals,

@@ -10,6 +10,7 @@ import type { Schema } from '../../storage/schema.ts';
 import { toJson } from '../../storage/json-text.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { dropLog } from '../record/artifacts.ts';
+import { meterEnd } from '../record/ended-builds.ts';
 import { noteLostBuild } from '../record/misses.ts';
 import { countWaiting } from '../record/waiting.ts';
 
@@ -38,18 +39,22 @@ export interface BuildMoves extends Moves {
 export const createBuildMoves = ({
   db,
   signals,
+  meters,
   now,
-}: Pick<CoordinatorDeps, 'db' | 'signals' | 'now'>): BuildMoves => {
+}: Pick<CoordinatorDeps, 'db' | 'signals' | 'meters' | 'now'>): BuildMoves => {
   const decide: BuildMoves['decide'] = async (decision) => {
     const { result, moved } = await transact(db, async (on) => {
-      const ids = new Set<string>();
+      const states = new Map<string, BuildState>();
       const decided = await decision(
         on,
-        movesOn(on, now, (id) => ids.add(id)),
+        movesOn(on, now, (id, to) => states.set(id, to)),
       );
-      return { result: decided, moved: ids };
+      return { result: decided, moved: states };
     });
-    for (const id of moved) await signals.announce(id);
+    for (const [id, to] of moved) {
+      await signals.announce(id);
+      if (isFinished(to)) await meterEnd(db, meters, id);
+    }
     return result;
   };
   return {
@@ -60,7 +65,11 @@ export const createBuildMoves = ({
   };
 };
 
-const movesOn = (on: Database, now: () => number, moved: (id: string) => void): Moves => {
+const movesOn = (
+  on: Database,
+  now: () => number,
+  moved: (id: string, to: BuildState) => void,
+): Moves => {
   const move: Moves['move'] = async (id, attempt, to, change = {}) => {
     const { numUpdatedRows } = await on
       .updateTable('builds')
@@ -81,7 +90,7 @@ const movesOn = (on: Database, now: () => number, moved: (id: string) => void): 
       await on.deleteFrom('requests').where('build', '=', id).execute();
       if (isLost && waiting > 0) await noteLostBuild(on, now(), id, to, waiting);
     }
-    moved(id);
+    moved(id, to);
     return true;
   };
 

@@ -4,11 +4,13 @@ import type { BuilderJob, SignerJob } from '../../core/jobs/jobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
+import type { Meters } from '../../storage/meters.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Evidence } from './evidence.ts';
 
 /** The coordinator's dependencies. */
 export interface CoordinatorDeps {
+  readonly meters: Meters;
   readonly db: Database;
   readonly builder: WorkQueue<BuilderJob>;
   readonly signer: WorkQueue<SignerJob>;

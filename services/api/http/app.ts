@@ -1,5 +1,6 @@
 import express, { type Express } from 'express';
 import type { ApiDeps } from './deps.ts';
+import { meterAnswers } from './meter-answers.ts';
 import { answerErrors, sendProblem } from './problem.ts';
 import { archiveRoutes } from './routes/archives.ts';
 import { artifactRoutes } from './routes/artifacts.ts';
@@ -22,6 +23,7 @@ export const createApp = (deps: ApiDeps): Express => {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  app.use(meterAnswers(deps.meters));
   app.use(endUnread);
   for (const routes of [
     healthRoutes,

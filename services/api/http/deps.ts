@@ -2,6 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { Blobs } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
+import type { Meters } from '../../storage/meters.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { Packing } from '../coordinator/packing.ts';
@@ -13,6 +14,7 @@ import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
 /** The routes' dependencies. */
 export interface ApiDeps {
+  readonly meters: Meters;
   readonly db: Database;
   readonly blobs: Blobs;
   readonly signals: Signals;

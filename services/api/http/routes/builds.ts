@@ -32,7 +32,7 @@ const BuildsQuery = PageQuery.extend({
 
 /** `/v1/builds`: ask, show, list, follow, read the log, cancel. */
 export const buildRoutes = (deps: ApiDeps): Router => {
-  const { db, coordinator } = deps;
+  const { db, coordinator, meters } = deps;
   const router = Router();
 
   router.post(
@@ -47,14 +47,19 @@ export const buildRoutes = (deps: ApiDeps): Router => {
         const known = wanted;
         const ticket = await orFetch(deps, caller, known, () => coordinator.request(known, caller));
         if ('waiting' in ticket) {
+          meters.count('kiln_requests_total', { answer: 'kernel', reason: '' });
           response.setHeader('Retry-After', PAUSE);
           return { status: 202, json: ticket };
         }
         const { id, state } = ticket.build;
         if (ticket.cached && (state === 'failed' || state === 'excluded'))
           await noteLostBuild(db, deps.now(), id, state, 1);
+        const answer = ticket.cached ? 'built' : 'waits';
+        meters.count('kiln_requests_total', { answer, reason: '' });
         return { status: ticket.cached ? 200 : 202, json: ticket };
       } catch (error) {
+        const reason = error instanceof KilnError ? error.code : 'internal';
+        meters.count('kiln_requests_total', { answer: 'refused', reason });
         await noteRefusal(db, deps.now(), wanted, error);
         throw error;
       }
