@@ -28,8 +28,8 @@ export interface Collected {
 /**
  * Takes the modules out of the tarball that the sandbox handed out, and stores them. The tarball is checked like any input: each module
  * must be a file module/NAME.ko, unsigned, of that name and for that kernel, and every module of the recipe must be there. All other files
- * are the exports for other builds. `exporters` are the symbols of the kernel and of what the build was built against, `null` if those are
- * not known. Throws `KilnError('bad-tarball' | 'unverified' | 'too-large')`.
+ * are the exports for other builds. `exporters` are the symbols of the kernel, and then of what the build was built against, `null` if those
+ * are not known. Throws `KilnError('bad-tarball' | 'unverified' | 'too-large')`.
  */
 export const collectModules = async (
   tarball: Buffer,
@@ -76,9 +76,10 @@ export const collectModules = async (
         `the build left no ${missing.name}.ko, which dkms.conf lists`,
       );
   }
-  // The build's own list of symbols comes last, so that it counts for its own modules and never for a symbol of the kernel.
+  // The build's own list of symbols counts for its own modules, whoever else has symbols of those names, and never for a symbol of the kernel.
   const own = left.find(({ path }) => path === 'Module.symvers')?.bytes.toString('latin1') ?? '';
-  const symvers = exporters === null ? null : [...exporters, parseSymvers(own)];
+  const [ofKernel, ...ofOthers] = exporters ?? [];
+  const symvers = ofKernel === undefined ? null : [ofKernel, parseSymvers(own), ...ofOthers];
   const modules: BuiltModule[] = [];
   for (const [name, bytes] of found) {
     const module = readModuleFile(bytes);

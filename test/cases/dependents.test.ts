@@ -57,3 +57,27 @@ $(if $(shell nm $(there) | grep -w lowest_is),,$(error $(there) is not there))
   expect(made.state).toBe('succeeded');
   expect(made.modules.map(({ name }) => name)).toEqual(['looking']);
 });
+
+it('a source whose own modules export what its dependency exports, too, imports it from its own', async () => {
+  // As nvidia-tesla does, which Debian has beside nvidia-current, of another version.
+  const code = (type: string): string =>
+    moduleCode(`int twice(${type} it) { return 1; }\nEXPORT_SYMBOL(twice);`);
+  await kiln.json('source', 'push', await dkmsSource('former', '', { 'former.c': code('int') }));
+  const upper = await dkmsSource(
+    'latter',
+    'BUILD_DEPENDS="former"\nBUILT_MODULE_NAME[1]="using"\nDEST_MODULE_LOCATION[1]="/updates"',
+    {
+      Makefile: 'obj-m := latter.o using.o\n',
+      'latter.c': code('char *'),
+      'using.c': `#include <linux/module.h>
+int twice(char *it);
+static int __init start(void) { return twice("") - 1; }
+module_init(start);
+MODULE_LICENSE("GPL");
+`,
+    },
+  );
+  const made = await kiln.json<BuildView>('build', upper, '-k', kiln.kernel);
+  expect(made.state).toBe('succeeded');
+  expect(made.modules.map(({ name }) => name)).toEqual(['latter', 'using']);
+});
