@@ -13,6 +13,7 @@ import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openMeters } from '../storage/meters.ts';
+import { createRecordMemory } from '../storage/record-memory.ts';
 import { openSignals } from '../storage/signals.ts';
 import { createApp } from './http/app.ts';
 import { createUsage } from './http/usage.ts';
@@ -85,8 +86,10 @@ export const startApi = async (
   const signals = await openSignals(redis, prefix, { kind: 'writes', own });
   const meters = await openMeters(config.metrics);
   openReadings(meters, { db, signals, certificate: config.certificate, now: Date.now });
+  const memory = createRecordMemory(db, Date.now);
   const coordinating = {
     db,
+    memory,
     meters,
     builder,
     signer,
@@ -153,6 +156,7 @@ export const startApi = async (
   const stopping = new AbortController();
   const app = createApp({
     db,
+    memory,
     meters,
     blobs,
     signals,

@@ -1,4 +1,4 @@
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { SqliteAdapter, SqliteDialect, type Dialect, type SqliteDatabase } from 'kysely';
 
 /** The embedded database: SQLite in a file, which one process writes. */
@@ -26,12 +26,25 @@ class EmbeddedAdapter extends SqliteAdapter {
   }
 }
 
+const MOST_STATEMENTS = 500;
+
 /** What kysely asks of a SQLite driver, over Node's own. */
 const forKysely = (sqlite: DatabaseSync): SqliteDatabase => {
+  const prepared = new Map<string, StatementSync>();
+  /** A statement that was used before is not read again by SQLite. */
+  const prepare = (text: string): StatementSync => {
+    const known = prepared.get(text);
+    if (known !== undefined) return known;
+    const made = sqlite.prepare(text);
+    const [oldest] = prepared.keys();
+    if (prepared.size >= MOST_STATEMENTS && oldest !== undefined) prepared.delete(oldest);
+    prepared.set(text, made);
+    return made;
+  };
   return {
     close: () => sqlite.close(),
     prepare(text) {
-      const statement = sqlite.prepare(text);
+      const statement = prepare(text);
       const values = (parameters: readonly unknown[]): SQLInputValue[] =>
         [...parameters] as SQLInputValue[];
       return {

@@ -6,6 +6,7 @@ import type { BuilderJob, Outcome } from '../../services/core/jobs/jobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { openLog } from '../../services/storage/log.ts';
 import { NO_METERS } from '../../services/storage/meters.ts';
+import { createRecordMemory } from '../../services/storage/record-memory.ts';
 import type { WorkQueue } from '../../services/storage/queues.ts';
 import type { Signals } from '../../services/storage/signals.ts';
 
@@ -92,6 +93,7 @@ export const stillCoordinator = (
   const coordinator = createCoordinator(
     {
       db,
+      memory: createRecordMemory(db, Date.now),
       meters: NO_METERS,
       builder,
       signer: stillQueue(),

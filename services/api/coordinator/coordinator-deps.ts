@@ -5,6 +5,7 @@ import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { WorkQueue } from '../../storage/queues.ts';
 import type { Meters } from '../../storage/meters.ts';
+import type { RecordMemory } from '../../storage/record-memory.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Evidence } from './evidence.ts';
 
@@ -12,6 +13,7 @@ import type { Evidence } from './evidence.ts';
 export interface CoordinatorDeps {
   readonly meters: Meters;
   readonly db: Database;
+  readonly memory: RecordMemory;
   readonly builder: WorkQueue<BuilderJob>;
   readonly signer: WorkQueue<SignerJob>;
   readonly signals: Signals;

@@ -1,11 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import type { Digest } from '../../core/digest.ts';
 import type { Outcome } from '../../core/jobs/jobs.ts';
 import { refusalToSign } from '../../core/policy/policy.ts';
 import type { BuildTicket, RebuildView } from '../../core/protocol/build.ts';
-import { findWithdrawn } from '../../core/policy/withdrawal.ts';
 import { createBuildMoves, type BuildRow, type Change, type Moves } from './build-moves.ts';
-import type { Database } from '../../storage/database.ts';
-import { fromJson } from '../../storage/json-text.ts';
+import { transact, type Database } from '../../storage/database.ts';
 import type { CoordinatorDeps } from './coordinator-deps.ts';
 import { createDependents } from './dependents.ts';
 import { createEnqueue } from './enqueue.ts';
@@ -15,6 +14,7 @@ import { buildView } from '../record/build-views.ts';
 import { loadBuild } from '../record/records.ts';
 import { mustHaveRoom } from '../record/waiting.ts';
 import { createSweep } from './sweep.ts';
+import { findAnswer, isAnswered } from './known-answer.ts';
 import { createOutcomes } from './outcomes.ts';
 import { noteRequest } from './note-request.ts';
 import type { Caller } from '../record/tokens.ts';
@@ -23,7 +23,7 @@ import type { Packing } from './packing.ts';
 import type { Publishing } from './publishing.ts';
 import { createTurns } from './turns.ts';
 import { createCancellations } from './cancellations.ts';
-import { noteWithdrawal, readWithdrawals, type WithdrawalGiven } from '../record/withdrawn.ts';
+import { noteWithdrawal, type WithdrawalGiven } from '../record/withdrawn.ts';
 
 /** The coordinator decides every state change of a build. It writes SQL first and tells the queue after; `sweep` repeats what a queue lost. */
 export interface Coordinator {
@@ -99,24 +99,21 @@ export const createCoordinator = (
     row: BuildRow,
     isRetry: boolean,
   ): Promise<Next> => {
+    if (await isAnswered(on, row, { key: deps.evidence.key, isRetry })) return 'nothing';
     switch (row.state) {
       case 'queued':
         return 'settle';
       case 'cancelled':
-        await made.startAgain(row);
-        return 'settle';
       case 'failed':
-        if (!isRetry && !isCurable(row)) return 'nothing';
         await made.startAgain(row);
         return 'settle';
-      case 'excluded':
-        return 'nothing';
       case 'succeeded':
-        if (!(await lacksSignature(on, row.id, deps.evidence.key))) return 'nothing';
         return (await goOnFromBuilt(on, made, row.id, {})) ? 'sign' : 'nothing';
       case 'building':
       case 'signing':
         return 'wait';
+      case 'excluded':
+        return 'nothing';
     }
   };
 
@@ -128,6 +125,12 @@ export const createCoordinator = (
     sweep: createSweep(deps, { enqueue, dependents, rebuilds, packing, publishing, turns }),
 
     async request(wanted, caller) {
+      const known = { script: deps.script, key: deps.evidence.key, now: now() };
+      const answer = await deps.memory.recall(
+        JSON.stringify(['answer', caller.token, wanted]),
+        () => transact(db, (on) => findAnswer(on, wanted, caller, known)),
+      );
+      if (answer !== null) return { build: answer, request: randomUUID(), cached: true };
       // All is read again here: since the request was resolved, a toolchain may have been retired or an ended build started for somebody else.
       const { asked, woken, cached } = await decide(async (on, made) => {
         const resolved = await resolveBuild(wanted, deps.script, lookupsIn(on, caller));
@@ -169,23 +172,5 @@ export const createCoordinator = (
   };
 };
 
-/** Whether a succeeded build is unsigned, or signed with another key than the service's own now, or one that was withdrawn. */
-const lacksSignature = async (on: Database, build: string, key: string): Promise<boolean> => {
-  const made = await on
-    .selectFrom('signatures')
-    .select('key')
-    .where('build', '=', build)
-    .where('key', '=', key)
-    .executeTakeFirst();
-  if (made === undefined) return true;
-  return findWithdrawn(await readWithdrawals(on), [['signer', key]]) !== null;
-};
-
 /** The next step of a build that is asked for: go to the builders, go to the signer, wait for who is at work on it, or nothing. */
 type Next = 'settle' | 'sign' | 'wait' | 'nothing';
-
-/** Whether another attempt may succeed: a machine or another build failed, not the source. */
-const isCurable = (row: BuildRow): boolean => {
-  const code = row.failure === null ? null : fromJson(row.failure).code;
-  return code === 'builder-broken' || code === 'signing-failed' || code === 'dependency-failed';
-};

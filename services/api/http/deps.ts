@@ -3,6 +3,7 @@ import type { Blobs } from '../../storage/blobs.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Log } from '../../storage/log.ts';
 import type { Meters } from '../../storage/meters.ts';
+import type { RecordMemory } from '../../storage/record-memory.ts';
 import type { Signals } from '../../storage/signals.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { Packing } from '../coordinator/packing.ts';
@@ -14,6 +15,7 @@ import type { KernelSync } from '../coordinator/kernel-sync.ts';
 
 /** The routes' dependencies. */
 export interface ApiDeps {
+  readonly memory: RecordMemory;
   readonly meters: Meters;
   readonly db: Database;
   readonly blobs: Blobs;

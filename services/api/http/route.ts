@@ -42,7 +42,13 @@ const admit =
   (deps: ApiDeps, role: Role): RequestHandler =>
   async (request, response, next) => {
     const { authorization, expect } = request.headers;
-    response.locals['caller'] = await authenticate(deps.db, deps.now(), authorization, role);
+    response.locals['caller'] = await authenticate(
+      deps.db,
+      deps.now(),
+      authorization,
+      role,
+      deps.memory,
+    );
     watchPace(request, response, deps.pace);
     if (expect !== undefined) response.writeContinue();
     next();

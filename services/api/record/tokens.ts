@@ -6,6 +6,7 @@ import { quotasOf, type OwnQuotas, type Quotas } from '../../core/policy/quotas.
 import type { IssuedToken, TokenView } from '../../core/protocol/token.ts';
 import type { PageQuery } from '../../core/protocol/parts.ts';
 import type { Database } from '../../storage/database.ts';
+import type { RecordMemory } from '../../storage/record-memory.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { fromJson, toJson } from '../../storage/json-text.ts';
 import { findMakers, makerIn, type Makers } from './makers.ts';
@@ -98,6 +99,7 @@ export const authenticate = async (
   now: number,
   header: string | undefined,
   needed: Role,
+  memory?: RecordMemory,
 ): Promise<Caller> => {
   const secret = /^Bearer ([\x21-\x7e]{1,200})$/.exec(header ?? '')?.[1];
   if (secret === undefined) {
@@ -106,12 +108,16 @@ export const authenticate = async (
       'this needs a token (Authorization: Bearer …); an admin makes one with kiln token create',
     );
   }
-  const row = await db
-    .selectFrom('tokens')
-    .selectAll()
-    .where('hash', '=', hashOf(secret))
-    .executeTakeFirst();
-  if (row === undefined || row.revoked_at !== null || row.expires_at <= now) {
+  const hash = hashOf(secret);
+  const find = () =>
+    db.selectFrom('tokens').selectAll().where('hash', '=', hash).executeTakeFirst();
+  const row = await (memory === undefined
+    ? find()
+    : memory.recall(`token ${hash}`, async () => {
+        const value = await find();
+        return value === undefined ? null : { value, until: value.expires_at };
+      }));
+  if (row === undefined || row === null || row.revoked_at !== null || row.expires_at <= now) {
     throw new KilnError(
       'unauthenticated',
       'the token is unknown, expired or revoked; an admin makes a new one with kiln token create',
