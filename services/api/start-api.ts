@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { X509Certificate } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
-import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
+import { openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
@@ -64,7 +64,7 @@ export const startApi = async (
 ): Promise<{ url: string; close(): Promise<void> }> => {
   const db = await openDatabase(config.database);
   const blobs = await openBlobDirectory(config.blobs);
-  await clearArrivals(config.blobs);
+  await blobs.clearArrivals();
   if (config.adminTokenFile !== null)
     await provideAdminToken(db, Date.now(), config.adminTokenFile);
   const { redis, prefix, own, builders, signers } = config;
