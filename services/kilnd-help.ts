@@ -27,7 +27,7 @@ usage
                      vain left, misses, rebuilds, what only ended tokens pushed or asked for), and blobs that no record names
                      and nobody is sending, and lists it. A running API does it by itself every KILN_COLLECT_HOURS; this is
                      for a kilnd that is stopped. With --dry-run, which changes nothing and works beside a running one, it
-                     only lists what would go, and why
+                     only lists what would go, and why. Blobs are in DIR unless KILN_BLOBS says where they are
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)

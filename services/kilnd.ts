@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { exitStatus, KilnError } from './core/errors.ts';
 
@@ -98,10 +98,10 @@ const mustLack = (values: object, names: readonly string[]): void => {
 };
 
 const collect = async (data: string, isDry: boolean): Promise<string> => {
-  const { keepDays } = await import('./api/config.ts');
+  const { gcConfig } = await import('./api/config.ts');
   const { collectBelow, mustHaveRecord } = await import('./api/gc.ts');
   const { lockData } = await import('./machine/start-machine.ts');
-  const how = { keepDays: keepDays(process.env), isDry };
+  const how = { ...gcConfig(process.env, join(data, 'blobs')), isDry };
   await mustHaveRecord(data);
   if (isDry) return collectBelow(data, how);
   const unlock = await lockData(data);

@@ -4,7 +4,14 @@ import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
 import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
-import { COMMON_SETTINGS, commonConfig, readSettings, whole } from '../storage/settings.ts';
+import { blobPlace, type BlobPlace } from '../storage/blob-place.ts';
+import {
+  BLOB_SETTINGS,
+  COMMON_SETTINGS,
+  commonConfig,
+  readSettings,
+  whole,
+} from '../storage/settings.ts';
 import type { ApiConfig } from './start-api.ts';
 
 const GiB = 1024 ** 3;
@@ -70,9 +77,18 @@ export const API_SETTINGS = {
   ),
 };
 
-/** How long `kilnd gc` keeps what, from its environment. */
-export const keepDays = (environment: NodeJS.ProcessEnv): number =>
-  readSettings(KEEPING_SETTINGS, environment).KILN_KEEP_DAYS;
+/** What `kilnd gc` is told by its environment: how long it keeps what, and where blobs are. */
+export interface GcConfig {
+  readonly keepDays: number;
+  readonly blobs: BlobPlace;
+}
+
+/** Its settings. Where they do not say where blobs are, they are in a directory. */
+export const gcConfig = (environment: NodeJS.ProcessEnv, directory: string): GcConfig => {
+  const shape = { ...KEEPING_SETTINGS, ...BLOB_SETTINGS };
+  const settings = readSettings(shape, { KILN_BLOBS: directory, ...environment });
+  return { keepDays: settings.KILN_KEEP_DAYS, blobs: blobPlace(settings) };
+};
 
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {

@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { GOING, OLD_RECORDS } from '../core/policy/retention.ts';
-import { openBlobDirectory } from '../storage/blobs.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
+import type { GcConfig } from './config.ts';
 import { collect, summarise, type Collection } from './record/collect.ts';
 
 const recordBelow = (data: string): string => join(data, 'kiln.sqlite');
@@ -21,12 +22,12 @@ export const mustHaveRecord = async (data: string): Promise<void> => {
  */
 export const collectBelow = async (
   data: string,
-  { keepDays, isDry }: { readonly keepDays: number; readonly isDry: boolean },
+  { keepDays, blobs: place, isDry }: GcConfig & { readonly isDry: boolean },
 ): Promise<string> => {
   const record = recordBelow(data);
   const db = isDry ? await readDatabase(record) : await openDatabase(record);
   try {
-    const blobs = await openBlobDirectory(join(data, 'blobs'));
+    const blobs = await openBlobs(place);
     return report(await collect({ db, blobs, now: Date.now }, { keepDays, isDry }), isDry);
   } finally {
     await db.destroy();

@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import type { X509Certificate } from 'node:crypto';
 import type { Digest } from '../core/digest.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
-import { openBlobDirectory } from '../storage/blobs.ts';
+import type { BlobPlace } from '../storage/blob-place.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue } from '../storage/queues.ts';
@@ -35,7 +36,7 @@ export interface ApiConfig {
   readonly certificate: X509Certificate;
   /** The armored public key of package repositories. */
   readonly repositoryKey: string;
-  readonly blobs: string;
+  readonly blobs: BlobPlace;
   readonly database: string;
   readonly host: string;
   /** 0 takes any free port. */
@@ -63,7 +64,7 @@ export const startApi = async (
   log: Log,
 ): Promise<{ url: string; close(): Promise<void> }> => {
   const db = await openDatabase(config.database);
-  const blobs = await openBlobDirectory(config.blobs);
+  const blobs = await openBlobs(config.blobs);
   await blobs.clearArrivals();
   if (config.adminTokenFile !== null)
     await provideAdminToken(db, Date.now(), config.adminTokenFile);

@@ -58,6 +58,7 @@ export const startMachine = async (
   };
   refuseOverridden(options.environment, [
     'KILN_REDIS',
+    ...OF_A_BUCKET,
     ...Object.values(settings).flatMap((each) => Object.keys(each)),
   ]);
   await mkdir(data, { recursive: true, mode: 0o700 });
@@ -119,6 +120,15 @@ const mustFitSockets = (data: string): void => {
       `the path ${data} is too long for the sockets in it; use one of at most 80 characters`,
     );
 };
+
+/** Settings of blobs in a bucket: here they are in a directory. */
+const OF_A_BUCKET = [
+  'KILN_S3_ENDPOINT',
+  'KILN_S3_REGION',
+  'KILN_S3_KEY_ID',
+  'KILN_S3_SECRET_FILE',
+  'KILN_SPOOL',
+];
 
 /** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */
 const refuseOverridden = (environment: NodeJS.ProcessEnv, own: readonly string[]): void => {
