@@ -10,7 +10,7 @@ import {
   type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3';
 import type { S3Place } from './blob-place.ts';
-import { asKilnError, isAbsent, isPassing, Silence } from './s3-errors.ts';
+import { asKilnError, isAbsent, isPassing, Silence, Unreached } from './s3-errors.ts';
 
 /** What is known of an object. */
 export interface ObjectInfo {
@@ -72,11 +72,13 @@ const PAUSES = [200, 1000, 3000];
 const CONNECT = 5_000;
 
 /** A connection to an S3 server, for `bucketOf`. */
-export const connectS3 = ({ endpoint, region, keyId, secret, patience }: S3Place): S3Client =>
-  new S3Client({
+export const connectS3 = ({ endpoint, region, keyId, secret, patience }: S3Place): S3Client => {
+  const client = new S3Client({
     region,
     ...(endpoint === null ? {} : { endpoint, forcePathStyle: true }),
     credentials: { accessKeyId: keyId, secretAccessKey: secret },
+    // It would write to the console what its errors say as well.
+    logger: { trace() {}, debug() {}, info() {}, warn() {}, error() {} },
     // Tries are counted here: the client would send a removal again by itself.
     maxAttempts: 1,
     // The checksums that it would add are unknown to many servers; the bytes' SHA-256 is signed with the request instead.
@@ -90,6 +92,19 @@ export const connectS3 = ({ endpoint, region, keyId, secret, patience }: S3Place
       httpsAgent: { maxSockets: Infinity },
     },
   });
+  // Next to the network, where its errors are as Node made them: the client knows those of its own realm alone, and wraps others.
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        return await next(args);
+      } catch (error) {
+        throw new Unreached(error);
+      }
+    },
+    { step: 'deserialize', priority: 'low', name: 'unreached' },
+  );
+  return client;
+};
 
 /** The bucket of that name at a server. */
 export const bucketOf = (client: S3Client, Bucket: string, { tries, patience }: Asking): Bucket => {

@@ -28,7 +28,7 @@ const VOID_AFTER = 20 * 60_000;
 const LIMIT = 60_000;
 /** Milliseconds for which somebody who stores waits for marks to go, and between two looks. */
 const WAIT = 30_000;
-const PAUSE = 250;
+const PAUSE = 100;
 /** Servers tell times in whole seconds, rounded down. */
 const SECOND = 1_000;
 const DAY = 24 * 3_600_000;

@@ -14,6 +14,19 @@ export class Silence extends Error {
   }
 }
 
+/** A request had no answer. */
+export class Unreached extends Error {
+  /** Node's code of what was in the way, such as `ECONNREFUSED`; else empty. */
+  readonly code: string;
+
+  constructor(cause: unknown) {
+    const { name, code } = factsOf(cause);
+    super('no answer', { cause });
+    this.name = name;
+    this.code = code;
+  }
+}
+
 /** The parts of an error of the S3 client, or of Node's network, that say what it is. */
 interface Facts {
   readonly name: string;
