@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
 import { hexOf, type Digest } from '../../services/core/digest.ts';
 import type { S3Place } from '../../services/storage/blob-place.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
@@ -20,6 +21,12 @@ export interface BlobStore {
   /** The files that wait to be stored. */
   waiting(): Promise<readonly string[]>;
 }
+
+/** Puts bytes; their digest. */
+export const putBytes = async (blobs: Blobs, bytes: Buffer | string): Promise<Digest> => {
+  const stream = Readable.from([Buffer.from(bytes)], { objectMode: false });
+  return (await blobs.put(stream, { limit: 1024 ** 3 })).digest;
+};
 
 /** How a name in a test stands for a place: a digest's own, or the name itself. */
 const nameOf = (name: string): string => {

@@ -82,6 +82,7 @@ log to stderr = true
 auth client required = none
 ms mon client mode = crc
 rgw data = ${HOME}/gateway
+rgw cache enabled = false
 rgw frontends = beast endpoint=127.0.0.1:${port}
 `;
 
