@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
+import { OF_A_BUCKET } from '../storage/blob-place.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
@@ -120,15 +121,6 @@ const mustFitSockets = (data: string): void => {
       `the path ${data} is too long for the sockets in it; use one of at most 80 characters`,
     );
 };
-
-/** Settings of blobs in a bucket: here they are in a directory. */
-const OF_A_BUCKET = [
-  'KILN_S3_ENDPOINT',
-  'KILN_S3_REGION',
-  'KILN_S3_KEY_ID',
-  'KILN_S3_SECRET_FILE',
-  'KILN_SPOOL',
-];
 
 /** Throws `bad-request` where the environment has a setting that this machine makes itself, and that would have no effect. */
 const refuseOverridden = (environment: NodeJS.ProcessEnv, own: readonly string[]): void => {

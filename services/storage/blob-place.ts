@@ -28,15 +28,20 @@ export interface S3Place {
 /** Where blobs are kept. */
 export type BlobPlace = DirectoryPlace | S3Place;
 
-/** The settings that say it, as they were read. */
-export interface BlobSettings {
-  readonly KILN_BLOBS: string;
-  readonly KILN_S3_ENDPOINT?: string | undefined;
-  readonly KILN_S3_REGION?: string | undefined;
-  readonly KILN_S3_KEY_ID?: string | undefined;
-  readonly KILN_S3_SECRET_FILE?: string | undefined;
-  readonly KILN_SPOOL?: string | undefined;
-}
+/** The settings that are for a bucket alone. */
+export const OF_A_BUCKET = [
+  'KILN_S3_ENDPOINT',
+  'KILN_S3_REGION',
+  'KILN_S3_KEY_ID',
+  'KILN_S3_SECRET_FILE',
+  'KILN_SPOOL',
+] as const;
+type OfABucket = (typeof OF_A_BUCKET)[number];
+
+/** The settings that say where blobs are, as they were read. */
+export type BlobSettings = { readonly KILN_BLOBS: string } & {
+  readonly [name in OfABucket]?: string | undefined;
+};
 
 /** AWS's first region, which servers of other makers take for theirs. */
 export const DEFAULT_REGION = 'us-east-1';
@@ -47,9 +52,9 @@ const S3_URL = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9._/-]*
 
 /** Where the settings say that blobs are. Throws `bad-request` naming the setting that is wrong, missing or without effect. */
 export const blobPlace = (settings: BlobSettings): BlobPlace => {
-  const { KILN_BLOBS: place, ...others } = settings;
+  const place = settings.KILN_BLOBS;
   if (!place.startsWith('s3:')) {
-    const useless = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
+    const useless = OF_A_BUCKET.find((name) => settings[name] !== undefined);
     if (useless !== undefined)
       throw wrong(useless, 'is for blobs in a bucket, and KILN_BLOBS is a directory; unset it');
     return { kind: 'directory', directory: place };
@@ -74,7 +79,7 @@ export const blobPlace = (settings: BlobSettings): BlobPlace => {
 const wrong = (name: string, words: string): KilnError =>
   new KilnError('bad-request', `setting ${name}: ${words}`);
 
-const given = (settings: BlobSettings, name: 'KILN_S3_KEY_ID' | 'KILN_S3_SECRET_FILE'): string => {
+const given = (settings: BlobSettings, name: OfABucket): string => {
   const value = settings[name];
   if (value === undefined) throw wrong(name, 'must be set where KILN_BLOBS is a bucket');
   return value;
