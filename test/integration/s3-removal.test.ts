@@ -4,7 +4,7 @@ import { digestOf, type Digest } from '../../services/core/digest.ts';
 import type { Blobs } from '../../services/storage/blobs.ts';
 import { openBlobs } from '../../services/storage/open-blobs.ts';
 import { bucketStore, putBytes, type BlobStore } from '../machine/blob-stores.ts';
-import { startMeddler, type Meddling } from '../machine/faulty-network.ts';
+import { startHalting } from '../machine/faulty-network.ts';
 import { startS3Server, type S3Server } from '../machine/s3-server.ts';
 import { refusal } from '../unit/samples.ts';
 
@@ -20,15 +20,17 @@ afterAll(async () => {
   await server.stop();
 });
 
+/** Waited for before a request goes on. */
+type Before = Parameters<typeof startHalting>[1];
 type Store = BlobStore & { readonly place: Parameters<typeof openBlobs>[0] & { kind: 's3' } };
 
 /** The same blobs through a gateway. */
 const through = async (
   { place }: Store,
-  meddling: Meddling,
+  before: Before,
   settings: { readonly patience?: number } = {},
 ): Promise<Blobs> => {
-  const gateway = await startMeddler(server.endpoint, meddling);
+  const gateway = await startHalting(server.endpoint, before);
   closing.push(gateway.close);
   return openBlobs({ ...place, ...settings, endpoint: gateway.url });
 };
@@ -50,7 +52,11 @@ const oldBlobs = async (
 const halted = (
   at: number,
   act: () => Promise<unknown>,
-): Meddling & { readonly requests: string[]; readonly acted: () => Promise<unknown> } => {
+): {
+  readonly before: Before;
+  readonly requests: string[];
+  readonly acted: () => Promise<unknown>;
+} => {
   const requests: string[] = [];
   let acting: Promise<unknown> = Promise.resolve('never');
   return {
@@ -73,7 +79,7 @@ describe('an old blob that is removed', () => {
     const { store, texts, old } = await oldBlobs(STEPS.length);
     for (const [at, text] of texts.entries()) {
       const gate = halted(at, () => putBytes(store.blobs, text));
-      const removing = await through(store, gate);
+      const removing = await through(store, gate.before);
       const removed = await removing.removeOld(digestOf(text), old);
       expect([at, await gate.acted()]).toEqual([at, digestOf(text)]);
       // The one whose age was looked at before is removed, and then put again.
@@ -89,7 +95,7 @@ describe('an old blob that is removed', () => {
     const { store, texts, old } = await oldBlobs(4);
     for (const [at, text] of texts.entries()) {
       const gate = halted(at, () => store.blobs.removeOld(digestOf(text), old));
-      const putting = await through(store, gate);
+      const putting = await through(store, gate.before);
       await putBytes(putting, text);
       // Before the put, the old one went; afterwards it was new. It takes three requests.
       expect([at, await gate.acted()]).toEqual([at, at === 0 ? true : at < 3 ? false : 'never']);
@@ -119,24 +125,36 @@ describe('an old blob that is removed', () => {
   });
 
   it.each([
-    ['behind', -3_600_000],
-    ['ahead', 3_600_000],
-  ])('is told from a new one by a server whose clock is an hour %s', async (_, skew) => {
+    ['behind', '-10m'],
+    ['ahead', '+10m'],
+  ])('is told from a new one by a server whose clock is ten minutes %s', async (way, shift) => {
+    await server.kill();
+    await server.revive(shift);
     const { store, texts, old } = await oldBlobs(2);
-    const [aged = '', renewed = ''] = texts;
-    const skewed = await through(store, {
-      headers: (headers) => ({
-        ...headers,
-        'last-modified': new Date(Date.parse(headers['last-modified'] ?? '') + skew).toUTCString(),
-      }),
-    });
-    await putBytes(store.blobs, renewed);
-    expect(await skewed.removeOld(digestOf(renewed), old)).toBe(false);
-    expect(await store.blobs.find(digestOf(renewed))).not.toBeNull();
-    // By a clock that is ahead, what is old stays until that is so by either clock.
-    expect(await skewed.removeOld(digestOf(aged), old)).toBe(skew < 0);
-    expect(await skewed.removeOld(digestOf(aged), old + 2 * 3_600_000)).toBe(skew > 0);
-    expect(await store.names()).toHaveLength(1);
+    const [aged, renewed] = [digestOf(texts[0] ?? ''), digestOf(texts[1] ?? '')];
+    await putBytes(store.blobs, texts[1] ?? '');
+    expect(await store.blobs.removeOld(renewed, old)).toBe(false);
+    expect(await store.blobs.find(renewed)).not.toBeNull();
+    // By a clock that is ahead, what is old stays until it is so by either clock.
+    expect(await store.blobs.removeOld(aged, old)).toBe(way === 'behind');
+    expect(await store.blobs.removeOld(aged, old + 20 * 60_000)).toBe(way === 'ahead');
+    expect(await store.blobs.find(aged)).toBeNull();
+    await server.kill();
+    await server.revive();
+  });
+
+  it('stays where its removal comes more than a quarter of an hour after it was sent', async () => {
+    const { store, texts } = await oldBlobs(1);
+    const blob = digestOf(texts[0] ?? '');
+    await server.kill();
+    await server.revive('+16m');
+    await expect(store.take(blob)).rejects.toThrow(/RequestTimeTooSkewed/);
+    await expect(openBlobs(store.place)).rejects.toThrow(
+      refusal('unavailable', /^the clocks of the service and of its S3 server differ/),
+    );
+    await server.kill();
+    await server.revive();
+    expect(await store.blobs.find(blob)).not.toBeNull();
   });
 
   it('whose removal is lost is not put as long as that may still come, and can be afterwards', async () => {
@@ -148,13 +166,11 @@ describe('an old blob that is removed', () => {
     let isRemoval = true;
     const slow = await through(
       store,
-      {
-        // The removal alone is kept on the way, longer than anybody waits for it.
-        before: async ({ method, url }) => {
-          if (method !== 'DELETE' || url?.includes('/leaving/') === true || !isRemoval) return;
-          isRemoval = false;
-          await held;
-        },
+      // The removal alone is kept on the way, longer than anybody waits for it.
+      async ({ method, url }) => {
+        if (method !== 'DELETE' || url?.includes('/leaving/') === true || !isRemoval) return;
+        isRemoval = false;
+        await held;
       },
       { patience: 1000 },
     );
@@ -181,13 +197,11 @@ describe('an old blob that is removed', () => {
     let isFirst = true;
     const deaf = await through(
       store,
-      {
-        before: async ({ method, url }) => {
-          if (method !== 'DELETE' || url?.includes('/leaving/') === true || !isFirst) return;
-          isFirst = false;
-          await store.take(digestOf(text));
-          await sleep(2000);
-        },
+      async ({ method, url }) => {
+        if (method !== 'DELETE' || url?.includes('/leaving/') === true || !isFirst) return;
+        isFirst = false;
+        await store.take(digestOf(text));
+        await sleep(2000);
       },
       { patience: 1000 },
     );

@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import {
   createServer as createHttpServer,
   request,
-  type IncomingHttpHeaders,
   type IncomingMessage,
   type Server as HttpServer,
   type ServerResponse,
@@ -164,25 +163,17 @@ export const startGateway = async (
   return { url: `http://127.0.0.1:${await listen(server)}`, refusalsLeft: () => left, close };
 };
 
-/** What a gateway does besides handing on. */
-export interface Meddling {
-  /** Waited for before a request goes on. That happens even where its client has gone meanwhile, if it has no body. */
-  readonly before?: (request: IncomingMessage) => Promise<void>;
-  /** Another answer's headers. */
-  readonly headers?: (headers: IncomingHttpHeaders) => IncomingHttpHeaders;
-}
-
-/** A gateway that halts requests and changes what is said about answers. */
-export const startMeddler = async (
+/** A gateway that hands each request on once `before` has ended: also where its client has gone meanwhile, if it has no body. */
+export const startHalting = async (
   to: string,
-  { before, headers: changed }: Meddling,
+  before: (request: IncomingMessage) => Promise<void>,
 ): Promise<{ url: string; close(): Promise<void> }> => {
   const handOn = async (incoming: IncomingMessage, answer: ServerResponse): Promise<void> => {
-    await before?.(incoming);
+    await before(incoming);
     const { method = 'GET', headers, url = '/' } = incoming;
     const outgoing = request(new URL(url, to), { method, headers }, (response) => {
       if (answer.destroyed) return void response.resume();
-      answer.writeHead(response.statusCode ?? 0, changed?.(response.headers) ?? response.headers);
+      answer.writeHead(response.statusCode ?? 0, response.headers);
       pipeline(response, answer, () => {});
     });
     outgoing.on('error', () => answer.destroy());

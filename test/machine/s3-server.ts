@@ -25,8 +25,8 @@ export interface S3Server {
   admin(...args: string[]): Promise<string>;
   /** Kills what answers requests (SIGKILL). What is stored stays. */
   kill(): Promise<void>;
-  /** Starts it again. */
-  revive(): Promise<void>;
+  /** Starts it again, with a clock that is so far ahead (`+2d`) or behind. */
+  revive(shift?: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -48,7 +48,13 @@ const AS_CLIENT = [
 const HOME = '/var/lib/ceph';
 
 /** Runs a program in a root that nobody changes, with a directory of its own at HOME; `$0` is the root, `$1` the directory. */
-const INSIDE = `mount --bind "$1" "$0${HOME}" && mount -t proc proc "$0/proc" && root=$0 && shift && exec chroot "$root" "$@"`;
+const INSIDE = `mount --bind "$1" "$0${HOME}" && mount -t proc proc "$0/proc" && root=$0 && shift && CEPH_CONF=${HOME}/ceph.conf exec chroot "$root" "$@"`;
+
+/** What shifts a program's clock by its FAKETIME. */
+const SHIFTED = [
+  'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1',
+  'DONT_FAKE_MONOTONIC=1',
+];
 
 /** No authentication within: the gateway's own, of S3, is what is tried. */
 const settings = (fsid: string, monitor: string, port: number): string => `
@@ -88,7 +94,13 @@ rgw frontends = beast endpoint=127.0.0.1:${port}
 
 /** Starts one with nothing in it, in some two seconds once its packages are there. It ends with the test that started it, at the latest. */
 export const startS3Server = async (): Promise<S3Server> => {
-  const root = await debianRoot('ceph', ['ceph-mon', 'ceph-osd', 'ceph-common', 'radosgw']);
+  const root = await debianRoot('ceph', [
+    'ceph-mon',
+    'ceph-osd',
+    'ceph-common',
+    'radosgw',
+    'libfaketime',
+  ]);
   const directory = await freshDirectory('s3');
   const [monitorPort, port] = [await freePort(), await freePort()];
   const monitor = `[v2:127.0.0.1:${monitorPort}/0]`;
@@ -96,22 +108,13 @@ export const startS3Server = async (): Promise<S3Server> => {
   for (const name of ['monitor', 'store', 'gateway']) await mkdir(join(directory, name));
   await writeFile(join(directory, 'ceph.conf'), settings(fsid, monitor, port));
 
-  const inside = (program: string, args: readonly string[]): readonly string[] => [
-    '--mount',
-    'sh',
-    '-c',
-    INSIDE,
-    root,
-    directory,
-    program,
-    ...(program === 'monmaptool' ? args : ['-c', `${HOME}/ceph.conf`, ...args]),
-  ];
-  const runInside = (program: string, ...args: string[]): Promise<string> =>
-    mustRun('unshare', inside(program, args));
-  const start = (program: string, ...args: string[]): (() => Promise<void>) => {
-    const command = ['--pdeathsig', 'KILL', 'unshare', ...inside(program, ['-f', ...args])];
-    const child = spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
-    child.stderr.pipe(createWriteStream(join(directory, `${program}.log`), { flags: 'a' }));
+  const inside = ['--mount', 'sh', '-c', INSIDE, root, directory];
+  const runInside = (...command: string[]): Promise<string> =>
+    mustRun('unshare', [...inside, ...command]);
+  const start = (...command: string[]): (() => Promise<void>) => {
+    const lasting = ['--pdeathsig', 'KILL', 'unshare', ...inside, ...command, '-f'];
+    const child = spawn('setpriv', lasting, { stdio: ['ignore', 'ignore', 'pipe'] });
+    child.stderr.pipe(createWriteStream(join(directory, 'log'), { flags: 'a' }));
     const ended = once(child, 'exit');
     return async () => {
       child.kill('SIGKILL');
@@ -133,8 +136,9 @@ export const startS3Server = async (): Promise<S3Server> => {
 
   const endpoint = `http://127.0.0.1:${port}`;
   let stopGateway = async (): Promise<void> => {};
-  const revive = async (): Promise<void> => {
-    stopGateway = start('radosgw', '-n', 'client.rgw');
+  const revive = async (shift?: string): Promise<void> => {
+    const clock = shift === undefined ? [] : ['env', ...SHIFTED, `FAKETIME=${shift}`];
+    stopGateway = start(...clock, 'radosgw', '-n', 'client.rgw');
     await until('the S3 server answers', () =>
       fetch(endpoint).then(
         () => true,
