@@ -103,6 +103,32 @@ describe('an old blob that is removed', () => {
     }
   });
 
+  it('is put again where, after the put, neither its mark nor itself is found any more', async () => {
+    const { store, texts, old } = await oldBlobs(1);
+    const [text = ''] = texts;
+    const about = Promise.withResolvers<void>();
+    const put = Promise.withResolvers<void>();
+    const removing = await through(store, async ({ method, url }) => {
+      if (method !== 'DELETE' || url?.includes('/leaving/') === true) return;
+      about.resolve();
+      await put.promise;
+    });
+    const removed = removing.removeOld(digestOf(text), old);
+    await about.promise;
+    const requests: string[] = [];
+    const putting = await through(store, async ({ method = '' }) => {
+      requests.push(method);
+      // The look for marks, after the one of whoever opens the blobs.
+      if (requests.filter((each) => each === 'GET').length !== 2) return;
+      put.resolve();
+      await removed;
+    });
+    await putBytes(putting, text);
+    expect(await removed).toBe(true);
+    expect(requests.slice(1)).toEqual(['PUT', 'GET', 'HEAD', 'PUT', 'GET', 'HEAD']);
+    expect((await store.blobs.read(digestOf(text), 10)).toString()).toBe(text);
+  });
+
   it('is there whenever somebody has put the same bytes, whoever removes at the same moment', async () => {
     const { store, texts, old } = await oldBlobs(40);
     const others = await Promise.all([1, 2, 3].map(() => openBlobs(store.place)));
