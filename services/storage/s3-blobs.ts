@@ -4,7 +4,6 @@ import { hexOf, isDigest, toDigest, type Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { S3Place } from './blob-place.ts';
 import type { Blobs } from './blobs.ts';
-import { bucketOf, connectS3 } from './bucket.ts';
 import { openObject, type OpenObject } from './object-source.ts';
 import {
   clearMarks,
@@ -12,6 +11,8 @@ import {
   removeBesideStores,
   type MarkedKey,
 } from './removal-marks.ts';
+import { bucketOf } from './s3-bucket.ts';
+import { connectS3 } from './s3-client.ts';
 import { spool } from './spool.ts';
 import { damaged, readVerified, readWhole, tooLarge } from './verified-bytes.ts';
 

@@ -13,7 +13,7 @@ import { bucketStore, freshBucket, putBytes } from '../machine/blob-stores.ts';
 import { freePort, startMute, startRelay } from '../machine/faulty-network.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import { CHECKOUT, NODE } from '../machine/places.ts';
-import { mustRun } from '../machine/run.ts';
+import { mustRun, run, type Ran } from '../machine/run.ts';
 import { startS3Server, type S3Server } from '../machine/s3-server.ts';
 import { refusal } from '../unit/samples.ts';
 
@@ -120,14 +120,34 @@ describe('a server that refuses', () => {
 });
 
 describe('a bucket', () => {
-  it('takes and gives 100 MB in memory for some MB', async () => {
+  const script = join(CHECKOUT, 'test/machine/blob-memory.ts');
+
+  it('takes and gives 300 MiB in memory for less than half of them', async () => {
     const place = await freshBucket(server);
-    const peak = async (count: number): Promise<number> => {
-      const script = join(CHECKOUT, 'test/machine/blob-memory.ts');
-      return Number(await mustRun(NODE, [script, JSON.stringify(place), String(count)]));
-    };
+    const peak = async (count: number): Promise<number> =>
+      Number(await mustRun(NODE, [script, JSON.stringify(place), String(count)]));
     const little = await peak(1);
-    expect((await peak(100)) - little).toBeLessThan(64 * MiB);
+    expect((await peak(300)) - little).toBeLessThan(128 * MiB);
+  });
+
+  it('has nothing of a blob for which the disk has no room where bytes wait, as a directory has not', async () => {
+    const { place, names } = await bucketStore(server);
+    const full = await freshDirectory('full');
+    // In a mount namespace of its own, so that nothing stays mounted.
+    const mounted = `mount -t tmpfs -o size=4m none '${full}' && exec "$0" "$@"`;
+    const directory: BlobPlace = { kind: 'directory', directory: join(full, 'blobs') };
+    for (const small of [{ ...place, spool: full }, directory]) {
+      const command = [NODE, script, JSON.stringify(small)];
+      const put = (count: string): Promise<Ran> =>
+        run('unshare', ['--mount', 'sh', '-c', mounted, ...command, count]);
+      expect(await put('10')).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(/KilnError: the service’s disk is full; try again when/),
+      });
+      expect(await names()).toEqual([]);
+    }
+    const fits = [NODE, script, JSON.stringify({ ...place, spool: full }), '2'];
+    expect((await run('unshare', ['--mount', 'sh', '-c', mounted, ...fits])).status).toBe(0);
   });
 
   it('lists more blobs than the server says at once, beside keys of all kinds', async () => {
@@ -153,10 +173,10 @@ describe('a bucket', () => {
   });
 
   it('costs nothing where blobs are in a directory: what S3 needs is not loaded', async () => {
-    const script = join(await freshDirectory('loaded'), 'loaded.ts');
+    const probe = join(await freshDirectory('loaded'), 'loaded.ts');
     const service = (file: string): string => JSON.stringify(join(CHECKOUT, 'services', file));
     await writeFile(
-      script,
+      probe,
       `import { registerHooks } from 'node:module';
 let count = 0;
 registerHooks({
@@ -172,7 +192,7 @@ await openBlobs(JSON.parse(process.argv[2]));
 process.stdout.write(String(count));`,
     );
     const loaded = async (place: BlobPlace): Promise<number> =>
-      Number(await mustRun(NODE, [script, JSON.stringify(place)]));
+      Number(await mustRun(NODE, [probe, JSON.stringify(place)]));
     const directory = await freshDirectory('blobs');
     expect(await loaded({ kind: 'directory', directory })).toBe(0);
     expect(await loaded(await freshBucket(server))).toBeGreaterThan(0);

@@ -17,7 +17,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that have one home. */
 const HOMES: Readonly<Record<string, (file: string) => boolean>> = {
-  '@aws-sdk/client-s3': (file) => file === 'services/storage/bucket.ts',
+  '@aws-sdk/client-s3': (file) => /^services\/storage\/s3-(client|bucket)\.ts$/.test(file),
   dockerode: (file) => file === 'services/builder/docker.ts',
   bullmq: (file) => file === 'services/storage/queues.ts',
   kysely: (file) => file.startsWith('services/storage/') || file.startsWith('services/api/'),
