@@ -27,7 +27,7 @@ usage
                      vain left, misses, rebuilds, what only ended tokens pushed or asked for), and blobs that no record names
                      and nobody is sending, and lists it. A running API does it by itself every KILN_COLLECT_HOURS; this is
                      for a kilnd that is stopped. With --dry-run, which changes nothing and works beside a running one, it
-                     only lists what would go, and why
+                     only lists what would go, and why. Blobs are in DIR unless KILN_BLOBS says where they are
 
   kilnd backup DIRECTORY [--data DIR]
                      writes the record as it is now, and all bytes that it names, into DIRECTORY, beside a running kilnd or not;
@@ -35,8 +35,8 @@ usage
   kilnd restore DIRECTORY [--data DIR]
                      puts a backup into a Kiln that has nothing yet; it is started afterwards
   kilnd move --data DIR
-                     moves the record of a stopped kilnd from DIR to the empty database that KILN_DATABASE names;
-                     kilnd is then started with that setting
+                     moves the record of a stopped kilnd from DIR to the empty database that KILN_DATABASE names, and its blobs to the
+                     bucket if KILN_BLOBS names one; kilnd is then started with these settings
 
 options
   --data DIR         where everything is kept          (default: /var/lib/kiln)

@@ -3,10 +3,12 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { digestOf } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
+import { blobPlace, type BlobPlace } from '../storage/blob-place.ts';
 import { readBuildScript, readPackageScript } from '../storage/build-script.ts';
 import { readDatabaseAddress, type DatabaseAddress } from '../storage/database-address.ts';
 import { readCertificate, readSenders } from '../storage/identity.ts';
 import {
+  BLOB_SETTINGS,
   COMMON_SETTINGS,
   METRICS_SETTINGS,
   commonConfig,
@@ -91,9 +93,13 @@ export const API_SETTINGS = {
   ),
 };
 
-/** How long `kilnd gc` keeps what, from its environment. */
+/** How long what is kept that goes one day, in days, for commands beside a kilnd. */
 export const keepDays = (environment: NodeJS.ProcessEnv): number =>
   readSettings(KEEPING_SETTINGS, environment).KILN_KEEP_DAYS;
+
+/** Where the blobs of a Kiln are that keeps all below a directory: there, or in the bucket that its environment names. */
+export const blobsBelow = (data: string, environment: NodeJS.ProcessEnv): BlobPlace =>
+  blobPlace(readSettings(BLOB_SETTINGS, { KILN_BLOBS: join(data, 'blobs'), ...environment }));
 
 /** The API's settings from its environment. */
 export const apiConfig = (environment: NodeJS.ProcessEnv): ApiConfig & { logLevel: string } => {

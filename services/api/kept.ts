@@ -1,14 +1,14 @@
 import { mkdir, rename, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { KilnError } from '../core/errors.ts';
-import { openBlobDirectory } from '../storage/blobs.ts';
 import {
   readDatabaseAddress,
   recordBelow,
   type DatabaseAddress,
 } from '../storage/database-address.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
 import { moveTo, type Copied, type Kept } from './backup.ts';
+import { blobsBelow } from './config.ts';
 
 /** What a Kiln keeps below a directory, and on the servers that its environment names: for commands that work on it beside a kilnd. */
 
@@ -48,7 +48,7 @@ export const withKept = async <T>(
   const address = addressOf(data, environment);
   const db = await (opening === 'reads' ? readDatabase(address) : openDatabase(address));
   try {
-    return await work({ db, blobs: await openBlobDirectory(join(data, 'blobs')) });
+    return await work({ db, blobs: await openBlobs(blobsBelow(data, environment)) });
   } finally {
     await db.destroy();
   }

@@ -5,11 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import type { Identity, Senders } from '../core/jobs/envelope.ts';
-import { clearArrivals, openBlobDirectory } from '../storage/blobs.ts';
 import { unlessBusy } from '../storage/alone.ts';
+import type { BlobPlace } from '../storage/blob-place.ts';
 import { openDatabase, type Database } from '../storage/database.ts';
 import type { DatabaseAddress } from '../storage/database-address.ts';
 import type { Log } from '../storage/log.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
 import { openQueue } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { openMeters } from '../storage/meters.ts';
@@ -44,7 +45,7 @@ export interface ApiConfig {
   readonly certificate: X509Certificate;
   /** The armored public key of package repositories. */
   readonly repositoryKey: string;
-  readonly blobs: string;
+  readonly blobs: BlobPlace;
   readonly database: DatabaseAddress;
   readonly host: string;
   /** 0 takes any free port. */
@@ -72,8 +73,8 @@ export const startApi = async (
   log: Log,
 ): Promise<{ url: string; close(): Promise<void> }> => {
   const db = await openDatabase(config.database);
-  const blobs = await openBlobDirectory(config.blobs);
-  await clearArrivals(config.blobs);
+  const blobs = await openBlobs(config.blobs);
+  await blobs.clearArrivals();
   if (config.adminTokenFile !== null)
     await provideAdminToken(db, Date.now(), config.adminTokenFile);
   const { redis, prefix, own, builders, signers } = config;

@@ -8,7 +8,8 @@ import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { shortened, WORDS_LIMIT, type BuilderJob, type Outcome } from '../core/jobs/jobs.ts';
 import type { SandboxLimits } from '../core/sandbox/limits.ts';
 import { packageRun, runOf } from '../core/jobs/run-name.ts';
-import { openBlobDirectory } from '../storage/blobs.ts';
+import type { BlobPlace } from '../storage/blob-place.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
 import { Interrupted, openQueue, type JobRun } from '../storage/queues.ts';
 import type { RedisAddress } from '../storage/redis.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
@@ -32,7 +33,7 @@ export interface BuilderConfig {
   readonly own: Identity;
   /** The keys of the coordinator: only its jobs are done. */
   readonly coordinator: Senders;
-  readonly blobs: string;
+  readonly blobs: BlobPlace;
   /**
    * The directory of unpacked headers and sources, which no other builder has: by it the builder finds the containers that it left when
    * it was killed. Docker must see it at the same path.
@@ -70,7 +71,7 @@ export const startBuilder = async (
     `another builder already works in ${cache}; give each builder a KILN_BUILDER_CACHE of its own`,
     PATIENCE,
   );
-  const blobs = await openBlobDirectory(config.blobs);
+  const blobs = await openBlobs(config.blobs);
   const engine = connectDocker(config.dockerSocket);
   await checkBuildUsers(engine, config.users);
   const sandbox = createSandbox(engine, {

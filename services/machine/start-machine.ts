@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { KilnError } from '../core/errors.ts';
 import { recordBelow } from '../storage/database-address.ts';
 import { parseMetricsAddress } from '../storage/meters.ts';
+import { OF_A_BUCKET } from '../storage/blob-place.ts';
 import { lockDirectory } from '../storage/lock-directory.ts';
 import { keepRunning, type Kept } from './keep-running.ts';
 import { keyPlaces, makeKeys } from './make-keys.ts';
@@ -22,7 +23,7 @@ const KILND = new URL('../kilnd.ts', import.meta.url).pathname;
 
 /**
  * All of Kiln on one machine: a Redis of its own, then api, builder and signer, each its own process and each started again
- * when it dies. Everything lives below one directory, but for a record that the environment has on a server.
+ * when it dies. Everything lives below one directory, but for a record on a server, and blobs in a bucket, which the environment names.
  */
 export const startMachine = async (
   options: MachineOptions,
@@ -34,8 +35,13 @@ export const startMachine = async (
   const keys = keyPlaces(at('keys'), { key: at('signing.pem'), certificate: at('signing.crt') });
   const coordinator = { KILN_COORDINATOR: keys.publicKeys('api') };
   const certificate = { KILN_SIGNING_CERTIFICATE: keys.signingCertificate };
+  const { KILN_BLOBS: given = '' } = options.environment;
+  const isBucket = given.startsWith('s3:');
   const settings = {
-    common: { KILN_PREFIX: `kiln-${name}`, KILN_BLOBS: at('blobs') },
+    common: {
+      KILN_PREFIX: `kiln-${name}`,
+      KILN_BLOBS: isBucket ? given : at('blobs'),
+    },
     signer: {
       KILN_KEY: keys.privateKey('signer'),
       KILN_SIGNING_KEY: keys.signingKey,
@@ -61,6 +67,7 @@ export const startMachine = async (
   };
   refuseOverridden(options.environment, {
     KILN_REDIS: '',
+    ...(isBucket ? {} : Object.fromEntries(OF_A_BUCKET.map((each) => [each, '']))),
     ...settings.common,
     ...settings.signer,
     ...settings.builder,

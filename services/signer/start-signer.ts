@@ -3,7 +3,9 @@ import type { Identity, Senders } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { shortened, WORDS_LIMIT, type IndexJob } from '../core/jobs/jobs.ts';
 import { indexRun, runName } from '../core/jobs/run-name.ts';
-import { openBlobDirectory, type BlobInfo } from '../storage/blobs.ts';
+import type { BlobPlace } from '../storage/blob-place.ts';
+import type { BlobInfo } from '../storage/blobs.ts';
+import { openBlobs } from '../storage/open-blobs.ts';
 import type { Log } from '../storage/log.ts';
 import { openQueue, type JobRun } from '../storage/queues.ts';
 import { createKabiReader } from '../storage/read-kabi.ts';
@@ -21,7 +23,7 @@ export interface SignerConfig {
   readonly coordinator: Senders;
   /** Digest of the in-container build script; what another script made is not signed. */
   readonly script: Digest;
-  readonly blobs: string;
+  readonly blobs: BlobPlace;
   readonly keyFile: string;
   readonly certificateFile: string;
   /** The OpenPGP key of repositories. */
@@ -37,7 +39,7 @@ export const startSigner = async (
   const repositoryKey = await loadRepositoryKey(config.repositoryKeyFile);
   const checked = new Set<Digest>();
   const signed = new Map<Digest, BlobInfo>();
-  const blobs = await openBlobDirectory(config.blobs);
+  const blobs = await openBlobs(config.blobs);
   const readKabi = createKabiReader(blobs);
   const { redis, prefix, own, coordinator: senders } = config;
   const outcomes = openQueue('outcomes', { redis, prefix, own, senders });

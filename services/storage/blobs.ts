@@ -1,14 +1,16 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Transform, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { toDigest, type Digest } from '../core/digest.ts';
-import { hasErrno, KilnError } from '../core/errors.ts';
+import type { Digest } from '../core/digest.ts';
+import { KilnError } from '../core/errors.ts';
 import type { KeptBlob } from '../core/policy/retention.ts';
-import { inFolderOf, openBlobFile, takePlace, readVerified, type ByteRange } from './blob-file.ts';
+import { asStorageFull, createMeter } from './arrival.ts';
+import { fileSource, inFolderOf, openBlobFile, takePlace } from './blob-file.ts';
 import { listBlobs, removeOldBlob } from './old-blobs.ts';
+import { readVerified, readWhole, tooLarge, type ByteRange } from './verified-bytes.ts';
 
 /** What is known of a stored blob. */
 export interface BlobInfo {
@@ -46,6 +48,8 @@ export interface Blobs {
   removeOld(digest: Digest, arrivedBefore: number): Promise<boolean>;
   /** All of them, in no order. */
   list(): AsyncIterable<KeptBlob>;
+  /** Removes what interrupted uploads left a day ago or longer. Only the process that takes uploads may, at its start. */
+  clearArrivals(): Promise<void>;
 }
 
 /** Blobs as files below a directory: written beside, hashed on the way, renamed into place. */
@@ -77,62 +81,31 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
 
     async put(bytes, { expected, limit, onHashed }) {
       const arrival = join(arrivals, randomUUID());
-      const hash = createHash('sha256');
-      let size = 0;
-      const meter = new Transform({
-        transform(chunk: Buffer, _encoding, done) {
-          size += chunk.length;
-          if (size > limit) {
-            done(
-              new KilnError(
-                'too-large',
-                `the upload is over ${limit} bytes, the limit of this service`,
-              ),
-            );
-            return;
-          }
-          hash.update(chunk);
-          done(null, chunk);
-        },
-      });
+      const meter = createMeter(limit);
       try {
         await pipeline(
           bytes,
-          meter,
+          meter.stream,
           createWriteStream(arrival, { flags: 'wx', mode: 0o600, flush: true }),
         );
-        const digest = toDigest(hash.digest('hex'));
-        if (expected !== undefined && digest !== expected) {
-          throw new KilnError(
-            'digest-mismatch',
-            `the bytes have the digest ${digest}, not ${expected}; send them again`,
-          );
-        }
+        const { digest, size } = meter.end(expected);
         await onHashed?.(digest);
         await inFolderOf(directory, digest, true, (path) => takePlace(arrival, path, digest));
         return { digest, size };
       } catch (error) {
         await rm(arrival, { force: true });
-        if (hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT')) {
-          throw new KilnError(
-            'storage-full',
-            'the service’s disk is full; try again when the admin has made room',
-            { cause: error },
-          );
-        }
-        throw error;
+        throw asStorageFull(error);
       }
     },
 
     async open(digest, range) {
       const { handle } = await openFile(digest);
-      return readVerified(handle, digest, range);
+      return readVerified(fileSource(handle), digest, range);
     },
 
     async check(digest) {
       const { handle, size } = await openFile(digest);
-      const bytes = await readVerified(handle, digest);
-      for await (const _ of bytes);
+      for await (const _ of await readVerified(fileSource(handle), digest));
       return { digest, size };
     },
 
@@ -148,22 +121,18 @@ export const openBlobDirectory = async (directory: string): Promise<Blobs> => {
       const { handle, size } = await openFile(digest);
       if (size > limit) {
         await handle.close();
-        throw new KilnError('too-large', `blob ${digest} is over ${limit} bytes`);
+        throw tooLarge(digest, limit);
       }
-      const bytes = await readVerified(handle, digest);
-      const whole: Buffer[] = [];
-      for await (const piece of bytes) whole.push(piece as Buffer);
-      return Buffer.concat(whole);
+      return readWhole(fileSource(handle), digest, limit);
+    },
+
+    async clearArrivals() {
+      const dayAgo = Date.now() - 24 * 3600 * 1000;
+      for (const name of await readdir(arrivals)) {
+        const stats = await lstat(join(arrivals, name)).catch(() => null);
+        if (stats !== null && stats.mtimeMs < dayAgo)
+          await rm(join(arrivals, name), { force: true });
+      }
     },
   };
-};
-
-/** Removes what an interrupted upload left. Only the process that takes uploads may, at its start. */
-export const clearArrivals = async (directory: string): Promise<void> => {
-  const arrivals = join(directory, 'arriving');
-  const dayAgo = Date.now() - 24 * 3600 * 1000;
-  for (const name of await readdir(arrivals).catch(() => [])) {
-    const stats = await lstat(join(arrivals, name)).catch(() => null);
-    if (stats !== null && stats.mtimeMs < dayAgo) await rm(join(arrivals, name), { force: true });
-  }
 };

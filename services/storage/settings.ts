@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Identity } from '../core/jobs/envelope.ts';
 import { KilnError } from '../core/errors.ts';
 import { parseMetricsAddress } from './meters.ts';
+import { blobPlace, DEFAULT_REGION, type BlobPlace, type BlobSettings } from './blob-place.ts';
 import { readIdentity } from './identity.ts';
 import { parseRedisAddress, type RedisAddress } from './redis.ts';
 
@@ -54,6 +55,32 @@ export const METRICS_SETTINGS = {
     ),
 };
 
+/** Where blobs are. */
+export const BLOB_SETTINGS = {
+  KILN_BLOBS: z
+    .string()
+    .min(1)
+    .describe('directory of the blobs, or s3://BUCKET[/PREFIX]; the same for all roles'),
+  KILN_S3_ENDPOINT: z
+    .url({ protocol: /^https?$/, error: 'must be the http or https URL of an S3 server' })
+    .optional()
+    .describe('URL of the bucket’s server; AWS’s own of the region if it is not set'),
+  KILN_S3_REGION: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(`region of the bucket (default ${DEFAULT_REGION})`),
+  KILN_S3_KEY_ID: z.string().min(1).optional().describe('id of the key to the bucket'),
+  KILN_S3_SECRET_FILE: z.string().min(1).optional().describe('file of that key’s secret'),
+  KILN_SPOOL: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'directory where bytes wait on their way to a bucket, the largest blob’s at least (default: the system’s for temporary files)',
+    ),
+};
+
 /** What every role is told. */
 export const COMMON_SETTINGS = {
   KILN_REDIS: z
@@ -71,7 +98,7 @@ export const COMMON_SETTINGS = {
     .regex(/^[A-Za-z0-9_-]{1,40}$/)
     .default('kiln')
     .describe('what Redis keys begin with'),
-  KILN_BLOBS: z.string().min(1).describe('directory of the blobs'),
+  ...BLOB_SETTINGS,
   KILN_LOG_LEVEL: z
     .enum(['debug', 'info', 'warn', 'error', 'silent'])
     .default('info')
@@ -82,24 +109,25 @@ export const COMMON_SETTINGS = {
 export interface CommonConfig {
   readonly redis: RedisAddress;
   readonly prefix: string;
-  readonly blobs: string;
+  readonly blobs: BlobPlace;
   readonly own: Identity;
 }
 
 /** Makes it of the settings that were read. */
-export const commonConfig = (settings: {
-  readonly KILN_REDIS: RedisAddress;
-  readonly KILN_REDIS_PASSWORD_FILE?: string | undefined;
-  readonly KILN_PREFIX: string;
-  readonly KILN_BLOBS: string;
-  readonly KILN_KEY: Identity;
-}): CommonConfig => {
+export const commonConfig = (
+  settings: BlobSettings & {
+    readonly KILN_REDIS: RedisAddress;
+    readonly KILN_REDIS_PASSWORD_FILE?: string | undefined;
+    readonly KILN_PREFIX: string;
+    readonly KILN_KEY: Identity;
+  },
+): CommonConfig => {
   const { KILN_REDIS: redis, KILN_REDIS_PASSWORD_FILE: file } = settings;
   const password = file === undefined ? {} : { password: readFileSync(file, 'utf8').trim() };
   return {
     redis: 'path' in redis ? redis : { ...redis, ...password },
     prefix: settings.KILN_PREFIX,
-    blobs: settings.KILN_BLOBS,
+    blobs: blobPlace(settings),
     own: settings.KILN_KEY,
   };
 };

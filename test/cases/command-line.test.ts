@@ -65,10 +65,10 @@ describe('settings of kilnd', () => {
       /(^|\/)(config|settings)\.ts$/.test(file),
     );
     const texts = await Promise.all(files.map((file) => readFile(join(services, file), 'utf8')));
-    const read = new Set(texts.flatMap((text) => text.match(/\bKILN_[A-Z_]+/g) ?? []));
+    const read = new Set(texts.flatMap((text) => text.match(/\bKILN_[A-Z0-9_]+/g) ?? []));
     expect(read.size).toBeGreaterThan(20);
     const { stdout } = await kilnd(['--help']);
-    const listed = [...stdout.matchAll(/^ {2}(KILN_[A-Z_]+) +([^ (].*)$/gm)].map(
+    const listed = [...stdout.matchAll(/^ {2}(KILN_[A-Z0-9_]+) +([^ (].*)$/gm)].map(
       ([, name]) => name,
     );
     // Some are for more than one role.
@@ -92,6 +92,10 @@ describe('settings of kilnd', () => {
     expect(await kilnd(['--data', data], { KILN_BLOBS: '/srv/blobs' })).toMatchObject({
       status: 2,
       stderr: expect.stringMatching(/^kilnd: KILN_BLOBS is set.*keeps everything below --data/),
+    });
+    expect(await kilnd(['--data', data], { KILN_S3_KEY_ID: 'key' })).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/^kilnd: KILN_S3_KEY_ID is set.*keeps everything below --data/),
     });
     expect(await kilnd(['api', '--listen', '127.0.0.1:0'])).toMatchObject({
       status: 2,

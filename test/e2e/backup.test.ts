@@ -1,4 +1,4 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildView } from '../../services/core/protocol/build.ts';
@@ -7,6 +7,8 @@ import { pinToolchain, startKiln, type KilnService } from '../machine/kiln-servi
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
 import { KILND, NODE } from '../machine/places.ts';
 import { startPostgres, type Postgres } from '../machine/postgres.ts';
+import { bucketSettings, bucketStore } from '../machine/blob-stores.ts';
+import { startS3Server, type S3Server } from '../machine/s3-server.ts';
 import { settingsOf } from '../machine/record-place.ts';
 import { run, type Ran } from '../machine/run.ts';
 import { sharedKiln } from '../machine/shared.ts';
@@ -19,6 +21,7 @@ let source: string;
 let before: BuildView;
 let backup: string;
 let postgres: Postgres;
+let server: S3Server;
 
 const kilnd = (args: readonly string[], settings: NodeJS.ProcessEnv = {}): Promise<Ran> =>
   run(NODE, [KILND, ...args], { env: { PATH: process.env['PATH'], ...settings } });
@@ -65,11 +68,11 @@ beforeAll(async () => {
   source = await kbuildSource('kept');
   before = await build(kiln);
   backup = await freshDirectory('backup');
-  postgres = await startPostgres();
+  [postgres, server] = await Promise.all([startPostgres(), startS3Server()]);
 });
 afterAll(async () => {
   await kiln.stop();
-  await postgres.stop();
+  await Promise.all([postgres.stop(), server.stop()]);
 });
 
 describe('kilnd backup', () => {
@@ -128,23 +131,28 @@ describe('kilnd restore', () => {
 });
 
 describe('kilnd move', () => {
-  it('takes a record from its file to a server, with nothing lost', async () => {
+  it('takes a record from its file to a server and blobs from their directory to a bucket, with nothing lost', async () => {
     await kiln.stop();
-    const settings = await settingsOf(kiln.data, await postgres.newDatabase());
+    const { place } = await bucketStore(server);
+    const settings = {
+      ...(await settingsOf(kiln.data, await postgres.newDatabase())),
+      ...(await bucketSettings(kiln.data, server, place)),
+    };
     const { status, stdout, stderr } = await kilnd(['move', '--data', kiln.data], settings);
     expect([status, stdout, stderr]).toEqual([
       0,
-      expect.stringMatching(/^[1-9]\d+ rows, 0 blobs/),
+      expect.stringMatching(/^[1-9]\d+ rows, ([5-9]|\d\d) blobs that were not there yet/),
       expect.any(String),
     ]);
+    await rename(join(kiln.data, 'blobs'), join(kiln.data, 'blobs.before'));
     await onKiln(kiln.data, settings, mustHaveAll);
     // What goes on from the file would know nothing of what the other does.
     expect(await kilnd(['--data', kiln.data, '--listen', '127.0.0.1:0'])).toMatchObject({
       status: 2,
       stderr: expect.stringMatching(/the record was moved .*; set KILN_DATABASE to that/),
     });
-    const server = await kilnd(['backup', backup, '--data', kiln.data], settings);
-    expect([server.status, server.stdout]).toEqual([0, expect.stringMatching(/^[1-9]\d+ rows/)]);
+    const again = await kilnd(['backup', backup, '--data', kiln.data], settings);
+    expect([again.status, again.stdout]).toEqual([0, expect.stringMatching(/^[1-9]\d+ rows/)]);
   });
 
   it('says where to, and moves none that is in use', async () => {

@@ -6,22 +6,26 @@ import type { SyncView } from '../../services/core/protocol/archive.ts';
 import type { BuildView } from '../../services/core/protocol/build.ts';
 import type { RepositoriesView } from '../../services/core/protocol/repository.ts';
 import { relayArchive, type ArchiveRelay } from '../machine/archive-relay.ts';
+import { bucketSettings, bucketStore } from '../machine/blob-stores.ts';
 import { containersOf } from '../machine/containers.ts';
 import { debianPackage } from '../machine/debian.ts';
 import { heldSource, letGo } from '../machine/held-build.ts';
 import { startRoles, type KilnRoles } from '../machine/kiln-roles.ts';
 import { pinToolchain } from '../machine/kiln-service.ts';
 import { freshDirectory, kbuildSource } from '../machine/make-source.ts';
+import { settingsOf } from '../machine/record-place.ts';
+import { startS3Server, type S3Server } from '../machine/s3-server.ts';
 import { psql, startPostgres, type Postgres } from '../machine/postgres.ts';
 import type { DatabaseServer } from '../../services/storage/database-address.ts';
 import { sharedKiln } from '../machine/shared.ts';
 import { until } from '../machine/until.ts';
 
-/** Two APIs behind a load balancer, on one record, which are one service. */
+/** Two APIs behind a load balancer, on one record, with their blobs in a bucket: they are one service. */
 
 const shared = sharedKiln();
 let postgres: Postgres;
 let record: DatabaseServer;
+let server: S3Server;
 let kiln: KilnRoles;
 let archive: ArchiveRelay;
 
@@ -29,7 +33,13 @@ beforeAll(async () => {
   postgres = await startPostgres();
   record = await postgres.newDatabase();
   const data = await freshDirectory('roles');
-  kiln = await startRoles(data, record, 2);
+  server = await startS3Server();
+  const { place } = await bucketStore(server);
+  kiln = await startRoles(data, {
+    count: 2,
+    settings: await bucketSettings(data, server, place),
+    ofApis: await settingsOf(data, record),
+  });
   await pinToolchain(kiln);
   await kiln.json('kernel', 'push', shared.headers);
   archive = await relayArchive('127.0.0.1');
@@ -37,7 +47,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await archive.close();
   await kiln.stop();
-  await postgres.stop();
+  await Promise.all([postgres.stop(), server.stop()]);
 });
 
 const build = (source: string): Promise<BuildView> =>
@@ -93,7 +103,10 @@ describe('two APIs', () => {
     await kiln.json('repo', 'publish', 'bbswitch', '--to', 'stable');
     const isServed = async (): Promise<boolean> => {
       const { repositories } = await kiln.json<RepositoriesView>('repo', 'list');
-      return repositories.some((each) => each.isCurrent && each.packages.length > 0);
+      return (
+        repositories.every(({ isCurrent }) => isCurrent) &&
+        repositories.some(({ packages }) => packages.length > 0)
+      );
     };
     await until('it is served', isServed);
     const generations = async (): Promise<string> =>

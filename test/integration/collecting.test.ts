@@ -15,6 +15,7 @@ import { digestOf, hexOf, type Digest } from '../../services/core/digest.ts';
 import { openBlobDirectory, type Blobs } from '../../services/storage/blobs.ts';
 import type { Database } from '../../services/storage/database.ts';
 import { toJson } from '../../services/storage/json-text.ts';
+import { blobStores } from '../machine/blob-stores.ts';
 import { inEveryOrder } from '../machine/interleave.ts';
 import { freshDirectory } from '../machine/make-source.ts';
 import {
@@ -41,17 +42,24 @@ interface Scene {
   readonly now: () => number;
 }
 
+const stores = blobStores();
 const records: Database[] = [];
 afterAll(async () => {
+  await stores.stop();
   for (const record of records) await record.destroy();
 });
 
 /** A source, a kernel and a toolchain are in it: rows without bytes. */
-const scene = async (): Promise<Scene> => {
+const recordOfOne = async (): Promise<Database> => {
   const db = await emptyRecord('collecting');
   await addSource(db, 'hello');
   await addKernel(db, RELEASE);
   await addToolchain(db, 'gcc');
+  return db;
+};
+
+const scene = async (): Promise<Scene> => {
+  const db = await recordOfOne();
   const directory = await freshDirectory('blobs');
   return { db, directory, blobs: await openBlobDirectory(directory), now: Date.now };
 };
@@ -256,20 +264,28 @@ describe('blobs that are collected', () => {
   });
 });
 
-describe('a blob that goes while', () => {
+describe.each(stores.each)('a blob that goes from %s while', (_, open) => {
+  /** All that came today came long ago, as the service tells the time: nobody can set back when an object came. */
+  const longAgo = async (): Promise<Scene> => {
+    const db = await recordOfOne();
+    const { blobs } = await open();
+    return { db, blobs, directory: '', now: () => Date.now() + 95 * DAY };
+  };
+  const storeIn = async ({ blobs }: Scene, text: string): Promise<Digest> =>
+    (await blobs.put(bytes(text), { limit: 1000 })).digest;
   const text = 'wanted';
   const blob = digestOf(text);
   const ci = { token: 'ci', role: 'ci' } as const;
   /** Bytes that were stored long ago: the log of a build that failed, or what somebody has a claim on. */
   const asLog = async (): Promise<Scene> => {
-    const here = await scene();
-    const log = await store(here, text, 95);
+    const here = await longAgo();
+    const log = await storeIn(here, text);
     await addBuild(here, 'build', 'failed', 91, log);
     return here;
   };
   const asUpload = async (): Promise<Scene> => {
-    const here = await scene();
-    await store(here, text, 95);
+    const here = await longAgo();
+    await storeIn(here, text);
     await addClaim(here, blob);
     return here;
   };

@@ -10,9 +10,8 @@ import {
   type UploadDeps,
 } from '../../services/api/record/uploads.ts';
 import type { Digest } from '../../services/core/digest.ts';
-import { openBlobDirectory } from '../../services/storage/blobs.ts';
 import type { Database } from '../../services/storage/database.ts';
-import { freshDirectory } from '../machine/make-source.ts';
+import { blobStores } from '../machine/blob-stores.ts';
 import {
   addBuild,
   addKernel,
@@ -25,7 +24,10 @@ const one = { token: 'one', role: 'client' } as const;
 const other = { token: 'other', role: 'client' } as const;
 const admin = { token: 'admin', role: 'admin' } as const;
 
-describe('bytes that were sent', () => {
+const stores = blobStores();
+afterAll(() => stores.stop());
+
+describe.each(stores.each)('bytes that were sent to %s', (_, open) => {
   const records: Database[] = [];
   let deps: UploadDeps;
   let time: number;
@@ -33,7 +35,7 @@ describe('bytes that were sent', () => {
     time = 1_000_000;
     const db = await emptyRecord('uploads');
     records.push(db);
-    const blobs = await openBlobDirectory(await freshDirectory('blobs'));
+    const { blobs } = await open();
     deps = { db, blobs, now: () => time };
   });
   afterAll(async () => {
@@ -99,7 +101,7 @@ describe('bytes that were sent', () => {
     expect(await isThere(blob)).toBe(true);
     expect(await claimUpload(deps, blob, one)).toBeNull();
     await deps.db.updateTable('builds').set({ state: 'failed' }).execute();
-    await addBuild(deps.db, { id: 'after', state: 'building', created_at: Date.now() + 1000 });
+    await addBuild(deps.db, { id: 'after', state: 'building', created_at: Date.now() + 10_000 });
     await later(0);
     expect(await isThere(blob)).toBe(false);
     expect(await deps.db.selectFrom('uploads').selectAll().execute()).toEqual([]);

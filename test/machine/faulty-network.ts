@@ -72,8 +72,12 @@ export const freePort = async (): Promise<number> => {
   }
 };
 
-/** Relays TCP to a URL's host and port. */
-export const startRelay = async (to: string, port = 0): Promise<Relay> => {
+/** Relays TCP to a URL's host and port. `changed` gives what the service gets for what a client has sent. */
+export const startRelay = async (
+  to: string,
+  port = 0,
+  changed: (piece: Buffer) => Buffer = (piece) => piece,
+): Promise<Relay> => {
   const target = new URL(to);
   let [carried, asked] = [0, ''];
   let fault: { readonly kind: 'cut' | 'stall'; readonly at: number } | null = null;
@@ -82,7 +86,7 @@ export const startRelay = async (to: string, port = 0): Promise<Relay> => {
     for (const socket of [client, upstream]) socket.on('error', () => {});
     client.on('data', (piece: Buffer) => {
       asked += piece.toString('latin1');
-      upstream.write(piece);
+      upstream.write(changed(piece));
     });
     client.once('close', () => upstream.destroy());
     upstream.once('close', () => client.end());
@@ -110,7 +114,9 @@ export const startRelay = async (to: string, port = 0): Promise<Relay> => {
 };
 
 /** A server that hears everything and says nothing. `reached` is settled once somebody has connected. */
-export const startMute = async (): Promise<{
+export const startMute = async (
+  wanted = 0,
+): Promise<{
   port: number;
   reached: Promise<unknown>;
   close(): Promise<void>;
@@ -118,7 +124,7 @@ export const startMute = async (): Promise<{
   const server = createServer((socket) => void socket.on('error', () => {}).resume());
   const close = closer(server);
   const reached = once(server, 'connection');
-  return { port: await listen(server), reached, close };
+  return { port: await listen(server, wanted), reached, close };
 };
 
 /** Hands a request on, and the answer back. */
@@ -155,6 +161,28 @@ export const startGateway = async (
   });
   const close = closer(server);
   return { url: `http://127.0.0.1:${await listen(server)}`, refusalsLeft: () => left, close };
+};
+
+/** A gateway that hands each request on once `before` has ended: also where its client has gone meanwhile, if it has no body. */
+export const startHalting = async (
+  to: string,
+  before: (request: IncomingMessage) => Promise<void>,
+): Promise<{ url: string; close(): Promise<void> }> => {
+  const handOn = async (incoming: IncomingMessage, answer: ServerResponse): Promise<void> => {
+    await before(incoming);
+    const { method = 'GET', headers, url = '/' } = incoming;
+    const outgoing = request(new URL(url, to), { method, headers }, (response) => {
+      if (answer.destroyed) return void response.resume();
+      answer.writeHead(response.statusCode ?? 0, response.headers);
+      pipeline(response, answer, () => {});
+    });
+    outgoing.on('error', () => answer.destroy());
+    if (method === 'PUT') pipeline(incoming, outgoing, () => {});
+    else outgoing.end();
+  };
+  const server = createHttpServer((incoming, answer) => void handOn(incoming, answer));
+  const close = closer(server);
+  return { url: `http://127.0.0.1:${await listen(server)}`, close };
 };
 
 /** TLS before a service, as a reverse proxy does it: its certificate is for `kiln.test` and 127.0.0.1, from a CA of its own. */

@@ -9,20 +9,45 @@ import { CLIENT, KILND, NODE, TOOLCHAIN, type MadeToolchain } from './places.ts'
 import { recordSettings } from './record-place.ts';
 import { mustRun, run, type Ran, type RunOptions } from './run.ts';
 
+/** The shipped client, as the admin of a Kiln. */
+export interface AdminClient {
+  adminToken(): Promise<string>;
+  /** Runs it. */
+  kiln(...args: string[]): Promise<Ran>;
+  /** Its JSON answer; throws with what it said if it failed. */
+  json<T>(...args: string[]): Promise<T>;
+}
+
 /** A running kilnd with an admin's client for it. */
-export interface KilnService {
+export interface KilnService extends AdminClient {
   readonly url: string;
   readonly data: string;
   readonly process: ChildProcess;
   /** What kilnd and its roles said so far. */
   output(): string;
-  adminToken(): Promise<string>;
-  /** Runs the shipped client as the admin. */
-  kiln(...args: string[]): Promise<Ran>;
-  /** The client's JSON answer; throws with what it said if it failed. */
-  json<T>(...args: string[]): Promise<T>;
   stop(): Promise<number>;
 }
+
+/** The client for the Kiln at a URL, whose admin's token is in its directory. */
+export const adminClient = (url: string, data: string): AdminClient => {
+  const environment = {
+    ...process.env,
+    KILN_SERVER: url,
+    KILN_TOKEN_FILE: join(data, 'admin.token'),
+    KILN_CONFIG: join(data, 'client.config'),
+  };
+  const kiln = (...args: string[]): Promise<Ran> =>
+    run(CLIENT, args, { env: environment } satisfies RunOptions);
+  return {
+    adminToken: async () => (await readFile(join(data, 'admin.token'), 'utf8')).trim(),
+    kiln,
+    async json<T>(...args: string[]): Promise<T> {
+      const { status, stdout, stderr } = await kiln(...args, '--json', '--quiet');
+      if (status !== 0) throw new Error(`kiln ${args.join(' ')} ended with ${status}: ${stderr}`);
+      return JSON.parse(stdout) as T;
+    },
+  };
+};
 
 /** Starts kilnd on a data directory and waits until it answers; where `listen` is `null`, on the port of its settings. */
 export const startKiln = async (
@@ -49,26 +74,12 @@ export const startKiln = async (
       reject(new Error(`kilnd ended with ${code}:\n${lines.join('\n')}`)),
     );
   });
-  const environment = {
-    ...process.env,
-    KILN_SERVER: url,
-    KILN_TOKEN_FILE: join(data, 'admin.token'),
-    KILN_CONFIG: join(data, 'client.config'),
-  };
-  const kiln = (...args: string[]): Promise<Ran> =>
-    run(CLIENT, args, { env: environment } satisfies RunOptions);
   return {
     url,
     data,
     process: child,
     output: () => lines.join('\n'),
-    adminToken: async () => (await readFile(join(data, 'admin.token'), 'utf8')).trim(),
-    kiln,
-    async json<T>(...args: string[]): Promise<T> {
-      const { status, stdout, stderr } = await kiln(...args, '--json', '--quiet');
-      if (status !== 0) throw new Error(`kiln ${args.join(' ')} ended with ${status}: ${stderr}`);
-      return JSON.parse(stdout) as T;
-    },
+    ...adminClient(url, data),
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode ?? 1;
       const ended = once(child, 'exit');

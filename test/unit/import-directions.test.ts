@@ -17,6 +17,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that have one home. */
 const HOMES: Readonly<Record<string, (file: string) => boolean>> = {
+  '@aws-sdk/client-s3': (file) => /^services\/storage\/s3-(client|bucket)\.ts$/.test(file),
   dockerode: (file) => file === 'services/builder/docker.ts',
   bullmq: (file) => file === 'services/storage/queues.ts',
   kysely: (file) => file.startsWith('services/storage/') || file.startsWith('services/api/'),
@@ -38,7 +39,7 @@ const sourceFiles = (folder: string): SourceFile[] =>
     .map((name) => {
       const file = join(folder, name);
       const text = readFileSync(join(CHECKOUT, file), 'utf8');
-      const imports = [...text.matchAll(/(?:from|import) '([^']+)'/g)].map(
+      const imports = [...text.matchAll(/(?:from |import |import\()'([^']+)'/g)].map(
         (match) => match[1] ?? '',
       );
       return { file, text, imports };

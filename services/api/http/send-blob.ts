@@ -1,7 +1,7 @@
 import { pipeline } from 'node:stream/promises';
 import type { Request, Response } from 'express';
-import type { ByteRange } from '../../storage/blob-file.ts';
 import type { BlobInfo, Blobs } from '../../storage/blobs.ts';
+import type { ByteRange } from '../../storage/verified-bytes.ts';
 
 /**
  * The one range of bytes that a request wants (RFC 9110, 14.2), `null` for the whole: also where `If-Range` names other bytes, or
