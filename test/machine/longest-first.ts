@@ -10,12 +10,12 @@ const { default: Sequencer } = createRequire(import.meta.url)('@jest/test-sequen
 /** Seconds that files took in a full run on two cores, those that took over 50. */
 const SECONDS: Readonly<Record<string, number>> = {
   'test/e2e/compose.test.ts': 369,
-  'test/e2e/toolchain-packages.test.ts': 339,
   'test/conformance/conformance.test.ts': 312,
   'test/e2e/apt-repository.test.ts': 230,
   'test/e2e/resilience.test.ts': 203,
   'test/attacks/links-out-of-a-root.test.ts': 202,
   'test/e2e/toolchains.test.ts': 193,
+  'test/e2e/toolchain-packages.test.ts': 190,
   'test/e2e/package.test.ts': 187,
   'test/e2e/fleet.test.ts': 180,
   'test/e2e/kernels.test.ts': 165,
@@ -32,6 +32,7 @@ const SECONDS: Readonly<Record<string, number>> = {
   'test/e2e/bad-input.test.ts': 101,
   'test/cases/initramfs-places.test.ts': 90,
   'test/e2e/deb-packages.test.ts': 88,
+  'test/integration/s3-removal.test.ts': 89,
   'test/e2e/own-kernel.test.ts': 87,
   'test/e2e/host-files.test.ts': 90,
   'test/e2e/kernel-demand.test.ts': 85,
@@ -39,7 +40,9 @@ const SECONDS: Readonly<Record<string, number>> = {
   'test/e2e/archive-sources.test.ts': 82,
   'test/e2e/network.test.ts': 77,
   'test/e2e/dkms-packages.test.ts': 77,
+  'test/e2e/several-apis.test.ts': 75,
   'test/e2e/dkms.test.ts': 71,
+  'test/e2e/backup.test.ts': 66,
   'test/e2e/install.test.ts': 77,
   'test/attacks/rpm-metadata.test.ts': 72,
   'test/e2e/answers.test.ts': 68,
@@ -53,6 +56,7 @@ const SECONDS: Readonly<Record<string, number>> = {
   'test/cases/guard-release.test.ts': 53,
   'test/attacks/rpm-packages.test.ts': 53,
   'test/attacks/withdrawn.test.ts': 52,
+  'test/e2e/s3-store.test.ts': 53,
 };
 
 const secondsOf = ({ path }: Test): number => SECONDS[relative(CHECKOUT, path)] ?? 0;
