@@ -6,7 +6,7 @@ import { createZstdCompress, createZstdDecompress } from 'node:zlib';
 import type { Digest } from '../core/digest.ts';
 import { KilnError } from '../core/errors.ts';
 import { openBlobDirectory, type Blobs } from '../storage/blobs.ts';
-import type { Database } from '../storage/database.ts';
+import { transact, type Database } from '../storage/database.ts';
 import { codeOf } from '../storage/insisting.ts';
 import { mustBeEmpty, notWhole, readRecord, recordLines } from '../storage/record-copy.ts';
 import { isNamed, mentionedBlobs } from './record/named-blobs.ts';
@@ -60,7 +60,9 @@ export const backUp = async (from: Kept, directory: string, say: Say): Promise<C
 export const restore = async (directory: string, to: Kept, say: Say): Promise<Copied> => {
   await mustBeBackup(directory);
   const from = await openBlobDirectory(join(directory, BLOBS));
-  return fill(join(directory, RECORD), from, to, say);
+  const copied = await fill(join(directory, RECORD), from, to, say);
+  await mustHaveAll(to);
+  return copied;
 };
 
 /** Throws `not-found` where a directory has no backup. */
@@ -99,13 +101,17 @@ const fill = async (file: string, from: Blobs, to: Kept, say: Say): Promise<Copi
   const copied = await copyBlobs(wanted, from, to.blobs, say);
   const rows = await readLines(file, (lines) => readRecord(to.db, lines));
   say(`record: ${rows} rows`);
-  const missing = await findMissing(to);
+  return { rows, ...copied };
+};
+
+/** Throws `internal` where a Kiln lacks bytes that its record names: they were lost before it was made. */
+export const mustHaveAll = async (kept: Kept): Promise<void> => {
+  const missing = await findMissing(kept);
   if (missing.length > 0)
     throw new KilnError(
       'internal',
-      `all is here but ${missing.length} blobs, which the record names and the backup does not have, such as ${missing[0]}; what they belong to is to be built or sent again`,
+      `all is here but ${missing.length} blobs, which the record names and nobody had, such as ${missing[0]}; what they belong to is to be built or sent again`,
     );
-  return { rows, ...copied };
 };
 
 const findMissing = async ({ db, blobs }: Kept): Promise<readonly Digest[]> => {
@@ -123,7 +129,7 @@ const writeRecord = (
   readonly wanted: ReadonlySet<Digest>;
   readonly others: ReadonlySet<Digest>;
 }> =>
-  db.transaction().execute(async (on) => {
+  transact(db, async (on) => {
     let lines = 0;
     const counted = async function* (): AsyncGenerator<string> {
       for await (const line of recordLines(on)) {

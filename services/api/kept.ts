@@ -7,7 +7,7 @@ import {
 } from '../storage/database-address.ts';
 import { openDatabase, readDatabase } from '../storage/database.ts';
 import { openBlobs } from '../storage/open-blobs.ts';
-import { moveTo, type Copied, type Kept } from './backup.ts';
+import { mustHaveAll, moveTo, type Copied, type Kept } from './backup.ts';
 import { blobsBelow } from './config.ts';
 
 /** What a Kiln keeps below a directory, and on the servers that its environment names: for commands that work on it beside a kilnd. */
@@ -71,6 +71,7 @@ export const moveToServers = async (
   // A kilnd that is started without that setting must not go on from here.
   const file = recordBelow(data, {});
   await rename(file, `${file}.moved`);
+  await withKept(data, environment, 'reads', mustHaveAll);
   return copied;
 };
 

@@ -195,11 +195,12 @@ export const startApi = async (
       await closed;
       clearInterval(idler);
       clearTimeout(deadline);
-      await Promise.all([working.stop(), collecting.stop(), publishing.settled()]);
+      await Promise.all([working.stop(), collecting.stop(), within(publishing.settled())]);
       await Promise.all([builder.close(), signer.close(), outcomes.close()]);
       signals.close();
       await meters.close();
-      await db.destroy();
+      // A look at an archive may hold its lock for as long as a download takes; it ends with the process.
+      await within(db.destroy());
     },
   };
 };
@@ -220,14 +221,20 @@ const noteSigner = async (
 /** Milliseconds between two tries. */
 const PAUSE = 1000;
 
-/** Does what has to be done once the record answers: an outcome may be the work of hours. Throws the reason where it is `stopping` before. */
+/** Does what has to be done once the record answers and has room: an outcome may be the work of hours. Throws the reason where it is `stopping` before. */
 const oncePossible = async (act: () => Promise<void>, stopping: AbortSignal): Promise<void> => {
   for (;;) {
     try {
       return await act();
     } catch (error) {
-      if (!(error instanceof KilnError) || error.code !== 'unavailable') throw error;
+      const isPassing =
+        error instanceof KilnError && ['unavailable', 'storage-full'].includes(error.code);
+      if (!isPassing) throw error;
       await sleep(PAUSE, undefined, { signal: stopping }).catch(() => stopping.throwIfAborted());
     }
   }
 };
+
+/** Waits for something, but not for long. */
+const within = (act: Promise<void>): Promise<void> =>
+  Promise.race([act, sleep(CLOSE_DEADLINE, undefined, { ref: false })]);

@@ -68,6 +68,9 @@ export const holdBlob = <T>(
       // What others did while this one waited for the lock is not seen in any other.
       .setIsolationLevel('read committed')
       .execute(async (on) => {
+        // The store may take its time, and nobody may take the lock meanwhile.
+        if (hold === 'removal')
+          await sql`set local idle_in_transaction_session_timeout = '10min'`.execute(on);
         await sql`select ${lock}(hashtextextended(${blob}, 0))`.execute(on);
         return work(on);
       }),

@@ -92,7 +92,7 @@ const patientClient = (client: PoolClient): PostgresPoolClient => {
 };
 
 /** Codes that say that the server is not there, goes, comes or has no room for one more: by system, and by the first two letters of SQL's. */
-const AWAY = /^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|EHOST|ENET|ETIMEDOUT|08|57P|53300)/;
+const AWAY = /^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|EHOST|ENET|ETIMEDOUT|08|57P|532|53300)/;
 
 const asKilnError = (error: unknown): unknown => {
   const code = codeOf(error);
@@ -102,6 +102,16 @@ const asKilnError = (error: unknown): unknown => {
       'storage-full',
       'the database has no room left; try again when the admin has made some',
       { cause: error },
+    );
+  // `read_only_sql_transaction`: a server that is about to take another's place.
+  if (code === '25006')
+    return new KilnError(
+      'unavailable',
+      'the database is read-only at present; try again in a moment',
+      {
+        cause: error,
+        retryAfter: 5,
+      },
     );
   // `invalid_authorization_specification`, `invalid_catalog_name`
   if (/^(28|3D)/.test(code))

@@ -41,7 +41,8 @@ export const createBuildMoves = ({
   signals,
   meters,
   now,
-}: Pick<CoordinatorDeps, 'db' | 'signals' | 'meters' | 'now'>): BuildMoves => {
+  log,
+}: Pick<CoordinatorDeps, 'db' | 'signals' | 'meters' | 'now' | 'log'>): BuildMoves => {
   const decide: BuildMoves['decide'] = async (decision) => {
     const { result, moved } = await transact(db, async (on) => {
       const states = new Map<string, BuildState>();
@@ -51,9 +52,13 @@ export const createBuildMoves = ({
       );
       return { result: decided, moved: states };
     });
+    for (const id of moved.keys()) await signals.announce(id);
     for (const [id, to] of moved) {
-      await signals.announce(id);
-      if (isFinished(to)) await meterEnd(db, meters, id);
+      if (!isFinished(to)) continue;
+      // What was decided is written, whether it is counted or not.
+      await meterEnd(db, meters, id).catch((error: unknown) =>
+        log.warn({ err: error, build: id }, 'metrics'),
+      );
     }
     return result;
   };
@@ -99,6 +104,7 @@ const movesOn = (
       attempt: attempt + 1,
       builder: null,
       failure: null,
+      timings: null,
       started_at: null,
       finished_at: null,
     });

@@ -40,6 +40,16 @@ interface Search {
   readonly done: Promise<void>;
 }
 
+/** Why a kernel could not be had, of which archives, and until when that holds. */
+interface Answered {
+  readonly until: number;
+  readonly why: string;
+  readonly of: string;
+}
+
+const namesOf = (archives: readonly FollowedArchive[]): string =>
+  archives.map(({ name }) => name).join(' ');
+
 export const createKernelDemand = (deps: {
   readonly db: Database;
   readonly archives: Archives;
@@ -49,14 +59,14 @@ export const createKernelDemand = (deps: {
 }): KernelDemand => {
   const { archives, intake, now, log } = deps;
   const searches = new Map<string, Search>();
-  const answers = new Map<string, { readonly until: number; readonly why: string }>();
+  const answers = new Map<string, Answered>();
   const inTurn = lanes(AT_ONCE);
 
-  const answer = (release: string, why: string): void => {
+  const answer = (release: string, why: string, of: string): void => {
     const [oldest] = answers.keys();
     if (answers.size >= MOST_ANSWERS && oldest !== undefined) answers.delete(oldest);
     answers.delete(release);
-    answers.set(release, { until: now() + HOLDS, why });
+    answers.set(release, { until: now() + HOLDS, why, of });
   };
 
   const isNew = (archive: FollowedArchive): boolean =>
@@ -99,7 +109,7 @@ export const createKernelDemand = (deps: {
           if (begun.search !== null) begun.search.words = words;
         }),
       );
-      if (why !== null) answer(release, why);
+      if (why !== null) answer(release, why, namesOf(followed));
     })
       .catch((error: unknown) => log.warn({ err: error, release }, 'kernel on demand'))
       .finally(() => searches.delete(release));
@@ -122,14 +132,14 @@ export const createKernelDemand = (deps: {
   return {
     async seek(release, token) {
       if (!isKernelRelease(release)) return { kind: 'none', why: null };
+      const followed = await archives.list();
       const known = answers.get(release);
-      if (known !== undefined && known.until > now()) return { kind: 'none', why: known.why };
+      // Another API may have begun to follow one.
+      if (known !== undefined && known.until > now() && known.of === namesOf(followed))
+        return { kind: 'none', why: known.why };
       const under = searches.get(release);
       if (under !== undefined) return { kind: 'under way', words: under.words };
-      const followed = await archives.list();
       if (followed.length === 0) return { kind: 'none', why: null };
-      const begunMeanwhile = searches.get(release);
-      if (begunMeanwhile !== undefined) return { kind: 'under way', words: begunMeanwhile.words };
       mustHaveRoom(token);
       return { kind: 'under way', words: begin(release, token, followed).words };
     },

@@ -57,6 +57,8 @@ export const createKernelIntake = (
     await deps.db
       .insertInto('archive_kernels')
       .values({ origin, archive, release, kernel: digest, created_at: deps.now() })
+      // Another API may have taken it in at the same time.
+      .onConflict((conflict) => conflict.doNothing())
       .execute();
     return { digest, isNew: true };
   };

@@ -169,10 +169,22 @@ export const createOutcomes = (
   const take = (outcome: Outcome, sender: string): Promise<boolean> =>
     deps.signers.has(sender) ? takeFromSigner(outcome) : takeFromBuilder(outcome, sender);
 
+  /** Whether the run of an outcome may be about to be known as begun. */
+  const mayBegin = async (outcome: Outcome): Promise<boolean> => {
+    if (!('build' in outcome)) return true;
+    const row = await db
+      .selectFrom('builds')
+      .select('state')
+      .where('id', '=', outcome.build)
+      .where('attempt', '=', outcome.attempt)
+      .executeTakeFirst();
+    return row?.state === 'queued' || row?.state === 'building';
+  };
+
   return {
     async take(outcome, sender) {
       if (await take(outcome, sender)) return true;
-      if (!isShared(db) || BEGINNINGS.has(outcome.kind)) return false;
+      if (!isShared(db) || BEGINNINGS.has(outcome.kind) || !(await mayBegin(outcome))) return false;
       // Another API may be taking in at this moment that the run was begun.
       await sleep(MOMENT);
       return take(outcome, sender);

@@ -174,8 +174,10 @@ const removeAfter = (
       .where('blob', '=', blob)
       .where('claims', '>', 0)
       .executeTakeFirst();
+    // Before it is looked up who names it: what ends in between has named it by then, or is still under way now.
+    const before = await arrivedBefore(transaction);
     const isKept = claimed !== undefined || (await isNamed(transaction, blob));
-    const isGone = !isKept && (await blobs.removeOld(blob, await arrivedBefore(transaction)));
+    const isGone = !isKept && (await blobs.removeOld(blob, before));
     if (isKept || isGone || (await blobs.find(blob)) === null)
       await transaction
         .deleteFrom('uploads')
