@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { digestOf } from '../core/digest.ts';
 import { isShared, type Database } from './database.ts';
 
 /** What was found in the record, for as long as nothing in it has changed, whoever changes it. */
@@ -14,13 +15,15 @@ export interface Found<T> {
 }
 
 /** Things that are kept at once; the oldest goes first. */
-const MOST = 5000;
+const MOST = 2000;
 
 export const createRecordMemory = (db: Database, now: () => number): RecordMemory => {
   const known = new Map<string, Found<unknown>>();
   let version = '';
   return {
-    async recall<T>(key: string, find: () => Promise<Found<T> | null>): Promise<T | null> {
+    async recall<T>(what: string, find: () => Promise<Found<T> | null>): Promise<T | null> {
+      // A request may be long, and many long ones may mean the same.
+      const key = digestOf(what);
       const before = await versionOf(db);
       if (before !== version) known.clear();
       version = before;
