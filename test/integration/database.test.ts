@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
@@ -10,8 +9,8 @@ import {
 } from '../../services/storage/database.ts';
 import { digestOf } from '../../services/core/digest.ts';
 import type { DatabaseAddress } from '../../services/storage/database-address.ts';
-import { freshDirectory } from '../machine/make-source.ts';
 import { startPostgres, type Postgres } from '../machine/postgres.ts';
+import { recordKinds } from '../machine/record-kinds.ts';
 import { until } from '../machine/until.ts';
 
 /** The record is the same in a file and on a server. */
@@ -24,12 +23,7 @@ afterAll(async () => {
   await postgres.stop();
 });
 
-const kinds: readonly (readonly [string, () => Promise<DatabaseAddress>])[] = [
-  ['a file', async () => ({ file: join(await freshDirectory('record'), 'kiln.sqlite') })],
-  ['PostgreSQL', () => postgres.newDatabase()],
-];
-
-describe.each(kinds)('a record in %s', (_kind, newPlace) => {
+describe.each(recordKinds(() => postgres))('a record in %s', (_kind, newPlace) => {
   let place: DatabaseAddress;
   let db: Database;
   beforeAll(async () => {
